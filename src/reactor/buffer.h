@@ -1,0 +1,39 @@
+/* Payload buffers of one reactor: 4 KiB-aligned, in classes of powers of two from 4 KiB to 1 MiB, taken from the system in slabs
+ * as they are needed and kept, up to a limit. When none is left a waiter queues, FIFO over all classes, so that a large one is
+ * not starved by small ones. Calling context: the owning reactor. A buffer goes back to the pool it came from. */
+#pragma once
+
+#include "base/list.h"
+
+#define BUFFER_ALIGNMENT 4096
+#define BUFFER_CLASSES 9 /* 4 KiB << 0 … 8 */
+#define BUFFER_SIZE_MAX MIB(1)
+#define BUFFER_LIMIT_DEFAULT MIB(256)
+
+struct buffer_waiter {
+    struct list_node node;
+    size_t size;
+    void (*ready)(struct buffer_waiter *waiter, void *take_buffer); /* from inside buffer_give() */
+};
+
+struct buffer_pool {
+    void *free[BUFFER_CLASSES]; /* free buffers, linked through their first bytes */
+    struct list waiters;
+    void **slabs; /* what the system gave */
+    size_t slab_count, slab_capacity;
+    uint64_t taken, limit; /* bytes had from the system; the most it may be */
+    uint64_t in_use;       /* bytes lent */
+    uint64_t waits;        /* how often someone had to wait */
+};
+
+void buffer_pool_init(struct buffer_pool *pool, uint64_t limit);
+/* All buffers are back. */
+void buffer_pool_fini(struct buffer_pool *pool);
+/* A buffer of at least `size` ≤ BUFFER_SIZE_MAX bytes, contents undefined; NULL if there is none now or others wait. */
+void *buffer_take(struct buffer_pool *pool, size_t size);
+/* Gives a buffer of `size` (as asked for) back; may serve a waiter. */
+void buffer_give(struct buffer_pool *pool, void *take_buffer, size_t size);
+/* Calls waiter->ready once a buffer of waiter->size is there. Only after buffer_take() gave NULL. */
+void buffer_wait(struct buffer_pool *pool, struct buffer_waiter *waiter);
+/* Leaves the queue; harmless if it is not in it. */
+void buffer_wait_cancel(struct buffer_pool *pool, struct buffer_waiter *waiter);

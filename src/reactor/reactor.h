@@ -1,0 +1,79 @@
+/* The event loop: jobs, messages, timers and buffers of one core. A turn never blocks; host_loop decides between turns whether to
+ * spin or to sleep (host/linux), or moves the virtual clock (host/sim).
+ *
+ * Calling context: everything here is for the reactor's own turn, unless a comment says "any thread". */
+#pragma once
+
+#include <stdatomic.h>
+
+#include "base/list.h"
+#include "host/host.h"
+#include "reactor/buffer.h"
+#include "reactor/timer.h"
+
+struct reactor;
+
+/* A continuation that runs later in this turn or in the next one. Embedded in its owner; may be queued once at a time. */
+struct reactor_job {
+    struct queue_node node;
+    void (*run)(struct reactor_job *job);
+};
+
+/* A job sent to another reactor. Embedded in its owner, who does not touch it until it has run. */
+struct reactor_message {
+    struct reactor_message *next;
+    void (*run)(struct reactor_message *message);
+};
+
+struct reactor_options {
+    const char *name;
+    int cpu; /* -1 = unpinned */
+    enum host_poll_mode poll_mode;
+    unsigned index;        /* 0 … of this node; a control reactor has the index after the last data reactor's */
+    uint64_t buffer_limit; /* bytes of payload buffers it may take, 0 = BUFFER_LIMIT_DEFAULT */
+};
+
+struct reactor {
+    struct host *host;
+    struct host_loop *loop;
+    char name[16];
+    unsigned index;
+    uint64_t now_ns;    /* the turn's one clock reading */
+    struct queue ready; /* jobs for this turn */
+    struct queue late;  /* jobs for the end of this turn */
+    struct timer_heap timers;
+    struct buffer_pool buffers;
+    uint64_t jobs_run, messages_run;         /* statistics, this reactor writes */
+    _Atomic(struct reactor_message *) inbox; /* pushed by any thread, newest first */
+};
+
+/* Makes a reactor and its loop; it runs from reactor_start() on. Errors as host_loop_create(). Any thread. */
+int reactor_create(struct host *host, const struct reactor_options *options, struct reactor **ret_reactor);
+/* Starts turning. Between create and start the creator may submit, defer and arm timers as if it were on the reactor. */
+int reactor_start(struct reactor *reactor);
+/* Stops turning after the current turn, waits for it, and frees the reactor. What is still queued never runs. Not from inside it.
+ */
+void reactor_destroy(struct reactor *reactor);
+
+/* The reactor whose turn runs on this thread; NULL outside of one. */
+struct reactor *reactor_current(void);
+/* Makes `reactor` the current one of this thread while it does not turn (assembling a node before the start, tests). NULL ends
+ * that. */
+void reactor_enter(struct reactor *reactor);
+
+/* The turn's clock reading, nanoseconds. */
+static inline uint64_t reactor_now_ns(const struct reactor *reactor) { return reactor->now_ns; }
+
+/* Runs `job` from the loop: in this turn while its budget lasts, else in the next. FIFO. */
+static inline void reactor_defer(struct reactor *reactor, struct reactor_job *job) { queue_push(&reactor->ready, &job->node); }
+/* Runs `job` once at the end of this turn, after all ready jobs: where work of many requests is sent or committed as one. */
+static inline void reactor_defer_late(struct reactor *reactor, struct reactor_job *job) {
+    queue_push(&reactor->late, &job->node);
+}
+/* Runs `message` on `target`, in order of posting from one thread. Any thread. */
+void reactor_post(struct reactor *target, struct reactor_message *message);
+
+/* Calls timer->run at or soon after the deadline (now at the earliest: never from inside). An armed timer is moved. */
+void reactor_timer_start(struct reactor *reactor, struct reactor_timer *timer, uint64_t deadline_ns);
+/* Harmless if it is not armed. */
+void reactor_timer_stop(struct reactor *reactor, struct reactor_timer *timer);
