@@ -1,0 +1,112 @@
+# What people try. The build itself is Meson's (meson.build); this only finds tools, installs the missing ones by package name and
+# calls them. `make help` lists the targets.
+
+.DEFAULT_GOAL := all
+.PHONY: all run test guests bench check-all fuzz tidy format install clean help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+CC ?= cc
+ifeq ($(origin CC),default)
+CC := cc
+endif
+comma := ,
+PREFIX ?= /usr/local
+SECONDS ?= 60
+
+# SAN=address (UBSan with it) or SAN=thread: a build directory of its own, by clang, so that both compilers see all code.
+ifeq ($(SAN),)
+BUILD := build
+SETUP := --prefix $(PREFIX)
+else ifeq ($(SAN),address)
+BUILD := build-address
+SETUP := -Db_sanitize=address,undefined -Db_lundef=false
+else ifeq ($(SAN),thread)
+BUILD := build-thread
+SETUP := -Db_sanitize=thread -Db_lundef=false
+else
+$(error SAN is address or thread, not '$(SAN)')
+endif
+ifneq ($(SAN),)
+CC := clang
+endif
+
+# Meson says much when all is well; it is kept for when it is not.
+QUIETLY = out=$$($(1) 2>&1) || { printf '%s\n' "$$out"; exit 1; }
+
+NEED_CC := links:$(CC)=$(if $(findstring clang,$(CC)),clang,gcc),libc6-dev
+NEED_BUILD := $(NEED_CC) meson=meson ninja=ninja-build python3=python3 pkg-config=pkg-config \
+	pkg:liburing=liburing-dev pkg:jansson=libjansson-dev
+NEED_TEST := $(NEED_BUILD) pkg:cmocka=libcmocka-dev nm=binutils
+NEED_HOUSE := clang-format=clang-format shellcheck=shellcheck
+NEED_SAN_address := llvm-symbolizer=llvm 'links:clang -fsanitize=address=libclang-rt-dev'
+NEED_SAN_thread := llvm-symbolizer=llvm 'links:clang -fsanitize=thread=libclang-rt-dev'
+NEED_FUZZ := 'links:clang=clang,libc6-dev' $(NEED_SAN_address)
+NEED_GUESTS := qemu-system-x86_64=qemu-system-x86 cpio=cpio
+
+# Programs lie deep in Meson's tree; people find them as build/NAME.
+LINK = @for program in $(BUILD)/src/programs/*/*; do \
+	if [ -f "$$program" ] && [ -x "$$program" ]; then ln -sfn "$${program\#$(BUILD)/}" "$(BUILD)/$${program\#\#*/}"; fi; done
+
+# Only what the programs need: a machine that runs the demonstration needs no test library.
+all: $(BUILD)/build.ninja ## build the programs as build/NAME
+	@ninja -C $(BUILD) $$(ninja -C $(BUILD) -t targets all | sed -n 's,^\(src/programs/.*\): c_LINKER.*,\1,p')
+	$(LINK)
+
+$(BUILD)/build.ninja:
+	@tools/need $(NEED_BUILD) $(NEED_SAN_$(SAN))
+	@$(call QUIETLY,CC="$(CC)" meson setup $(BUILD) $(SETUP))
+
+run: all ## build, then show the whole thing on a file-backed disk under ./run
+	@tools/demo
+
+# A build directory that was made before cmocka was here learns of it.
+test-build: $(BUILD)/build.ninja
+	@tools/need $(NEED_TEST) $(NEED_SAN_$(SAN)) $(if $(SAN),,$(NEED_HOUSE))
+	@test -e $(BUILD)/with-tests || { $(call QUIETLY,meson setup --reconfigure $(BUILD) -Dtests=enabled); touch $(BUILD)/with-tests; }
+.PHONY: test-build
+
+RUN_TESTS = tools/run-tests $(BUILD) $(if $(filter thread,$(SAN)),--suite threads) $(TEST_OPTIONS)
+
+test: test-build ## run the tests; SAN=address or SAN=thread under that sanitizer
+	@$(RUN_TESTS) --no-suite guests
+
+guests: test-build ## run the tests with real Linux clients in virtual machines
+	@tools/need $(NEED_GUESTS)
+	@$(RUN_TESTS) --suite guests
+
+bench: all ## measure, print and store the figures under bench/results
+	@bench/run
+
+check-all: ## the tests with long budgets, fuzzing of 5 minutes a target, guests
+	@$(MAKE) test TEST_OPTIONS=--long
+	@$(MAKE) test SAN=address
+	@$(MAKE) test SAN=thread
+	@$(MAKE) fuzz SECONDS=300
+	@$(MAKE) guests TEST_OPTIONS=--long
+
+build-fuzz/build.ninja:
+	@tools/need $(NEED_TEST) $(NEED_FUZZ)
+	@$(call QUIETLY,CC=clang meson setup build-fuzz -Dfuzz=true -Dtests=enabled -Db_sanitize=address$(comma)undefined -Db_lundef=false)
+
+fuzz: build-fuzz/build.ninja ## fuzz each target for SECONDS=60; TARGET=name for one
+	@ninja -C build-fuzz
+	@tools/fuzz --seconds $(SECONDS) $(TARGET)
+
+tidy: test-build ## clang-tidy on all of it
+	@tools/need clang-tidy=clang-tidy
+	@tools/tidy $(BUILD)
+
+format: ## clang-format on all of it
+	@tools/need clang-format=clang-format
+	@git ls-files -co --exclude-standard '*.c' '*.h' | xargs clang-format -i
+
+install: all ## install; PREFIX=/usr/local, DESTDIR for packagers
+	@meson configure $(BUILD) --prefix "$(PREFIX)"
+	@meson install -C $(BUILD) $(if $(DESTDIR),--destdir "$(DESTDIR)")
+
+clean: ## remove the build directories
+	rm -rf build build-address build-thread build-fuzz
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
