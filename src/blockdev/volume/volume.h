@@ -1,0 +1,166 @@
+/* The volume store: thin and thick volumes, snapshots and clones on a disk. What is stored how: docs/volume-format.md; how it works:
+ * docs/volume-store.md.
+ *
+ * A store claims its base device and registers each volume and snapshot in the same block graph: the device's name is the volume's
+ * UUID as text, its alias "store/volume"; I/O goes through the block contract. All else are commands.
+ *
+ * Calling context: volume_store_format(), _open() and every command are called on the node's control reactor, `done` is called
+ * there, never from inside the call. The store does its work on its home reactor, which may be the same one. */
+#pragma once
+
+#include "block/device.h"
+
+#define VOLUME_NAME_SIZE 128        /* of stores and volumes, with the terminator */
+#define VOLUME_ATTRIBUTES_SIZE 3072 /* all keys, values and 8 bytes for each, of one volume */
+#define VOLUME_CACHE_DEFAULT MIB(256)
+#define VOLUME_CACHE_MIN MIB(4)
+
+struct volume_store;
+
+/* ---- making and opening a store: caller's memory, untouched until done ---- */
+
+struct volume_store_format {
+    struct block_device *base;
+    struct reactor *home;   /* where the work is done */
+    const char *name;       /* text_is_name(), below VOLUME_NAME_SIZE */
+    struct uuid uuid;       /* nil = random */
+    uint32_t unit_bytes;    /* `cluster_sz`: sizes are rounded up to it; power of two, 4 KiB … 1 GiB; 0 = 1 MiB */
+    uint64_t journal_bytes; /* 0 = as docs/volume-store.md says; 1 … 32 MiB */
+    bool force;             /* overwrite what is there; else ERROR_FOREIGN, or ERROR_EXISTS if it is a store */
+    bool discard;           /* trim the whole disk first */
+
+    void (*done)(struct volume_store_format *format);
+    bool ok;
+    struct error error;
+    void *private; /* the store's */
+};
+/* Writes an empty store. ERROR_NO_SPACE: the disk is too small (16 MiB is enough). */
+void volume_store_format(struct volume_store_format *format);
+
+struct volume_store_open {
+    struct block_device *base;
+    struct reactor *home;
+    uint64_t cache_bytes; /* limit of map pages kept, 0 = VOLUME_CACHE_DEFAULT */
+    bool read_only;       /* writes nothing; several may do so at once */
+
+    void (*done)(struct volume_store_open *open);
+    bool ok;
+    struct error error; /* ERROR_FOREIGN: no store; ERROR_DAMAGED: not even readable; ERROR_UNSUPPORTED: a newer format */
+    struct volume_store *store;
+    void *private; /* the store's */
+};
+/* Recovers and registers all volumes. Also ok when damage or unknown features leave it read-only: see volume_store_info. */
+void volume_store_open(struct volume_store_open *open);
+
+/* ---- commands ---- */
+
+/* One command: caller's memory, texts included, untouched until done. Unused arguments are zero. */
+struct volume_command {
+    struct volume_store *store;
+    struct uuid volume;        /* which volume or snapshot; not for store commands and volume_create() */
+    const char *name;          /* new volume, snapshot or clone; new name; attribute's key */
+    const char *value;         /* attribute's value */
+    const char *const *pairs;  /* key, value, … of pair_count attributes, set with the creation */
+    unsigned pair_count;
+    uint64_t size_bytes;
+    bool thick;
+    struct uuid new_uuid;      /* of what is created; nil = random */
+    struct uuid snapshot;      /* volume_revert() */
+
+    void (*done)(struct volume_command *command);
+    bool ok;
+    struct error error;
+    struct uuid ret_uuid;  /* of what was created */
+    char *ret_text;        /* volume_attribute_get(): the caller frees it */
+    struct volume_info *ret_infos; /* volume_list(): the caller frees it */
+    size_t ret_count;
+
+    /* the store's */
+    struct reactor_message message;
+    struct list_node node;
+    void (*run)(struct volume_command *command); /* on the home reactor */
+    void *private[4];
+};
+
+/* Every command's answer is durable. Errors common to all: ERROR_READ_ONLY (store opened so, or damaged), ERROR_IO (the store has
+ * failed: see volume_store_info.failed), ERROR_NO_DEVICE (no such volume), ERROR_NO_MEMORY.
+ *
+ * Makes an empty volume of at least size_bytes (> 0). ERROR_EXISTS: name or UUID is taken; ERROR_NO_SPACE: for a thick one. */
+void volume_create(struct volume_command *command);
+/* Takes volume or snapshot away; waits until its device is closed everywhere. Space returns in the background. ERROR_PERMISSION: it has
+ * more than one child. */
+void volume_delete(struct volume_command *command);
+/* Freezes the volume's content under `name`. ERROR_EXISTS; ERROR_INVALID: the source is read-only. A thick volume is thin
+ * afterwards. */
+void volume_snapshot_create(struct volume_command *command);
+/* Makes a writable volume with the content of `volume`, which must be a snapshot or read-only (else ERROR_INVALID). */
+void volume_clone(struct volume_command *command);
+/* The volume gets the content (and size) of `snapshot`, one of its ancestors; what it held itself is dropped. I/O under way ends up
+ * before or after. */
+void volume_revert(struct volume_command *command);
+void volume_rename(struct volume_command *command);
+/* Rounded up to units. Shrinking cuts off: growing again shows zeros. */
+void volume_resize(struct volume_command *command);
+void volume_set_read_only(struct volume_command *command);
+/* Copies what the ancestors hold into the volume, which then has no parent. ERROR_NO_SPACE leaves content and parent as they were. */
+void volume_inflate(struct volume_command *command);
+/* The same for what the direct parent holds; the parent's parent is the new one. ERROR_INVALID without a parent. */
+void volume_decouple(struct volume_command *command);
+/* value NULL removes. ERROR_PERMISSION: read-only volume that is not a snapshot; ERROR_NO_SPACE: beyond VOLUME_ATTRIBUTES_SIZE. */
+void volume_attribute_set(struct volume_command *command);
+/* ERROR_NOT_FOUND. */
+void volume_attribute_get(struct volume_command *command);
+/* All volumes of the store, or `volume` if that is set, in order of creation. */
+void volume_list(struct volume_command *command);
+
+void volume_store_rename(struct volume_command *command);
+/* Takes the base device's growth into use; ok when there was none. */
+void volume_store_grow(struct volume_command *command);
+/* Unregisters all volumes (waits until they are closed everywhere), writes a checkpoint and gives the base device back. The store is
+ * gone afterwards even if that failed (then !ok: recovery will do it). */
+void volume_store_close(struct volume_command *command);
+
+enum volume_state { VOLUME_IDLE, VOLUME_RESIZING, VOLUME_INFLATING, VOLUME_DECOUPLING, VOLUME_SNAPSHOTTING };
+struct volume_info {
+    struct uuid uuid, parent; /* parent: nil = none, or a nameless one that is being merged */
+    char name[VOLUME_NAME_SIZE], parent_name[VOLUME_NAME_SIZE];
+    uint64_t size_bytes, used_bytes; /* used: own clusters */
+    uint64_t created_ns;             /* since 1970 */
+    unsigned child_count;            /* clones and heads directly upon it */
+    bool thick, snapshot, read_only;
+    bool damaged; /* it or an ancestor: I/O gives IO_DAMAGED */
+    enum volume_state state;
+    unsigned progress_percent; /* of that state */
+};
+
+/* Counts of a store; written by its home reactor at the end of a turn, any reactor may read: each member is right by itself. */
+struct volume_store_info {
+    struct uuid uuid;
+    char name[VOLUME_NAME_SIZE];
+    const char *base_name;
+    uint32_t sector_bytes, unit_bytes, cluster_bytes;
+    uint64_t total_bytes;        /* for data and its metadata */
+    uint64_t free_bytes;         /* neither used nor promised nor reserved */
+    uint64_t promised_bytes;     /* to thick volumes, not yet used */
+    uint64_t provisioned_bytes;  /* sizes of all volumes and snapshots */
+    uint64_t max_growable_bytes;
+    unsigned volume_count;
+    bool nearly_full; /* ≥ 80 % used or promised */
+    bool read_only;
+    bool failed;      /* rule 10: until it is opened anew */
+    char reason[256]; /* of read_only or failed */
+    unsigned background; /* layers being merged or reclaimed */
+    uint64_t commits, records, base_flushes, checkpoints; /* since the opening */
+    uint64_t replayed_records, open_reads;                /* of the opening */
+    uint64_t cache_bytes;
+};
+/* Control reactor. The names are those of the last rename. */
+void volume_store_info(struct volume_store *store, struct volume_store_info *ret_info);
+
+/* The volume behind a device: false if it is not a volume. Control reactor. */
+bool volume_device_is(const struct block_device *device);
+struct volume_store *volume_device_store(const struct block_device *device);
+
+/* For tests: frees the store as a killed process would: no I/O, no callbacks, whatever is under way. The base device's handle and the
+ * devices' registrations are not undone: throw the graph away too. */
+void volume_store_abandon(struct volume_store *store);
