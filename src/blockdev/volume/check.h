@@ -11,12 +11,12 @@ struct volume_check {
     /* The caller's: the disk. False if the range cannot be read. */
     bool (*read)(void *arg, uint64_t offset, void *to, size_t length);
     void *arg;
-    uint64_t size;    /* bytes */
-    unsigned limit;   /* problems described in `report`; all are counted */
+    uint64_t size;  /* bytes */
+    unsigned limit; /* problems described in `report`; all are counted */
 
     /* Results. */
-    unsigned problems;       /* 0 = clean */
-    struct text report;      /* a line a problem; text_fini() it */
+    unsigned problems;  /* 0 = clean */
+    struct text report; /* a line a problem; text_fini() it */
     struct uuid uuid;
     char name[128];
     uint64_t generation, records; /* records: replayed */

@@ -1,8 +1,8 @@
-/* The volume store: thin and thick volumes, snapshots and clones on a disk. What is stored how: docs/volume-format.md; how it works:
- * docs/volume-store.md.
+/* The volume store: thin and thick volumes, snapshots and clones on a disk. What is stored how: docs/volume-format.md; how it
+ * works: docs/volume-store.md.
  *
- * A store claims its base device and registers each volume and snapshot in the same block graph: the device's name is the volume's
- * UUID as text, its alias "store/volume"; I/O goes through the block contract. All else are commands.
+ * A store claims its base device and registers each volume and snapshot in the same block graph: the device's name is the
+ * volume's UUID as text, its alias "store/volume"; I/O goes through the block contract. All else are commands.
  *
  * Calling context: volume_store_format(), _open() and every command are called on the node's control reactor, `done` is called
  * there, never from inside the call. The store does its work on its home reactor, which may be the same one. */
@@ -57,21 +57,21 @@ void volume_store_open(struct volume_store_open *open);
 /* One command: caller's memory, texts included, untouched until done. Unused arguments are zero. */
 struct volume_command {
     struct volume_store *store;
-    struct uuid volume;        /* which volume or snapshot; not for store commands and volume_create() */
-    const char *name;          /* new volume, snapshot or clone; new name; attribute's key */
-    const char *value;         /* attribute's value */
-    const char *const *pairs;  /* key, value, … of pair_count attributes, set with the creation */
+    struct uuid volume;       /* which volume or snapshot; not for store commands and volume_create() */
+    const char *name;         /* new volume, snapshot or clone; new name; attribute's key */
+    const char *value;        /* attribute's value */
+    const char *const *pairs; /* key, value, … of pair_count attributes, set with the creation */
     unsigned pair_count;
     uint64_t size_bytes;
     bool thick;
-    struct uuid new_uuid;      /* of what is created; nil = random */
-    struct uuid snapshot;      /* volume_revert() */
+    struct uuid new_uuid; /* of what is created; nil = random */
+    struct uuid snapshot; /* volume_revert() */
 
     void (*done)(struct volume_command *command);
     bool ok;
     struct error error;
-    struct uuid ret_uuid;  /* of what was created */
-    char *ret_text;        /* volume_attribute_get(): the caller frees it */
+    struct uuid ret_uuid;          /* of what was created */
+    char *ret_text;                /* volume_attribute_get(): the caller frees it */
     struct volume_info *ret_infos; /* volume_list(): the caller frees it */
     size_t ret_count;
 
@@ -87,26 +87,28 @@ struct volume_command {
  *
  * Makes an empty volume of at least size_bytes (> 0). ERROR_EXISTS: name or UUID is taken; ERROR_NO_SPACE: for a thick one. */
 void volume_create(struct volume_command *command);
-/* Takes volume or snapshot away; waits until its device is closed everywhere. Space returns in the background. ERROR_PERMISSION: it has
- * more than one child. */
+/* Takes volume or snapshot away; waits until its device is closed everywhere. Space returns in the background. ERROR_PERMISSION:
+ * it has more than one child. */
 void volume_delete(struct volume_command *command);
 /* Freezes the volume's content under `name`. ERROR_EXISTS; ERROR_INVALID: the source is read-only. A thick volume is thin
  * afterwards. */
 void volume_snapshot_create(struct volume_command *command);
 /* Makes a writable volume with the content of `volume`, which must be a snapshot or read-only (else ERROR_INVALID). */
 void volume_clone(struct volume_command *command);
-/* The volume gets the content (and size) of `snapshot`, one of its ancestors; what it held itself is dropped. I/O under way ends up
- * before or after. */
+/* The volume gets the content (and size) of `snapshot`, one of its ancestors; what it held itself is dropped. I/O under way ends
+ * up before or after. */
 void volume_revert(struct volume_command *command);
 void volume_rename(struct volume_command *command);
 /* Rounded up to units. Shrinking cuts off: growing again shows zeros. */
 void volume_resize(struct volume_command *command);
 void volume_set_read_only(struct volume_command *command);
-/* Copies what the ancestors hold into the volume, which then has no parent. ERROR_NO_SPACE leaves content and parent as they were. */
+/* Copies what the ancestors hold into the volume, which then has no parent. ERROR_NO_SPACE leaves content and parent as they
+ * were. */
 void volume_inflate(struct volume_command *command);
 /* The same for what the direct parent holds; the parent's parent is the new one. ERROR_INVALID without a parent. */
 void volume_decouple(struct volume_command *command);
-/* value NULL removes. ERROR_PERMISSION: read-only volume that is not a snapshot; ERROR_NO_SPACE: beyond VOLUME_ATTRIBUTES_SIZE. */
+/* value NULL removes. ERROR_PERMISSION: read-only volume that is not a snapshot; ERROR_NO_SPACE: beyond VOLUME_ATTRIBUTES_SIZE.
+ */
 void volume_attribute_set(struct volume_command *command);
 /* ERROR_NOT_FOUND. */
 void volume_attribute_get(struct volume_command *command);
@@ -116,8 +118,8 @@ void volume_list(struct volume_command *command);
 void volume_store_rename(struct volume_command *command);
 /* Takes the base device's growth into use; ok when there was none. */
 void volume_store_grow(struct volume_command *command);
-/* Unregisters all volumes (waits until they are closed everywhere), writes a checkpoint and gives the base device back. The store is
- * gone afterwards even if that failed (then !ok: recovery will do it). */
+/* Unregisters all volumes (waits until they are closed everywhere), writes a checkpoint and gives the base device back. The store
+ * is gone afterwards even if that failed (then !ok: recovery will do it). */
 void volume_store_close(struct volume_command *command);
 
 enum volume_state { VOLUME_IDLE, VOLUME_RESIZING, VOLUME_INFLATING, VOLUME_DECOUPLING, VOLUME_SNAPSHOTTING };
@@ -139,17 +141,17 @@ struct volume_store_info {
     char name[VOLUME_NAME_SIZE];
     const char *base_name;
     uint32_t sector_bytes, unit_bytes, cluster_bytes;
-    uint64_t total_bytes;        /* for data and its metadata */
-    uint64_t free_bytes;         /* neither used nor promised nor reserved */
-    uint64_t promised_bytes;     /* to thick volumes, not yet used */
-    uint64_t provisioned_bytes;  /* sizes of all volumes and snapshots */
+    uint64_t total_bytes;       /* for data and its metadata */
+    uint64_t free_bytes;        /* neither used nor promised nor reserved */
+    uint64_t promised_bytes;    /* to thick volumes, not yet used */
+    uint64_t provisioned_bytes; /* sizes of all volumes and snapshots */
     uint64_t max_growable_bytes;
     unsigned volume_count;
     bool nearly_full; /* ≥ 80 % used or promised */
     bool read_only;
-    bool failed;      /* rule 10: until it is opened anew */
-    char reason[256]; /* of read_only or failed */
-    unsigned background; /* layers being merged or reclaimed */
+    bool failed;                                          /* rule 10: until it is opened anew */
+    char reason[256];                                     /* of read_only or failed */
+    unsigned background;                                  /* layers being merged or reclaimed */
     uint64_t commits, records, base_flushes, checkpoints; /* since the opening */
     uint64_t replayed_records, open_reads;                /* of the opening */
     uint64_t cache_bytes;
@@ -161,6 +163,6 @@ void volume_store_info(struct volume_store *store, struct volume_store_info *ret
 bool volume_device_is(const struct block_device *device);
 struct volume_store *volume_device_store(const struct block_device *device);
 
-/* For tests: frees the store as a killed process would: no I/O, no callbacks, whatever is under way. The base device's handle and the
- * devices' registrations are not undone: throw the graph away too. */
+/* For tests: frees the store as a killed process would: no I/O, no callbacks, whatever is under way. The base device's handle and
+ * the devices' registrations are not undone: throw the graph away too. */
 void volume_store_abandon(struct volume_store *store);
