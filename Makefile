@@ -93,9 +93,12 @@ fuzz: build-fuzz/build.ninja ## fuzz each target for SECONDS=60; TARGET=name for
 	@ninja -C build-fuzz
 	@tools/fuzz --seconds $(SECONDS) $(TARGET)
 
-tidy: test-build ## clang-tidy on all of it
+# On the build that clang configures.
+tidy: ## clang-tidy on all of it; FILES="word…" for some
 	@tools/need clang-tidy=clang-tidy
-	@tools/tidy $(BUILD)
+	@$(MAKE) test-build SAN=address
+	@ninja -C build-address
+	@tools/tidy build-address $(FILES)
 
 format: ## clang-format on all of it
 	@tools/need clang-format=clang-format

@@ -28,6 +28,7 @@ static void child_done(struct block_request *child) {
     if (stage->buffer != NULL && request->op == BLOCK_READ)
         slice_copy_in(request->slices, request->slice_count, stage->done, stage->buffer, child->length);
     if (request->op == BLOCK_COMPARE) {
+        assert(stage->buffer != NULL);
         for (size_t at = 0; at < child->length;) { /* piecewise, since the slices may be scattered at will */
             struct slice piece;
             size_t n = child->length - at;

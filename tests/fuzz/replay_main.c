@@ -49,19 +49,36 @@ static struct {
     const uint8_t *bytes;
     size_t size;
     bool told;
+    char kept_as[128];
 } current;
 static struct random mutator_random;
+
+/* What a signal handler may do: no stdio. */
+static void say(const char *text) { (void)!write(STDERR_FILENO, text, strlen(text)); }
+
+static void say_number(uint64_t number) {
+    char digits[24];
+    size_t at = sizeof(digits) - 1;
+    digits[at] = '\0';
+    do {
+        digits[--at] = (char)('0' + number % 10);
+        number /= 10;
+    } while (number != 0);
+    say(digits + at);
+}
 
 static void tell_what_killed_us(void) {
     if (current.told || current.path == NULL)
         return;
     current.told = true;
-    char text[512], kept[128];
-    snprintf(kept, sizeof(kept), "%s.finding", program_invocation_short_name);
-    int length = snprintf(text, sizeof(text), "replay: died of mutation %llu of %s; the input is kept as %s\n",
-                          (unsigned long long)current.mutation, current.path, kept);
-    (void)!write(STDERR_FILENO, text, (size_t)(length < (int)sizeof(text) ? length : (int)sizeof(text)));
-    int file = open(kept, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    say("replay: died of mutation ");
+    say_number(current.mutation);
+    say(" of ");
+    say(current.path);
+    say("; the input is kept as ");
+    say(current.kept_as);
+    say("\n");
+    int file = open(current.kept_as, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     if (file >= 0)
         (void)!write(file, current.bytes, current.size);
 }
@@ -218,6 +235,7 @@ int main(int argc, char **argv) {
         if (__sanitizer_set_death_callback == NULL || fatal[i] == SIGABRT || fatal[i] == SIGTERM)
             signal(fatal[i], on_fatal_signal);
 
+    snprintf(current.kept_as, sizeof(current.kept_as), "%s.finding", program_invocation_short_name);
     struct corpus_file *files;
     size_t count = corpus_list(argv[1], &files);
     uint8_t *mutated = malloc(INPUT_SIZE_MAX);
