@@ -6,10 +6,6 @@
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
 
-CC ?= cc
-ifeq ($(origin CC),default)
-CC := cc
-endif
 comma := ,
 PREFIX ?= /usr/local
 SECONDS ?= 60
@@ -78,10 +74,11 @@ guests: test-build ## run the tests with real Linux clients in virtual machines
 bench: all ## measure, print and store the figures under bench/results
 	@bench/run
 
-check-all: ## the tests with long budgets, fuzzing of 5 minutes a target, guests
+check-all: ## long: all tests with their long budgets, clang-tidy, 5 minutes of fuzzing a target, guests
 	@$(MAKE) test TEST_OPTIONS=--long
 	@$(MAKE) test SAN=address
 	@$(MAKE) test SAN=thread
+	@$(MAKE) tidy
 	@$(MAKE) fuzz SECONDS=300
 	@$(MAKE) guests TEST_OPTIONS=--long
 
