@@ -7,7 +7,7 @@ import pathlib
 import house
 
 PURE = set(
-    "assert.h ctype.h inttypes.h limits.h stdalign.h stdarg.h stdatomic.h stdbool.h stddef.h stdint.h stdio.h stdlib.h string.h".split()
+    "assert.h ctype.h inttypes.h limits.h stdalign.h stdarg.h stdatomic.h stdbool.h stddef.h stdint.h stdio.h stdlib.h string.h strings.h".split()
 )
 TABLE = pathlib.Path(__file__).resolve().parent / "arrows.txt"
 
