@@ -180,7 +180,7 @@ static bool decode_uuid(const struct decoder *decoder, const struct place *place
 
 static bool decode_mask(const struct decoder *decoder, const struct place *place, const struct rpc_field *field,
                         const struct json_node *node, uint64_t *ret_mask) {
-    uint32_t index;
+    uint32_t index = 0;
     uint64_t mask = 0;
     if (node->kind != JSON_KIND_ARRAY)
         return wrong(decoder, place, node, "an array of strings");

@@ -37,7 +37,7 @@ static uint64_t node_clock(const struct sim_node *node) {
     uint64_t now = node->sim->now_ns;
     if (likely(node->clock_ppm == 0))
         return now + node->clock_offset_ns;
-    return (uint64_t)((unsigned __int128)now * (uint64_t)(1000000 + node->clock_ppm) / 1000000) + node->clock_offset_ns;
+    return (uint64_t)((unsigned __int128)now * (uint64_t)(INT64_C(1000000) + node->clock_ppm) / 1000000) + node->clock_offset_ns;
 }
 
 uint64_t sim_node_to_virtual(const struct sim_node *node, uint64_t clock_ns) {
@@ -48,7 +48,7 @@ uint64_t sim_node_to_virtual(const struct sim_node *node, uint64_t clock_ns) {
         now = 0;
     if (likely(node->clock_ppm == 0))
         return now;
-    uint64_t rate = (uint64_t)(1000000 + node->clock_ppm);
+    uint64_t rate = (uint64_t)(INT64_C(1000000) + node->clock_ppm);
     return (uint64_t)(((unsigned __int128)now * 1000000 + rate - 1) / rate);
 }
 
