@@ -73,7 +73,8 @@ struct nvme_initiator_attach {
     /* the answer */
     bool ok;
     struct error error; /* ERROR_IO: refused or failed; ERROR_TIMED_OUT; ERROR_ALREADY: the name is taken; ERROR_EXISTS: */
-    struct nvme_controller *controller; /* the same path is attached under another name; ERROR_INVALID names the field */
+    struct nvme_initiator_controller
+        *controller; /* the same path is attached under another name; ERROR_INVALID names the field */
 };
 /* Connects, and registers a device for each namespace, then answers. A first connect is tried once. */
 void nvme_initiator_attach(struct nvme_initiator *initiator, struct nvme_initiator_attach *attach);
@@ -94,17 +95,17 @@ bool nvme_initiator_reset(struct nvme_initiator *initiator, const char *name, vo
 
 /* ---- looking ---- */
 
-enum nvme_controller_state {
-    NVME_CONTROLLER_ENABLED,
-    NVME_CONTROLLER_RESETTING,            /* connecting, or giving up connections */
-    NVME_CONTROLLER_RECONNECT_IS_DELAYED, /* between attempts */
-    NVME_CONTROLLER_FAILED,               /* no further attempt until it is reset */
-    NVME_CONTROLLER_DELETING
+enum nvme_initiator_state {
+    NVME_INITIATOR_ENABLED,
+    NVME_INITIATOR_RESETTING,            /* connecting, or giving up connections */
+    NVME_INITIATOR_RECONNECT_IS_DELAYED, /* between attempts */
+    NVME_INITIATOR_FAILED,               /* no further attempt until it is reset */
+    NVME_INITIATOR_DELETING
 };
 
-struct nvme_controller_info {
+struct nvme_initiator_controller_info {
     const char *name;
-    enum nvme_controller_state state;
+    enum nvme_initiator_state state;
     struct host_address address, from;
     const char *subnqn, *hostnqn;
     uint16_t cntlid;
@@ -121,23 +122,24 @@ struct nvme_controller_info {
 };
 
 /* "enabled", "disabled" …: the dialect's word. */
-const char *nvme_controller_state_name(enum nvme_controller_state state);
+const char *nvme_initiator_state_name(enum nvme_initiator_state state);
 /* By name; NULL if there is none. */
-struct nvme_controller *nvme_initiator_find(struct nvme_initiator *initiator, const char *name);
+struct nvme_initiator_controller *nvme_initiator_find(struct nvme_initiator *initiator, const char *name);
 /* First controller, and the one after, in order of attaching; NULL at the end. Those whose attach has not answered are left out.
  */
-struct nvme_controller *nvme_initiator_next(struct nvme_initiator *initiator, struct nvme_controller *after);
+struct nvme_initiator_controller *nvme_initiator_next(struct nvme_initiator *initiator, struct nvme_initiator_controller *after);
 /* Texts stay valid while the controller is there. */
-void nvme_controller_info(const struct nvme_controller *controller, struct nvme_controller_info *ret_info);
+void nvme_initiator_controller_info(const struct nvme_initiator_controller *controller,
+                                    struct nvme_initiator_controller_info *ret_info);
 /* Its devices in order of namespace id: the first, and the one after. */
-struct block_device *nvme_controller_device_next(struct nvme_controller *controller, const struct block_device *after);
+struct block_device *nvme_initiator_device_next(struct nvme_initiator_controller *controller, const struct block_device *after);
 
 /* True for a device of this kind. */
 bool nvme_initiator_device_is(const struct block_device *device);
 uint32_t nvme_initiator_device_nsid(const struct block_device *device);
 /* Bit 0 of NMIC: the namespace may be reached through several controllers. */
 bool nvme_initiator_device_can_share(const struct block_device *device);
-struct nvme_controller *nvme_initiator_device_controller(const struct block_device *device);
+struct nvme_initiator_controller *nvme_initiator_device_controller(const struct block_device *device);
 
 /* What an NVMe status (type << 8 | code) means for the data path; writes: the command would have changed data. Any thread. */
 enum io_status nvme_initiator_status(unsigned status, bool writes);

@@ -55,7 +55,7 @@ void nvme_tcp_host_submit(struct nvme_tcp_host *host, const struct nvme_sqe *sqe
     if (length == 0 && sqe->opcode != NVME_OPCODE_FABRICS)
         command.sqe.sgl.type = NVME_SGL_TRANSPORT;
     if (in_capsule)
-        nvme_tcp_out_prepare(&host->tx, &request->out, &command, slices, slice_count, 0, length);
+        nvme_tcp_out_prepare(&host->tx, &request->out, &command, slices, slice_count, request->skip, length);
     else
         nvme_tcp_out_prepare(&host->tx, &request->out, &command, NULL, 0, 0, 0);
     nvme_tcp_tx_push(&host->tx, &request->out);
@@ -72,7 +72,8 @@ static void h2c_data_push(struct nvme_tcp_host *host, struct nvme_tcp_request *r
         .offset = request->r2t_next,
         .length = length,
     };
-    nvme_tcp_out_prepare(&host->tx, &request->out, &data, request->slices, request->slice_count, request->r2t_next, length);
+    nvme_tcp_out_prepare(&host->tx, &request->out, &data, request->slices, request->slice_count,
+                         request->skip + request->r2t_next, length);
     request->r2t_next += length;
     nvme_tcp_tx_push(&host->tx, &request->out);
 }
@@ -193,7 +194,7 @@ static void c2h_data_receive(struct nvme_tcp_host *host) {
         host->receiving = request;
         host->receiving_last = last;
         host->receiving_success = success;
-        nvme_tcp_rx_place(rx, request->slices, request->slice_count, request->received);
+        nvme_tcp_rx_place(rx, request->slices, request->slice_count, request->skip + request->received);
     }
 }
 

@@ -20,6 +20,7 @@ struct nvme_tcp_request {
     struct nvme_tcp_out out; /* the capsule, then one H2CData after the other */
     const struct slice *slices;
     uint32_t slice_count;
+    size_t skip;     /* set by the owner before submit: the data begin at this byte of the slices */
     uint32_t length; /* of the data, bytes; 0 = none */
     enum nvme_direction direction;
     enum nvme_tcp_request_state state;
