@@ -1,0 +1,31 @@
+/* What a program needs of host/linux beyond host.h: making the host, signals, readiness. Only src/programs, bench and tests
+ * include it. */
+#pragma once
+
+#include "host/host.h"
+
+struct host_linux_options {
+    bool no_io_uring;     /* as if the kernel refused it */
+    unsigned threads_max; /* of each of the two helper pools (jobs; file I/O without io_uring); 0 = 16 */
+    const int *signals;   /* blocked in every thread, for host_linux_watch_signals(); 0 ends the list; NULL = none */
+    void (*log)(void *arg, const char *text); /* what an operator should know, once each; NULL = dropped. Any thread */
+    void *log_arg;
+};
+
+/* Makes the host. From main, before any other thread runs (it blocks signals for all of them). -errno or 0. */
+int host_linux_create(const struct host_linux_options *options, struct host **ret_host);
+/* All loops and files are gone. Ends the helper threads. */
+void host_linux_destroy(struct host *host);
+/* Waits until the loop was stopped and its thread has ended; host_loop_destroy() is still to be called. Not on a loop. */
+void host_linux_loop_wait(struct host_loop *loop);
+
+/* Calls `signalled` inside host_loop_poll() for each of the options' signals that arrives. On the loop (or before it starts),
+ * once a host. -errno or 0. */
+int host_linux_watch_signals(struct host_loop *loop, void (*signalled)(void *arg, int number), void *arg);
+
+/* Sends `state` ("READY=1") to the service manager named by $NOTIFY_SOCKET; 0 also when there is none, else -errno. Any thread.
+ */
+int host_linux_notify(const char *state);
+
+/* What is in use, for framework_get_reactors and tests. Any thread. */
+bool host_linux_uses_io_uring(struct host *host); /* false once the kernel refused it */
