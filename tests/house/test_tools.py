@@ -65,7 +65,7 @@ class WholeRuns(unittest.TestCase):
     PROJECT = """
 project('x', meson_version: '>=1.0.0')
 sh = find_program('sh')
-test('good', sh, args: ['-c', 'echo "[  PASSED  ] 3 test(s)."'], suite: 'one')
+test('good', sh, args: ['-c', 'echo note: 12 images; echo "[  PASSED  ] 3 test(s)."'], suite: 'one')
 test('skips', sh, args: ['-c', 'echo not here; exit 77'], suite: 'one')
 test('budget', sh, args: ['-c', 'test "$PENSTOCK_TEST_BUDGET" = long'], suite: 'two')
 test('bad', sh, args: ['-c', 'echo the reason why; exit 1'], suite: 'two')
@@ -92,6 +92,7 @@ test('hangs', sh, args: ['-c', 'sleep 1000 & wait'], suite: 'three', timeout: 1)
         self.assertEqual(status, 0)
         self.assertEqual(output.splitlines()[-1], "3 passed, 0 failed, 1 skipped")
         self.assertIn("(not here)", output)
+        self.assertIn("  12 images\n", output)
 
     def test_failures_show_their_output(self):
         status, output = self.run_it("--no-suite", "three")
