@@ -149,3 +149,20 @@ bool text_is_name(const char *string, size_t max) {
             return false;
     return true;
 }
+
+const char *text_format_time(uint64_t wall_ns, char *to, size_t size) {
+    uint64_t seconds = wall_ns / NS_PER_S, day = seconds / 86400, second = seconds % 86400;
+    /* The calendar in years that begin on 1 March, so that the leap day is the last one. Eras of 400 years have 146097 days. */
+    uint64_t era_day = (day + 719468) % 146097, era = (day + 719468) / 146097;
+    uint64_t year_of_era = (era_day - era_day / 1460 + era_day / 36524 - era_day / 146096) / 365;
+    uint64_t year_day = era_day - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    uint64_t month_index = (5 * year_day + 2) / 153;
+    unsigned month = (unsigned)(month_index < 10 ? month_index + 3 : month_index - 9);
+    snprintf(to, size,
+             "%04" PRIu64 "-%02u-%02u"
+             "T%02u:%02u:%02u.%03uZ",
+             year_of_era + era * 400 + (month <= 2), month, (unsigned)(year_day - (153 * month_index + 2) / 5 + 1),
+             (unsigned)(second / 3600), (unsigned)(second / 60 % 60), (unsigned)(second % 60),
+             (unsigned)(wall_ns / NS_PER_MS % 1000));
+    return to;
+}
