@@ -135,7 +135,8 @@ void load_destroy(struct load *load) {
 
 static void begin(struct load *load) {
     assert(load->running == 0);
-    load->started_ns = load->last_completion_ns = host_now_ns(load->reactor->host);
+    load->started_ns = host_now_ns(load->reactor->host);
+    load->last_completion_ns = reactor_now_ns(load->reactor);
     load->ends_ns = load->options.duration_ns != 0 ? load->started_ns + load->options.duration_ns : UINT64_MAX;
     load->stopping = false;
     load->next_sequential = load->submitted = load->writes_since_flush = 0;

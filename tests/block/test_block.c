@@ -6,6 +6,7 @@
 
 #include <cmocka.h>
 
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/random.h"
@@ -89,8 +90,8 @@ static int set_up(void **state) {
     world->disk = calloc(1, sizeof(*world->disk));
     struct block_device *device = &world->disk->device;
     device->ops = &plain_ops;
-    strcpy(device->name, "disk");
-    strcpy(device->aliases[0], "store/disk");
+    snprintf(device->name, sizeof(device->name), "%s", "disk");
+    snprintf(device->aliases[0], sizeof(device->aliases[0]), "%s", "store/disk");
     device->block_size = 512;
     device->block_count = DISK_BYTES / 512;
     device->memory_alignment = 512;

@@ -6,6 +6,7 @@
 
 #include <cmocka.h>
 
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "block/device.h"
@@ -98,7 +99,7 @@ static int set_up(void **state) {
     world->disk = calloc(1, sizeof(*world->disk));
     struct block_device *device = &world->disk->device;
     device->ops = &disk_ops;
-    strcpy(device->name, "disk");
+    snprintf(device->name, sizeof(device->name), "%s", "disk");
     device->block_size = 512;
     device->block_count = DISK_BYTES / 512;
     device->native_ops = BLOCK_BIT(BLOCK_READ) | BLOCK_BIT(BLOCK_WRITE) | BLOCK_BIT(BLOCK_FLUSH);

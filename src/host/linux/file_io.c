@@ -94,16 +94,16 @@ void file_io_run(struct host_file_request *request) {
     }
 }
 
-static void io_run(struct pool_work *work) { file_io_run(file_io_request(work)); }
-static void io_done(struct pool_work *work) {
+static void io_run(struct thread_pool_work *work) { file_io_run(file_io_request(work)); }
+static void io_done(struct thread_pool_work *work) {
     struct host_file_request *request = file_io_request(work);
     request->complete(request);
 }
 
 void file_io_to_pool(struct linux_loop *loop, struct host_file_request *request) {
     struct file_io *io = file_io_of(request);
-    io->work = (struct pool_work){.loop = loop, .run = io_run, .done = io_done};
-    pool_submit(&loop->host->io, &io->work);
+    io->work = (struct thread_pool_work){.loop = loop, .run = io_run, .done = io_done};
+    thread_pool_submit(&loop->host->io, &io->work);
 }
 
 static bool is_quick(const struct linux_file *file, const struct host_file_request *request) {
@@ -134,7 +134,7 @@ unsigned file_io_poll(struct linux_loop *loop) {
     for (bool last = false; !last; count++) {
         struct queue_node *node = queue_pop(&loop->sync);
         last = &node->next == end;
-        struct host_file_request *request = file_io_request(container_of(node, struct pool_work, node));
+        struct host_file_request *request = file_io_request(container_of(node, struct thread_pool_work, node));
         file_io_run(request);
         request->complete(request);
     }

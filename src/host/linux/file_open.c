@@ -255,7 +255,7 @@ static int open_or_create(struct host_file_open *open, struct stat *stat, bool *
 /* The lock lies on the description that carries the I/O: requests of a killed process still hold it, so having it means that its
  * last write has landed. */
 static int open_and_hold(struct host_file_open *open, struct stat *stat) {
-    struct host *host = ((struct pool_work *)(void *)open->host_private)->loop->base.host;
+    struct host *host = ((struct thread_pool_work *)(void *)open->host_private)->loop->base.host;
     uint64_t give_up_ns = host_now_ns(host) + open->options.hold_timeout_ms * NS_PER_MS;
     for (;;) {
         bool held;
@@ -281,11 +281,11 @@ static int open_and_hold(struct host_file_open *open, struct stat *stat) {
     }
 }
 
-static struct host_file_open *open_of(struct pool_work *work) {
+static struct host_file_open *open_of(struct thread_pool_work *work) {
     return container_of((void **)(void *)work, struct host_file_open, host_private[0]);
 }
 
-static void open_run(struct pool_work *work) {
+static void open_run(struct thread_pool_work *work) {
     struct host_file_open *open = open_of(work);
     struct stat stat;
     int fd = open_and_hold(open, &stat);
@@ -307,17 +307,17 @@ static void open_run(struct pool_work *work) {
     open->ok = true;
 }
 
-static void open_done(struct pool_work *work) { open_of(work)->done(open_of(work)); }
+static void open_done(struct thread_pool_work *work) { open_of(work)->done(open_of(work)); }
 
 void linux_file_open_submit(struct host_loop *base, struct host_file_open *open) {
     struct linux_loop *loop = (struct linux_loop *)base;
-    static_assert(sizeof(struct pool_work) <= sizeof(open->host_private), "fits the request");
-    struct pool_work *work = (struct pool_work *)(void *)open->host_private;
-    *work = (struct pool_work){.loop = loop, .run = open_run, .done = open_done};
+    static_assert(sizeof(struct thread_pool_work) <= sizeof(open->host_private), "fits the request");
+    struct thread_pool_work *work = (struct thread_pool_work *)(void *)open->host_private;
+    *work = (struct thread_pool_work){.loop = loop, .run = open_run, .done = open_done};
     open->ok = false;
     open->file = NULL;
     error_clear(&open->error);
-    pool_submit(&loop->host->jobs, work);
+    thread_pool_submit(&loop->host->jobs, work);
 }
 
 void linux_file_close(struct host_file *base) {

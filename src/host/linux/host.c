@@ -53,18 +53,18 @@ void linux_log(struct linux_host *host, const char *format, ...) {
     host->options.log(host->options.log_arg, text);
 }
 
-static struct host_job *job_of(struct pool_work *work) {
+static struct host_job *job_of(struct thread_pool_work *work) {
     return container_of((void **)(void *)work, struct host_job, host_private[0]);
 }
-static void job_run(struct pool_work *work) { job_of(work)->run(job_of(work)); }
-static void job_done(struct pool_work *work) { job_of(work)->done(job_of(work)); }
+static void job_run(struct thread_pool_work *work) { job_of(work)->run(job_of(work)); }
+static void job_done(struct thread_pool_work *work) { job_of(work)->done(job_of(work)); }
 
 static void linux_job_submit(struct host_loop *base, struct host_job *job) {
     struct linux_loop *loop = (struct linux_loop *)base;
-    static_assert(sizeof(struct pool_work) <= sizeof(job->host_private), "fits the job");
-    struct pool_work *work = (struct pool_work *)(void *)job->host_private;
-    *work = (struct pool_work){.loop = loop, .run = job_run, .done = job_done};
-    pool_submit(&loop->host->jobs, work);
+    static_assert(sizeof(struct thread_pool_work) <= sizeof(job->host_private), "fits the job");
+    struct thread_pool_work *work = (struct thread_pool_work *)(void *)job->host_private;
+    *work = (struct thread_pool_work){.loop = loop, .run = job_run, .done = job_done};
+    thread_pool_submit(&loop->host->jobs, work);
 }
 
 static const struct host_ops linux_ops = {
@@ -114,8 +114,8 @@ int host_linux_create(const struct host_linux_options *options, struct host **re
         return result;
     }
     unsigned threads = options->threads_max != 0 ? min_u32(options->threads_max, POOL_THREADS_MAX) : 16;
-    pool_init(&host->jobs, "job", threads);
-    pool_init(&host->io, "file-io", threads);
+    thread_pool_init(&host->jobs, "job", threads);
+    thread_pool_init(&host->io, "file-io", threads);
     linux_ticks_calibrate(&host->base);
     *ret_host = &host->base;
     return 0;
@@ -123,8 +123,8 @@ int host_linux_create(const struct host_linux_options *options, struct host **re
 
 void host_linux_destroy(struct host *base) {
     struct linux_host *host = (struct linux_host *)base;
-    pool_fini(&host->jobs);
-    pool_fini(&host->io);
+    thread_pool_fini(&host->jobs);
+    thread_pool_fini(&host->io);
     free(host);
 }
 

@@ -23,13 +23,13 @@ enum { POOL_THREADS_MAX = 64, EPOLL_BATCH = 64, RING_ENTRIES = 256, RING_IN_FLIG
 
 struct linux_loop;
 /* One piece of blocking work, embedded in the request's host_private: `run` in a helper thread, then `done` on the loop. */
-struct pool_work {
+struct thread_pool_work {
     struct queue_node node;
     struct linux_loop *loop;
-    void (*run)(struct pool_work *work);
-    void (*done)(struct pool_work *work);
+    void (*run)(struct thread_pool_work *work);
+    void (*done)(struct thread_pool_work *work);
 };
-struct pool {
+struct thread_pool {
     const char *name;
     pthread_mutex_t lock;
     pthread_cond_t more;
@@ -39,11 +39,11 @@ struct pool {
     bool stopping;
     pthread_t ids[POOL_THREADS_MAX];
 };
-void pool_init(struct pool *pool, const char *name, unsigned limit);
+void thread_pool_init(struct thread_pool *pool, const char *name, unsigned limit);
 /* The queue is empty. Waits for the threads to end. */
-void pool_fini(struct pool *pool);
+void thread_pool_fini(struct thread_pool *pool);
 /* Queues `work` (its loop, run and done are set); starts a thread if none is idle. On the loop. */
-void pool_submit(struct pool *pool, struct pool_work *work);
+void thread_pool_submit(struct thread_pool *pool, struct thread_pool_work *work);
 
 /* ---- the host ---- */
 
@@ -51,7 +51,7 @@ struct linux_loop;
 struct linux_host {
     struct host base;
     struct host_linux_options options;
-    struct pool jobs, io;
+    struct thread_pool jobs, io;
     sigset_t signals; /* empty without options.signals */
     _Atomic bool ring_refused;
 };
@@ -111,8 +111,8 @@ struct linux_loop {
     uint64_t cpu_ns_at_end;
 
     /* Shared with other threads; lines of their own. */
-    _Alignas(64) _Atomic(struct queue_node *) done; /* pool_work that ran, newest first */
-    _Atomic uint32_t in_pool;                       /* pool_work not yet taken from `done` */
+    _Alignas(64) _Atomic(struct queue_node *) done; /* thread_pool_work that ran, newest first */
+    _Atomic uint32_t in_pool;                       /* thread_pool_work not yet taken from `done` */
     _Alignas(64) _Atomic uint32_t asleep;           /* 1 = blocks or is about to: whoever takes it to 0 writes the eventfd */
     _Atomic bool stop;
 };
@@ -121,7 +121,7 @@ struct linux_loop {
 int loop_watch(struct linux_loop *loop, struct watch *watch, uint32_t events);
 void loop_unwatch(struct linux_loop *loop, struct watch *watch);
 /* Hands a finished piece of work back to its loop. Helper threads. */
-void loop_work_done(struct pool_work *work);
+void loop_work_done(struct thread_pool_work *work);
 
 int linux_loop_create(struct host *host, const struct host_loop_options *options, struct host_loop **ret_loop);
 int linux_loop_start(struct host_loop *base);
@@ -143,14 +143,14 @@ struct linux_file {
 
 /* host_file_request.host_private */
 struct file_io {
-    struct pool_work work;
+    struct thread_pool_work work;
     uint64_t moved; /* bytes done before a short transfer was continued */
 };
 static_assert(sizeof(struct file_io) <= sizeof(((struct host_file_request *)0)->host_private), "fits the request");
 static inline struct file_io *file_io_of(struct host_file_request *request) {
     return (struct file_io *)(void *)request->host_private;
 }
-static inline struct host_file_request *file_io_request(struct pool_work *work) {
+static inline struct host_file_request *file_io_request(struct thread_pool_work *work) {
     return container_of((void **)(void *)work, struct host_file_request, host_private[0]);
 }
 

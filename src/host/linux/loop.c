@@ -82,7 +82,7 @@ static unsigned epoll_poll(struct linux_loop *loop) {
 
 /* ---- work that comes back from helper threads ---- */
 
-void loop_work_done(struct pool_work *work) {
+void loop_work_done(struct thread_pool_work *work) {
     struct linux_loop *loop = work->loop;
     struct queue_node *head = atomic_load_explicit(&loop->done, memory_order_relaxed);
     do
@@ -104,7 +104,7 @@ static unsigned done_poll(struct linux_loop *loop) {
     }
     unsigned count = 0;
     while (oldest_first != NULL) {
-        struct pool_work *work = container_of(oldest_first, struct pool_work, node);
+        struct thread_pool_work *work = container_of(oldest_first, struct thread_pool_work, node);
         oldest_first = oldest_first->next;
         work->done(work);
         count++;

@@ -109,7 +109,7 @@ static bool ring_try(struct ring *ring, struct host_file_request *request) {
 
 static void feed_backlog(struct ring *ring) {
     while (!queue_empty(&ring->backlog)) {
-        struct pool_work *work = container_of(ring->backlog.first, struct pool_work, node);
+        struct thread_pool_work *work = container_of(ring->backlog.first, struct thread_pool_work, node);
         /* The node lies in the request, which a completion may reuse as soon as the kernel has it: take it out first. */
         struct queue_node *node = queue_pop(&ring->backlog);
         if (ring_try(ring, file_io_request(work)))

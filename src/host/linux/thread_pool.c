@@ -2,16 +2,16 @@
  */
 #include "host/linux/internal.h"
 
-void pool_init(struct pool *pool, const char *name, unsigned limit) {
+void thread_pool_init(struct thread_pool *pool, const char *name, unsigned limit) {
     assert(limit > 0 && limit <= POOL_THREADS_MAX);
-    *pool = (struct pool){.name = name, .limit = limit};
+    *pool = (struct thread_pool){.name = name, .limit = limit};
     queue_init(&pool->queue);
     pthread_mutex_init(&pool->lock, NULL);
     pthread_cond_init(&pool->more, NULL);
 }
 
 static void *pool_main(void *arg) {
-    struct pool *pool = arg;
+    struct thread_pool *pool = arg;
     pthread_setname_np(pthread_self(), pool->name);
     pthread_mutex_lock(&pool->lock);
     for (;;) {
@@ -25,7 +25,7 @@ static void *pool_main(void *arg) {
             break;
         pool->queued--;
         pthread_mutex_unlock(&pool->lock);
-        struct pool_work *work = container_of(node, struct pool_work, node);
+        struct thread_pool_work *work = container_of(node, struct thread_pool_work, node);
         work->run(work);
         loop_work_done(work);
         pthread_mutex_lock(&pool->lock);
@@ -34,7 +34,7 @@ static void *pool_main(void *arg) {
     return NULL;
 }
 
-void pool_submit(struct pool *pool, struct pool_work *work) {
+void thread_pool_submit(struct thread_pool *pool, struct thread_pool_work *work) {
     atomic_fetch_add_explicit(&work->loop->in_pool, 1, memory_order_relaxed);
     pthread_mutex_lock(&pool->lock);
     queue_push(&pool->queue, &work->node);
@@ -57,7 +57,7 @@ void pool_submit(struct pool *pool, struct pool_work *work) {
     }
 }
 
-void pool_fini(struct pool *pool) {
+void thread_pool_fini(struct thread_pool *pool) {
     pthread_mutex_lock(&pool->lock);
     assert(queue_empty(&pool->queue));
     pool->stopping = true;

@@ -1,0 +1,49 @@
+#include "programs/penstock-bench/target.h"
+
+#include <stdio.h>
+
+#include "base/text.h"
+#include "blockdev/memory/memory.h"
+#include "blockdev/null/null.h"
+
+static bool size_blocks(struct target *target, const char *text, uint64_t *ret_blocks, struct error *error) {
+    uint64_t size;
+    if (!text_parse_size(text, &size) || size == 0 || size % target->block_size != 0)
+        return error_invalid(error, "DEVICE", text, "a size such as 1G, a multiple of %u bytes", target->block_size);
+    *ret_blocks = size / target->block_size;
+    return true;
+}
+
+static const char *after(const char *spec, const char *prefix) {
+    size_t length = strlen(prefix);
+    return strncmp(spec, prefix, length) == 0 ? spec + length : NULL;
+}
+
+static bool open_simple(struct target *target, const char *spec, bool *ret_known, struct error *error) {
+    const char *rest;
+    uint64_t blocks;
+    *ret_known = true;
+    if ((rest = after(spec, "null:")) != NULL) {
+        if (!size_blocks(target, rest, &blocks, error))
+            return false;
+        struct null_device_options options = {.name = "bench", .block_size = target->block_size, .block_count = blocks};
+        return null_device_create(target->graph, &options, &target->device, error);
+    }
+    if ((rest = after(spec, "memory:")) != NULL) {
+        if (!size_blocks(target, rest, &blocks, error))
+            return false;
+        struct memory_device_options options = {.name = "bench", .block_size = target->block_size, .block_count = blocks};
+        return memory_device_create(target->graph, &options, &target->device, error);
+    }
+    *ret_known = false;
+    return true;
+}
+
+void target_open(struct target *target, const char *spec) {
+    struct error error = {0};
+    bool known;
+    bool ok = open_simple(target, spec, &known, &error);
+    if (!known)
+        ok = error_invalid(&error, "DEVICE", spec, "one of null:SIZE, memory:SIZE");
+    target->done(target, ok, &error);
+}
