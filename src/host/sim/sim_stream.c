@@ -158,6 +158,12 @@ static void connect_run(struct sim_event *event) {
     sim_note(sim, SIM_TRACE_CONNECT, connection->id, connection->connect_tries);
     if (client == NULL || connection->dead || client->error != 0)
         return;
+    uint64_t deadline_ns = connection->connect_began_ns + sim->options.connect_timeout_ns;
+    if (sim->now_ns >= deadline_ns) {
+        connection->dead = !connection->answered;
+        sim_socket_fail(client, -ETIMEDOUT);
+        return;
+    }
     if (!connection->answered) {
         if (syn_arrives(connection)) {
             if (!connection->dead)
@@ -170,12 +176,7 @@ static void connect_run(struct sim_event *event) {
         return;
     }
     uint64_t next = sim->now_ns + (NS_PER_S << min_u32(connection->connect_tries++, 6));
-    if (next > connection->connect_began_ns + sim->options.connect_timeout_ns) {
-        connection->dead = !connection->answered;
-        sim_socket_fail(client, -ETIMEDOUT);
-        return;
-    }
-    sim_event_at(sim, event, next);
+    sim_event_at(sim, event, min_u64(next, deadline_ns));
 }
 
 void sim_connection_begin(struct sim_connection *connection) {
