@@ -265,7 +265,7 @@ int main(int argc, char **argv) {
     if (count == 0)
         fprintf(stderr, "replay: no corpus in %s\n", argv[1]);
     else if (ok)
-        printf("%zu files, %llu inputs, %llu bytes\n", count, (unsigned long long)fed, (unsigned long long)fed_bytes);
+        printf("note: %zu files, %llu inputs, %llu bytes\n", count, (unsigned long long)fed, (unsigned long long)fed_bytes);
 
     for (size_t i = 0; i < count; i++) {
         free(files[i].path);
