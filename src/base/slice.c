@@ -14,6 +14,8 @@ static inline void walk(const struct slice *slices, size_t skip, char *flat, siz
         skip -= slices++->length;
     for (; length > 0; slices++, skip = 0) {
         size_t n = min_u64(slices->length - skip, length);
+        if (n == 0) /* an empty slice has no address */
+            continue;
         char *at = (char *)slices->base + skip;
         if (way == OUT)
             memcpy(flat, at, n);

@@ -310,7 +310,7 @@ static void failures_are_told(struct bench *bench, const struct world *world) {
     char *buffer = aligned(PAGE);
     assert_int_equal(write_at(bench, file, 0, buffer, PAGE), -EBADF);
     assert_int_equal(run_io(bench, file, HOST_FILE_ZERO, 0, PAGE, NULL, 0), -EBADF);
-    assert_int_equal(run_io(bench, file, HOST_FILE_READ, 0, PAGE, &(struct slice){NULL, PAGE}, 1), -EFAULT);
+    assert_int_equal(run_io(bench, file, HOST_FILE_READ, 0, PAGE, &(struct slice){(void *)PAGE, PAGE}, 1), -EFAULT);
     host_file_close(file);
     free(buffer);
 }
