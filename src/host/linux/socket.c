@@ -196,7 +196,7 @@ static bool claim_path(struct linux_socket *s, const struct host_address *addres
 
 static void release_path(struct linux_socket *s) {
     char lock[sizeof(((struct host_address *)0)->text) + 8];
-    if (s->bound)
+    if (s->bound && s->path != NULL)
         unlink(s->path);
     if (s->lock_fd >= 0) {
         if (s->path != NULL) {
