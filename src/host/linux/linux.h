@@ -16,6 +16,9 @@ struct host_linux_options {
 int host_linux_create(const struct host_linux_options *options, struct host **ret_host);
 /* All loops and files are gone. Ends the helper threads. */
 void host_linux_destroy(struct host *host);
+/* Turns the loop on the caller's thread, instead of host_loop_start(), until host_loop_stop(); may be called again. For programs
+ * that wait for one thing after the other. */
+void host_linux_loop_run(struct host_loop *loop);
 /* Waits until the loop was stopped and its thread has ended; host_loop_destroy() is still to be called. Not on a loop. */
 void host_linux_loop_wait(struct host_loop *loop);
 

@@ -194,10 +194,7 @@ static uint64_t sleep_or_not(struct linux_loop *loop, uint64_t now) {
     return then;
 }
 
-static void *loop_main(void *arg) {
-    struct linux_loop *loop = arg;
-    pthread_setname_np(pthread_self(), loop->name);
-    prctl(PR_SET_TIMERSLACK, TIMER_SLACK_NS);
+static void turn_until_stopped(struct linux_loop *loop) {
     enum host_poll_mode mode = loop->options.poll_mode;
     uint64_t now = loop_ticks(loop);
     spin_init(&loop->spin, loop->host->base.ticks_per_second, now, 0);
@@ -219,6 +216,20 @@ static void *loop_main(void *arg) {
         }
         now = sleep_or_not(loop, now);
     }
+}
+
+void host_linux_loop_run(struct host_loop *base) {
+    struct linux_loop *loop = (struct linux_loop *)base;
+    assert(!loop->started);
+    atomic_store(&loop->stop, false);
+    turn_until_stopped(loop);
+}
+
+static void *loop_main(void *arg) {
+    struct linux_loop *loop = arg;
+    pthread_setname_np(pthread_self(), loop->name);
+    prctl(PR_SET_TIMERSLACK, TIMER_SLACK_NS);
+    turn_until_stopped(loop);
     struct timespec cpu;
     clock_gettime(CLOCK_THREAD_CPUTIME_ID, &cpu);
     pthread_mutex_lock(&loop->lock);

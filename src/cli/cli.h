@@ -1,0 +1,113 @@
+/* The command line: verbs over the public API of a storage plane. One table of verbs gives dispatch, help, the manual page and
+ * completion. Must not know: how a plane works inside; it speaks JSON-RPC through plane_client only. */
+#pragma once
+
+#include <jansson.h>
+#include <stdio.h>
+
+#include "plane_client/client.h"
+
+#define CLI_ARGUMENTS_MAX 64
+#define CLI_OPTIONS_MAX 12
+
+struct cli;
+
+struct cli_option {
+    const char *name;  /* "--thick"; NULL ends the table */
+    const char *value; /* "SIZE"; NULL = a flag */
+    const char *help;
+};
+
+/* How an argument is completed. */
+enum cli_complete {
+    CLI_COMPLETE_NONE,
+    CLI_COMPLETE_METHOD,
+    CLI_COMPLETE_STORE,
+    CLI_COMPLETE_VOLUME,
+    CLI_COMPLETE_SNAPSHOT,
+    CLI_COMPLETE_NQN
+};
+
+struct cli_verb {
+    const char *path;      /* "block volume create" */
+    const char *arguments; /* "STORE/NAME SIZE": how many there must be is told by the words; "[X]" is optional, "…" repeats */
+    const char *help;      /* one line; then, behind a newline, more for --help and the manual */
+    const struct cli_option *options; /* NULL = none */
+    enum cli_complete complete;       /* of the first argument */
+    bool (*run)(struct cli *cli);     /* false: cli->error is set */
+};
+
+enum cli_output { CLI_TABLE, CLI_JSON };
+
+struct cli {
+    const char *program;
+    const char *socket;
+    enum cli_output output;
+    struct reactor *reactor;             /* not started: `run` turns it on this thread */
+    void (*run)(struct host_loop *loop); /* until host_loop_stop() */
+    const struct cli_verb *verb;
+    const char *arguments[CLI_ARGUMENTS_MAX];
+    unsigned argument_count;
+    const char *option_values[CLI_OPTIONS_MAX]; /* by place in verb->options; "" for a flag; NULL = not given */
+    struct plane_client *client;                /* connected on the first call */
+    struct error error;
+    int exit_status; /* 0, unless a verb wants another one without an error text */
+};
+
+/* Runs one command line; returns the exit status. The reactor, not started, carries the connection; `run` turns its loop on this
+ * thread until host_loop_stop(), again and again. */
+int cli_main(struct reactor *reactor, void (*run)(struct host_loop *loop), int argc, char **argv);
+
+/* ---- for verbs ---- */
+
+/* Calls a method; *ret_result is the caller's. params is taken (NULL = none). False: cli->error is set, with the method's own
+ * words. */
+bool cli_call(struct cli *cli, const char *method, json_t *take_params, json_t **ret_result);
+/* The same where nobody wants to see the result (with -o json it is printed). */
+bool cli_do(struct cli *cli, const char *method, json_t *take_params);
+/* A string member of an object, "-" if there is none. */
+const char *cli_member(const json_t *object, const char *key);
+/* The value of an option of this verb, NULL if not given. */
+const char *cli_option(const struct cli *cli, const char *name);
+/* Parses a size argument ("10G"); false: cli->error names it. */
+bool cli_size(struct cli *cli, const char *what, const char *text, uint64_t *ret_bytes);
+/* Prints JSON, indented. */
+void cli_print_json(const json_t *value);
+
+/* ---- tables ---- */
+
+#define CLI_COLUMNS_MAX 10
+#define CLI_CELL_MAX 256
+struct cli_table {
+    unsigned columns, rows, capacity;
+    const char *const *titles;
+    unsigned right; /* bit set of columns with numbers */
+    char (*cells)[CLI_CELL_MAX];
+};
+void cli_table_init(struct cli_table *table, const char *const *titles, unsigned columns, unsigned right);
+/* Adds a row; one text for each column. */
+void cli_table_row(struct cli_table *table, ...);
+/* Prints and frees. */
+void cli_table_print(struct cli_table *table, FILE *to);
+
+/* ---- the table of verbs, in the order of the manual; path NULL ends it ---- */
+extern const struct cli_verb cli_verbs[];
+bool cli_rpc(struct cli *cli);
+bool cli_status(struct cli *cli);
+bool cli_disk_list(struct cli *cli);
+bool cli_disk_create(struct cli *cli);
+bool cli_disk_delete(struct cli *cli);
+bool cli_volume_list(struct cli *cli);
+bool cli_volume_create(struct cli *cli);
+bool cli_volume_delete(struct cli *cli);
+bool cli_volume_resize(struct cli *cli);
+bool cli_volume_rename(struct cli *cli);
+bool cli_snapshot_list(struct cli *cli);
+bool cli_snapshot_create(struct cli *cli);
+bool cli_snapshot_delete(struct cli *cli);
+bool cli_snapshot_clone(struct cli *cli);
+bool cli_export_list(struct cli *cli);
+bool cli_export_create(struct cli *cli);
+bool cli_export_delete(struct cli *cli);
+bool cli_complete(struct cli *cli);
+bool cli_manual(struct cli *cli);

@@ -1,0 +1,96 @@
+/* Completion: `penstock __complete WORD … LAST` prints what LAST may become, a line each; the shells' few lines that call it are
+ * printed by `penstock __complete --script bash|zsh|fish`. Names come from the running plane; if there is none, nothing is
+ * offered. */
+#include <string.h>
+
+#include "cli/cli.h"
+
+static void offer(const char *word, const char *beginning) {
+    if (word != NULL && strncmp(word, beginning, strlen(beginning)) == 0)
+        printf("%s\n", word);
+}
+
+/* The words of `path` behind those given; prints the next one once. */
+static void offer_verbs(struct cli *cli, unsigned given, const char *last) {
+    char previous[64] = "";
+    for (const struct cli_verb *verb = cli_verbs; verb->path != NULL; verb++) {
+        const char *path = verb->path;
+        unsigned i = 0;
+        for (; i < given; i++) {
+            size_t length = strcspn(path, " ");
+            if (strlen(cli->arguments[i]) != length || strncmp(path, cli->arguments[i], length) != 0 || path[length] == '\0')
+                break;
+            path += length + 1;
+        }
+        char word[64];
+        snprintf(word, sizeof(word), "%.*s", (int)strcspn(path, " "), path);
+        if (i == given && path[0] != '_' && strcmp(word, previous) != 0) {
+            offer(word, last);
+            memcpy(previous, word, sizeof(previous));
+        }
+    }
+}
+
+static void offer_volumes(struct cli *cli, const char *last, bool snapshots) {
+    json_t *lvols, *lvol;
+    size_t i;
+    if (!cli_call(cli, "bdev_lvol_get_lvols", NULL, &lvols))
+        return;
+    json_array_foreach(lvols, i, lvol) if (!snapshots || json_is_true(json_object_get(lvol, "is_snapshot")))
+        offer(json_string_value(json_object_get(lvol, "alias")), last);
+    json_decref(lvols);
+}
+
+static void offer_members(struct cli *cli, const char *last, const char *method, const char *key) {
+    json_t *list, *item;
+    size_t i;
+    if (!cli_call(cli, method, NULL, &list))
+        return;
+    json_array_foreach(list, i, item)
+        offer(key != NULL ? json_string_value(json_object_get(item, key)) : json_string_value(item), last);
+    json_decref(list);
+}
+
+static void offer_argument(struct cli *cli, const struct cli_verb *verb, const char *last) {
+    for (const struct cli_option *o = verb->options; o != NULL && o->name != NULL; o++)
+        if (last[0] == '-')
+            offer(o->name, last);
+    switch (verb->complete) {
+    case CLI_COMPLETE_METHOD: offer_members(cli, last, "rpc_get_methods", NULL); break;
+    case CLI_COMPLETE_STORE: offer_members(cli, last, "bdev_lvol_get_lvstores", "name"); break;
+    case CLI_COMPLETE_VOLUME: offer_volumes(cli, last, false); break;
+    case CLI_COMPLETE_SNAPSHOT: offer_volumes(cli, last, true); break;
+    case CLI_COMPLETE_NQN: offer_members(cli, last, "nvmf_get_subsystems", "nqn"); break;
+    case CLI_COMPLETE_NONE: break;
+    }
+}
+
+static bool print_script(struct cli *cli, const char *shell) {
+    if (strcmp(shell, "bash") == 0)
+        printf(
+            "_penstock() {\n    mapfile -t COMPREPLY < <(penstock __complete \"${COMP_WORDS[@]:1:COMP_CWORD}\" 2>/dev/null)\n}\n"
+            "complete -o default -F _penstock penstock\n");
+    else if (strcmp(shell, "zsh") == 0)
+        printf("#compdef penstock\ncompadd -- ${(f)\"$(penstock __complete \"${(@)words[2,CURRENT]}\" 2>/dev/null)\"}\n");
+    else if (strcmp(shell, "fish") == 0)
+        printf("complete -c penstock -f -a '(penstock __complete (commandline -opc)[2..] (commandline -ct) 2>/dev/null)'\n");
+    else
+        return error_invalid(&cli->error, "shell", shell, "bash, zsh or fish");
+    return true;
+}
+
+bool cli_complete(struct cli *cli) {
+    if (cli->argument_count == 2 && strcmp(cli->arguments[0], "--script") == 0)
+        return print_script(cli, cli->arguments[1]);
+    unsigned given = cli->argument_count > 0 ? cli->argument_count - 1 : 0;
+    const char *last = cli->argument_count > 0 ? cli->arguments[given] : "";
+    offer_verbs(cli, given, last);
+    for (const struct cli_verb *verb = cli_verbs; verb->path != NULL; verb++) {
+        char line[128] = "";
+        for (unsigned i = 0; i < given && strlen(line) < strlen(verb->path); i++)
+            snprintf(line + strlen(line), sizeof(line) - strlen(line), "%s%s", i > 0 ? " " : "", cli->arguments[i]);
+        if (strcmp(line, verb->path) == 0)
+            offer_argument(cli, verb, last);
+    }
+    return true;
+}

@@ -1,0 +1,281 @@
+/* Finds the verb, checks its words against the table, runs it, prints what went wrong. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/text.h"
+#include "cli/cli.h"
+
+static bool hidden(const struct cli_verb *verb) { return verb->path[0] == '_'; }
+
+static unsigned count_words(const char *text) {
+    unsigned count = 0;
+    for (bool in = false; *text != '\0'; text++) {
+        if (*text != ' ' && !in)
+            count++;
+        in = *text != ' ';
+    }
+    return count;
+}
+
+/* True if argv begins with the words of `path`; tells how many they are. */
+static bool matches(const char *path, int argc, char **argv, int *ret_words) {
+    int word = 0;
+    while (*path != '\0') {
+        size_t length = strcspn(path, " ");
+        if (word >= argc || strlen(argv[word]) != length || strncmp(argv[word], path, length) != 0)
+            return false;
+        word++;
+        path += length;
+        path += *path == ' ';
+    }
+    *ret_words = word;
+    return true;
+}
+
+static void print_help_line(const struct cli_verb *verb, FILE *to) {
+    char left[128];
+    int bytes = snprintf(left, sizeof(left), "%s %s", verb->path, verb->arguments), columns = 0;
+    for (int i = 0; i < bytes; i++)
+        columns += (left[i] & 0xc0) != 0x80; /* the bytes of UTF-8 that begin a character */
+    fprintf(to, "  %-*s %.*s\n", 44 + bytes - columns, left, (int)strcspn(verb->help, "\n"), verb->help);
+}
+
+static void print_usage(const struct cli *cli, FILE *to) {
+    fprintf(to, "Usage: %s [--socket PATH] [-o json] VERB …\n\nVerbs:\n", cli->program);
+    for (const struct cli_verb *verb = cli_verbs; verb->path != NULL; verb++)
+        if (!hidden(verb))
+            print_help_line(verb, to);
+    fprintf(to,
+            "\n  -s, --socket PATH   the storage plane's socket (default %s, or $PENSTOCK_SOCKET)\n"
+            "  -o, --output FORMAT table or json\n"
+            "      --help          this, or more of a verb behind it\n"
+            "      --version\n",
+            PLANE_CLIENT_SOCKET_DEFAULT);
+}
+
+static void print_verb_help(const struct cli *cli, const struct cli_verb *verb, FILE *to) {
+    fprintf(to, "Usage: %s %s %s\n\n", cli->program, verb->path, verb->arguments);
+    const char *more = strchr(verb->help, '\n');
+    fprintf(to, "%.*s.\n", (int)strcspn(verb->help, "\n"), verb->help);
+    if (more != NULL)
+        fprintf(to, "%s\n", more + 1);
+    for (const struct cli_option *o = verb->options; o != NULL && o->name != NULL; o++) {
+        char left[64];
+        snprintf(left, sizeof(left), "%s%s%s", o->name, o->value != NULL ? " " : "", o->value != NULL ? o->value : "");
+        fprintf(to, "  %-26s %s\n", left, o->help);
+    }
+}
+
+const char *cli_option(const struct cli *cli, const char *name) {
+    for (unsigned i = 0; cli->verb->options[i].name != NULL; i++)
+        if (strcmp(cli->verb->options[i].name, name) == 0)
+            return cli->option_values[i];
+    assert(!"an option that is in the verb's table");
+    return NULL;
+}
+
+bool cli_size(struct cli *cli, const char *what, const char *text, uint64_t *ret_bytes) {
+    if (text_parse_size(text, ret_bytes) && *ret_bytes > 0)
+        return true;
+    return error_invalid(&cli->error, what, text, "a size such as 10G or 512M");
+}
+
+void cli_print_json(const json_t *value) {
+    json_dumpf(value, stdout, JSON_INDENT(2) | JSON_ENCODE_ANY);
+    fputc('\n', stdout);
+}
+
+/* Takes an option of the verb at argv[0]; returns how many words it took, 0 after an error. */
+static int take_option(struct cli *cli, int argc, char **argv) {
+    const struct cli_option *options = cli->verb->options;
+    size_t length = strcspn(argv[0], "=");
+    for (unsigned i = 0; options != NULL && options[i].name != NULL; i++) {
+        if (strlen(options[i].name) != length || strncmp(options[i].name, argv[0], length) != 0)
+            continue;
+        if (options[i].value == NULL) {
+            cli->option_values[i] = "";
+            return 1;
+        }
+        if (argv[0][length] == '=') {
+            cli->option_values[i] = argv[0] + length + 1;
+            return 1;
+        }
+        if (argc < 2) {
+            error_set(&cli->error, ERROR_INVALID, "%s wants %s", options[i].name, options[i].value);
+            return 0;
+        }
+        cli->option_values[i] = argv[1];
+        return 2;
+    }
+    error_set(&cli->error, ERROR_INVALID, "%s has no option %s", cli->verb->path, argv[0]);
+    return 0;
+}
+
+static bool count_is_right(const struct cli_verb *verb, unsigned count) {
+    unsigned words = count_words(verb->arguments);
+    if (strstr(verb->arguments, "…") != NULL)
+        return count >= (strchr(verb->arguments, '[') != NULL ? 1 : 0);
+    return verb->arguments[0] == '[' ? count <= words : count == words;
+}
+
+/* argv is behind the verb. */
+static bool take_words(struct cli *cli, int argc, char **argv) {
+    bool free_form = hidden(cli->verb);
+    while (argc > 0) {
+        if (!free_form && argv[0][0] == '-' && argv[0][1] != '\0') {
+            if (strcmp(argv[0], "--help") == 0 || strcmp(argv[0], "-h") == 0) {
+                print_verb_help(cli, cli->verb, stdout);
+                exit(EXIT_SUCCESS);
+            }
+            int taken = take_option(cli, argc, argv);
+            if (taken == 0)
+                return false;
+            argc -= taken;
+            argv += taken;
+            continue;
+        }
+        if (cli->argument_count == CLI_ARGUMENTS_MAX)
+            return error_set(&cli->error, ERROR_INVALID, "more than %d arguments", CLI_ARGUMENTS_MAX);
+        cli->arguments[cli->argument_count++] = *argv++;
+        argc--;
+    }
+    if (!free_form && !count_is_right(cli->verb, cli->argument_count))
+        return error_set(&cli->error, ERROR_INVALID, "usage: %s %s %s", cli->program, cli->verb->path, cli->verb->arguments);
+    return true;
+}
+
+/* The options before the verb, and -o, -s anywhere. Compacts argv; false after an error. */
+static bool take_global_options(struct cli *cli, int *argc, char **argv) {
+    int kept = 0;
+    bool behind_hidden = false;
+    for (int i = 0; i < *argc; i++) {
+        bool output = strcmp(argv[i], "-o") == 0 || strcmp(argv[i], "--output") == 0;
+        bool socket = strcmp(argv[i], "-s") == 0 || strcmp(argv[i], "--socket") == 0;
+        behind_hidden = behind_hidden || argv[i][0] == '_';
+        if (behind_hidden || (!output && !socket)) {
+            argv[kept++] = argv[i];
+            continue;
+        }
+        if (i + 1 == *argc)
+            return error_set(&cli->error, ERROR_INVALID, "%s wants a value", argv[i]);
+        const char *value = argv[++i];
+        if (socket)
+            cli->socket = value;
+        else if (strcmp(value, "json") == 0 || strcmp(value, "table") == 0)
+            cli->output = strcmp(value, "json") == 0 ? CLI_JSON : CLI_TABLE;
+        else
+            return error_invalid(&cli->error, "output", value, "table or json");
+    }
+    *argc = kept;
+    return true;
+}
+
+static bool find_verb(struct cli *cli, int argc, char **argv, int *ret_words) {
+    for (const struct cli_verb *verb = cli_verbs; verb->path != NULL; verb++)
+        if (matches(verb->path, argc, argv, ret_words)) {
+            cli->verb = verb;
+            return true;
+        }
+    /* a beginning of verbs ("block volume") lists them */
+    bool any = false;
+    for (const struct cli_verb *verb = cli_verbs; verb->path != NULL; verb++) {
+        const char *path = verb->path;
+        bool fits = argc > 0;
+        for (int i = 0; i < argc && argv[i][0] != '-' && fits; i++) {
+            size_t length = strcspn(path, " ");
+            fits = strlen(argv[i]) == length && strncmp(argv[i], path, length) == 0;
+            path += length + (path[length] == ' ');
+        }
+        if (fits && !hidden(verb)) {
+            print_help_line(verb, argc > 0 && strcmp(argv[argc - 1], "--help") == 0 ? stdout : stderr);
+            any = true;
+        }
+    }
+    if (any && strcmp(argv[argc - 1], "--help") == 0)
+        exit(EXIT_SUCCESS);
+    if (any)
+        return error_set(&cli->error, ERROR_INVALID, "which of these?");
+    error_set(&cli->error, ERROR_INVALID, "no verb %s", argc > 0 ? argv[0] : "given");
+    return error_hint(&cli->error, "%s --help lists them", cli->program);
+}
+
+static void call_done(struct plane_call *call) {
+    struct cli *cli = call->arg;
+    host_loop_stop(cli->reactor->loop);
+}
+
+bool cli_call(struct cli *cli, const char *method, json_t *take_params, json_t **ret_result) {
+    if (cli->client == NULL) {
+        reactor_enter(cli->reactor);
+        bool connected = plane_client_create(cli->reactor, cli->socket, &cli->client, &cli->error);
+        reactor_enter(NULL);
+        if (!connected) {
+            json_decref(take_params);
+            return false;
+        }
+    }
+    struct plane_call call = {.method = method, .params = take_params, .done = call_done, .arg = cli};
+    reactor_enter(cli->reactor);
+    plane_client_call(cli->client, &call);
+    reactor_enter(NULL);
+    cli->run(cli->reactor->loop);
+    json_decref(take_params);
+    *ret_result = call.result;
+    if (!call.ok)
+        cli->error = call.error;
+    return call.ok;
+}
+
+bool cli_do(struct cli *cli, const char *method, json_t *take_params) {
+    json_t *result;
+    if (!cli_call(cli, method, take_params, &result))
+        return false;
+    if (cli->output == CLI_JSON)
+        cli_print_json(result);
+    json_decref(result);
+    return true;
+}
+
+const char *cli_member(const json_t *object, const char *key) {
+    const char *text = json_string_value(json_object_get(object, key));
+    return text != NULL ? text : "-";
+}
+
+static int finish(struct cli *cli, bool ok) {
+    if (cli->client != NULL) {
+        reactor_enter(cli->reactor);
+        plane_client_destroy(cli->client);
+        reactor_enter(NULL);
+    }
+    if (ok)
+        return cli->exit_status;
+    fprintf(stderr, "%s: %s\n", cli->program, cli->error.text);
+    if (cli->error.expected[0] != '\0' && strstr(cli->error.text, cli->error.expected) == NULL)
+        fprintf(stderr, "  %s%s%s\n", cli->error.field, cli->error.field[0] != '\0' ? ": expected " : "", cli->error.expected);
+    return error_facts(cli->error.code)->exit_status;
+}
+
+int cli_main(struct reactor *reactor, void (*run)(struct host_loop *loop), int argc, char **argv) {
+    struct cli cli = {.program = "penstock", .reactor = reactor, .run = run, .socket = getenv("PENSTOCK_SOCKET")};
+    if (cli.socket == NULL)
+        cli.socket = PLANE_CLIENT_SOCKET_DEFAULT;
+    argc--;
+    argv++;
+    if (!take_global_options(&cli, &argc, argv))
+        return finish(&cli, false);
+    if (argc > 0 && (strcmp(argv[0], "--help") == 0 || strcmp(argv[0], "-h") == 0 || strcmp(argv[0], "help") == 0)) {
+        print_usage(&cli, stdout);
+        return EXIT_SUCCESS;
+    }
+    if (argc > 0 && strcmp(argv[0], "--version") == 0) {
+        printf("penstock %s\n", PENSTOCK_VERSION);
+        return EXIT_SUCCESS;
+    }
+    if (argc == 0) {
+        print_usage(&cli, stderr);
+        return 64;
+    }
+    int words = 0;
+    bool ok = find_verb(&cli, argc, argv, &words) && take_words(&cli, argc - words, argv + words) && cli.verb->run(&cli);
+    return finish(&cli, ok);
+}

@@ -1,0 +1,50 @@
+/* `penstock rpc METHOD KEY=VALUE …`: any method, as it is. */
+#include <string.h>
+
+#include "cli/cli.h"
+
+/* JSON if it is JSON, else a string: 10, true, null, "x", [1], {"a":1} are; 10G, disk0 and tru are not. */
+static json_t *value_parse(const char *text) {
+    json_t *value = json_loads(text, JSON_DECODE_ANY | JSON_REJECT_DUPLICATES, NULL);
+    return value != NULL ? value : json_string(text);
+}
+
+/* Sets params.a.b for the key "a.b". */
+static bool set(struct cli *cli, json_t *params, const char *word) {
+    const char *equals = strchr(word, '=');
+    if (equals == NULL || equals == word)
+        return error_invalid(&cli->error, "argument", word, "KEY=VALUE");
+    json_t *at = params;
+    const char *key = word;
+    for (const char *dot; (dot = memchr(key, '.', (size_t)(equals - key))) != NULL; key = dot + 1) {
+        json_t *inner = json_object_getn(at, key, (size_t)(dot - key));
+        if (inner == NULL) {
+            inner = json_object();
+            json_object_setn_new(at, key, (size_t)(dot - key), inner);
+        }
+        if (!json_is_object(inner))
+            return error_invalid(&cli->error, "argument", word, "a key that is not already a value");
+        at = inner;
+    }
+    json_t *value = value_parse(equals + 1);
+    if (value == NULL || json_object_setn_new(at, key, (size_t)(equals - key), value) != 0)
+        return error_invalid(&cli->error, "argument", word, "UTF-8 text");
+    return true;
+}
+
+bool cli_rpc(struct cli *cli) {
+    json_t *params = NULL, *result;
+    for (unsigned i = 1; i < cli->argument_count; i++) {
+        if (params == NULL)
+            params = json_object();
+        if (!set(cli, params, cli->arguments[i])) {
+            json_decref(params);
+            return false;
+        }
+    }
+    if (!cli_call(cli, cli->arguments[0], params, &result))
+        return false;
+    cli_print_json(result);
+    json_decref(result);
+    return true;
+}

@@ -1,0 +1,54 @@
+/* The table of verbs: what there is to say on the command line. */
+#include "cli/cli.h"
+
+static const struct cli_option disk_create_options[] = {
+    {"--size", "SIZE", "Make the file with this size if it is absent"},
+    {"--cluster-size", "SIZE", "Unit of reporting and rounding, a power of two from 4K to 1G (default 1M)"},
+    {"--block-size", "BYTES", "512 or 4096 (default: the disk's own)"},
+    {0},
+};
+static const struct cli_option volume_create_options[] = {
+    {"--thick", NULL, "Reserve all its space now"},
+    {0},
+};
+static const struct cli_option export_create_options[] = {
+    {"--listen", "ADDRESS:PORT", "Where clients connect (default 127.0.0.1:4420; [::1]:4420 for IPv6)"},
+    {"--nqn", "NQN", "The subsystem's name (default: nqn.2026-11.io.penstock:VOLUME)"},
+    {"--host", "NQN", "Allow this host only (default: any)"},
+    {0},
+};
+static const struct cli_option complete_options[] = {{0}};
+
+const struct cli_verb cli_verbs[] = {
+    {"status", "", "One screen: is all well, and if not, what to do", NULL, CLI_COMPLETE_NONE, cli_status},
+    {"rpc", "METHOD [KEY=VALUE …]",
+     "Call any method of the storage plane\nA VALUE that is JSON (a number, true, {…}, […]) is sent as such, everything else as "
+     "a string; "
+     "KEY may be dotted (namespace.bdev_name=vol) for members of an object. Without METHOD's required keys the error says which.",
+     NULL, CLI_COMPLETE_METHOD, cli_rpc},
+    {"block disk list", "", "Disks, their volume stores and free space", NULL, CLI_COMPLETE_NONE, cli_disk_list},
+    {"block disk create", "NAME FILE",
+     "Open a file or block device as a disk, and make a volume store on it unless there is one\nNothing is overwritten: a disk "
+     "that holds "
+     "something else is refused.",
+     disk_create_options, CLI_COMPLETE_NONE, cli_disk_create},
+    {"block disk delete", "NAME", "Close a disk; its contents stay", NULL, CLI_COMPLETE_STORE, cli_disk_delete},
+    {"block volume list", "[DISK]", "Volumes", NULL, CLI_COMPLETE_STORE, cli_volume_list},
+    {"block volume create", "DISK/NAME SIZE", "Make a thin volume", volume_create_options, CLI_COMPLETE_STORE, cli_volume_create},
+    {"block volume resize", "DISK/NAME SIZE", "Grow or shrink a volume", NULL, CLI_COMPLETE_VOLUME, cli_volume_resize},
+    {"block volume rename", "DISK/NAME NEW-NAME", "Rename a volume or snapshot", NULL, CLI_COMPLETE_VOLUME, cli_volume_rename},
+    {"block volume delete", "DISK/NAME", "Delete a volume", NULL, CLI_COMPLETE_VOLUME, cli_volume_delete},
+    {"block snapshot list", "[DISK]", "Snapshots and what hangs on them", NULL, CLI_COMPLETE_STORE, cli_snapshot_list},
+    {"block snapshot create", "DISK/VOLUME NAME", "Keep a volume's contents of this moment", NULL, CLI_COMPLETE_VOLUME,
+     cli_snapshot_create},
+    {"block snapshot clone", "DISK/SNAPSHOT NAME", "Make a writable volume from a snapshot", NULL, CLI_COMPLETE_SNAPSHOT,
+     cli_snapshot_clone},
+    {"block snapshot delete", "DISK/SNAPSHOT", "Delete a snapshot", NULL, CLI_COMPLETE_SNAPSHOT, cli_snapshot_delete},
+    {"block export list", "", "Subsystems, where they listen and what they serve", NULL, CLI_COMPLETE_NONE, cli_export_list},
+    {"block export create", "DEVICE", "Serve a volume (or any device) over NVMe/TCP", export_create_options, CLI_COMPLETE_VOLUME,
+     cli_export_create},
+    {"block export delete", "NQN", "Stop serving a subsystem", NULL, CLI_COMPLETE_NQN, cli_export_delete},
+    {"__complete", "WORD …", "", complete_options, CLI_COMPLETE_NONE, cli_complete},
+    {"__manual", "", "", complete_options, CLI_COMPLETE_NONE, cli_manual},
+    {0},
+};
