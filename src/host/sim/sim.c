@@ -190,6 +190,11 @@ void sim_set_connection_hook(struct sim *sim, void (*hook)(void *arg, struct sim
     sim->hook_arg = arg;
 }
 
+void sim_set_switch_hook(struct sim *sim, void (*hook)(void *arg, void *owner), void *arg) {
+    sim->switched = hook;
+    sim->switched_arg = arg;
+}
+
 static void run_call(struct sim_event *event) {
     struct sim_call *call = container_of(event, struct sim_call, event);
     struct sim_call copy = *call;
@@ -255,7 +260,9 @@ void sim_options_init(struct sim_options *options, uint64_t seed) {
                    .bytes_per_second = GIB(1),
                    .window_bytes = 256 * 1024,
                    .split_one_in = 4,
-                   .short_write_one_in = 8},
+                   .short_write_one_in = 8,
+                   .late_one_in = 256,
+                   .late_ns = 5 * NS_PER_MS},
         .local = {.latency_min_ns = 1 * NS_PER_US,
                   .latency_max_ns = 8 * NS_PER_US,
                   .window_bytes = 256 * 1024,

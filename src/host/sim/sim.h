@@ -30,6 +30,8 @@ struct sim_link_options {
     uint32_t delivery_bytes; /* at most so many arrive at once (1 = byte by byte); 0 = no limit */
     uint32_t split_one_in;   /* one in n deliveries is split at a drawn place; 0 = never */
     uint32_t short_write_one_in; /* one in n writes takes less than there is room for; 0 = never */
+    uint32_t late_one_in;        /* one in n writes comes late_ns later (lost on the way and sent again); 0 = never */
+    uint64_t late_ns;
 };
 
 struct sim_options {
@@ -107,6 +109,10 @@ bool sim_node_is_on(const struct sim_node *node);
 /* A new process; the node must be on. */
 struct host *sim_process_start(struct sim_node *node);
 struct sim_node *sim_process_node(struct host *host);
+/* What a test keeps for this process, e.g. its heap. */
+void sim_process_set_owner(struct host *host, void *owner);
+/* Is told when a process's code begins to run (its owner) and when it no longer does (NULL; also when it was killed inside). */
+void sim_set_switch_hook(struct sim *sim, void (*hook)(void *arg, void *owner), void *arg);
 enum sim_kill {
     SIM_KILL_CLOSE, /* as the kernel does: sockets send FIN or RST; disk requests already handed over still land */
     SIM_KILL_VANISH /* as above, but the peers hear nothing */

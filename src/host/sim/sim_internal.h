@@ -96,6 +96,8 @@ struct sim {
     void *tracer_arg;
     void (*hook)(void *arg, struct sim_connection *connection);
     void *hook_arg;
+    void (*switched)(void *arg, void *owner);
+    void *switched_arg;
 };
 
 /* Uniform in [from, to]. */
@@ -131,6 +133,7 @@ struct sim_process {
     struct host host;
     struct sim *sim;
     struct sim_node *node;
+    void *owner; /* the test's */
     struct list_node of_node;
     struct list loops, files, sockets, ios, jobs, opens;
     uint64_t id, effects, kill_at; /* kill_at: the value of `effects` at which it dies, 0 = never */

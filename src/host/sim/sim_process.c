@@ -83,8 +83,13 @@ bool sim_process_run(struct sim_process *process, struct sim_loop *turning, void
     sim->turning = turning;
     sim->escape = &escape;
     bool lives = _setjmp(escape) == 0;
-    if (lives)
+    if (lives) {
+        if (sim->switched != NULL)
+            sim->switched(sim->switched_arg, process->owner);
         call(arg);
+    }
+    if (sim->switched != NULL)
+        sim->switched(sim->switched_arg, NULL);
     sim->inside = NULL;
     sim->turning = NULL;
     sim->escape = NULL;

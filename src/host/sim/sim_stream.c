@@ -239,7 +239,7 @@ uint32_t sim_stream_put(struct sim_stream *stream, const struct slice *slices, u
     if (length == 0)
         return 0;
     const struct sim_link_options *options = &sim_stream_link(stream)->options;
-    uint64_t at_ns = sim->now_ns + link_latency(stream);
+    uint64_t at_ns = sim->now_ns + link_latency(stream) + (sim_one_in(sim, options->late_one_in) ? options->late_ns : 0);
     if (options->bytes_per_second != 0) {
         stream->rate_until_ns =
             max_u64(stream->rate_until_ns, sim->now_ns) + (uint64_t)((double)length * 1e9 / (double)options->bytes_per_second);
