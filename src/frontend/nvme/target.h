@@ -129,8 +129,10 @@ struct nvme_namespace {
     struct block_channel *channel;
     uint32_t block_shift;
     uint32_t outstanding; /* commands in the device */
+    uint64_t serial;      /* no two namespaces of a subsystem have the same, ever */
     bool detaching;
     struct reactor_message message, resize_message;
+    struct reactor_job detach_job;
     _Atomic bool resize_posted;
 };
 
@@ -151,11 +153,12 @@ struct nvme_subsystem {
     nvme_done done;
     void *done_arg;
     struct reactor_message stop_message;
-    bool stop_posted;
+    bool stopped; /* its home has dropped all controllers, and knows of nothing more to come */
     /* where its I/O runs; fixed with the first namespace or controller, NULL before. Everything below is the home's. */
     struct reactor *home;
     struct nvme_namespace **by_id; /* [max_namespaces + 1], those attached */
     struct list live;              /* struct nvme_controller, .live_node */
+    uint64_t attach_count;
 };
 
 /* ERROR_INVALID (field nqn, serial_number, model_number, max_namespaces, min_cntlid), ERROR_EXISTS, ERROR_NO_MEMORY. */
