@@ -80,7 +80,7 @@ static int zero(struct linux_file *file, const struct host_file_request *request
     return 0;
 }
 
-void file_io_run(struct host_file_request *request) {
+void linux_file_io_run(struct host_file_request *request) {
     struct linux_file *file = (struct linux_file *)request->file;
     switch (request->op) {
     case HOST_FILE_READ:
@@ -94,13 +94,13 @@ void file_io_run(struct host_file_request *request) {
     }
 }
 
-static void io_run(struct thread_pool_work *work) { file_io_run(file_io_request(work)); }
+static void io_run(struct thread_pool_work *work) { linux_file_io_run(file_io_request(work)); }
 static void io_done(struct thread_pool_work *work) {
     struct host_file_request *request = file_io_request(work);
     request->complete(request);
 }
 
-void file_io_to_pool(struct linux_loop *loop, struct host_file_request *request) {
+void linux_file_io_to_threads(struct linux_loop *loop, struct host_file_request *request) {
     struct file_io *io = file_io_of(request);
     io->work = (struct thread_pool_work){.loop = loop, .run = io_run, .done = io_done};
     thread_pool_submit(&loop->host->io, &io->work);
@@ -122,11 +122,11 @@ void linux_file_submit(struct host_loop *base, struct host_file_request *request
         return;
     }
     /* BLKDISCARD is no io_uring operation before Linux 6.12. */
-    if ((request->op == HOST_FILE_PUNCH && file->block_device) || file->synchronous || !ring_submit(loop, request))
-        file_io_to_pool(loop, request);
+    if ((request->op == HOST_FILE_PUNCH && file->block_device) || file->synchronous || !linux_ring_submit(loop, request))
+        linux_file_io_to_threads(loop, request);
 }
 
-unsigned file_io_poll(struct linux_loop *loop) {
+unsigned linux_file_io_poll(struct linux_loop *loop) {
     if (likely(queue_empty(&loop->sync)))
         return 0;
     struct queue_node **end = loop->sync.last; /* completions may submit more: those wait for the next turn */
@@ -135,7 +135,7 @@ unsigned file_io_poll(struct linux_loop *loop) {
         struct queue_node *node = queue_pop(&loop->sync);
         last = &node->next == end;
         struct host_file_request *request = file_io_request(container_of(node, struct thread_pool_work, node));
-        file_io_run(request);
+        linux_file_io_run(request);
         request->complete(request);
     }
     return count;

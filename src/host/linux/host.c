@@ -164,7 +164,7 @@ int host_linux_watch_signals(struct host_loop *base, void (*signalled)(void *arg
     *signals = (struct signal_watch){.signalled = signalled, .arg = arg, .loop = loop};
     signals->watch.fire = signal_fire;
     signals->watch.fd = signalfd(-1, &loop->host->signals, SFD_NONBLOCK | SFD_CLOEXEC);
-    int result = signals->watch.fd < 0 ? -errno : loop_watch(loop, &signals->watch, EPOLLIN);
+    int result = signals->watch.fd < 0 ? -errno : linux_loop_watch(loop, &signals->watch, EPOLLIN);
     if (result != 0) {
         if (signals->watch.fd >= 0)
             close(signals->watch.fd);
@@ -175,7 +175,7 @@ int host_linux_watch_signals(struct host_loop *base, void (*signalled)(void *arg
     return 0;
 }
 
-void signals_unwatch(struct linux_loop *loop) {
+void linux_signals_unwatch(struct linux_loop *loop) {
     if (loop->signals == NULL)
         return;
     close(loop->signals->watch.fd);

@@ -59,7 +59,7 @@ struct linux_host {
 /* Says `text` to the operator. */
 void linux_log(struct linux_host *host, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* Undoes host_linux_watch_signals(). */
-void signals_unwatch(struct linux_loop *loop);
+void linux_signals_unwatch(struct linux_loop *loop);
 /* Finds out whether the processor's counter can be trusted, and its rate. */
 void linux_ticks_calibrate(struct host *host);
 
@@ -118,10 +118,10 @@ struct linux_loop {
 };
 
 /* Adds to and removes from the epoll set. On the loop, or before it starts. -errno or 0. */
-int loop_watch(struct linux_loop *loop, struct watch *watch, uint32_t events);
-void loop_unwatch(struct linux_loop *loop, struct watch *watch);
+int linux_loop_watch(struct linux_loop *loop, struct watch *watch, uint32_t events);
+void linux_loop_unwatch(struct linux_loop *loop, struct watch *watch);
 /* Hands a finished piece of work back to its loop. Helper threads. */
-void loop_work_done(struct thread_pool_work *work);
+void linux_loop_work_done(struct thread_pool_work *work);
 
 int linux_loop_create(struct host *host, const struct host_loop_options *options, struct host_loop **ret_loop);
 int linux_loop_start(struct host_loop *base);
@@ -160,23 +160,23 @@ int linux_file_size(struct host_file *file, uint64_t *ret_bytes);
 int linux_file_truncate(struct host_file *file, uint64_t bytes);
 void linux_file_submit(struct host_loop *loop, struct host_file_request *request);
 /* Carries out what is left of the request by blocking calls; sets its result. Any thread. */
-void file_io_run(struct host_file_request *request);
+void linux_file_io_run(struct host_file_request *request);
 /* Gives the request (what is left of it) to a helper thread. */
-void file_io_to_pool(struct linux_loop *loop, struct host_file_request *request);
+void linux_file_io_to_threads(struct linux_loop *loop, struct host_file_request *request);
 /* Carries out and completes what file_submit queued for tmpfs. Returns how many. */
-unsigned file_io_poll(struct linux_loop *loop);
+unsigned linux_file_io_poll(struct linux_loop *loop);
 
 /* False: the kernel refuses io_uring, use the pool. */
-bool ring_submit(struct linux_loop *loop, struct host_file_request *request);
-unsigned ring_poll(struct linux_loop *loop);
+bool linux_ring_submit(struct linux_loop *loop, struct host_file_request *request);
+unsigned linux_ring_poll(struct linux_loop *loop);
 /* Enters the kernel with what is prepared. */
-void ring_flush(struct linux_loop *loop);
+void linux_ring_flush(struct linux_loop *loop);
 /* Before and after a sleep: whether completions are to wake the loop. */
-void ring_sleeps(struct linux_loop *loop, bool asleep);
+void linux_ring_sleeps(struct linux_loop *loop, bool asleep);
 /* True if something is to be handed over or taken: do not sleep. */
-bool ring_pending(const struct linux_loop *loop);
+bool linux_ring_pending(const struct linux_loop *loop);
 /* On any thread, when the loop's thread has ended. */
-void ring_destroy(struct linux_loop *loop);
+void linux_ring_destroy(struct linux_loop *loop);
 
 /* ---- sockets (socket.c) ---- */
 

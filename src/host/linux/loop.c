@@ -28,7 +28,7 @@ static void counter_add(_Atomic uint64_t *counter, uint64_t n) {
 
 /* ---- the epoll set ---- */
 
-int loop_watch(struct linux_loop *loop, struct watch *watch, uint32_t events) {
+int linux_loop_watch(struct linux_loop *loop, struct watch *watch, uint32_t events) {
     struct epoll_event event = {.events = events, .data.ptr = watch};
     if (epoll_ctl(loop->epoll_fd, EPOLL_CTL_ADD, watch->fd, &event) != 0)
         return -errno;
@@ -38,7 +38,7 @@ int loop_watch(struct linux_loop *loop, struct watch *watch, uint32_t events) {
     return 0;
 }
 
-void loop_unwatch(struct linux_loop *loop, struct watch *watch) {
+void linux_loop_unwatch(struct linux_loop *loop, struct watch *watch) {
     epoll_ctl(loop->epoll_fd, EPOLL_CTL_DEL, watch->fd, NULL);
     if (watch->fire != NULL)
         loop->watched--;
@@ -82,7 +82,7 @@ static unsigned epoll_poll(struct linux_loop *loop) {
 
 /* ---- work that comes back from helper threads ---- */
 
-void loop_work_done(struct thread_pool_work *work) {
+void linux_loop_work_done(struct thread_pool_work *work) {
     struct linux_loop *loop = work->loop;
     struct queue_node *head = atomic_load_explicit(&loop->done, memory_order_relaxed);
     do
@@ -114,10 +114,10 @@ static unsigned done_poll(struct linux_loop *loop) {
 
 unsigned linux_loop_poll(struct host_loop *base) {
     struct linux_loop *loop = (struct linux_loop *)base;
-    return done_poll(loop) + file_io_poll(loop) + ring_poll(loop) + epoll_poll(loop);
+    return done_poll(loop) + linux_file_io_poll(loop) + linux_ring_poll(loop) + epoll_poll(loop);
 }
 
-void linux_loop_flush(struct host_loop *base) { ring_flush((struct linux_loop *)base); }
+void linux_loop_flush(struct host_loop *base) { linux_ring_flush((struct linux_loop *)base); }
 
 /* ---- sleeping ---- */
 
@@ -138,7 +138,7 @@ static void sample_switches(struct linux_loop *loop, uint64_t now) {
 }
 
 static bool has_own_work(struct linux_loop *loop) {
-    return !queue_empty(&loop->sync) || ring_pending(loop) || atomic_load(&loop->done) != NULL ||
+    return !queue_empty(&loop->sync) || linux_ring_pending(loop) || atomic_load(&loop->done) != NULL ||
            loop->batch_next < loop->batch_count || atomic_load(&loop->stop);
 }
 
@@ -171,13 +171,13 @@ static struct host_turn run_turn(struct linux_loop *loop) {
 
 /* The turn found nothing: look once more with the sleep announced, then block. `now`: ticks. Returns the ticks after it. */
 static uint64_t sleep_or_not(struct linux_loop *loop, uint64_t now) {
-    ring_sleeps(loop, true);
+    linux_ring_sleeps(loop, true);
     atomic_store(&loop->asleep, 1);
     struct host_turn turn = run_turn(loop);
-    ring_sleeps(loop, true); /* that turn may have submitted the first request in a while */
+    linux_ring_sleeps(loop, true); /* that turn may have submitted the first request in a while */
     if (turn.worked || turn.deadline_ns == 0 || has_own_work(loop)) {
         atomic_store(&loop->asleep, 0);
-        ring_sleeps(loop, false);
+        linux_ring_sleeps(loop, false);
         uint64_t then = loop_ticks(loop);
         if (turn.worked) {
             counter_add(&loop->busy_ticks, then - now);
@@ -188,7 +188,7 @@ static uint64_t sleep_or_not(struct linux_loop *loop, uint64_t now) {
     counter_add(&loop->sleeps, 1);
     block(loop, turn.deadline_ns);
     atomic_store(&loop->asleep, 0);
-    ring_sleeps(loop, false);
+    linux_ring_sleeps(loop, false);
     uint64_t then = loop_ticks(loop);
     spin_slept(&loop->spin, then, then - now);
     return then;
@@ -264,7 +264,7 @@ int linux_loop_create(struct host *host, const struct host_loop_options *options
     spin_init(&loop->spin, host->ticks_per_second, host_ticks(host), 0);
     loop->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     loop->wake.fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-    int result = loop->epoll_fd < 0 || loop->wake.fd < 0 ? -errno : loop_watch(loop, &loop->wake, EPOLLIN | EPOLLET);
+    int result = loop->epoll_fd < 0 || loop->wake.fd < 0 ? -errno : linux_loop_watch(loop, &loop->wake, EPOLLIN | EPOLLET);
     if (result != 0) {
         linux_loop_destroy(&loop->base);
         return result;
@@ -317,8 +317,8 @@ void linux_loop_destroy(struct host_loop *base) {
         struct timespec pause = {.tv_nsec = 100000};
         nanosleep(&pause, NULL);
     }
-    signals_unwatch(loop);
-    ring_destroy(loop);
+    linux_signals_unwatch(loop);
+    linux_ring_destroy(loop);
     if (loop->wake.fd >= 0)
         close(loop->wake.fd);
     if (loop->epoll_fd >= 0)

@@ -122,14 +122,14 @@ static void feed_backlog(struct ring *ring) {
     }
 }
 
-bool ring_submit(struct linux_loop *loop, struct host_file_request *request) {
+bool linux_ring_submit(struct linux_loop *loop, struct host_file_request *request) {
     struct ring *ring = ring_get(loop);
     if (unlikely(ring == NULL))
         return false;
     if (likely(queue_empty(&ring->backlog)) && ring_try(ring, request))
         return true;
     if (queue_empty(&ring->backlog) && ring->in_flight < RING_IN_FLIGHT_MAX) {
-        ring_flush(loop); /* the entries are used up: hand them over */
+        linux_ring_flush(loop); /* the entries are used up: hand them over */
         if (ring_try(ring, request))
             return true;
     }
@@ -146,14 +146,14 @@ static void finish(struct linux_loop *loop, struct host_file_request *request, i
         again = true;
     }
     if (unlikely(again)) {
-        file_io_to_pool(loop, request);
+        linux_file_io_to_threads(loop, request);
         return;
     }
     request->result = result;
     request->complete(request);
 }
 
-unsigned ring_poll(struct linux_loop *loop) {
+unsigned linux_ring_poll(struct linux_loop *loop) {
     struct ring *ring = loop->ring;
     if (ring == NULL || ring->in_flight == 0)
         return 0;
@@ -185,7 +185,7 @@ unsigned ring_poll(struct linux_loop *loop) {
     return count;
 }
 
-void ring_flush(struct linux_loop *loop) {
+void linux_ring_flush(struct linux_loop *loop) {
     struct ring *ring = loop->ring;
     if (ring == NULL || io_uring_sq_ready(&ring->uring) == 0)
         return;
@@ -194,18 +194,18 @@ void ring_flush(struct linux_loop *loop) {
     assert(n >= 0 || n == -EAGAIN || n == -EBUSY || n == -EINTR || n == -ENOMEM);
 }
 
-bool ring_pending(const struct linux_loop *loop) {
+bool linux_ring_pending(const struct linux_loop *loop) {
     struct ring *ring = loop->ring;
     return ring != NULL &&
            (io_uring_sq_ready(&ring->uring) != 0 || io_uring_cq_ready(&ring->uring) != 0 || kernel_flags(ring) != 0);
 }
 
-void ring_sleeps(struct linux_loop *loop, bool asleep) {
+void linux_ring_sleeps(struct linux_loop *loop, bool asleep) {
     if (loop->ring != NULL && (loop->ring->in_flight != 0 || !asleep))
         set_eventfd(loop->ring, asleep);
 }
 
-void ring_destroy(struct linux_loop *loop) {
+void linux_ring_destroy(struct linux_loop *loop) {
     if (loop->ring == NULL)
         return;
     io_uring_queue_exit(&loop->ring->uring);
@@ -215,16 +215,16 @@ void ring_destroy(struct linux_loop *loop) {
 
 #else /* no liburing: helper threads do all */
 
-bool ring_submit(struct linux_loop *loop, struct host_file_request *request) {
+bool linux_ring_submit(struct linux_loop *loop, struct host_file_request *request) {
     (void)request;
     if (!atomic_exchange(&loop->host->ring_refused, true))
         linux_log(loop->host, "built without io_uring: files are accessed by helper threads, which is slower");
     return false;
 }
-unsigned ring_poll(struct linux_loop *loop) { return (void)loop, 0; }
-void ring_flush(struct linux_loop *loop) { (void)loop; }
-bool ring_pending(const struct linux_loop *loop) { return (void)loop, false; }
-void ring_sleeps(struct linux_loop *loop, bool asleep) { (void)loop, (void)asleep; }
-void ring_destroy(struct linux_loop *loop) { (void)loop; }
+unsigned linux_ring_poll(struct linux_loop *loop) { return (void)loop, 0; }
+void linux_ring_flush(struct linux_loop *loop) { (void)loop; }
+bool linux_ring_pending(const struct linux_loop *loop) { return (void)loop, false; }
+void linux_ring_sleeps(struct linux_loop *loop, bool asleep) { (void)loop, (void)asleep; }
+void linux_ring_destroy(struct linux_loop *loop) { (void)loop; }
 
 #endif

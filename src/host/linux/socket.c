@@ -114,7 +114,7 @@ static void socket_fire(struct watch *watch, uint32_t events) {
 
 static int watch_socket(struct linux_socket *s, struct linux_loop *loop) {
     s->watch.fire = socket_fire;
-    int result = loop_watch(loop, &s->watch, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET);
+    int result = linux_loop_watch(loop, &s->watch, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET);
     if (result == 0)
         s->loop = loop;
     return result;
@@ -383,7 +383,7 @@ int64_t linux_socket_write(struct host_socket *base, const struct slice *slices,
 void linux_socket_detach(struct host_socket *base) {
     struct linux_socket *s = (struct linux_socket *)base;
     if (s->loop != NULL)
-        loop_unwatch(s->loop, &s->watch);
+        linux_loop_unwatch(s->loop, &s->watch);
     s->loop = NULL;
 }
 

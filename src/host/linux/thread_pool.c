@@ -27,7 +27,7 @@ static void *pool_main(void *arg) {
         pthread_mutex_unlock(&pool->lock);
         struct thread_pool_work *work = container_of(node, struct thread_pool_work, node);
         work->run(work);
-        loop_work_done(work);
+        linux_loop_work_done(work);
         pthread_mutex_lock(&pool->lock);
     }
     pthread_mutex_unlock(&pool->lock);
@@ -53,7 +53,7 @@ void thread_pool_submit(struct thread_pool *pool, struct thread_pool_work *work)
     pthread_mutex_unlock(&pool->lock);
     if (none) {
         work->run(work);
-        loop_work_done(work);
+        linux_loop_work_done(work);
     }
 }
 
