@@ -4,7 +4,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-enum oracle_verdict { ORACLE_NO, ORACLE_YES, ORACLE_NUMBER_TOO_LARGE /* for jansson: it may be JSON */ };
+enum oracle_verdict { ORACLE_NO, ORACLE_YES, ORACLE_CANNOT_SAY /* JSON, but too large a number or a zero in a key */ };
 enum oracle_verdict oracle_judge(const char *bytes, size_t length);
 /* True if both texts are the same value. */
 bool oracle_equal(const char *a, size_t a_length, const char *b, size_t b_length);
