@@ -1,8 +1,10 @@
 #include "programs/penstock-bench/target.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "base/text.h"
+#include "blockdev/file/file.h"
 #include "blockdev/memory/memory.h"
 #include "blockdev/null/null.h"
 
@@ -39,11 +41,46 @@ static bool open_simple(struct target *target, const char *spec, bool *ret_known
     return true;
 }
 
+struct file_target {
+    struct file_device_create create;
+    struct target *target;
+    char path[];
+};
+
+static void file_created(struct file_device_create *create) {
+    struct file_target *file = container_of(create, struct file_target, create);
+    struct target *target = file->target;
+    struct error error = create->error;
+    bool ok = create->ok;
+    target->device = create->device;
+    free(file);
+    target->done(target, ok, &error);
+}
+
+static bool file_start(struct target *target, const char *path, bool buffered, struct error *error) {
+    struct file_target *file = calloc(1, sizeof(*file) + strlen(path) + 1);
+    if (file == NULL)
+        return error_set(error, ERROR_NO_MEMORY, "no memory for %s", path);
+    file->target = target;
+    memcpy(file->path, path, strlen(path) + 1);
+    file->create =
+        (struct file_device_create){.options = {.name = "bench", .path = file->path, .buffered = buffered}, .done = file_created};
+    file_device_create_submit(target->graph, target->control, &file->create);
+    return true;
+}
+
 void target_open(struct target *target, const char *spec) {
     struct error error = {0};
-    bool known;
-    bool ok = open_simple(target, spec, &known, &error);
-    if (!known)
-        ok = error_invalid(&error, "DEVICE", spec, "one of null:SIZE, memory:SIZE");
+    bool known, ok;
+    const char *path = after(spec, "file:"), *buffered = after(spec, "buffered:");
+    if (path != NULL || buffered != NULL) {
+        ok = file_start(target, path != NULL ? path : buffered, buffered != NULL, &error);
+        if (ok)
+            return; /* file_created() ends it */
+    } else {
+        ok = open_simple(target, spec, &known, &error);
+        if (!known)
+            ok = error_invalid(&error, "DEVICE", spec, "one of null:SIZE, memory:SIZE, file:PATH, buffered:PATH");
+    }
     target->done(target, ok, &error);
 }

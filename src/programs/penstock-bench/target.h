@@ -6,7 +6,9 @@
 #define TARGET_HELP                                                                                                              \
     "DEVICE is one of\n"                                                                                                         \
     "  null:SIZE          requests succeed at once\n"                                                                            \
-    "  memory:SIZE        a RAM disk\n"
+    "  memory:SIZE        a RAM disk\n"                                                                                          \
+    "  file:PATH          a file or block device, directly accessed where it can be\n"                                           \
+    "  buffered:PATH      the same through the page cache\n"
 
 struct target {
     struct block_graph *graph;
