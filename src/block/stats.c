@@ -46,3 +46,48 @@ bool block_stats_of_reactor(const struct block_device *device, unsigned reactor_
     end(ret_sum);
     return true;
 }
+
+void block_stats_add_up(const struct block_stats_sum *shares, unsigned count, struct block_stats_sum *ret_sum) {
+    begin(ret_sum);
+    for (unsigned share = 0; share < count; share++) {
+        const struct block_stats_sum *from = &shares[share];
+        for (unsigned i = 0; i < BLOCK_STATS_COLUMNS; i++) {
+            struct block_stats_op_sum *to = &ret_sum->ops[i];
+            to->count += from->ops[i].count;
+            to->bytes += from->ops[i].bytes;
+            to->ticks += from->ops[i].ticks;
+            to->ticks_max = max_u64(to->ticks_max, from->ops[i].ticks_max);
+            if (from->ops[i].ticks_max > 0) /* a share without requests has no minimum */
+                to->ticks_min = min_u64(to->ticks_min, from->ops[i].ticks_min);
+        }
+        for (unsigned i = 0; i < IO_STATUS_COUNT; i++)
+            ret_sum->errors[i] += from->errors[i];
+        ret_sum->bounced += from->bounced;
+        ret_sum->emulated += from->emulated;
+        ret_sum->forwarded += from->forwarded;
+    }
+    end(ret_sum);
+}
+
+static void set(_Atomic uint64_t *counter, uint64_t value) { atomic_store_explicit(counter, value, memory_order_relaxed); }
+
+void block_stats_reset_reactor(const struct block_device *device, unsigned reactor_index, enum block_stats_reset reset) {
+    struct block_stats *stats = &device->stats[reactor_index];
+    bool all = reset == BLOCK_STATS_RESET_ALL;
+    for (unsigned i = 0; i < BLOCK_STATS_COLUMNS && (all || reset == BLOCK_STATS_RESET_MAXMIN); i++) {
+        set(&stats->ops[i].ticks_min, UINT64_MAX);
+        set(&stats->ops[i].ticks_max, 0);
+    }
+    for (unsigned i = 0; i < BLOCK_STATS_COLUMNS && all; i++) {
+        set(&stats->ops[i].count, 0);
+        set(&stats->ops[i].bytes, 0);
+        set(&stats->ops[i].ticks, 0);
+    }
+    for (unsigned i = 0; i < IO_STATUS_COUNT && (all || reset == BLOCK_STATS_RESET_ERROR); i++)
+        set(&stats->errors[i], 0);
+    if (!all)
+        return;
+    set(&stats->bounced, 0);
+    set(&stats->emulated, 0);
+    set(&stats->forwarded, 0);
+}

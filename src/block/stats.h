@@ -34,10 +34,11 @@ static inline void block_stats_add(_Atomic uint64_t *counter, uint64_t n) {
 }
 
 /* A plain copy, summed over reactors. */
+struct block_stats_op_sum {
+    uint64_t count, bytes, ticks, ticks_min, ticks_max;
+};
 struct block_stats_sum {
-    struct {
-        uint64_t count, bytes, ticks, ticks_min, ticks_max;
-    } ops[BLOCK_STATS_COLUMNS];
+    struct block_stats_op_sum ops[BLOCK_STATS_COLUMNS];
     uint64_t errors[IO_STATUS_COUNT];
     uint64_t bounced, emulated, forwarded;
 };
@@ -47,3 +48,14 @@ struct block_device;
 void block_stats_sum(const struct block_device *device, struct block_stats_sum *ret_sum);
 /* One reactor's share; false if the index is too large. */
 bool block_stats_of_reactor(const struct block_device *device, unsigned reactor_index, struct block_stats_sum *ret_sum);
+/* Adds the shares of all reactors up. Pure. */
+void block_stats_add_up(const struct block_stats_sum *shares, unsigned count, struct block_stats_sum *ret_sum);
+
+enum block_stats_reset {
+    BLOCK_STATS_RESET_NONE,
+    BLOCK_STATS_RESET_ALL,
+    BLOCK_STATS_RESET_MAXMIN, /* longest and shortest times */
+    BLOCK_STATS_RESET_ERROR   /* counts of failures */
+};
+/* Sets one reactor's share to zero: on that reactor alone. */
+void block_stats_reset_reactor(const struct block_device *device, unsigned reactor_index, enum block_stats_reset reset);

@@ -205,3 +205,5 @@ int host_linux_notify(const char *state) {
     close(fd);
     return result;
 }
+
+uint64_t host_linux_process_id(void) { return (uint64_t)getpid(); }

@@ -32,3 +32,5 @@ int host_linux_notify(const char *state);
 
 /* What is in use, for framework_get_reactors and tests. Any thread. */
 bool host_linux_uses_io_uring(struct host *host); /* false once the kernel refused it */
+/* Of this process, for clients that want to know whom they speak to. */
+uint64_t host_linux_process_id(void);

@@ -1,0 +1,182 @@
+/* Methods of block devices in general, and of the kinds memory and null. Statistics: iostat.c. The device object: bdev_object.c.
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "blockdev/memory/memory.h"
+#include "blockdev/null/null.h"
+#include "plane_rpc/methods/bdev_object.h"
+#include "plane_rpc/methods/methods.h"
+#include "plane_rpc/rpc_methods.h"
+
+/* ---- listing, waiting ---- */
+
+static void answer_devices(struct rpc_call *call, struct block_device *only) {
+    struct plane *plane = plane_of(call);
+    struct json_writer *writer = rpc_call_result(call);
+    json_begin_array(writer, RPC_RESULT);
+    for (struct block_device *device = only != NULL ? only : block_graph_next(&plane->graph, NULL); device != NULL;
+         device = only != NULL ? NULL : block_graph_next(&plane->graph, device))
+        if (!device->removing)
+            bdev_put_object(writer, device);
+    json_end(writer);
+    rpc_call_end(call);
+}
+
+/* bdev_get_bdevs with a timeout. */
+struct device_waiter {
+    struct plane_waiter waiter;
+    struct reactor_timer timer;
+    const char *name; /* in the call's document */
+};
+
+static void device_waiter_end(struct device_waiter *waiter) {
+    reactor_timer_stop(plane_of(waiter->waiter.call)->control, &waiter->timer);
+    list_remove(&waiter->waiter.node);
+    free(waiter);
+}
+
+static void device_waiter_run(struct plane_waiter *plane_waiter) {
+    struct device_waiter *waiter = container_of(plane_waiter, struct device_waiter, waiter);
+    struct rpc_call *call = plane_waiter->call;
+    struct block_device *device = plane_find_device(plane_of(call), waiter->name, NULL);
+    if (device == NULL)
+        return;
+    device_waiter_end(waiter);
+    answer_devices(call, device);
+}
+
+static void device_waiter_expire(struct reactor_timer *timer) {
+    struct device_waiter *waiter = container_of(timer, struct device_waiter, timer);
+    struct rpc_call *call = waiter->waiter.call;
+    struct error error;
+    plane_find_device(plane_of(call), waiter->name, &error);
+    device_waiter_end(waiter);
+    rpc_call_fail(call, &error);
+}
+
+static void device_waiter_cancel(struct plane_waiter *plane_waiter) {
+    device_waiter_expire(&container_of(plane_waiter, struct device_waiter, waiter)->timer);
+}
+
+void method_bdev_get_bdevs(struct rpc_call *call, const struct params_bdev_get_bdevs *params) {
+    struct plane *plane = plane_of(call);
+    struct error error;
+    struct block_device *device = params->name == NULL ? NULL : plane_find_device(plane, params->name, &error);
+    if (params->name == NULL || device != NULL) {
+        answer_devices(call, device);
+        return;
+    }
+    struct device_waiter *waiter = params->timeout == 0 ? NULL : calloc(1, sizeof(*waiter));
+    if (waiter == NULL) {
+        rpc_call_fail(call, &error);
+        return;
+    }
+    waiter->waiter = (struct plane_waiter){.call = call, .run = device_waiter_run, .cancel = device_waiter_cancel};
+    waiter->timer.run = device_waiter_expire;
+    waiter->name = params->name;
+    plane_add_waiter(&plane->waiters, &waiter->waiter);
+    reactor_timer_start(plane->control, &waiter->timer, reactor_now_ns(plane->control) + params->timeout * NS_PER_MS);
+}
+
+void method_bdev_wait_for_examine(struct rpc_call *call) { rpc_call_result_true(call); }
+
+void method_bdev_examine(struct rpc_call *call, const struct params_bdev_examine *params) {
+    if (methods_device(call, params->name) != NULL)
+        rpc_call_result_true(call);
+}
+
+void method_bdev_set_options(struct rpc_call *call, const struct params_bdev_set_options *params) {
+    if (params->has_bdev_auto_examine)
+        plane_of(call)->auto_examine = params->bdev_auto_examine;
+    rpc_call_result_true(call);
+}
+
+/* ---- memory and null ---- */
+
+void method_bdev_malloc_create(struct rpc_call *call, const struct params_bdev_malloc_create *params) {
+    struct plane *plane = plane_of(call);
+    struct error error;
+    struct block_device *device;
+    char name[32];
+    while (params->name == NULL) {
+        snprintf(name, sizeof(name), "Malloc%" PRIu64, plane->malloc_names++);
+        if (block_graph_find(&plane->graph, name) == NULL)
+            break;
+    }
+    struct memory_device_options options = {.name = params->name != NULL ? params->name : name,
+                                            .uuid = params->uuid,
+                                            .block_size = params->block_size,
+                                            .physical_block_size = params->physical_block_size,
+                                            .block_count = params->num_blocks,
+                                            .optimal_io_blocks = params->optimal_io_boundary};
+    if (bdev_check_new(plane, options.name, options.block_size, options.physical_block_size, options.block_count, &error) &&
+        memory_device_create(&plane->graph, &options, &device, &error))
+        rpc_call_result_string(call, device->name);
+    else
+        rpc_call_fail(call, &error);
+}
+
+void method_bdev_malloc_delete(struct rpc_call *call, const struct params_bdev_malloc_delete *params) {
+    struct block_device *device = methods_device_of(call, params->name, memory_device_is, "a device of bdev_malloc_create");
+    if (device != NULL)
+        methods_remove_device(call, device, NULL);
+}
+
+void method_bdev_null_create(struct rpc_call *call, const struct params_bdev_null_create *params) {
+    struct plane *plane = plane_of(call);
+    struct error error;
+    struct block_device *device;
+    struct null_device_options options = {.name = params->name,
+                                          .uuid = params->uuid,
+                                          .block_size = params->block_size,
+                                          .physical_block_size = params->physical_block_size,
+                                          .block_count = params->num_blocks};
+    if (bdev_check_new(plane, options.name, options.block_size, options.physical_block_size, options.block_count, &error) &&
+        null_device_create(&plane->graph, &options, &device, &error))
+        rpc_call_result_string(call, device->name);
+    else
+        rpc_call_fail(call, &error);
+}
+
+void method_bdev_null_delete(struct rpc_call *call, const struct params_bdev_null_delete *params) {
+    struct block_device *device = methods_device_of(call, params->name, null_device_is, "a device of bdev_null_create");
+    if (device != NULL)
+        methods_remove_device(call, device, NULL);
+}
+
+void method_bdev_null_resize(struct rpc_call *call, const struct params_bdev_null_resize *params) {
+    struct block_device *device = methods_device_of(call, params->name, null_device_is, "a device of bdev_null_create");
+    if (device == NULL)
+        return;
+    block_device_set_size(device, MIB(params->new_size) / device->block_size);
+    rpc_call_result_true(call);
+}
+
+/* ---- configuration ---- */
+
+static void put_simple(struct json_writer *writer, const struct block_device *device, const char *method) {
+    methods_config_begin(writer, method);
+    json_put_string(writer, "name", device->name);
+    json_put_u64(writer, "block_size", device->block_size);
+    json_put_u64(writer, "num_blocks", atomic_load(&device->block_count));
+    json_put_uuid(writer, "uuid", &device->uuid);
+    if (device->physical_block_size != device->block_size)
+        json_put_u64(writer, "physical_block_size", device->physical_block_size);
+    if (device->optimal_io_bytes != 0)
+        json_put_u64(writer, "optimal_io_boundary", device->optimal_io_bytes / device->block_size);
+    methods_config_end(writer);
+}
+
+void methods_put_bdev_config(struct plane *plane, struct json_writer *writer) {
+    methods_config_begin(writer, "bdev_set_options");
+    json_put_bool(writer, "bdev_auto_examine", plane->auto_examine);
+    methods_config_end(writer);
+    for (struct block_device *device = NULL; (device = block_graph_next(&plane->graph, device)) != NULL;) {
+        if (memory_device_is(device))
+            put_simple(writer, device, "bdev_malloc_create");
+        else if (null_device_is(device))
+            put_simple(writer, device, "bdev_null_create");
+    }
+}

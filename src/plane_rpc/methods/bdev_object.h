@@ -1,0 +1,9 @@
+/* The device object of bdev_get_bdevs. */
+#pragma once
+
+#include "plane_rpc/plane.h"
+
+void bdev_put_object(struct json_writer *writer, struct block_device *device);
+/* What the dialect refuses in a new device, before its kind is asked. */
+bool bdev_check_new(struct plane *plane, const char *name, uint32_t block_size, uint32_t physical_block_size,
+                    uint64_t block_count, struct error *error);
