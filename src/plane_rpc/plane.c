@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "frontend/nvme/target.h"
 #include "plane_rpc/config.h"
 #include "plane_rpc/server.h"
 
@@ -123,8 +124,9 @@ static void remove_devices(struct plane *plane) {
 
 static void stop_look(struct reactor_timer *timer) {
     struct plane *plane = container_of(timer, struct plane, stop_timer);
-    remove_devices(plane);
-    bool empty = plane->graph.device_count == 0 && plane->rpc.call_count == 0;
+    if (plane->target == NULL)
+        remove_devices(plane);
+    bool empty = plane->target == NULL && plane->graph.device_count == 0 && plane->rpc.call_count == 0;
     if (!empty && reactor_now_ns(plane->control) < plane->stop_deadline_ns) {
         reactor_timer_start(plane->control, timer, reactor_now_ns(plane->control) + STOP_LOOK_NS);
         return;
@@ -135,6 +137,8 @@ static void stop_look(struct reactor_timer *timer) {
     plane->stopped_empty = empty;
     host_loop_stop(plane->control->loop);
 }
+
+static void target_gone(void *arg) { ((struct plane *)arg)->target = NULL; }
 
 static void stop_message(struct reactor_message *message) {
     struct plane *plane = container_of(message, struct plane, stop_message);
@@ -147,6 +151,7 @@ static void stop_message(struct reactor_message *message) {
     plane->config = NULL;
     cancel_waiters(&plane->waiters);
     cancel_waiters(&plane->init_waiters);
+    nvme_target_destroy(plane->target, target_gone, plane); /* its hosts first, then the devices they use */
     plane->stop_deadline_ns = reactor_now_ns(plane->control) + STOP_LIMIT_NS;
     reactor_timer_start(plane->control, &plane->stop_timer, 0);
 }
@@ -222,8 +227,12 @@ bool plane_create(const struct plane_options *options, struct plane **ret_plane,
     plane->graph.watch = watch;
     plane->graph.watch_arg = plane;
     rpc_server_init(&plane->rpc, options->table, plane, &plane->log, &RPC_LIMITS_DEFAULT);
-    bool ok = options->socket_path == NULL ||
-              rpc_listener_open(&plane->rpc, plane->control, options->socket_path, &plane->listener, error);
+    struct nvme_target_options target = {
+        .graph = &plane->graph, .control = plane->control, .data = plane->reactors, .data_count = plane->reactor_count};
+    plane->target = nvme_target_create(&target, error);
+    bool ok =
+        plane->target != NULL && (options->socket_path == NULL ||
+                                  rpc_listener_open(&plane->rpc, plane->control, options->socket_path, &plane->listener, error));
     if (ok && options->prepare != NULL)
         options->prepare(options->arg, plane);
     reactor_enter(NULL);

@@ -10,6 +10,7 @@
 
 #define PLANE_REACTORS_MAX 64
 
+struct nvme_target;
 struct rpc_listener;
 struct plane;
 
@@ -61,6 +62,7 @@ struct plane {
     struct reactor *reactors[PLANE_REACTORS_MAX]; /* data reactors */
     unsigned reactor_count;
     struct block_graph graph;
+    struct nvme_target *target; /* NULL once it is gone, while the plane stops */
     struct rpc_server rpc;
     struct rpc_listener *listener;
     struct notify_ring notify;

@@ -32,3 +32,4 @@ void methods_remove_device(struct rpc_call *call, struct block_device *device,
 const char *methods_number(uint64_t number, char to[24]);
 
 void methods_put_bdev_config(struct plane *plane, struct json_writer *writer);
+void methods_put_nvmf_config(struct plane *plane, struct json_writer *writer);
