@@ -72,9 +72,12 @@ struct nvme_initiator_attach {
 
     /* the answer */
     bool ok;
-    struct error error; /* ERROR_IO: refused or failed; ERROR_TIMED_OUT; ERROR_ALREADY: the name is taken; ERROR_EXISTS: */
-    struct nvme_initiator_controller
-        *controller; /* the same path is attached under another name; ERROR_INVALID names the field */
+    /* ERROR_IO: refused or failed; ERROR_TIMED_OUT; ERROR_ALREADY: the name is taken; ERROR_EXISTS: the same path is attached
+     * under another name; ERROR_INVALID names the field; ERROR_UNSUPPORTED: not a controller that we can use */
+    struct error error;
+    struct nvme_initiator_controller *controller;
+
+    struct reactor_job job; /* the initiator's */
 };
 /* Connects, and registers a device for each namespace, then answers. A first connect is tried once. */
 void nvme_initiator_attach(struct nvme_initiator *initiator, struct nvme_initiator_attach *attach);
