@@ -1,3 +1,4 @@
+#define ERROR_DEFINITIONS
 #include "base/error.h"
 
 #include <errno.h>

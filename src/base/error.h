@@ -59,3 +59,11 @@ bool error_set_errno(struct error *error, int number, const char *what_format, .
 /* Sets `expected` (what to do next) on an error that is already set; returns false. */
 bool error_hint(struct error *error, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void error_clear(struct error *error);
+
+#if defined(__clang_analyzer__) && !defined(ERROR_DEFINITIONS)
+/* It cannot see that these return false, and would warn about what is only set on success. */
+#define error_set(...) (error_set(__VA_ARGS__), false)
+#define error_invalid(...) (error_invalid(__VA_ARGS__), false)
+#define error_set_errno(...) (error_set_errno(__VA_ARGS__), false)
+#define error_hint(...) (error_hint(__VA_ARGS__), false)
+#endif

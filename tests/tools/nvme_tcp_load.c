@@ -259,13 +259,13 @@ int main(int argc, char **argv) {
     link_connect(&io, 1, depth > 128 ? 128 : depth, cntlid);
     random_init(&run.random, 1);
     histogram_init(&run.latency);
-    for (uint16_t i = 0; i < options.depth; i++) {
+    for (uint32_t i = 0; i < options.depth; i++) {
         run.data[i] = aligned_alloc(4096, round_up(options.size, 4096));
         memset(run.data[i], 0, options.size);
     }
     uint64_t begin = now_ns(), end = begin + options.seconds * NS_PER_S;
-    for (uint16_t i = 0; i < options.depth; i++)
-        submit(&io, i);
+    for (uint32_t i = 0; i < options.depth; i++)
+        submit(&io, (uint16_t)i);
     for (unsigned left = (unsigned)options.depth; left > 0;) {
         push(&io);
         pull(&io);
