@@ -72,6 +72,7 @@ guests: test-build ## run the tests with real Linux clients in virtual machines
 	@$(RUN_TESTS) --suite guests
 
 bench: all ## measure, print and store the figures under bench/results
+	@tools/need fio=fio
 	@bench/run
 
 check-all: ## long: all tests with their long budgets, clang-tidy, 5 minutes of fuzzing a target, guests
