@@ -17,10 +17,12 @@ void block_graph_fini(struct block_graph *graph) {
 
 /* name_nodes[0] is the name, [1] the UUID's text, [2 …] the aliases. */
 static void name_text(const struct block_device *device, unsigned index, char text[BLOCK_NAME_SIZE]) {
-    if (index == 1)
-        uuid_format(&device->uuid, text);
-    else
+    if (index != 1)
         memcpy(text, index == 0 ? device->name : device->aliases[index - 2], BLOCK_NAME_SIZE);
+    else
+        uuid_format(&device->uuid, text);
+    if (index == 1 && strcmp(text, device->name) == 0) /* a device that is named by its UUID has that name once */
+        text[0] = '\0';
 }
 
 struct block_device *block_graph_find(struct block_graph *graph, const char *name) {

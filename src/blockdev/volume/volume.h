@@ -32,7 +32,8 @@ struct volume_store_format {
     void (*done)(struct volume_store_format *format);
     bool ok;
     struct error error;
-    void *private; /* the store's */
+    struct reactor_message message; /* the store's, as what follows */
+    void *private;
 };
 /* Writes an empty store. ERROR_NO_SPACE: the disk is too small (16 MiB is enough). */
 void volume_store_format(struct volume_store_format *format);
@@ -40,14 +41,16 @@ void volume_store_format(struct volume_store_format *format);
 struct volume_store_open {
     struct block_device *base;
     struct reactor *home;
-    uint64_t cache_bytes; /* limit of map pages kept, 0 = VOLUME_CACHE_DEFAULT */
-    bool read_only;       /* writes nothing; several may do so at once */
+    uint64_t cache_bytes;      /* limit of map pages kept, 0 = VOLUME_CACHE_DEFAULT */
+    uint64_t checkpoint_bytes; /* of journal in use when a checkpoint begins; 0 = half of the ring */
+    bool read_only;            /* writes nothing; several may do so at once */
 
     void (*done)(struct volume_store_open *open);
     bool ok;
     struct error error; /* ERROR_FOREIGN: no store; ERROR_DAMAGED: not even readable; ERROR_UNSUPPORTED: a newer format */
     struct volume_store *store;
-    void *private; /* the store's */
+    struct reactor_message message; /* the store's, as what follows */
+    void *private;
 };
 /* Recovers and registers all volumes. Also ok when damage or unknown features leave it read-only: see volume_store_info. */
 void volume_store_open(struct volume_store_open *open);
@@ -70,9 +73,10 @@ struct volume_command {
     void (*done)(struct volume_command *command);
     bool ok;
     struct error error;
-    struct uuid ret_uuid;          /* of what was created */
-    char *ret_text;                /* volume_attribute_get(): the caller frees it */
-    struct volume_info *ret_infos; /* volume_list(): the caller frees it */
+    struct uuid ret_uuid;                 /* of what was created */
+    char *ret_text;                       /* volume_attribute_get(): the caller frees it */
+    struct volume_info *ret_infos;        /* volume_list(): the caller frees it */
+    struct volume_store_info *store_info; /* volume_store_describe(): the caller's, filled */
     size_t ret_count;
 
     /* the store's */
@@ -115,6 +119,8 @@ void volume_attribute_get(struct volume_command *command);
 /* All volumes of the store, or `volume` if that is set, in order of creation. */
 void volume_list(struct volume_command *command);
 
+/* Fills command->store_info. */
+void volume_store_describe(struct volume_command *command);
 void volume_store_rename(struct volume_command *command);
 /* Takes the base device's growth into use; ok when there was none. */
 void volume_store_grow(struct volume_command *command);
@@ -122,7 +128,8 @@ void volume_store_grow(struct volume_command *command);
  * is gone afterwards even if that failed (then !ok: recovery will do it). */
 void volume_store_close(struct volume_command *command);
 
-enum volume_state { VOLUME_IDLE, VOLUME_RESIZING, VOLUME_INFLATING, VOLUME_DECOUPLING, VOLUME_SNAPSHOTTING };
+/* Where a volume stands in a command that takes a while. */
+enum volume_state { VOLUME_IDLE, VOLUME_RESIZING, VOLUME_INFLATING, VOLUME_DECOUPLING };
 struct volume_info {
     struct uuid uuid, parent; /* parent: nil = none, or a nameless one that is being merged */
     char name[VOLUME_NAME_SIZE], parent_name[VOLUME_NAME_SIZE];
@@ -135,7 +142,6 @@ struct volume_info {
     unsigned progress_percent; /* of that state */
 };
 
-/* Counts of a store; written by its home reactor at the end of a turn, any reactor may read: each member is right by itself. */
 struct volume_store_info {
     struct uuid uuid;
     char name[VOLUME_NAME_SIZE];
@@ -156,7 +162,7 @@ struct volume_store_info {
     uint64_t replayed_records, open_reads;                /* of the opening */
     uint64_t cache_bytes;
 };
-/* Control reactor. The names are those of the last rename. */
+/* The same as volume_store_describe(), for callers on the store's home reactor. */
 void volume_store_info(struct volume_store *store, struct volume_store_info *ret_info);
 
 /* The volume behind a device: false if it is not a volume. Control reactor. */

@@ -1,0 +1,40 @@
+/* Planted faults, one at a time, that the crash checker must find: the tests compile the store once more with
+ * -DVOLUME_CANARY_RUNTIME and choose by a variable; the product is compiled with none, and the compiler drops every hook. A hook
+ * is `if (VOLUME_CANARY == VOLUME_CANARY_X)` and nothing else. The list is in docs/volume-store.md. */
+#pragma once
+
+enum volume_canary {
+    VOLUME_CANARY_NONE,
+    VOLUME_CANARY_BIT_BEFORE_FLUSH,         /* a commit's data flush is left out */
+    VOLUME_CANARY_FLUSH_JOINS_LATE,         /* FLUSH joins the commit whose data flush was issued */
+    VOLUME_CANARY_FUA_ON_PENDING,           /* FUA on a pending bit answers after the disk's own FUA */
+    VOLUME_CANARY_FUA_ZERO_ON_PENDING,      /* trim and write-zeroes with FUA answer before the record */
+    VOLUME_CANARY_SNAPSHOT_BEFORE_DATA,     /* batches close without draining the frozen layer */
+    VOLUME_CANARY_SNAPSHOT_WITHOUT_PENDING, /* the record of a snapshot lacks the frozen layer's changes */
+    VOLUME_CANARY_NEW_HEAD_FLUSH_EARLY,     /* FLUSH is answered while a snapshot drains */
+    VOLUME_CANARY_REUSE_BEFORE_FREE,        /* clusters are given out before their free is durable */
+    VOLUME_CANARY_REUSE_UNDER_READER,       /* … or while a request that resolved to them runs */
+    VOLUME_CANARY_DISCARD_BEFORE_FREE,      /* the discard is sent at once */
+    VOLUME_CANARY_STALE_RECORD,             /* replay takes any record with a valid checksum */
+    VOLUME_CANARY_CHECKPOINT_AHEAD,         /* page images are written before their records are durable */
+    VOLUME_CANARY_CHECKPOINT_NO_FLUSH,      /* no flush between pages and superblock */
+    VOLUME_CANARY_JOURNAL_REUSED_EARLY,     /* ring space is free before the superblock is flushed */
+    VOLUME_CANARY_REPLAY_TWICE,             /* replay applies what a page already has */
+    VOLUME_CANARY_FLUSH_RETRIED,            /* a failed flush is forgotten */
+    VOLUME_CANARY_OPEN_WITHOUT_FLUSH,       /* opening believes the disk at once */
+    VOLUME_CANARY_MERGE_OVER_OWN,           /* a merge takes blocks that the child has itself */
+    VOLUME_CANARY_MERGE_FREES_EARLY,        /* a merge's frees do not wait */
+    VOLUME_CANARY_SHRINK_KEEPS_LIMIT,       /* shrinking leaves the limit where it was */
+    VOLUME_CANARY_RMW_RACES,                /* fills take no block lock */
+    VOLUME_CANARY_NO_SPACE_HALF,            /* a write begins before it has space for all of its range */
+    VOLUME_CANARY_CLONE_SHARES,             /* the first write to an inherited block goes to the parent's cluster */
+    VOLUME_CANARY_DAMAGE_AS_TAIL,           /* a damaged record in the middle of the journal is taken for its end */
+    VOLUME_CANARIES
+};
+
+#ifdef VOLUME_CANARY_RUNTIME
+extern int volume_canary_planted; /* defined by the test */
+#define VOLUME_CANARY volume_canary_planted
+#else
+#define VOLUME_CANARY VOLUME_CANARY_NONE
+#endif
