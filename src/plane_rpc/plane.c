@@ -217,6 +217,7 @@ bool plane_create(const struct plane_options *options, struct plane **ret_plane,
     plane->waiters_job.run = run_waiters;
     list_init(&plane->waiters);
     list_init(&plane->init_waiters);
+    list_init(&plane->examines);
     log_init(&plane->log, log_wall_ns, log_write_through, plane);
     if (!make_reactors(plane, error)) {
         free_plane(plane);

@@ -70,6 +70,7 @@ struct plane {
     struct reactor_job waiters_job; /* runs them */
     bool waiters_queued;
     struct list init_waiters;    /* those of framework_wait_init */
+    struct list examines;        /* struct plane_examine: devices being looked at */
     struct plane_config *config; /* the file being run */
     struct reactor_message start_message, stop_message;
     struct reactor_timer stop_timer;

@@ -13,18 +13,16 @@ static void destroy(struct block_device *device) {
     free(file);
 }
 
-static const struct block_device_ops ops = {
-    .kind = "file",
-    .product_name = "AIO disk",
-    .submit = file_submit,
-    .abort = file_abort,
-    .channel_private_size = sizeof(struct file_channel),
-    .channel_open = file_channel_open,
-    .channel_close = file_channel_close,
-    .destroy = destroy,
-};
+#define FILE_OPS(product)                                                                                                        \
+    {                                                                                                                            \
+        .kind = "file", .product_name = product, .submit = file_submit, .abort = file_abort,                                     \
+        .channel_private_size = sizeof(struct file_channel), .channel_open = file_channel_open,                                  \
+        .channel_close = file_channel_close, .destroy = destroy                                                                  \
+    }
+static const struct block_device_ops ops = FILE_OPS("AIO disk");
+static const struct block_device_ops ops_uring = FILE_OPS("URING bdev");
 
-bool file_device_is(const struct block_device *device) { return device->ops == &ops; }
+bool file_device_is(const struct block_device *device) { return device->ops == &ops || device->ops == &ops_uring; }
 
 void file_device_facts(const struct block_device *device, struct file_device_facts *ret_facts) {
     const struct file_device *file = file_of(device);
@@ -32,6 +30,7 @@ void file_device_facts(const struct block_device *device, struct file_device_fac
         .path = file->path,
         .read_only = atomic_load(&device->read_only),
         .block_size_given = file->block_size_given,
+        .called_uring = device->ops == &ops_uring,
         .keep_space = file->keep_space,
         .direct = file->facts.direct,
         .in_memory = file->facts.in_memory,
@@ -91,7 +90,7 @@ static bool make_device(struct file_device_create *create) {
     file->block_size_given = options->block_size != 0;
     file->keep_space = options->keep_space;
     struct block_device *device = &file->device;
-    device->ops = &ops;
+    device->ops = options->called_uring ? &ops_uring : &ops;
     snprintf(device->name, sizeof(device->name), "%s", options->name);
     device->uuid = options->uuid;
     device->block_size = block_size;

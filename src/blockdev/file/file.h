@@ -20,6 +20,7 @@ struct file_device_options {
     bool read_only;      /* then the hold is shared with other readers */
     bool keep_space;     /* no TRIM, and zeroed ranges stay allocated */
     bool buffered;       /* no O_DIRECT */
+    bool called_uring;   /* the storage dialect's other name for such a device: no difference but that */
     bool create;         /* make the file if it is absent, of create_size bytes */
     uint64_t create_size;
     uint64_t hold_timeout_ms; /* 0 = FILE_DEVICE_HOLD_TIMEOUT_MS */
@@ -69,7 +70,7 @@ bool file_device_is(const struct block_device *device);
 /* What bdev_get_bdevs tells. Valid while the device is registered. */
 struct file_device_facts {
     const char *path;
-    bool read_only, block_size_given, keep_space, direct, in_memory, block_device;
+    bool read_only, block_size_given, called_uring, keep_space, direct, in_memory, block_device;
     bool flush_failed;
 };
 void file_device_facts(const struct block_device *device, struct file_device_facts *ret_facts);

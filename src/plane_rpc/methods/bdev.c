@@ -4,8 +4,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "blockdev/delay/delay.h"
+#include "blockdev/error/error_device.h"
+#include "blockdev/file/file.h"
 #include "blockdev/memory/memory.h"
 #include "blockdev/null/null.h"
+#include "plane_rpc/examine.h"
 #include "plane_rpc/methods/bdev_object.h"
 #include "plane_rpc/methods/methods.h"
 #include "plane_rpc/rpc_methods.h"
@@ -80,11 +84,52 @@ void method_bdev_get_bdevs(struct rpc_call *call, const struct params_bdev_get_b
     reactor_timer_start(plane->control, &waiter->timer, reactor_now_ns(plane->control) + params->timeout * NS_PER_MS);
 }
 
-void method_bdev_wait_for_examine(struct rpc_call *call) { rpc_call_result_true(call); }
+static void examines_ended(struct plane_waiter *waiter) {
+    struct rpc_call *call = waiter->call;
+    if (!list_empty(&plane_of(call)->examines))
+        return;
+    list_remove(&waiter->node);
+    free(waiter);
+    rpc_call_result_true(call);
+}
+
+void method_bdev_wait_for_examine(struct rpc_call *call) {
+    struct plane *plane = plane_of(call);
+    if (list_empty(&plane->examines))
+        rpc_call_result_true(call);
+    else
+        methods_wait(call, &plane->waiters, examines_ended);
+}
+
+struct examination {
+    struct plane_examine examine;
+    struct rpc_call *call;
+};
+
+static void examined(struct plane_examine *examine) {
+    struct examination *examination = container_of(examine, struct examination, examine);
+    struct rpc_call *call = examination->call;
+    if (examine->opened || examine->error.code == ERROR_FOREIGN)
+        rpc_call_result_true(call);
+    else
+        rpc_call_fail(call, &examine->error);
+    free(examination);
+}
 
 void method_bdev_examine(struct rpc_call *call, const struct params_bdev_examine *params) {
-    if (methods_device(call, params->name) != NULL)
-        rpc_call_result_true(call);
+    struct block_device *device = methods_device(call, params->name);
+    if (device == NULL)
+        return;
+    struct examination *examination = calloc(1, sizeof(*examination));
+    if (examination == NULL) {
+        struct error error;
+        error_set(&error, ERROR_NO_MEMORY, "no memory to examine %s", device->name);
+        rpc_call_fail(call, &error);
+        return;
+    }
+    examination->call = call;
+    examination->examine.done = examined;
+    plane_examine(plane_of(call), device, &examination->examine);
 }
 
 void method_bdev_set_options(struct rpc_call *call, const struct params_bdev_set_options *params) {
@@ -169,6 +214,40 @@ static void put_simple(struct json_writer *writer, const struct block_device *de
     methods_config_end(writer);
 }
 
+static void put_file(struct json_writer *writer, const struct block_device *device) {
+    struct file_device_facts facts;
+    file_device_facts(device, &facts);
+    methods_config_begin(writer, facts.called_uring ? "bdev_uring_create" : "bdev_aio_create");
+    json_put_string(writer, "name", device->name);
+    json_put_string(writer, "filename", facts.path);
+    json_put_u64(writer, "block_size", facts.block_size_given ? device->block_size : 0);
+    json_put_uuid(writer, "uuid", &device->uuid);
+    if (!facts.called_uring) {
+        json_put_bool(writer, "readonly", facts.read_only);
+        json_put_bool(writer, "fallocate", !facts.keep_space);
+    }
+    methods_config_end(writer);
+}
+
+static void put_delay(struct json_writer *writer, const struct block_device *device) {
+    methods_config_begin(writer, "bdev_delay_create");
+    json_put_string(writer, "name", device->name);
+    json_put_string(writer, "base_bdev_name", delay_device_base(device)->name);
+    json_put_u64(writer, "avg_read_latency", delay_device_latency_us(device, DELAY_AVG_READ));
+    json_put_u64(writer, "p99_read_latency", delay_device_latency_us(device, DELAY_P99_READ));
+    json_put_u64(writer, "avg_write_latency", delay_device_latency_us(device, DELAY_AVG_WRITE));
+    json_put_u64(writer, "p99_write_latency", delay_device_latency_us(device, DELAY_P99_WRITE));
+    json_put_uuid(writer, "uuid", &device->uuid);
+    methods_config_end(writer);
+}
+
+static void put_error(struct json_writer *writer, const struct block_device *device) {
+    methods_config_begin(writer, "bdev_error_create");
+    json_put_string(writer, "base_name", error_device_base(device)->name);
+    json_put_uuid(writer, "uuid", &device->uuid);
+    methods_config_end(writer);
+}
+
 void methods_put_bdev_config(struct plane *plane, struct json_writer *writer) {
     methods_config_begin(writer, "bdev_set_options");
     json_put_bool(writer, "bdev_auto_examine", plane->auto_examine);
@@ -178,5 +257,11 @@ void methods_put_bdev_config(struct plane *plane, struct json_writer *writer) {
             put_simple(writer, device, "bdev_malloc_create");
         else if (null_device_is(device))
             put_simple(writer, device, "bdev_null_create");
+        else if (file_device_is(device))
+            put_file(writer, device);
+        else if (delay_device_is(device))
+            put_delay(writer, device);
+        else if (error_device_is(device))
+            put_error(writer, device);
     }
 }

@@ -5,6 +5,7 @@
 #include "base/text.h"
 #include "blockdev/delay/delay.h"
 #include "blockdev/error/error_device.h"
+#include "blockdev/file/file.h"
 #include "blockdev/memory/memory.h"
 #include "blockdev/null/null.h"
 #include "plane_rpc/methods/methods.h"
@@ -62,6 +63,20 @@ static void put_limits(struct json_writer *writer) {
     json_end(writer);
 }
 
+static void put_file(struct json_writer *writer, const struct block_device *device) {
+    struct file_device_facts facts;
+    file_device_facts(device, &facts);
+    json_begin_object(writer, facts.called_uring ? "uring" : "aio");
+    json_put_string(writer, "filename", facts.path);
+    json_put_bool(writer, "block_size_override", facts.block_size_given);
+    json_put_bool(writer, "readonly", facts.read_only);
+    json_put_bool(writer, "fallocate", !facts.keep_space);
+    json_put_bool(writer, "nowait", false);
+    json_put_bool(writer, "direct", facts.direct);
+    json_put_bool(writer, "flush_failed", facts.flush_failed);
+    json_end(writer);
+}
+
 static void put_driver_specific(struct json_writer *writer, const struct block_device *device) {
     json_begin_object(writer, "driver_specific");
     if (memory_device_is(device)) {
@@ -70,6 +85,8 @@ static void put_driver_specific(struct json_writer *writer, const struct block_d
     } else if (null_device_is(device)) {
         json_begin_object(writer, "null");
         json_end(writer);
+    } else if (file_device_is(device)) {
+        put_file(writer, device);
     } else if (delay_device_is(device)) {
         json_begin_object(writer, "delay");
         json_put_string(writer, "name", device->name);
@@ -115,16 +132,22 @@ void bdev_put_object(struct json_writer *writer, struct block_device *device) {
     json_end(writer);
 }
 
+bool bdev_check_name(struct plane *plane, const char *name, struct error *error) {
+    if (!text_is_name(name, BLOCK_NAME_SIZE - 1))
+        return error_invalid(error, "name", name, "1 to %d printable characters without blanks and /", BLOCK_NAME_SIZE - 1);
+    if (block_graph_find(&plane->graph, name) == NULL)
+        return true;
+    error_invalid(error, "name", name, "a name that is not taken");
+    if (error != NULL)
+        error->code = ERROR_EXISTS;
+    return false;
+}
+
 bool bdev_check_new(struct plane *plane, const char *name, uint32_t block_size, uint32_t physical_block_size,
                     uint64_t block_count, struct error *error) {
     char number[24];
-    if (!text_is_name(name, BLOCK_NAME_SIZE - 1))
-        return error_invalid(error, "name", name, "1 to %d printable characters without blanks and /", BLOCK_NAME_SIZE - 1);
-    if (block_graph_find(&plane->graph, name) != NULL) {
-        error_invalid(error, "name", name, "a name that is not taken");
-        error->code = ERROR_EXISTS;
+    if (!bdev_check_name(plane, name, error))
         return false;
-    }
     if (!is_power_of_two(block_size) || block_size < 512 || block_size > KIB(64))
         return error_invalid(error, "block_size", methods_number(block_size, number), "a power of two from 512 to 65536");
     if (physical_block_size != 0 &&

@@ -4,6 +4,8 @@
 #include "plane_rpc/plane.h"
 
 void bdev_put_object(struct json_writer *writer, struct block_device *device);
+/* A name that a new device may have. */
+bool bdev_check_name(struct plane *plane, const char *name, struct error *error);
 /* What the dialect refuses in a new device, before its kind is asked. */
 bool bdev_check_new(struct plane *plane, const char *name, uint32_t block_size, uint32_t physical_block_size,
                     uint64_t block_count, struct error *error);

@@ -4,7 +4,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-const struct methods_area methods_areas[] = {{"bdev", methods_put_bdev_config}, {"nvmf", methods_put_nvmf_config}, {NULL, NULL}};
+const struct methods_area methods_areas[] = {
+    {"bdev", methods_put_bdev_config},
+    {"nvmf", methods_put_nvmf_config},
+    {NULL, NULL},
+};
 
 void methods_config_begin(struct json_writer *writer, const char *method) {
     json_begin_object(writer, NULL);

@@ -1,48 +1,63 @@
-/* Methods of the NVMe-oF target that change it. What only looks: nvmf_list.c. */
+/* Methods of the NVMe/TCP target that change it. Listings: nvmf_list.c. */
 #include <stdio.h>
+#include <stdlib.h>
+#include <strings.h>
 
 #include "frontend/nvme_tcp/transport.h"
 #include "plane_rpc/methods/methods.h"
 #include "plane_rpc/methods/nvmf.h"
 #include "plane_rpc/rpc_methods.h"
 
-struct nvme_subsystem *nvmf_find(struct rpc_call *call, const char *nqn) {
+struct nvme_subsystem *nvmf_subsystem(struct rpc_call *call, const char *nqn) {
     struct nvme_subsystem *subsystem = nvme_target_find_subsystem(plane_of(call)->target, nqn);
     if (subsystem != NULL)
         return subsystem;
     struct error error;
     char message[NVME_NQN_LENGTH_MAX + 64];
     error_invalid(&error, "nqn", nqn, "a subsystem of nvmf_get_subsystems");
-    error.code = ERROR_NOT_FOUND;
-    /* callers look for "unable to find subsystem", in any case */
-    snprintf(message, sizeof(message), "Unable to find subsystem with NQN %s", nqn);
+    snprintf(message, sizeof(message), "Subsystem with NQN '%.*s' not found", NVME_NQN_LENGTH_MAX, nqn);
     rpc_call_error(call, JSONRPC_INVALID_PARAMS, message, &error);
     return NULL;
 }
 
-static void answer_true(void *arg) { rpc_call_result_true(arg); }
+/* A subsystem that may be changed: not the discovery one. */
+static struct nvme_subsystem *changeable(struct rpc_call *call, const char *nqn) {
+    struct nvme_subsystem *subsystem = nvmf_subsystem(call, nqn);
+    struct error error;
+    if (subsystem == NULL || !subsystem->discovery)
+        return subsystem;
+    error_invalid(&error, "nqn", nqn, "a subsystem that is not the discovery one");
+    rpc_call_error(call, JSONRPC_INVALID_PARAMS, NULL, &error);
+    return NULL;
+}
 
-/* What the caller gave is wrong, or cannot be: the dialect has one answer, error.data says more. */
-static void answer(struct rpc_call *call, bool ok, const struct error *error) {
+static void answer(struct rpc_call *call, bool ok, int code, const struct error *error) {
     if (ok)
         rpc_call_result_true(call);
     else
-        rpc_call_error(call, JSONRPC_INVALID_PARAMS, NULL, error);
+        rpc_call_error(call, code, NULL, error);
 }
 
+static void answer_true(void *arg) { rpc_call_result_true(arg); }
+
 /* ---- transports ---- */
+
+static bool is_tcp(const char *trtype) { return strcasecmp(trtype, "TCP") == 0; }
 
 void method_nvmf_create_transport(struct rpc_call *call, const struct params_nvmf_create_transport *params) {
     struct plane *plane = plane_of(call);
     struct error error;
-    struct nvme_listen_address address;
-    if (!nvme_listen_address_parse(params->trtype, "", "127.0.0.1", "", &address, &error)) {
-        answer(call, false, &error);
+    char message[96];
+    if (!is_tcp(params->trtype)) {
+        error_invalid(&error, "trtype", params->trtype, "TCP");
+        snprintf(message, sizeof(message), "Invalid transport type '%.40s'", params->trtype);
+        rpc_call_error(call, JSONRPC_INVALID_PARAMS, message, &error);
         return;
     }
-    if (nvme_target_find_transport(plane->target, address.transport) != NULL) {
-        error_set(&error, ERROR_EXISTS, "the transport exists");
-        rpc_call_error(call, JSONRPC_INTERNAL_ERROR, "Transport type 'TCP' already exists", &error);
+    if (nvme_target_find_transport(plane->target, NVME_TRANSPORT_TCP) != NULL) {
+        error_set(&error, ERROR_EXISTS, "there is a TCP transport already");
+        snprintf(message, sizeof(message), "Transport type '%.40s' already exists", params->trtype);
+        rpc_call_error(call, JSONRPC_INTERNAL_ERROR, message, &error);
         return;
     }
     struct nvme_transport_options options = {.queue_depth = params->max_queue_depth,
@@ -52,21 +67,23 @@ void method_nvmf_create_transport(struct rpc_call *call, const struct params_nvm
                                              .in_capsule_bytes = params->in_capsule_data_size,
                                              .in_capsule_given = params->has_in_capsule_data_size,
                                              .no_c2h_success = !params->c2h_success,
-                                             .min_kato_ms = params->min_kato};
+                                             .min_kato_ms = params->min_kato,
+                                             .connections = params->max_connections};
     bool ok = nvme_tcp_transport_create(plane->target, plane->control, &options, &error);
-    answer(call, ok, &error);
+    answer(call, ok, !ok && error.code == ERROR_INVALID ? JSONRPC_INVALID_PARAMS : JSONRPC_INTERNAL_ERROR, &error);
 }
 
 /* ---- subsystems ---- */
 
 void method_nvmf_create_subsystem(struct rpc_call *call, const struct params_nvmf_create_subsystem *params) {
-    struct error error;
     struct nvme_subsystem *subsystem;
-    char message[NVME_NQN_LENGTH_MAX + 64], range[32];
+    struct error error;
+    char message[NVME_NQN_LENGTH_MAX + 64];
     if (params->min_cntlid == 0 || params->min_cntlid > params->max_cntlid || params->max_cntlid > NVME_CNTLID_MAX) {
-        snprintf(range, sizeof(range), "%u-%u", params->min_cntlid, params->max_cntlid);
-        snprintf(message, sizeof(message), "Invalid cntlid range [%s]", range);
-        error_invalid(&error, "min_cntlid", range, "a range inside 1-%u", NVME_CNTLID_MAX);
+        char given[24];
+        error_invalid(&error, "min_cntlid", methods_number(params->min_cntlid, given), "1 ≤ min_cntlid ≤ max_cntlid ≤ %u",
+                      (unsigned)NVME_CNTLID_MAX);
+        snprintf(message, sizeof(message), "Invalid cntlid range [%u-%u]", params->min_cntlid, params->max_cntlid);
         rpc_call_error(call, JSONRPC_INVALID_PARAMS, message, &error);
         return;
     }
@@ -81,125 +98,168 @@ void method_nvmf_create_subsystem(struct rpc_call *call, const struct params_nvm
         rpc_call_result_true(call);
         return;
     }
-    snprintf(message, sizeof(message), "Unable to create subsystem %s", params->nqn);
+    snprintf(message, sizeof(message), "Unable to create subsystem %.*s", NVME_NQN_LENGTH_MAX, params->nqn);
     rpc_call_error(call, JSONRPC_INTERNAL_ERROR, message, &error);
 }
 
 void method_nvmf_delete_subsystem(struct rpc_call *call, const struct params_nvmf_delete_subsystem *params) {
-    struct nvme_subsystem *subsystem = nvmf_find(call, params->nqn);
-    struct error error;
-    if (subsystem == NULL)
-        return;
-    if (!subsystem->discovery) {
+    struct nvme_subsystem *subsystem = changeable(call, params->nqn);
+    if (subsystem != NULL)
         nvme_subsystem_delete(subsystem, answer_true, call);
-        return;
-    }
-    error_invalid(&error, "nqn", params->nqn, "a subsystem that is not the discovery one");
-    answer(call, false, &error);
 }
 
 /* ---- listeners ---- */
 
-static bool parse_address(const struct rpc_nvmf_listen_address *given, struct nvme_listen_address *ret_address,
-                          struct error *error) {
-    return nvme_listen_address_parse(given->trtype, given->adrfam != NULL ? given->adrfam : "", given->traddr,
-                                     given->trsvcid != NULL ? given->trsvcid : "", ret_address, error);
+static bool parse_address(const struct rpc_nvmf_listen_address *from, struct nvme_listen_address *ret, struct error *error) {
+    const char *family = from->adrfam[0] == '\0' && strchr(from->traddr, ':') != NULL ? "IPv6" : from->adrfam;
+    if (nvme_listen_address_parse(from->trtype, family, from->traddr, from->trsvcid, ret, error))
+        return true;
+    if (error->field[0] != '\0') { /* name it as the caller knows it */
+        struct error inner = *error;
+        error_invalid(error, "listen_address", inner.value, "%s", inner.expected);
+        snprintf(error->field, sizeof(error->field), "listen_address.%.*s", (int)sizeof(error->field) - 16, inner.field);
+    }
+    return false;
 }
 
 void method_nvmf_subsystem_add_listener(struct rpc_call *call, const struct params_nvmf_subsystem_add_listener *params) {
-    struct nvme_subsystem *subsystem = nvmf_find(call, params->nqn);
+    struct nvme_subsystem *subsystem = nvmf_subsystem(call, params->nqn);
     struct nvme_listen_address address;
     struct error error;
     if (subsystem == NULL)
         return;
     bool ok =
         parse_address(&params->listen_address, &address, &error) && nvme_subsystem_add_listener(subsystem, &address, &error);
-    answer(call, ok, &error);
+    answer(call, ok, JSONRPC_INVALID_PARAMS, &error);
 }
 
 void method_nvmf_subsystem_remove_listener(struct rpc_call *call, const struct params_nvmf_subsystem_remove_listener *params) {
-    struct nvme_subsystem *subsystem = nvmf_find(call, params->nqn);
+    struct nvme_subsystem *subsystem = nvmf_subsystem(call, params->nqn);
     struct nvme_listen_address address;
     struct error error;
     if (subsystem == NULL)
         return;
     bool ok =
         parse_address(&params->listen_address, &address, &error) && nvme_subsystem_remove_listener(subsystem, &address, &error);
-    answer(call, ok, &error);
+    answer(call, ok, JSONRPC_INVALID_PARAMS, &error);
+}
+
+static bool has_listener(const struct nvme_subsystem *subsystem, const struct nvme_listen_address *address) {
+    list_for_each (&subsystem->listeners, struct nvme_listener, listener, node) {
+        if (listener->address.port == address->port && listener->address.family == address->family &&
+            strcmp(listener->address.address, address->address) == 0)
+            return true;
+    }
+    return false;
+}
+
+void method_nvmf_subsystem_listener_set_ana_state(struct rpc_call *call,
+                                                  const struct params_nvmf_subsystem_listener_set_ana_state *params) {
+    struct nvme_subsystem *subsystem = nvme_target_find_subsystem(plane_of(call)->target, params->nqn);
+    struct nvme_listen_address address;
+    struct error error;
+    if (subsystem == NULL) {
+        char message[NVME_NQN_LENGTH_MAX + 64]; /* clients look for these words */
+        snprintf(message, sizeof(message), "Unable to find subsystem with NQN %.*s", NVME_NQN_LENGTH_MAX, params->nqn);
+        error_invalid(&error, "nqn", params->nqn, "a subsystem of nvmf_get_subsystems");
+        rpc_call_error(call, JSONRPC_INVALID_PARAMS, message, &error);
+        return;
+    }
+    if (!parse_address(&params->listen_address, &address, &error)) {
+        rpc_call_error(call, JSONRPC_INVALID_PARAMS, NULL, &error);
+    } else if (!has_listener(subsystem, &address)) {
+        error_invalid(&error, "listen_address", params->listen_address.traddr, "a listener of the subsystem");
+        rpc_call_error(call, JSONRPC_INVALID_PARAMS, NULL, &error);
+    } else if (params->ana_state != RPC_NVMF_ANA_STATE_OPTIMIZED) {
+        error_invalid(&error, "ana_state",
+                      params->ana_state == RPC_NVMF_ANA_STATE_INACCESSIBLE ? "inaccessible" : "non_optimized",
+                      "optimized: asymmetric namespace access is not reported");
+        error.code = ERROR_UNSUPPORTED;
+        rpc_call_fail(call, &error);
+    } else {
+        rpc_call_result_true(call);
+    }
 }
 
 /* ---- namespaces ---- */
 
-/* Exactly 2 × `bytes` hexadecimal digits; dashes between them are skipped, as in a UUID. */
-static bool parse_hex(const char *field, const char *text, uint8_t *to, size_t bytes, struct error *error) {
-    size_t digits = 0;
-    for (const char *p = text; *p != '\0'; p++) {
-        if (*p == '-')
-            continue;
-        int digit = *p >= '0' && *p <= '9' ? *p - '0' : (*p | 32) >= 'a' && (*p | 32) <= 'f' ? (*p | 32) - 'a' + 10 : -1;
-        if (digit < 0 || digits == 2 * bytes)
-            return error_invalid(error, field, text, "%zu hexadecimal digits", 2 * bytes);
-        to[digits / 2] = (uint8_t)(digits % 2 == 0 ? digit << 4 : to[digits / 2] | digit);
-        digits++;
+static int hex_digit(char c) {
+    return c >= '0' && c <= '9' ? c - '0' : (c | 32) >= 'a' && (c | 32) <= 'f' ? (c | 32) - 'a' + 10 : -1;
+}
+
+static bool parse_hex(const char *field, const char *text, uint8_t *to, size_t size, struct error *error) {
+    bool good = strlen(text) == 2 * size;
+    for (size_t i = 0; good && i < size; i++) {
+        int high = hex_digit(text[2 * i]), low = hex_digit(text[2 * i + 1]);
+        good = high >= 0 && low >= 0;
+        to[i] = (uint8_t)(high << 4 | low);
     }
-    return digits == 2 * bytes || error_invalid(error, field, text, "%zu hexadecimal digits", 2 * bytes);
+    return good || error_invalid(error, field, text, "%zu hexadecimal digits", 2 * size);
 }
 
 void method_nvmf_subsystem_add_ns(struct rpc_call *call, const struct params_nvmf_subsystem_add_ns *params) {
-    struct nvme_subsystem *subsystem = nvmf_find(call, params->nqn);
     const struct rpc_nvmf_namespace *given = &params->namespace;
+    struct nvme_subsystem *subsystem = changeable(call, params->nqn);
     struct error error;
     uint8_t nguid[16], eui64[8];
     uint32_t nsid;
     if (subsystem == NULL)
         return;
+    bool ok = (given->nguid[0] == '\0' || parse_hex("namespace.nguid", given->nguid, nguid, sizeof(nguid), &error)) &&
+              (given->eui64[0] == '\0' || parse_hex("namespace.eui64", given->eui64, eui64, sizeof(eui64), &error));
     struct nvme_namespace_options options = {.nsid = given->nsid,
                                              .device = given->bdev_name,
                                              .uuid = uuid_is_nil(&given->uuid) ? NULL : &given->uuid,
-                                             .nguid = given->nguid != NULL ? nguid : NULL,
-                                             .eui64 = given->eui64 != NULL ? eui64 : NULL};
-    if ((given->nguid == NULL || parse_hex("namespace.nguid", given->nguid, nguid, sizeof(nguid), &error)) &&
-        (given->eui64 == NULL || parse_hex("namespace.eui64", given->eui64, eui64, sizeof(eui64), &error)) &&
-        nvme_subsystem_add_namespace(subsystem, &options, &nsid, &error))
+                                             .nguid = given->nguid[0] != '\0' ? nguid : NULL,
+                                             .eui64 = given->eui64[0] != '\0' ? eui64 : NULL};
+    if (ok && nvme_subsystem_add_namespace(subsystem, &options, &nsid, &error))
         rpc_call_result_u64(call, nsid);
     else
-        answer(call, false, &error);
+        rpc_call_error(call, JSONRPC_INVALID_PARAMS, NULL, &error);
 }
 
 void method_nvmf_subsystem_remove_ns(struct rpc_call *call, const struct params_nvmf_subsystem_remove_ns *params) {
-    struct nvme_subsystem *subsystem = nvmf_find(call, params->nqn);
+    struct nvme_subsystem *subsystem = changeable(call, params->nqn);
     struct error error;
     if (subsystem != NULL && !nvme_subsystem_remove_namespace(subsystem, params->nsid, answer_true, call, &error))
-        answer(call, false, &error);
+        rpc_call_error(call, JSONRPC_INVALID_PARAMS, NULL, &error);
 }
 
 /* ---- hosts ---- */
 
 void method_nvmf_subsystem_add_host(struct rpc_call *call, const struct params_nvmf_subsystem_add_host *params) {
-    struct nvme_subsystem *subsystem = nvmf_find(call, params->nqn);
+    struct nvme_subsystem *subsystem = changeable(call, params->nqn);
     struct error error;
-    if (subsystem == NULL)
-        return;
-    bool ok = nvme_subsystem_add_host(subsystem, params->host, &error);
-    if (!ok && error.code == ERROR_EXISTS)
-        rpc_call_error(call, JSONRPC_INTERNAL_ERROR, NULL, &error);
-    else
-        answer(call, ok, &error);
+    if (subsystem != NULL)
+        answer(call, nvme_subsystem_add_host(subsystem, params->host, &error), JSONRPC_INTERNAL_ERROR, &error);
 }
 
 void method_nvmf_subsystem_remove_host(struct rpc_call *call, const struct params_nvmf_subsystem_remove_host *params) {
-    struct nvme_subsystem *subsystem = nvmf_find(call, params->nqn);
+    struct nvme_subsystem *subsystem = changeable(call, params->nqn);
     struct error error;
-    if (subsystem == NULL)
-        return;
-    bool ok = nvme_subsystem_remove_host(subsystem, params->host, &error);
-    answer(call, ok, &error);
+    if (subsystem != NULL)
+        answer(call, nvme_subsystem_remove_host(subsystem, params->host, &error), JSONRPC_INTERNAL_ERROR, &error);
 }
 
 void method_nvmf_subsystem_allow_any_host(struct rpc_call *call, const struct params_nvmf_subsystem_allow_any_host *params) {
-    struct nvme_subsystem *subsystem = nvmf_find(call, params->nqn);
+    struct nvme_subsystem *subsystem = changeable(call, params->nqn);
     if (subsystem == NULL)
         return;
     nvme_subsystem_allow_any_host(subsystem, params->allow_any_host);
+    rpc_call_result_true(call);
+}
+
+/* ---- options before service: nothing of it has a counterpart that could differ ---- */
+
+void method_nvmf_set_config(struct rpc_call *call, const struct params_nvmf_set_config *params) {
+    (void)params;
+    rpc_call_result_true(call);
+}
+void method_nvmf_set_max_subsystems(struct rpc_call *call, const struct params_nvmf_set_max_subsystems *params) {
+    (void)params;
+    rpc_call_result_true(call);
+}
+void method_nvmf_set_crdt(struct rpc_call *call, const struct params_nvmf_set_crdt *params) {
+    (void)params;
     rpc_call_result_true(call);
 }

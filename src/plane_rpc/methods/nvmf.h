@@ -1,8 +1,8 @@
-/* What the NVMe-oF methods share. Control reactor. */
+/* What the two files of NVMe/TCP target methods share. */
 #pragma once
 
 #include "frontend/nvme/target.h"
 #include "plane_rpc/plane.h"
 
-/* A subsystem by NQN, the discovery one too; NULL: the call has been answered. */
-struct nvme_subsystem *nvmf_find(struct rpc_call *call, const char *nqn);
+/* A subsystem by NQN, or the call is answered as the dialect does and NULL returned. */
+struct nvme_subsystem *nvmf_subsystem(struct rpc_call *call, const char *nqn);
