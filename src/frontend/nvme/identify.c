@@ -168,6 +168,7 @@ static unsigned identify(struct nvme_controller *controller, const struct nvme_s
     case NVME_CNS_NAMESPACE_INDEPENDENT: independent_identify(ns, to); return NVME_SUCCESS;
     case NVME_CNS_CONTROLLER_OF_CSI: {
         struct nvme_identify_controller_nvm *id = to;
+        id->wzsl = 13; /* 4 KiB << 13: what a command can say with blocks of 512 bytes */
         id->dmrl = NVME_DSM_RANGES_MAX - 1;
         return NVME_SUCCESS;
     }

@@ -551,8 +551,10 @@ static void on_end(struct reactor_job *job) {
     if (c->moving) /* it looks again when it has arrived */
         return;
     bool linger = c->lingering && !c->dead;
-    if (!c->dead)
+    if (!c->dead) {
+        flush(c); /* what is answered already, e.g. why a Connect is refused */
         die(c);
+    }
     if (linger) {
         c->doomed = false;
         reactor_timer_start(c->reactor, &c->timer, reactor_now_ns(c->reactor) + NVME_TCP_TERM_LINGER_MS * NS_PER_MS);
