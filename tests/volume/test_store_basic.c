@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "blockdev/volume/check.h"
 #include "blockdev/volume/volume.h"
 #include "disk.h"
 #include "world.h"
@@ -100,11 +101,27 @@ static void setup(struct fixture *f, uint64_t seed, uint32_t block_size) {
     store_open(f);
 }
 
+static bool image_read(void *arg, uint64_t offset, void *to, size_t length) {
+    disk_image_read(arg, offset, to, length);
+    return true;
+}
+
+static void check(struct fixture *f, const char *when) {
+    struct volume_check check = {.read = image_read, .arg = &f->disk->now, .size = DISK_BYTES, .limit = 20};
+    struct error error;
+    if (!volume_check_run(&check, &error))
+        fail_msg("seed %llu: %s: %s", (unsigned long long)f->seed, when, error.text);
+    if (check.problems != 0)
+        fail_msg("seed %llu: %s: %u problems:\n%s", (unsigned long long)f->seed, when, check.problems, check.report.bytes);
+    text_fini(&check.report);
+}
+
 static void store_close(struct fixture *f) {
     struct command c = run(f, (struct volume_command){0}, volume_store_close);
     if (!c.command.ok)
         fail_msg("seed %llu: close: %s", (unsigned long long)f->seed, c.command.error.text);
     f->store = NULL;
+    check(f, "closed");
 }
 
 /* The process dies, the disk keeps what it has been told. */
@@ -117,6 +134,7 @@ static void restart(struct fixture *f) {
     disk_image_fini(&f->image);
     f->image = now;
     world_up(f);
+    check(f, "killed");
     store_open(f);
 }
 
