@@ -14,7 +14,6 @@ struct plane_examine {
     struct block_device *device;
     struct reactor_job job;
     struct list_node node;
-    void *open;
 };
 
 /* Looks at a device, now. `done` is not called from inside. */

@@ -6,6 +6,7 @@
 #include "frontend/nvme/target.h"
 #include "plane_rpc/config.h"
 #include "plane_rpc/server.h"
+#include "plane_rpc/stores.h"
 
 #define STOP_LOOK_NS NS_PER_MS        /* how often a stopping plane looks whether all is gone */
 #define STOP_LIMIT_NS (10 * NS_PER_S) /* and how long */
@@ -124,9 +125,10 @@ static void remove_devices(struct plane *plane) {
 
 static void stop_look(struct reactor_timer *timer) {
     struct plane *plane = container_of(timer, struct plane, stop_timer);
-    if (plane->target == NULL)
+    if (plane->target == NULL && plane_stores_close_all(plane))
         remove_devices(plane);
-    bool empty = plane->target == NULL && plane->graph.device_count == 0 && plane->rpc.call_count == 0;
+    bool empty =
+        plane->target == NULL && list_empty(&plane->stores) && plane->graph.device_count == 0 && plane->rpc.call_count == 0;
     if (!empty && reactor_now_ns(plane->control) < plane->stop_deadline_ns) {
         reactor_timer_start(plane->control, timer, reactor_now_ns(plane->control) + STOP_LOOK_NS);
         return;
@@ -218,6 +220,8 @@ bool plane_create(const struct plane_options *options, struct plane **ret_plane,
     list_init(&plane->waiters);
     list_init(&plane->init_waiters);
     list_init(&plane->examines);
+    list_init(&plane->stores);
+    list_init(&plane->openings);
     log_init(&plane->log, log_wall_ns, log_write_through, plane);
     if (!make_reactors(plane, error)) {
         free_plane(plane);

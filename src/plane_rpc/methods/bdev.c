@@ -11,21 +11,45 @@
 #include "blockdev/null/null.h"
 #include "plane_rpc/examine.h"
 #include "plane_rpc/methods/bdev_object.h"
+#include "plane_rpc/methods/lvol.h"
 #include "plane_rpc/methods/methods.h"
 #include "plane_rpc/rpc_methods.h"
 
 /* ---- listing, waiting ---- */
 
-static void answer_devices(struct rpc_call *call, struct block_device *only) {
-    struct plane *plane = plane_of(call);
+struct devices_answer {
+    struct rpc_call *call;
+    struct uuid only; /* nil = all */
+};
+
+static void put_devices(struct lvol_listing *listing) {
+    struct devices_answer *answer = listing->arg;
+    struct rpc_call *call = answer->call;
     struct json_writer *writer = rpc_call_result(call);
     json_begin_array(writer, RPC_RESULT);
-    for (struct block_device *device = only != NULL ? only : block_graph_next(&plane->graph, NULL); device != NULL;
-         device = only != NULL ? NULL : block_graph_next(&plane->graph, device))
-        if (!device->removing)
-            bdev_put_object(writer, device);
+    for (struct block_device *device = NULL; (device = block_graph_next(&listing->plane->graph, device)) != NULL;)
+        if (!device->removing && (uuid_is_nil(&answer->only) || uuid_equal(&answer->only, &device->uuid)))
+            bdev_put_object(writer, device, listing);
     json_end(writer);
     rpc_call_end(call);
+    free(answer);
+}
+
+/* `only` NULL = all. What volumes hold is asked of their stores first. */
+static void answer_devices(struct rpc_call *call, struct block_device *only) {
+    struct devices_answer *answer = calloc(1, sizeof(*answer));
+    struct error error;
+    if (answer == NULL) {
+        error_set(&error, ERROR_NO_MEMORY, "no memory for the list");
+        rpc_call_fail(call, &error);
+        return;
+    }
+    answer->call = call;
+    if (only != NULL)
+        answer->only = only->uuid;
+    struct plane_store *store =
+        only != NULL && volume_device_is(only) ? plane_store_of(plane_of(call), volume_device_store(only)) : NULL;
+    lvol_listing_run(plane_of(call), store, put_devices, answer);
 }
 
 /* bdev_get_bdevs with a timeout. */

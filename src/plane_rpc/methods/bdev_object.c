@@ -77,9 +77,12 @@ static void put_file(struct json_writer *writer, const struct block_device *devi
     json_end(writer);
 }
 
-static void put_driver_specific(struct json_writer *writer, const struct block_device *device) {
+static void put_driver_specific(struct json_writer *writer, const struct block_device *device,
+                                const struct lvol_listing *listing) {
     json_begin_object(writer, "driver_specific");
-    if (memory_device_is(device)) {
+    if (volume_device_is(device)) {
+        lvol_put_driver_specific(writer, listing, device);
+    } else if (memory_device_is(device)) {
         json_begin_object(writer, "malloc");
         json_end(writer);
     } else if (null_device_is(device)) {
@@ -106,7 +109,7 @@ static void put_driver_specific(struct json_writer *writer, const struct block_d
     json_end(writer);
 }
 
-void bdev_put_object(struct json_writer *writer, struct block_device *device) {
+void bdev_put_object(struct json_writer *writer, struct block_device *device, const struct lvol_listing *listing) {
     const struct block_handle *claim = claim_of(device);
     json_begin_object(writer, NULL);
     json_put_string(writer, "name", device->name);
@@ -128,7 +131,7 @@ void bdev_put_object(struct json_writer *writer, struct block_device *device) {
     json_put_u64(writer, "physical_block_size", device->physical_block_size);
     json_put_u64(writer, "optimal_io_bytes", device->optimal_io_bytes);
     json_put_bool(writer, "volatile_cache", device->volatile_cache);
-    put_driver_specific(writer, device);
+    put_driver_specific(writer, device, listing);
     json_end(writer);
 }
 

@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "plane_rpc/stores.h"
+
 const struct methods_area methods_areas[] = {
     {"bdev", methods_put_bdev_config},
     {"nvmf", methods_put_nvmf_config},
@@ -68,10 +70,41 @@ static void removed(struct block_device *device, void *arg) {
     rpc_call_result_true(arg);
 }
 
+/* A device with a store on it: the store is closed first. */
+struct store_removal {
+    struct rpc_call *call;
+    char device[BLOCK_NAME_SIZE];
+};
+
+static void store_closed(void *arg, bool ok, const struct error *error) {
+    struct store_removal *removal = arg;
+    struct error own;
+    struct block_device *device = plane_find_device(plane_of(removal->call), removal->device, &own);
+    (void)ok, (void)error; /* logged; the next opening recovers */
+    if (device == NULL || !block_device_remove(device, removed, removal->call, &own))
+        rpc_call_fail(removal->call, &own);
+    free(removal);
+}
+
 void methods_remove_device(struct rpc_call *call, struct block_device *device,
                            bool (*remove)(struct block_device *device, void (*removed)(struct block_device *, void *), void *arg,
                                           struct error *error)) {
     struct error error;
+    struct plane_store *store = plane_store_on(plane_of(call), device);
+    if (store != NULL) {
+        struct store_removal *removal = calloc(1, sizeof(*removal));
+        bool ok = removal != NULL || error_set(&error, ERROR_NO_MEMORY, "no memory");
+        if (ok) {
+            removal->call = call;
+            memcpy(removal->device, device->name, sizeof(removal->device));
+            ok = plane_store_close(store, store_closed, removal, &error);
+        }
+        if (!ok) {
+            free(removal);
+            rpc_call_fail(call, &error);
+        }
+        return;
+    }
     if (!(remove != NULL ? remove : block_device_remove)(device, removed, call, &error))
         rpc_call_fail(call, &error);
 }

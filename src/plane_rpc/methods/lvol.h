@@ -1,0 +1,45 @@
+/* What the volume methods share. Control reactor. */
+#pragma once
+
+#include "plane_rpc/stores.h"
+
+/* A store command that answers a call: made by lvol_call_create(), freed with its answer. */
+struct lvol_call {
+    struct rpc_call *call;
+    struct plane *plane;
+    struct volume_command command;          /* .store and .volume are set */
+    void (*answer)(struct lvol_call *lvol); /* after success */
+};
+
+/* For a volume by name: NULL, and the call is answered, if there is none or no memory. */
+struct lvol_call *lvol_call_create(struct rpc_call *call, const char *volume, void (*answer)(struct lvol_call *lvol));
+/* For a store: the same. */
+struct lvol_call *lvol_call_create_on(struct rpc_call *call, struct plane_store *store, void (*answer)(struct lvol_call *lvol));
+/* Runs a command of volume.h. */
+void lvol_call_run(struct lvol_call *lvol, void (*command)(struct volume_command *command));
+void lvol_answer_true(struct lvol_call *lvol);
+/* The UUID of what was created. */
+void lvol_answer_uuid(struct lvol_call *lvol);
+/* The store that uuid or lvs_name name, exactly one of them: else the call is answered and NULL returned. */
+struct plane_store *lvol_store_of(struct rpc_call *call, const char *uuid, const char *name);
+
+/* All volumes of all stores (or of one), gathered for a listing. */
+struct lvol_listing {
+    struct plane *plane;
+    unsigned store_count, waiting;
+    struct lvol_listing_store {
+        struct lvol_listing *listing;
+        struct plane_store *store;
+        struct volume_store_info info;
+        struct volume_command describe, list;
+    } * stores;
+    void (*done)(struct lvol_listing *listing);
+    void *arg;
+};
+/* Gathers, then calls done (perhaps at once), then frees it. `only` NULL = all stores. */
+void lvol_listing_run(struct plane *plane, struct plane_store *only, void (*done)(struct lvol_listing *listing), void *arg);
+/* A volume of the listing by UUID; NULL if it came since. *ret_store: its store. */
+const struct volume_info *lvol_listing_find(const struct lvol_listing *listing, const struct uuid *uuid,
+                                            const struct lvol_listing_store **ret_store);
+/* driver_specific.lvol of a volume's device. */
+void lvol_put_driver_specific(struct json_writer *writer, const struct lvol_listing *listing, const struct block_device *device);
