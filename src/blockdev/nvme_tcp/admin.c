@@ -60,6 +60,8 @@ static void keep_alive_answered(struct initiator_admin_command *command) {
 static void keep_alive_due(struct reactor_timer *timer) {
     struct nvme_initiator_controller *controller = container_of(timer, struct nvme_initiator_controller, keep_alive);
     uint64_t timeout_ns = controller->options.keep_alive_timeout_ms * NS_PER_MS;
+    if (!initiator_connection_is_open(&controller->admin))
+        return; /* lost in this very turn: the task, which is woken, gives the association up */
     if (!controller->commands[ADMIN_KEEP_ALIVE].busy) {
         struct nvme_sqe sqe = {.opcode = NVME_ADMIN_KEEP_ALIVE};
         initiator_admin_send(controller, ADMIN_KEEP_ALIVE, &sqe, NVME_NO_DATA, NULL, 0, timeout_ns);
@@ -106,7 +108,7 @@ static void abort_answered(struct initiator_admin_command *command) {
 }
 
 void initiator_admin_abort_next(struct nvme_initiator_controller *controller) {
-    if (controller->aborting || !controller->admin_ready)
+    if (controller->aborting || !controller->admin_ready || !initiator_connection_is_open(&controller->admin))
         return;
     for (unsigned i = 1; i <= controller->queue_slots; i++) { /* from the one after the last, so that each gets its turn */
         unsigned slot = (controller->abort_queue + i) % controller->queue_slots;

@@ -656,7 +656,9 @@ static void step(struct task *task) {
             move(c, REMOVE);
             return;
         }
-        if (c->ended || c->reset_wanted || (c->detach_wanted && c->down_ns != 0)) { /* one that is up finishes its rescan */
+        bool fresh = task->state == CONNECTING && !c->issued; /* `ended` is still of the association before */
+        if ((c->ended && !fresh) || c->reset_wanted ||
+            (c->detach_wanted && c->down_ns != 0)) { /* one that is up finishes its rescan */
             move(c, DRAIN);
             return;
         }

@@ -166,7 +166,8 @@ void sim_connection_stall(struct sim_connection *connection, enum sim_direction 
 /* Adds to the latency of one direction of this connection: queues of one association delayed separately. */
 void sim_connection_delay(struct sim_connection *connection, enum sim_direction direction, uint64_t extra_ns);
 /* The delivery that would pass this byte of the direction (counted from 0, since the connect) ends just before it; the rest
- * follows later. */
+ * follows later. At most SIM_SPLITS_MAX places wait at a time. */
+#define SIM_SPLITS_MAX 64
 void sim_connection_split_at(struct sim_connection *connection, enum sim_direction direction, uint64_t byte);
 /* Both ends get -ECONNRESET, bytes under way are dropped. */
 void sim_connection_reset(struct sim_connection *connection);

@@ -7,7 +7,6 @@
 #include "host/sim/sim_internal.h"
 
 #define SIM_SEGMENTS_MAX 32
-#define SIM_SPLITS_MAX 8
 
 struct sim_segment {
     uint64_t end;   /* byte of the stream before which it ends */

@@ -307,6 +307,8 @@ struct sim_node *sim_process_node(struct host *host) {
     return process_of(host)->node;
 }
 
+void sim_process_set_owner(struct host *host, void *owner) { process_of(host)->owner = owner; }
+
 void sim_process_end(struct sim_process *process, enum sim_kill how) {
     struct sim *sim = process->sim;
     sim_note(sim, SIM_TRACE_KILL, process->id, how);

@@ -320,7 +320,7 @@ static uint64_t delivery_end(struct sim_stream *stream, uint64_t end) {
         end = min_u64(end, stream->delivered + options->delivery_bytes);
     if (end - stream->delivered > 1 && sim_one_in(sim, options->split_one_in))
         end = stream->delivered + 1 + random_below(&sim->random, end - stream->delivered - 1);
-    while (stream->split_count > 0 && stream->splits[0] <= end) {
+    while (stream->split_count > 0 && stream->splits[0] <= end) { /* those that were passed already are dropped */
         uint64_t split = stream->splits[0];
         memmove(&stream->splits[0], &stream->splits[1], --stream->split_count * sizeof(stream->splits[0]));
         if (split > stream->delivered) {
@@ -492,8 +492,10 @@ void sim_connection_delay(struct sim_connection *connection, enum sim_direction 
 void sim_connection_split_at(struct sim_connection *connection, enum sim_direction direction, uint64_t byte) {
     struct sim_stream *stream = &connection->streams[direction];
     assert(stream->split_count < SIM_SPLITS_MAX);
-    assert(stream->split_count == 0 || stream->splits[stream->split_count - 1] < byte);
-    stream->splits[stream->split_count++] = byte;
+    uint32_t at = stream->split_count++;
+    for (; at > 0 && stream->splits[at - 1] > byte; at--)
+        stream->splits[at] = stream->splits[at - 1];
+    stream->splits[at] = byte;
 }
 
 void sim_connection_reset_one(struct sim_connection *connection, enum sim_direction direction) {
