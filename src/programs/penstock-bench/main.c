@@ -190,12 +190,12 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
 
 /* ---- on the control reactor ---- */
 
+static void target_closed(struct target *target) { host_loop_stop(target->control->loop); }
+
 static void stop(struct bench *bench) {
     if (bench->handle.device != NULL)
         block_handle_close(&bench->handle);
-    if (bench->target.device != NULL)
-        block_device_remove(bench->target.device, NULL, NULL, NULL);
-    host_loop_stop(bench->control->loop);
+    target_close(&bench->target, target_closed);
 }
 
 static void fail(struct bench *bench, const struct error *error) {
