@@ -88,7 +88,7 @@ build-fuzz/build.ninja:
 	@$(call QUIETLY,CC=clang meson setup build-fuzz -Dfuzz=true -Dtests=enabled -Db_sanitize=address$(comma)undefined -Db_lundef=false)
 
 fuzz: build-fuzz/build.ninja ## fuzz each target for SECONDS=60; TARGET=name for one
-	@ninja -C build-fuzz
+	@ninja -C build-fuzz $$(ninja -C build-fuzz -t targets all | sed -n 's,^\(tests/fuzz/fuzz_[^:]*\): c_LINKER.*,\1,p')
 	@tools/fuzz --seconds $(SECONDS) $(TARGET)
 
 # On the build that clang configures.

@@ -196,6 +196,7 @@ static void queues_assign(struct nvme_initiator_controller *c) {
     if (atomic_load(&queue->wanted) == c->association.number && queue->qid != 0 && assigned < array_count(owners))
         owners[assigned++] = slot;
     unsigned limit = min_u32(c->association.io_queues, array_count(owners));
+    assert(limit > 0);
     FOR_EACH_QUEUE(c, queue, slot) {
         if (atomic_load(&queue->wanted) == c->association.number)
             continue;
