@@ -19,7 +19,8 @@ static void closed(struct reactor_message *message) {
 }
 
 static bool quiet(const struct volume_store *store) {
-    if (!list_empty(&store->makings) || !list_empty(&store->copies) || store->discarding || store->command != NULL)
+    if (!list_empty(&store->makings) || !list_empty(&store->copies) || store->discarding || store->command != NULL ||
+        !list_empty(&store->commands))
         return false;
     list_for_each (&store->backgrounds, struct background, background, node) {
         if (background->buffer != NULL)
@@ -99,16 +100,7 @@ void volume_store_close(struct volume_command *command) {
     error_clear(&command->error);
     command->ok = false;
     store->closing_command = command;
-    store->close_devices = 1;
-    list_for_each_safe (&store->volumes, struct volume, volume, node) {
-        if (!volume->registered || volume->deleting != NULL)
-            continue;
-        store->close_devices++;
-        if (!block_device_remove(&volume->device, NULL, NULL, NULL))
-            store->close_devices--;
-    }
-    if (--store->close_devices == 0)
-        store_close_devices_gone(store);
+    devices_remove_all(store);
 }
 
 void volume_store_abandon(struct volume_store *store) { store_free(store); }

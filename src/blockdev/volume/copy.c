@@ -37,6 +37,7 @@ static void finish(struct copy *copy, enum io_status status) {
     free(copy->buffer);
     free(copy);
     if (command != NULL && status == IO_OK) {
+        command_subject(command, volume);
         command_commit(store, command, tail ? volume_resized : NULL);
     } else if (command != NULL) {
         enum error_code code = status == IO_NO_SPACE ? ERROR_NO_SPACE : status == IO_NO_MEMORY ? ERROR_NO_MEMORY : ERROR_IO;

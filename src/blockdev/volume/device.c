@@ -53,11 +53,11 @@ bool volumes_build(struct volume_store *store) {
 
 /* ---- control reactor ---- */
 
-static bool device_register(struct volume *volume, struct error *error) {
+static bool device_register(struct volume *volume, const char *name, uint64_t blocks, struct error *error) {
     struct volume_store *store = volume->store;
     struct block_device *device = &volume->device;
     uuid_format(&volume->uuid, device->name);
-    if ((size_t)snprintf(device->aliases[0], sizeof(device->aliases[0]), "%s/%s", store->name, volume->name) >=
+    if ((size_t)snprintf(device->aliases[0], sizeof(device->aliases[0]), "%s/%s", store->control_name, name) >=
         sizeof(device->aliases[0]))
         device->aliases[0][0] = '\0'; /* two names of full length: the UUID must do */
     device->ops = &ops;
@@ -72,57 +72,62 @@ static bool device_register(struct volume *volume, struct error *error) {
     device->volatile_cache = true;
     device->trim_reads_zero = store->super.sector_bytes == BLOCK_BYTES;
     atomic_store(&device->read_only, volume->read_only || store->read_only);
-    atomic_store(&device->block_count, (layer_size(volume->layer) << BLOCK_SHIFT) / device->block_size);
+    atomic_store(&device->block_count, (blocks << BLOCK_SHIFT) / device->block_size);
     device->home = store->home;
     volume->registered = block_device_register(store->graph, device, error);
     return volume->registered;
 }
 
-bool devices_register_all(struct volume_store *store, struct error *error) {
+/* From inside of the opening: the home reactor has not begun to change names and sizes. */
+void devices_register_all(struct volume_store *store) {
+    memcpy(store->control_name, store->name, sizeof(store->control_name));
     list_for_each (&store->volumes, struct volume, volume, node) {
-        struct error own;
-        if (!device_register(volume, &own)) /* a name that others took: the volume is there, its device is not */
-            snprintf(store->reason, sizeof(store->reason), "%.200s", own.text);
+        struct error error;
+        if (!device_register(volume, volume->name, layer_size(volume->layer), &error) && !store->read_only)
+            /* a name that others took: the volume is there, its device is not */
+            snprintf(store->reason, sizeof(store->reason), "%.200s", error.text);
     }
-    (void)error;
-    return true;
-}
-
-static struct volume *volume_of(struct volume_command *command, const struct uuid *uuid) {
-    char text[UUID_TEXT_SIZE];
-    uuid_format(uuid, text);
-    struct block_device *device = block_graph_find(command->store->graph, text);
-    if (device == NULL || !volume_device_is(device))
-        return NULL;
-    return container_of(device, struct volume, device);
 }
 
 void volume_registered(struct volume_command *command) {
-    struct volume *volume = volume_find(command->store, &command->ret_uuid);
-    if (volume != NULL && !volume->registered)
-        command->ok = device_register(volume, &command->error);
+    struct volume_store *store = command->store;
+    if (store->closing_command == NULL && !command->subject->registered)
+        command->ok = device_register(command->subject, command->name, command->subject_blocks, &command->error);
     command->done(command);
 }
 
 void volume_resized(struct volume_command *command) {
-    struct volume *volume = volume_of(command, &command->volume);
-    if (volume != NULL)
-        block_device_set_size(&volume->device, (layer_size(volume->layer) << BLOCK_SHIFT) / volume->device.block_size);
+    struct block_device *device = &command->subject->device;
+    if (command->subject->registered)
+        block_device_set_size(device, (command->subject_blocks << BLOCK_SHIFT) / device->block_size);
     command->done(command);
 }
 
 void volume_renamed(struct volume_command *command) {
-    struct volume *volume = volume_of(command, &command->volume);
     char alias[BLOCK_NAME_SIZE];
-    if (volume != NULL && (size_t)snprintf(alias, sizeof(alias), "%s/%s", command->store->name, command->name) < sizeof(alias))
-        command->ok = block_device_rename(&volume->device, 0, alias, &command->error);
+    if (command->subject->registered &&
+        (size_t)snprintf(alias, sizeof(alias), "%s/%s", command->store->control_name, command->name) < sizeof(alias))
+        command->ok = block_device_rename(&command->subject->device, 0, alias, &command->error);
     command->done(command);
 }
 
+/* First device of the store, and the one after. */
+static struct volume *device_next(struct volume_store *store, struct volume *after) {
+    struct block_device *device = after == NULL ? NULL : &after->device;
+    while ((device = block_graph_next(store->graph, device)) != NULL)
+        if (volume_device_is(device) && volume_device_store(device) == store)
+            return container_of(device, struct volume, device);
+    return NULL;
+}
+
 void store_renamed(struct volume_command *command) {
-    list_for_each (&command->store->volumes, struct volume, volume, node) {
+    struct volume_store *store = command->store;
+    snprintf(store->control_name, sizeof(store->control_name), "%s", command->name);
+    for (struct volume *volume = NULL; (volume = device_next(store, volume)) != NULL;) {
+        const char *slash = strchr(volume->device.aliases[0], '/');
         char alias[BLOCK_NAME_SIZE];
-        if (volume->registered && (size_t)snprintf(alias, sizeof(alias), "%s/%s", command->name, volume->name) < sizeof(alias) &&
+        if (slash != NULL && !volume->device.removing &&
+            (size_t)snprintf(alias, sizeof(alias), "%s%s", command->name, slash) < sizeof(alias) &&
             !block_device_rename(&volume->device, 0, alias, &command->error))
             command->ok = false;
     }
@@ -130,28 +135,55 @@ void store_renamed(struct volume_command *command) {
 }
 
 void volume_made_read_only(struct volume_command *command) {
-    struct volume *volume = volume_of(command, &command->volume);
-    if (volume != NULL)
-        atomic_store(&volume->device.read_only, true);
+    atomic_store(&command->subject->device.read_only, true);
     command->done(command);
 }
 
 /* ---- removing devices: destroy() is the last word of the block layer ---- */
 
+static void deletion_fail(struct volume_command *command) {
+    command->ok = error_set(&command->error, ERROR_NO_DEVICE, "%s is being closed", command->store->control_name);
+    command->done(command);
+}
+
 static void destroy(struct block_device *device) {
     struct volume *volume = container_of(device, struct volume, device);
     struct volume_store *store = volume->store;
     volume->registered = false;
-    if (volume->deleting != NULL)
+    if (store->closing_command == NULL) {
+        assert(volume->deleting != NULL);
         volume_device_removed(volume->deleting);
-    else if (store->closing_command != NULL && --store->close_devices == 0)
+        return;
+    }
+    if (volume->deleting != NULL)
+        deletion_fail(volume->deleting);
+    if (--store->close_devices == 0)
         store_close_devices_gone(store);
 }
 
 void volume_remove_device(struct volume_command *command) {
-    struct volume *volume = volume_of(command, &command->volume);
-    if (volume == NULL || !block_device_remove(&volume->device, NULL, NULL, &command->error))
+    struct volume *volume = command->subject;
+    if (command->store->closing_command != NULL)
+        deletion_fail(command);
+    else if (!volume->registered)
         volume_device_removed(command);
+    else if (!block_device_remove(&volume->device, NULL, NULL, &command->error)) {
+        command->ok = false;
+        command->done(command);
+    }
+}
+
+void devices_remove_all(struct volume_store *store) {
+    struct volume *next;
+    store->close_devices = 1;
+    for (struct volume *volume = device_next(store, NULL); volume != NULL; volume = next) {
+        next = device_next(store, volume);
+        store->close_devices++;
+        if (!volume->device.removing) /* else it is being deleted, and ends here all the same */
+            block_device_remove(&volume->device, NULL, NULL, NULL);
+    }
+    if (--store->close_devices == 0)
+        store_close_devices_gone(store);
 }
 
 void base_event(struct block_handle *handle, enum block_event event) {

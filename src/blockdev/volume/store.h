@@ -302,7 +302,8 @@ struct volume_store {
     struct waiter close_waiter;
     struct reactor_timer close_timer;
     struct volume_command *closing_command;
-    unsigned close_devices; /* control reactor: still to be removed */
+    char control_name[VOLUME_NAME_SIZE]; /* the name as the control reactor knows it */
+    unsigned close_devices;              /* control reactor: still to be removed */
     unsigned close_stage;
 
     uint64_t commits, records, base_flushes, checkpoints, replayed_records, open_reads;
@@ -564,11 +565,13 @@ void copies_kick(struct volume_store *store);
 void copies_fini(struct volume_store *store);
 /* Ends a command whose changes are in the open batch: answered when they are durable. */
 void command_commit(struct volume_store *store, struct volume_command *command, void (*after)(struct volume_command *command));
+void command_subject(struct volume_command *command, struct volume *volume);
 void command_fail(struct volume_store *store, struct volume_command *command);
 
 /* ---- device.c: volumes as block devices, and the control reactor's side ---- */
 bool volumes_build(struct volume_store *store);
-bool devices_register_all(struct volume_store *store, struct error *error);
+void devices_register_all(struct volume_store *store);
+void devices_remove_all(struct volume_store *store);
 void base_event(struct block_handle *handle, enum block_event event);
 struct volume *volume_find(struct volume_store *store, const struct uuid *uuid);
 /* The control reactor's part of commands that succeeded; each ends with command->done(). */

@@ -84,6 +84,12 @@ static void committed(struct waiter *waiter, enum io_status status) {
     answer(command->store, command);
 }
 
+/* What the control reactor is to do with a volume's device when the command is answered. */
+void command_subject(struct volume_command *command, struct volume *volume) {
+    command->subject = volume;
+    command->subject_blocks = layer_size(volume->layer);
+}
+
 void command_commit(struct volume_store *store, struct volume_command *command, void (*after)(struct volume_command *command)) {
     struct command_end *end = end_of(command);
     *end = (struct command_end){.waiter.wake = committed, .after = after};
@@ -106,6 +112,8 @@ void command_start(struct volume_command *command, void (*run)(struct volume_com
     command->ret_infos = NULL;
     command->ret_count = 0;
     memset(command->private, 0, sizeof(command->private));
+    command->subject = NULL;
+    command->subject_blocks = 0;
     command->run = run;
     command->message.run = command_arrived;
     reactor_post(command->store->home, &command->message);
@@ -354,6 +362,7 @@ static void create_run(struct volume_command *command) {
         return;
     layer_fill(store, layer, command->thick ? LAYER_THICK : 0, NULL, blocks, blocks);
     record_set_identity(store, layer->record, identity, size);
+    command_subject(command, volume);
     command_commit(store, command, volume_registered);
 }
 
@@ -391,6 +400,7 @@ static void snapshot_run(struct volume_command *command) {
     volume->layer = layer;
     layer->volume = volume;
     layer_freeze(store, head);
+    command_subject(command, snapshot);
     command_commit(store, command, volume_registered);
 }
 
@@ -411,6 +421,7 @@ static void clone_run(struct volume_command *command) {
         return;
     layer_fill(store, layer, 0, parent, layer_size(parent), layer_size(parent));
     record_set_identity(store, layer->record, identity, size);
+    command_subject(command, clone);
     command_commit(store, command, volume_registered);
 }
 
@@ -446,6 +457,7 @@ static void revert_run(struct volume_command *command) {
     layer->volume = volume;
     background_start(store, old);
     background_kick(store); /* a layer that merges into the old one has no child any more */
+    command_subject(command, volume);
     command_commit(store, command, volume_resized);
 }
 
@@ -479,6 +491,7 @@ static void rename_run(struct volume_command *command) {
         return;
     }
     snprintf(volume->name, sizeof(volume->name), "%s", command->name);
+    command_subject(command, volume);
     command_commit(store, command, volume_renamed);
 }
 
@@ -490,6 +503,7 @@ static void read_only_run(struct volume_command *command) {
     layer_set(store, volume->layer, LAYER_STATE, layer_get(volume->layer, LAYER_STATE) | LAYER_READ_ONLY);
     volume->read_only = true;
     layer_freeze(store, volume->layer);
+    command_subject(command, volume);
     command_commit(store, command, volume_made_read_only);
 }
 
@@ -683,6 +697,7 @@ static void delete_run(struct volume_command *command) {
     }
     volume->deleting = command;
     command->ok = true;
+    command_subject(command, volume);
     end_of(command)->after = volume_remove_device;
     leave(store, command);
     answer(store, command);
@@ -781,6 +796,7 @@ static void resize_run(struct volume_command *command) {
     promise_update(store, layer);
     if (blocks >= old || VOLUME_CANARY == VOLUME_CANARY_SHRINK_KEEPS_LIMIT) {
         layer_set(store, layer, LAYER_TAIL, blocks);
+        command_subject(command, volume);
         command_commit(store, command, volume_resized);
         return;
     }

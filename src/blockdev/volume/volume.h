@@ -15,6 +15,7 @@
 #define VOLUME_CACHE_DEFAULT MIB(256)
 #define VOLUME_CACHE_MIN MIB(4)
 
+struct volume;
 struct volume_store;
 
 /* ---- making and opening a store: caller's memory, untouched until done ---- */
@@ -83,6 +84,8 @@ struct volume_command {
     struct reactor_message message;
     struct list_node node;
     void (*run)(struct volume_command *command); /* on the home reactor */
+    struct volume *subject;                      /* what the control reactor's part is about */
+    uint64_t subject_blocks;
     void *private[4];
 };
 
