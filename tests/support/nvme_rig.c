@@ -70,7 +70,7 @@ static void disk_add(void *arg) {
                                  .name = memory, .block_size = rig->block_size, .block_count = RIG_DISK_BYTES / rig->block_size},
                              &device, NULL);
     ok = ok && error_device_create(&rig->target_graph, memory, &(struct uuid){{0}}, &device, NULL);
-    struct uuid uuid = {{0x11, 0x22, [15] = (uint8_t)(call->number + 1)}};
+    struct uuid uuid = {{0x11, 0x22, [14] = (uint8_t)((call->number + 1) >> 8), [15] = (uint8_t)(call->number + 1)}};
     ok = ok && delay_device_create(
                    &rig->target_graph,
                    &(struct delay_device_options){.name = delay, .base_name = error, .uuid = uuid, .seed = call->number + 1},

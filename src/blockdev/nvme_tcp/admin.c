@@ -19,11 +19,7 @@ static void on_ready(struct initiator_connection *connection) {
 
 static void on_lost(struct initiator_connection *connection, const char *why, int error) {
     struct nvme_initiator_controller *controller = of(connection);
-    if (error != 0 && error != -EAGAIN)
-        initiator_controller_end(controller, error == -ETIMEDOUT ? ERROR_TIMED_OUT : ERROR_IO, "%s: %s", why,
-                                 error_facts(error_from_errno(error))->errno_text);
-    else
-        initiator_controller_end(controller, ERROR_IO, "%s", why);
+    initiator_controller_end(controller, error == -ETIMEDOUT ? ERROR_TIMED_OUT : ERROR_IO, "%s", why);
 }
 
 static void on_completed(struct initiator_connection *connection, struct nvme_tcp_request *tcp) {

@@ -8,6 +8,20 @@
 #define WRITE_SLICES 512
 #define READ_BUDGET KIB(512) /* bytes taken in a row before others of the reactor get their turn */
 
+/* Network errors have no words in the error table. */
+static const char *words(int error) {
+    switch (-error) {
+    case 0: return NULL;
+    case ECONNREFUSED: return "Connection refused";
+    case ECONNRESET:
+    case EPIPE: return "Connection reset by peer";
+    case ETIMEDOUT: return "Connection timed out";
+    case EHOSTUNREACH: return "No route to host";
+    case ENETUNREACH: return "Network is unreachable";
+    default: return error_facts(error_from_errno(error))->errno_text;
+    }
+}
+
 static void events_take(struct initiator_connection *connection);
 
 static void flush_later(struct initiator_connection *connection) {
@@ -176,7 +190,8 @@ void initiator_connection_close(struct initiator_connection *connection) {
 void initiator_connection_lose(struct initiator_connection *connection, const char *why, int error) {
     if (connection->socket == NULL)
         return;
-    snprintf(connection->why, sizeof(connection->why), "%s", why);
+    const char *more = words(error);
+    snprintf(connection->why, sizeof(connection->why), "%s%s%s", why, more != NULL ? ": " : "", more != NULL ? more : "");
     initiator_connection_close(connection);
     connection->ops->lost(connection, connection->why, error);
 }

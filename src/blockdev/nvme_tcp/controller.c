@@ -295,7 +295,7 @@ static void step_connecting(struct nvme_initiator_controller *c) {
         c->association = (struct initiator_association){.number = number, .sq_flow_control = c->sq_flow_control};
         c->attempts++;
         c->reconnects += number > 1;
-        c->ended = c->rescan = false;
+        c->rescan = false;
         struct error error;
         if (!initiator_connection_open(&c->admin, &c->address, &c->from, &c->tcp_options, &error)) {
             initiator_controller_end(c, error.code, "%s", error.text);
@@ -528,6 +528,12 @@ static void step_clear_event(struct nvme_initiator_controller *c) {
 
 /* ---- steps downward ---- */
 
+/* Another association is tried; what ended the last one is over. */
+static void try_again(struct nvme_initiator_controller *c) {
+    c->ended = false;
+    move(c, CONNECTING);
+}
+
 static void step_drain(struct nvme_initiator_controller *c) {
     if (first_time(c)) {
         if (c->down_ns == 0)
@@ -551,7 +557,7 @@ static void step_drain(struct nvme_initiator_controller *c) {
         return;
     }
     if (c->attempts == 0) {
-        move(c, CONNECTING);
+        try_again(c);
         return;
     }
     if (c->reset_under_way)
@@ -568,7 +574,7 @@ static bool wait_ended(struct nvme_initiator_controller *c) {
     if (c->reset_wanted) {
         c->reset_wanted = false;
         c->reset_under_way = true;
-        move(c, CONNECTING);
+        try_again(c);
         return true;
     }
     return false;
@@ -580,7 +586,7 @@ static void step_delay(struct nvme_initiator_controller *c) {
     if (first_time(c))
         look_again(c, c->options.loss.reconnect_delay_ms * NS_PER_MS);
     else if (!reactor_timer_armed(&c->step_timer))
-        move(c, CONNECTING);
+        try_again(c);
 }
 
 static void step_failed(struct nvme_initiator_controller *c) {

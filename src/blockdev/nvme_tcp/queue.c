@@ -421,7 +421,7 @@ static void timer_run(struct reactor_timer *timer) {
     uint64_t now = reactor_now_ns(queue->reactor), timeout_ns = queue->controller->options.timeout_us * NS_PER_US;
     struct list_node *node = list_first(&queue->aborting);
     if (node != NULL && list_entry(node, struct initiator_command, node)->deadline_ns <= now) {
-        initiator_connection_lose(&queue->connection, "a command did not end and could not be aborted", -ETIMEDOUT);
+        initiator_connection_lose(&queue->connection, "a command did not end and could not be aborted", 0);
         return;
     }
     while ((node = list_first(&queue->active)) != NULL) {
@@ -429,7 +429,7 @@ static void timer_run(struct reactor_timer *timer) {
         if (command->deadline_ns > now)
             break;
         if (queue->controller->options.timeout_action == NVME_INITIATOR_TIMEOUT_RESET) {
-            initiator_connection_lose(&queue->connection, "a command did not end in time", -ETIMEDOUT);
+            initiator_connection_lose(&queue->connection, "a command did not end in time", 0);
             return;
         }
         list_remove(node);
@@ -478,7 +478,7 @@ static void on_ready(struct initiator_connection *connection) {
 
 static void connect_late(struct reactor_timer *timer) {
     struct initiator_queue *queue = container_of(timer, struct initiator_queue, connect_deadline);
-    initiator_connection_lose(&queue->connection, "an I/O queue was not connected in time", -ETIMEDOUT);
+    initiator_connection_lose(&queue->connection, "an I/O queue was not connected in time", 0);
 }
 
 static void connect_answered(struct initiator_queue *queue) {
