@@ -431,9 +431,103 @@ static void random_sequences_agree_with_arrays(void **state) {
         random_sequence(seed, seed % 2 == 0 ? 4096 : 512);
 }
 
+/* ---- faults: whatever fails, nothing hangs, nothing is inconsistent, and the store opens again ---- */
+
+/* Runs a command of which nobody knows whether it succeeds. */
+static bool try_command(struct fixture *f, struct volume_command arguments, void (*call)(struct volume_command *),
+                        struct uuid *ret_uuid) {
+    struct command c = run(f, arguments, call);
+    if (c.command.ok && ret_uuid != NULL)
+        *ret_uuid = c.command.ret_uuid;
+    return c.command.ok;
+}
+
+static void try_io(struct fixture *f, const char *name, enum block_op op, uint8_t flags, uint64_t offset, uint64_t length,
+                   uint8_t *buffer) {
+    char alias[64];
+    snprintf(alias, sizeof(alias), "lvs/%s", name);
+    if (block_graph_find(&f->graph, alias) == NULL)
+        return;
+    struct model model = {0};
+    snprintf(model.name, sizeof(model.name), "%s", name);
+    do_io(f, &model, op, flags, offset, length, buffer);
+}
+
+/* A short life: maps of two nodes, a snapshot, a clone, a merge, a shrink, everything once. */
+static void life(struct fixture *f, uint8_t *buffer) {
+    struct uuid a = {0}, s = {0}, c = {0};
+    memset(buffer, 0x5a, KIB(256));
+    try_command(f, (struct volume_command){.name = "a", .size_bytes = MIB(2)}, volume_create, &a);
+    try_io(f, "a", BLOCK_WRITE, 0, 0, KIB(256), buffer);
+    try_io(f, "a", BLOCK_FLUSH, 0, 0, 0, NULL);
+    try_command(f, (struct volume_command){.volume = a, .name = "s"}, volume_snapshot_create, &s);
+    try_io(f, "a", BLOCK_WRITE, BLOCK_FUA, KIB(16) + 512, KIB(64), buffer);
+    try_io(f, "a", BLOCK_TRIM, BLOCK_FUA, 0, KIB(64), NULL);
+    try_command(f, (struct volume_command){.volume = s, .name = "c"}, volume_clone, &c);
+    try_io(f, "c", BLOCK_WRITE_ZEROES, 0, 512, KIB(100), NULL);
+    try_io(f, "c", BLOCK_FLUSH, 0, 0, 0, NULL);
+    try_io(f, "a", BLOCK_READ, 0, 0, KIB(256), buffer);
+    try_command(f, (struct volume_command){.volume = c}, volume_delete, NULL);
+    try_command(f, (struct volume_command){.volume = s}, volume_delete, NULL);
+    try_command(f, (struct volume_command){.volume = a, .size_bytes = KIB(128)}, volume_resize, NULL);
+    world_run_for(&f->world, 3 * NS_PER_S);
+    try_io(f, "a", BLOCK_READ, 0, 0, KIB(64), buffer);
+    try_io(f, "a", BLOCK_FLUSH, 0, 0, 0, NULL);
+}
+
+static void each_request_fails_once(void **state) {
+    (void)state;
+    for (unsigned kind = 0; kind < DISK_FAULT_COUNT; kind++) {
+        uint64_t step = 1, most = 1;
+        for (uint64_t n = 1; n <= most; n += step) {
+            struct fixture f;
+            setup(&f, 7, 512);
+            uint8_t *buffer = plain_alloc(KIB(256));
+            uint64_t before = f.disk->requests[kind];
+            f.disk->fail_at[kind] = before + n;
+            f.disk->fail_count[kind] = 1;
+            f.disk->fail_status = kind == DISK_FAULT_READ ? IO_MEDIUM_READ : IO_MEDIUM_WRITE;
+            life(&f, buffer);
+            most = max_u64(most, f.disk->requests[kind] - before);
+            step = 1 + most / 60;
+            assert_true(f.disk->failed[kind] == 1 || n > f.disk->requests[kind] - before);
+            f.disk->fail_at[kind] = 0;
+            restart(&f);
+            world_run_for(&f.world, 3 * NS_PER_S);
+            store_close(&f);
+            plain_free(buffer);
+            teardown(&f);
+        }
+    }
+}
+
+static void each_allocation_fails_once(void **state) {
+    (void)state;
+    uint64_t most = 1, step = 1;
+    for (uint64_t n = 1; n <= most; n += step) {
+        struct fixture f;
+        setup(&f, 7, 4096);
+        uint8_t *buffer = plain_alloc(KIB(256));
+        uint64_t before = f.world.heap.allocations;
+        f.world.heap.fail_at = before + n;
+        life(&f, buffer);
+        most = max_u64(most, f.world.heap.allocations - before);
+        step = 1 + most / 100;
+        assert_true(f.world.heap.failed == 1 || n > f.world.heap.allocations - before);
+        f.world.heap.fail_at = 0;
+        restart(&f);
+        world_run_for(&f.world, 3 * NS_PER_S);
+        store_close(&f);
+        plain_free(buffer);
+        teardown(&f);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(random_sequences_agree_with_arrays),
+        cmocka_unit_test(each_request_fails_once),
+        cmocka_unit_test(each_allocation_fails_once),
     };
     return cmocka_run_group_tests_name("volume store", tests, NULL, NULL);
 }
