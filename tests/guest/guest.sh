@@ -54,7 +54,8 @@ echo 3 > /proc/sys/vm/drop_caches
 tell hashes "$(hashes /mnt/tree)"
 rm -f /mnt/busy.*
 sync
-tell trimmed "granularity=$(cat $NS/queue/discard_granularity) $(fstrim -v /mnt 2>&1 | tr "\n" " ")"
+read -r _
+tell trimmed "granularity=$(cat $NS/queue/discard_granularity) $(/opt/bin/fstrim -v /mnt 2>&1 | tr '\n' ' ')"
 echo 3 > /proc/sys/vm/drop_caches
 tell hashes "$(hashes /mnt/tree)"
 umount /mnt || die umount

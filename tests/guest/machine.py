@@ -16,7 +16,7 @@ import threading
 import time
 
 MODULES = "virtio_pci virtio_net nvme_tcp ext4 crc32c_generic crc32c_intel".split()
-PROGRAMS = "mke2fs e2fsck".split()
+PROGRAMS = "mke2fs e2fsck fstrim".split()
 
 
 class Missing(Exception):

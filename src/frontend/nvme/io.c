@@ -128,8 +128,12 @@ bool nvme_io_decode(struct nvme_queue *queue, struct nvme_command *command) {
         command->request.flags = 0;
         break;
     case NVME_IO_DATASET_MANAGEMENT:
+        /* Linux always sends room for the most ranges there can be. */
         command->direction = NVME_HOST_TO_CONTROLLER;
-        command->length = ((sqe->cdw10 & 0xff) + 1) * (uint32_t)sizeof(struct nvme_dsm_range);
+        command->length = sqe->sgl.length;
+        if (command->length < ((sqe->cdw10 & 0xff) + 1) * sizeof(struct nvme_dsm_range) ||
+            command->length > NVME_DSM_RANGES_MAX * sizeof(struct nvme_dsm_range))
+            return refuse(command, NVME_SGL_INVALID_LENGTH);
         write_protected = sqe->cdw11 & NVME_DSM_DEALLOCATE;
         break;
     default: return refuse(command, NVME_INVALID_OPCODE);
