@@ -29,17 +29,60 @@ static void spinning_ends_100_us_after_the_last_work(void **state) {
     assert_false(spin_may(&spin, US(2100)));
 }
 
-static void long_sleeps_shorten_the_spin_and_short_ones_restore_it(void **state) {
+/* The loop spins for `spin_us`, then sleeps for `sleep_us`; returns the time after it. */
+static uint64_t pause_of(struct spin *spin, uint64_t now, uint64_t spin_us, uint64_t sleep_us) {
+    spin_worked(spin, now);
+    now += US(spin_us + sleep_us);
+    spin_slept(spin, now, US(sleep_us));
+    return now;
+}
+
+static void long_pauses_shorten_the_spin_and_short_ones_restore_it(void **state) {
     (void)state;
     struct spin spin = new_spin(0);
+    uint64_t now = 0;
     for (int i = 0; i < 10; i++)
-        spin_slept(&spin, US(10000), US(5000));
+        now = pause_of(&spin, now, spin.window / TICKS_PER_US, 5000);
     assert_int_equal(spin.window, US(SPIN_MIN_US));
-    assert_true(spin_may(&spin, US(10000 + SPIN_MIN_US) - 1));
-    assert_false(spin_may(&spin, US(10000 + SPIN_MIN_US)));
-    for (int i = 0; i < 10; i++)
-        spin_slept(&spin, US(20000), US(30)); /* a spin would have caught these */
-    assert_int_equal(spin.window, US(SPIN_MAX_US));
+    assert_true(spin_may(&spin, now + US(SPIN_MIN_US) - 1));
+    assert_false(spin_may(&spin, now + US(SPIN_MIN_US)));
+    for (int i = 0; i < 4; i++) /* a longer spin would have caught these */
+        now = pause_of(&spin, now, spin.window / TICKS_PER_US, 5);
+    assert_int_equal(spin.window, US(80 < SPIN_MAX_US ? SPIN_MAX_US : 80));
+}
+
+/* A peer on our core can only run when we sleep: each time, work comes just after a whole spin. */
+static void a_spin_that_keeps_its_peer_away_is_given_up(void **state) {
+    (void)state;
+    struct spin spin = new_spin(0);
+    uint64_t now = pause_of(&spin, 0, SPIN_MAX_US, 20);
+    assert_true(spin_may(&spin, now)); /* once may be chance */
+    now = pause_of(&spin, now, SPIN_MAX_US, 20);
+    spin_worked(&spin, now);
+    assert_false(spin_may(&spin, now));
+    /* While it does not spin, short sleeps are no further sign: it tries again, and gives up for longer. */
+    uint64_t until = spin.contended_until;
+    assert_int_equal(until - now, US(SPIN_HOLD_MIN_US));
+    while (now < until)
+        now = pause_of(&spin, now, 0, 20);
+    assert_int_equal(spin.contended_until, until);
+    assert_true(spin_may(&spin, now));
+    now = pause_of(&spin, now, SPIN_MAX_US, 20);
+    now = pause_of(&spin, now, SPIN_MAX_US, 20);
+    assert_int_equal(spin.contended_until - now, US(2 * SPIN_HOLD_MIN_US));
+}
+
+/* Work that comes after unrelated pauses is no sign of contention. */
+static void chance_is_no_contention(void **state) {
+    (void)state;
+    struct spin spin = new_spin(0);
+    uint64_t now = 0;
+    for (int i = 0; i < 20; i++) {
+        now = pause_of(&spin, now, SPIN_MAX_US, 20);
+        now = pause_of(&spin, now, SPIN_MAX_US, 400);
+        now = pause_of(&spin, now, 5, 0);
+    }
+    assert_int_equal(spin.contended_until, 0);
 }
 
 static void a_contended_core_is_not_spun_on(void **state) {
@@ -464,7 +507,9 @@ static void readiness_is_told_where_asked(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(spinning_ends_100_us_after_the_last_work),
-        cmocka_unit_test(long_sleeps_shorten_the_spin_and_short_ones_restore_it),
+        cmocka_unit_test(long_pauses_shorten_the_spin_and_short_ones_restore_it),
+        cmocka_unit_test(a_spin_that_keeps_its_peer_away_is_given_up),
+        cmocka_unit_test(chance_is_no_contention),
         cmocka_unit_test(a_contended_core_is_not_spun_on),
         cmocka_unit_test(ticks_agree_with_the_clock),
         cmocka_unit_test(an_absent_core_is_an_error),

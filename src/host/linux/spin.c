@@ -7,21 +7,32 @@ void spin_init(struct spin *spin, uint64_t ticks_per_second, uint64_t now, uint6
     spin->next_sample = now + SPIN_SAMPLE_US * spin->ticks_per_us;
 }
 
+/* Again soon after the last time: the neighbour stays, so we ask less often whether it has gone. */
+static void contended(struct spin *spin, uint64_t now) {
+    bool again = spin->contended_until != 0 && now < spin->contended_until + spin->hold;
+    spin->hold = (again ? min_u64(2 * spin->hold / spin->ticks_per_us, SPIN_HOLD_MAX_US) : SPIN_HOLD_MIN_US) * spin->ticks_per_us;
+    spin->contended_until = now + spin->hold;
+    spin->strikes = 0;
+}
+
 void spin_sample(struct spin *spin, uint64_t now, uint64_t switches) {
     spin->next_sample = now + SPIN_SAMPLE_US * spin->ticks_per_us;
-    if (switches != spin->switches) {
-        /* Twice in a row: the neighbour stays, so we ask less often whether it has gone. */
-        bool again = now < spin->contended_until + spin->hold;
-        spin->hold = again && spin->contended_until != 0 ? min_u64(2 * spin->hold, SPIN_HOLD_MAX_US * spin->ticks_per_us)
-                                                         : SPIN_HOLD_MIN_US * spin->ticks_per_us;
-        spin->contended_until = now + spin->hold;
-    }
+    if (switches != spin->switches)
+        contended(spin, now);
     spin->switches = switches;
 }
 
 void spin_slept(struct spin *spin, uint64_t now, uint64_t slept) {
+    uint64_t longest = SPIN_MAX_US * spin->ticks_per_us, began = now - slept, pause = now - spin->last_work;
+    bool spun_in_vain = began - spin->last_work >= longest && began >= spin->contended_until;
     spin->last_work = now;
-    uint64_t longest = SPIN_MAX_US * spin->ticks_per_us;
-    spin->window =
-        slept <= longest ? min_u64(2 * spin->window, longest) : max_u64(spin->window / 2, SPIN_MIN_US * spin->ticks_per_us);
+    if (pause <= longest) {
+        spin->window = min_u64(2 * spin->window, longest);
+    } else if (spun_in_vain && slept < longest / 2) {
+        if (++spin->strikes >= SPIN_STRIKES)
+            contended(spin, now);
+    } else {
+        spin->strikes = 0;
+        spin->window = max_u64(spin->window / 2, SPIN_MIN_US * spin->ticks_per_us);
+    }
 }

@@ -1,11 +1,20 @@
 /* When a loop without work may keep spinning: a pure policy over ticks. See house.md, "The loop".
- * - At most SPIN_MAX_US after the last work; shorter where past sleeps lasted long (a spin would have been wasted).
- * - Not at all for a while after the thread lost its core involuntarily: others need it. */
+ * - At most SPIN_MAX_US after the last work; shorter where past pauses lasted longer than that (a spin would have been wasted).
+ * - Not at all for a while where the core is contended. Two signs of that: the thread lost its core involuntarily; or twice in a
+ *   row a whole spin found nothing and then, as soon as the loop slept, work came. Then the spin itself kept its peer (a client
+ *   on the same core) from running; and if not, what comes just after a whole spin is not worth the spin either. */
 #pragma once
 
 #include "base/bytes.h"
 
-enum { SPIN_MIN_US = 25, SPIN_MAX_US = 100, SPIN_SAMPLE_US = 50, SPIN_HOLD_MIN_US = 1000, SPIN_HOLD_MAX_US = 64000 };
+enum {
+    SPIN_MIN_US = 10,
+    SPIN_MAX_US = 100,
+    SPIN_SAMPLE_US = 50,
+    SPIN_STRIKES = 2,
+    SPIN_HOLD_MIN_US = 1000,
+    SPIN_HOLD_MAX_US = 64000
+};
 
 struct spin {
     uint64_t ticks_per_us;
@@ -15,6 +24,7 @@ struct spin {
     uint64_t hold;            /* how long contention keeps from spinning, ticks */
     uint64_t contended_until; /* ticks */
     uint64_t switches;        /* involuntary ones at the last sample */
+    unsigned strikes;         /* whole spins in vain just before work came */
 };
 
 void spin_init(struct spin *spin, uint64_t ticks_per_second, uint64_t now, uint64_t switches);
