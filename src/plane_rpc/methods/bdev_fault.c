@@ -50,6 +50,12 @@ void method_bdev_error_inject_error(struct rpc_call *call, const struct params_b
         rpc_call_result_true(call);
         return;
     }
+    if (params->error_type == RPC_FAULT_ERROR_TYPE_CORRUPT_DATA &&
+        (params->io_type == RPC_FAULT_IO_TYPE_FLUSH || params->io_type == RPC_FAULT_IO_TYPE_UNMAP)) {
+        error_invalid(&error, "error_type", "corrupt_data", "another one: a flush or unmap carries no data");
+        rpc_call_fail(call, &error);
+        return;
+    }
     struct error_device_rule rule = {.ops = ops[params->io_type],
                                      .effect = effects[params->error_type],
                                      .status = nvme_status(params->nvme_sct, params->nvme_sc),
