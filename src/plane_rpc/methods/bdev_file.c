@@ -107,3 +107,35 @@ void method_bdev_aio_rescan(struct rpc_call *call, const struct params_bdev_aio_
 void method_bdev_uring_rescan(struct rpc_call *call, const struct params_bdev_uring_rescan *params) {
     rescan_device(call, params->name);
 }
+
+/* ---- making the file ---- */
+
+struct file_making {
+    struct host_file_open open;
+    struct rpc_call *call;
+};
+
+static void file_made(struct host_file_open *open) {
+    struct file_making *making = container_of(open, struct file_making, open);
+    if (open->ok) {
+        host_file_close(open->file);
+        rpc_call_result_true(making->call);
+    } else {
+        rpc_call_fail(making->call, &open->error);
+    }
+    free(making);
+}
+
+void method_disk_create_file(struct rpc_call *call, const struct params_disk_create_file *params) {
+    struct file_making *making = calloc(1, sizeof(*making));
+    struct error error;
+    if (making == NULL) {
+        error_set(&error, ERROR_NO_MEMORY, "no memory to make %s", params->filename);
+        rpc_call_fail(call, &error);
+        return;
+    }
+    making->call = call;
+    making->open = (struct host_file_open){
+        .path = params->filename, .options = {.create = true, .create_size = params->size}, .done = file_made};
+    host_file_open_submit(plane_of(call)->control->loop, &making->open);
+}

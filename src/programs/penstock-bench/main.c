@@ -190,7 +190,10 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
 
 /* ---- on the control reactor ---- */
 
-static void target_closed(struct target *target) { host_loop_stop(target->control->loop); }
+static void target_closed(struct target *target) {
+    struct bench *bench = target->arg;
+    host_loop_stop(bench->control->loop);
+}
 
 static void stop(struct bench *bench) {
     if (bench->handle.device != NULL)

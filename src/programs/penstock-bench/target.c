@@ -28,75 +28,28 @@ static bool open_simple(struct target *target, const char *spec, bool *ret_known
     if ((rest = after(spec, "null:")) != NULL) {
         if (!size_blocks(target, rest, &blocks, error))
             return false;
-        struct null_device_options options = {.name = "base", .block_size = target->block_size, .block_count = blocks};
+        struct null_device_options options = {.name = "bench", .block_size = target->block_size, .block_count = blocks};
         return null_device_create(target->graph, &options, &target->device, error);
     }
     if ((rest = after(spec, "memory:")) != NULL) {
         if (!size_blocks(target, rest, &blocks, error))
             return false;
-        struct memory_device_options options = {.name = "base", .block_size = target->block_size, .block_count = blocks};
+        struct memory_device_options options = {.name = "bench", .block_size = target->block_size, .block_count = blocks};
         return memory_device_create(target->graph, &options, &target->device, error);
     }
     *ret_known = false;
     return true;
 }
 
-/* ---- volume: a store on the device, and a volume "bench" in it ---- */
-
-struct volume_target {
-    struct target *target;
-    struct volume_store_format format;
-    struct volume_store_open open;
-    struct volume_command command;
-};
-
-static void volume_end(struct volume_target *volume, bool ok, const struct error *error) {
-    struct target *target = volume->target;
-    struct error copy = *error;
-    target->device = block_graph_find(target->graph, "bench/bench");
-    free(volume);
-    target->done(target, ok, &copy);
-}
-
-static void volume_created(struct volume_command *command) {
-    struct volume_target *volume = container_of(command, struct volume_target, command);
-    volume_end(volume, command->ok, &command->error);
-}
-
-static void store_opened(struct volume_store_open *open) {
-    struct volume_target *volume = container_of(open, struct volume_target, open);
-    volume->target->store = open->store;
-    if (!open->ok || block_graph_find(volume->target->graph, "bench/bench") != NULL) {
-        volume_end(volume, open->ok, &open->error);
+/* The simple device is there: it is the target, or what a volume lies on. */
+static void simple_opened(struct target *target, bool ok, const struct error *error) {
+    if (!ok || !target->wants_volume) {
+        target->done(target, ok, error);
         return;
     }
-    volume->command = (struct volume_command){
-        .store = open->store, .name = "bench", .size_bytes = block_device_size(open->base) / 10 * 9, .done = volume_created};
-    volume_create(&volume->command);
-}
-
-static void store_formatted(struct volume_store_format *format) {
-    struct volume_target *volume = container_of(format, struct volume_target, format);
-    if (!format->ok && format->error.code != ERROR_EXISTS) {
-        volume_end(volume, false, &format->error);
-        return;
-    }
-    volume->open = (struct volume_store_open){.base = format->base, .home = format->home, .done = store_opened};
-    volume_store_open(&volume->open);
-}
-
-static void base_opened(struct target *target, bool ok, const struct error *error) {
-    struct volume_target *volume = ok && target->volume ? calloc(1, sizeof(*volume)) : NULL;
-    struct error none = {.code = ERROR_NO_MEMORY, .text = "no memory for a volume store"};
-    if (volume == NULL) {
-        target->done(target, ok && !target->volume, ok && target->volume ? &none : error);
-        return;
-    }
-    volume->target = target;
     target->base = target->device;
-    volume->format =
-        (struct volume_store_format){.base = target->device, .home = target->data, .name = "bench", .done = store_formatted};
-    volume_store_format(&volume->format);
+    target->device = NULL;
+    target_open_volume(target);
 }
 
 struct file_target {
@@ -112,7 +65,7 @@ static void file_created(struct file_device_create *create) {
     bool ok = create->ok;
     target->device = create->device;
     free(file);
-    base_opened(target, ok, &error);
+    simple_opened(target, ok, &error);
 }
 
 static bool file_start(struct target *target, const char *path, bool buffered, struct error *error) {
@@ -130,39 +83,42 @@ static bool file_start(struct target *target, const char *path, bool buffered, s
 void target_open(struct target *target, const char *spec) {
     struct error error = {0};
     bool known, ok;
-    const char *base = after(spec, "volume:");
-    target->volume = base != NULL;
-    spec = base != NULL ? base : spec;
+    const char *address = after(spec, "nvme-tcp://"), *under = after(spec, "volume:");
+    if (address != NULL) {
+        target_open_nvme(target, address);
+        return;
+    }
+    target->wants_volume = under != NULL;
+    if (under != NULL)
+        spec = under;
     const char *path = after(spec, "file:"), *buffered = after(spec, "buffered:");
     if (path != NULL || buffered != NULL) {
-        ok = file_start(target, path != NULL ? path : buffered, buffered != NULL, &error);
-        if (ok)
-            return; /* file_created() ends it */
+        if (file_start(target, path != NULL ? path : buffered, buffered != NULL, &error))
+            return; /* file_created() goes on */
+        ok = false;
     } else {
         ok = open_simple(target, spec, &known, &error);
         if (!known)
-            ok = error_invalid(&error, "DEVICE", spec,
-                               "one of null:SIZE, memory:SIZE, file:PATH, buffered:PATH, or volume: and one of these");
+            ok = error_invalid(&error, "DEVICE", spec, "one of those that --help lists");
     }
-    base_opened(target, ok, &error);
+    simple_opened(target, ok, &error);
 }
 
-static void store_closed(struct volume_command *command) {
-    struct target *target = container_of(command, struct target, close);
-    block_device_remove(target->base, NULL, NULL, NULL);
+void target_close_rest(struct target *target) {
+    if (target->device != NULL)
+        block_device_remove(target->device, NULL, NULL, NULL);
+    if (target->base != NULL)
+        block_device_remove(target->base, NULL, NULL, NULL);
+    target->device = target->base = NULL;
     target->closed(target);
 }
 
 void target_close(struct target *target, void (*closed)(struct target *target)) {
     target->closed = closed;
-    if (target->store != NULL) {
-        target->close = (struct volume_command){.store = target->store, .done = store_closed};
-        volume_store_close(&target->close);
-        return;
-    }
-    if (target->device != NULL)
-        block_device_remove(target->device, NULL, NULL, NULL);
-    else if (target->base != NULL)
-        block_device_remove(target->base, NULL, NULL, NULL);
-    closed(target);
+    if (target->initiator != NULL)
+        target_close_nvme(target);
+    else if (target->store != NULL)
+        target_close_volume(target);
+    else
+        target_close_rest(target);
 }
