@@ -49,7 +49,8 @@ struct bench {
     /* from the command line */
     const char *spec, *pattern, *from, *to;
     struct load_options load;
-    unsigned jobs;
+    unsigned jobs, mixed_percent;
+    bool mixed; /* the pattern reads and writes */
     int cpu;
     uint32_t sector;
     uint64_t length;
@@ -115,8 +116,8 @@ static void parse_pattern(struct argp_state *state, struct bench *bench, const c
             bench->pattern = patterns[i].name;
             bench->load.random = patterns[i].random;
             bench->load.trim = patterns[i].trim;
-            if (patterns[i].read_percent >= 0)
-                bench->load.read_percent = (unsigned)patterns[i].read_percent;
+            bench->mixed = patterns[i].read_percent < 0;
+            bench->load.read_percent = bench->mixed ? 0 : (unsigned)patterns[i].read_percent;
             return;
         }
     argp_error(state, "pattern is %s: expected read, write, rw, randread, randwrite, randrw, trim or randtrim", arg);
@@ -128,7 +129,7 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     double seconds;
     switch (key) {
     case 'p': parse_pattern(state, bench, arg); break;
-    case 'm': bench->load.read_percent = (unsigned)number(state, "read-percent", arg, 0, 100); break;
+    case 'm': bench->mixed_percent = (unsigned)number(state, "read-percent", arg, 0, 100); break;
     case 'b': bench->load.request_bytes = (uint32_t)number(state, "block-size", arg, 512, BUFFER_SIZE_MAX); break;
     case 'd': bench->load.depth = (unsigned)number(state, "depth", arg, 1, LOAD_DEPTH_MAX); break;
     case 'j': bench->jobs = (unsigned)number(state, "jobs", arg, 1, JOBS_MAX); break;
@@ -176,6 +177,8 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     case ARGP_KEY_END:
         if (bench->spec == NULL)
             argp_error(state, "no DEVICE");
+        if (bench->mixed)
+            bench->load.read_percent = bench->mixed_percent;
         if (bench->from != NULL && bench->to != NULL)
             argp_error(state, "--from and --to exclude each other");
         if (bench->to != NULL && bench->length == 0)
@@ -446,6 +449,7 @@ static int report(struct bench *bench) {
 int main(int argc, char **argv) {
     static struct bench bench = {
         .pattern = "randread",
+        .mixed_percent = 50,
         .jobs = 1,
         .cpu = -1,
         .sector = 512,
