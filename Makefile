@@ -38,7 +38,7 @@ NEED_HOUSE := clang-format=clang-format shellcheck=shellcheck
 NEED_SAN_address := llvm-symbolizer=llvm 'links:clang -fsanitize=address=libclang-rt-dev'
 NEED_SAN_thread := llvm-symbolizer=llvm 'links:clang -fsanitize=thread=libclang-rt-dev'
 NEED_FUZZ := 'links:clang=clang,libc6-dev' $(NEED_SAN_address)
-NEED_GUESTS := qemu-system-x86_64=qemu-system-x86 cpio=cpio
+NEED_GUESTS := qemu-system-x86_64=qemu-system-x86 busybox=busybox-static xz=xz-utils mke2fs=e2fsprogs
 
 # Programs lie deep in Meson's tree; people find them as build/NAME.
 LINK = @for program in $(BUILD)/src/programs/*/*; do \
@@ -71,9 +71,10 @@ guests: test-build ## run the tests with real Linux clients in virtual machines
 	@tools/need $(NEED_GUESTS)
 	@$(RUN_TESTS) --suite guests
 
-bench: all ## measure, print and store the figures under bench/results
+bench: all ## measure, print and store the figures under bench/results; ROWS="name…" for some
 	@tools/need fio=fio
-	@bench/run
+	@tools/need fio=fio
+	@bench/run $(ROWS)
 
 check-all: ## long: all tests with their long budgets, clang-tidy, 5 minutes of fuzzing a target, guests
 	@$(MAKE) test TEST_OPTIONS=--long
