@@ -165,6 +165,19 @@ void plane_add_memory(struct plane *plane, const char *name, uint64_t bytes) {
     plane_do(plane, add_memory, &(struct memory_call){name, bytes});
 }
 
+static void file_done(struct file_device_create *create) { create->open.path = NULL; }
+bool file_is_open(void *opening) { return ((struct file_device_create *)opening)->open.path == NULL; }
+
+static void add_file(struct plane *plane, void *arg) { file_device_create_submit(&plane->graph, plane->control, arg); }
+
+void plane_add_file(struct plane *plane, struct file_device_create *opening, const char *name, const char *path) {
+    *opening = (struct file_device_create){
+        .options = {.name = name, .path = path, .uuid = {.bytes = {1, 2, 3}}, .block_size = 512, .hold_timeout_ms = 60000},
+        .done = file_done};
+    opening->open.path = path; /* until it is done */
+    plane_do(plane, add_file, opening);
+}
+
 struct serve_call {
     const char *nqn, *device;
 };

@@ -11,6 +11,7 @@
 #include <cmocka.h>
 
 #include "block/device.h"
+#include "blockdev/file/file.h"
 #include "blockdev/nvme_tcp/nvme_tcp.h"
 #include "frontend/nvme/target.h"
 #include "frontend/nvme_tcp/transport.h"
@@ -67,6 +68,11 @@ void plane_do(struct plane *plane, void (*call)(struct plane *plane, void *arg),
 
 /* A RAM disk, registered under this name; its UUID is made from the name. */
 void plane_add_memory(struct plane *plane, const char *name, uint64_t bytes);
+/* A disk of the machine as a device. The file is opened in the background: `opening` is the test's until it is done, which
+ * file_is_open() tells. */
+void plane_add_file(struct plane *plane, struct file_device_create *opening, const char *name, const char *path);
+/* *opening has ended, well or not. */
+bool file_is_open(void *opening);
 /* Offers a device as namespace 1 of a subsystem, on the plane's address and PLANE_PORT, to any host. */
 void plane_serve(struct plane *plane, const char *nqn, const char *device);
 /* Attaches a subsystem of another plane; fails the test unless that works. Its devices are <name>n<nsid>. */

@@ -180,6 +180,8 @@ void initiator_connect_fill(const struct nvme_initiator_controller *controller, 
         ret_command->kato_ms = controller->options.keep_alive_timeout_ms;
     *ret_data = (struct nvme_connect_data){.cntlid = qid == 0 ? NVME_CNTLID_DYNAMIC : controller->association.cntlid};
     memcpy(ret_data->host_id, controller->host_id.bytes, sizeof(ret_data->host_id));
+    memcpy(ret_data->line_mark, NVME_CONNECT_LINE_MARK, sizeof(ret_data->line_mark));
+    memcpy(ret_data->line, controller->line.bytes, sizeof(ret_data->line));
     memcpy(ret_data->subnqn, controller->subnqn, strlen(controller->subnqn));
     memcpy(ret_data->hostnqn, controller->hostnqn, strlen(controller->hostnqn));
 }

@@ -137,6 +137,7 @@ struct nvme_initiator_controller {
     char name[NVME_INITIATOR_NAME_MAX + 1];
     char subnqn[NVME_INITIATOR_NQN_MAX + 1], hostnqn[NVME_INITIATOR_NQN_MAX + 1];
     struct uuid host_id;
+    struct uuid line; /* by which the target knows that a new association replaces the one before */
     struct host_address address, from;
     struct nvme_tcp_host_options tcp_options;
     bool sq_flow_control;

@@ -190,6 +190,7 @@ static bool attach_start(struct nvme_initiator *initiator, struct nvme_initiator
     snprintf(c->subnqn, sizeof(c->subnqn), "%s", attach->subnqn);
     snprintf(c->hostnqn, sizeof(c->hostnqn), "%s", hostnqn);
     host_id_derive(c->hostnqn, &c->host_id);
+    host_random(initiator->control->host, c->line.bytes, sizeof(c->line.bytes));
     c->address = attach->address;
     c->address.port = port;
     c->from = attach->from;

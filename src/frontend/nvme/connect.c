@@ -80,6 +80,8 @@ static struct nvme_controller *controller_create(struct nvme_queue *queue, struc
     controller->cntlid = cntlid;
     memcpy(controller->hostnqn, data->hostnqn, strlen(data->hostnqn) + 1);
     memcpy(controller->hostid.bytes, data->host_id, sizeof(data->host_id));
+    controller->has_line = memcmp(data->line_mark, NVME_CONNECT_LINE_MARK, sizeof(data->line_mark)) == 0;
+    memcpy(controller->line.bytes, data->line, sizeof(data->line));
     atomic_store(&controller->kato_ms, kato_ms == 0 && subsystem->discovery ? NVME_DISCOVERY_KATO_MS : kato_ms);
     list_push_back(&subsystem->controllers, &controller->node);
     subsystem->controller_count++;
@@ -300,11 +302,22 @@ static bool settled(struct nvme_controller *controller, struct nvme_controller *
     return true;
 }
 
+/* Bytes of a connection that its host gave up may still be in the network, where no reading finds them. So a host that says which
+ * of its controllers this one replaces has that one ended, its connections closed. */
+static bool replaces(const struct nvme_controller *controller, const struct nvme_controller *other) {
+    return controller->has_line && other->has_line && uuid_equal(&controller->line, &other->line);
+}
+
 static bool past_is_over(struct nvme_controller *controller) {
-    bool over = true;
+    bool over = true, older = true; /* the list is in order of arrival */
     list_for_each (&controller->subsystem->live, struct nvme_controller, other, live_node) {
+        older &= other != controller;
         if (other == controller || !same_host(controller, other))
             continue;
+        if (older && !other->lost && replaces(controller, other)) {
+            nvme_controller_lose(other); /* may change the list; looked at again once its commands are done */
+            return false;
+        }
         /* Only what came before: the younger one waits for the older, not the reverse. */
         if (other->lost || (other->cc & NVME_CC_ENABLE && !other->enabling))
             over &= !other->lost && settled(controller, other) && !other->lost;

@@ -44,6 +44,8 @@ struct nvme_controller {
     uint16_t cntlid;
     char hostnqn[NVME_NQN_LENGTH_MAX + 1];
     struct uuid hostid;
+    bool has_line; /* a younger one with the same line replaces it */
+    struct uuid line;
     /* control reactor */
     struct list_node node;
     unsigned queue_refs; /* queues that point here */

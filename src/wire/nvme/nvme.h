@@ -214,11 +214,16 @@ enum { NVME_CONNECT_DISABLE_SQ_FLOW = 1 << 2 /* the host ignores SQ head: no flo
 struct nvme_connect_data {
     uint8_t host_id[16];
     uint16_t cntlid; /* 0xffff: a dynamic controller is wanted */
-    uint8_t reserved1[238];
+    /* Ours, in bytes that the specification reserves (zero from other hosts, ignored by other targets): controllers of one host
+     * with the same line, made one after the other, replace each other. Counts only with the mark. */
+    uint8_t line_mark[4]; /* NVME_CONNECT_LINE_MARK */
+    uint8_t line[16];     /* random, one for each attachment */
+    uint8_t reserved1[218];
     char subnqn[NVME_NQN_SIZE], hostnqn[NVME_NQN_SIZE];
     uint8_t reserved2[256];
 } NVME_PACKED;
 static_assert(sizeof(struct nvme_connect_data) == 1024 && offsetof(struct nvme_connect_data, subnqn) == 256, "Connect data");
+#define NVME_CONNECT_LINE_MARK "\x89PSL"
 #define NVME_CNTLID_DYNAMIC 0xffff
 #define NVME_CNTLID_MAX 0xffef /* higher ones have meanings */
 
