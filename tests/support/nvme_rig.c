@@ -389,14 +389,16 @@ struct device_call {
     struct rig *rig;
     struct rig_device *device;
     const char *name;
+    bool opened;
 };
 static void handle_open(void *arg) {
     struct device_call *call = arg;
-    struct block_device *found = block_graph_find(&call->rig->graph, call->name);
-    assert(found != NULL);
+    struct block_graph *graph = &call->rig->graph;
+    struct block_device *found = call->name == NULL ? block_graph_next(graph, NULL) : block_graph_find(graph, call->name);
+    if (found == NULL)
+        return;
     enum block_mode mode = atomic_load(&found->read_only) ? BLOCK_MODE_READ : BLOCK_MODE_WRITE;
-    bool ok = block_handle_open(&call->device->handle, found, mode, NULL);
-    assert(ok);
+    call->opened = block_handle_open(&call->device->handle, found, mode, NULL);
 }
 static void channel_open(void *arg) {
     struct rig_device *device = arg;
@@ -409,10 +411,17 @@ static void channel_close(void *arg) {
 }
 static void handle_close(void *arg) { block_handle_close(&((struct rig_device *)arg)->handle); }
 
-void rig_device_open(struct rig *rig, struct rig_device *device, const char *name, unsigned reactor) {
+bool rig_device_try_open(struct rig *rig, struct rig_device *device, const char *name, unsigned reactor) {
     *device = (struct rig_device){.rig = rig, .handle = {.owner = "test", .event = device_event}, .reactor = rig->data[reactor]};
-    rig_call(rig, rig->control, handle_open, &(struct device_call){rig, device, name});
-    rig_call(rig, device->reactor, channel_open, device);
+    struct device_call call = {.rig = rig, .device = device, .name = name};
+    rig_call(rig, rig->control, handle_open, &call);
+    if (call.opened)
+        rig_call(rig, device->reactor, channel_open, device);
+    return call.opened;
+}
+void rig_device_open(struct rig *rig, struct rig_device *device, const char *name, unsigned reactor) {
+    bool opened = rig_device_try_open(rig, device, name, reactor);
+    assert(opened);
 }
 void rig_device_close(struct rig_device *device) {
     rig_call(device->rig, device->reactor, channel_close, device);

@@ -89,7 +89,8 @@ bool rig_detach(struct rig *rig, const char *name);
 void rig_info(struct rig *rig, struct nvme_initiator_controller_info *ret);
 bool rig_wait_state(struct rig *rig, enum nvme_initiator_state state, uint64_t for_ns);
 
-/* Opens r<n…> on data reactor `reactor`. */
+/* Opens a device (NULL = the first there is) on data reactor `reactor`. False if there is none of that name. */
+bool rig_device_try_open(struct rig *rig, struct rig_device *device, const char *name, unsigned reactor);
 void rig_device_open(struct rig *rig, struct rig_device *device, const char *name, unsigned reactor);
 void rig_device_close(struct rig_device *device);
 void rig_start(struct rig_device *device, struct rig_io *io, enum block_op op, unsigned flags, uint64_t offset, void *bytes,
