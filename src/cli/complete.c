@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "cli/cli.h"
+#include "plane_client/schema.h"
 
 static void offer(const char *word, const char *beginning) {
     if (word != NULL && strncmp(word, beginning, strlen(beginning)) == 0)
@@ -56,7 +57,7 @@ static void offer_argument(struct cli *cli, const struct cli_verb *verb, const c
         if (last[0] == '-')
             offer(o->name, last);
     switch (verb->complete) {
-    case CLI_COMPLETE_METHOD: offer_members(cli, last, "rpc_get_methods", NULL); break;
+    case CLI_COMPLETE_METHOD: break; /* see offer_rpc() */
     case CLI_COMPLETE_STORE: offer_members(cli, last, "bdev_lvol_get_lvstores", "name"); break;
     case CLI_COMPLETE_VOLUME: offer_volumes(cli, last, false); break;
     case CLI_COMPLETE_SNAPSHOT: offer_volumes(cli, last, true); break;
@@ -65,11 +66,34 @@ static void offer_argument(struct cli *cli, const struct cli_verb *verb, const c
     }
 }
 
+/* Methods and their parameters come from the schema: no plane need run. */
+static void offer_rpc(struct cli *cli, unsigned given, const char *last) {
+    if (given == 1) {
+        for (size_t i = 0; i < rpc_schema.count; i++)
+            offer(rpc_schema.methods[i].name, last);
+        return;
+    }
+    const struct rpc_schema_method *method = rpc_schema_find(&rpc_schema, cli->arguments[1]);
+    for (size_t i = 0; method != NULL && i < method->param_count; i++) {
+        const struct rpc_schema_param *param = &method->params[i];
+        char word[256];
+        snprintf(word, sizeof(word), "%s=", param->name);
+        if (strncmp(last, word, strlen(word)) != 0 && !param->no_effect)
+            offer(word, last);
+        for (const char *const *value = param->values; value != NULL && *value != NULL && strncmp(last, word, strlen(word)) == 0;
+             value++) {
+            char pair[512];
+            snprintf(pair, sizeof(pair), "%s%s", word, *value);
+            offer(pair, last);
+        }
+    }
+}
+
 static bool print_script(struct cli *cli, const char *shell) {
     if (strcmp(shell, "bash") == 0)
-        printf(
-            "_penstock() {\n    mapfile -t COMPREPLY < <(penstock __complete \"${COMP_WORDS[@]:1:COMP_CWORD}\" 2>/dev/null)\n}\n"
-            "complete -o default -F _penstock penstock\n");
+        printf("_penstock() {\n    mapfile -t COMPREPLY < <(penstock __complete \"${COMP_WORDS[@]:1:COMP_CWORD}\" 2>/dev/null)\n "
+               "   [[ ${COMPREPLY[0]} == *= ]] && compopt -o nospace\n}\n"
+               "complete -o default -F _penstock penstock\n");
     else if (strcmp(shell, "zsh") == 0)
         printf("#compdef penstock\ncompadd -- ${(f)\"$(penstock __complete \"${(@)words[2,CURRENT]}\" 2>/dev/null)\"}\n");
     else if (strcmp(shell, "fish") == 0)
@@ -85,6 +109,10 @@ bool cli_complete(struct cli *cli) {
     unsigned given = cli->argument_count > 0 ? cli->argument_count - 1 : 0;
     const char *last = cli->argument_count > 0 ? cli->arguments[given] : "";
     offer_verbs(cli, given, last);
+    if (given > 0 && strcmp(cli->arguments[0], "rpc") == 0) {
+        offer_rpc(cli, given, last);
+        return true;
+    }
     for (const struct cli_verb *verb = cli_verbs; verb->path != NULL; verb++) {
         char line[128] = "";
         for (unsigned i = 0; i < given && strlen(line) < strlen(verb->path); i++)

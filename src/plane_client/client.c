@@ -98,7 +98,10 @@ static void copy_text(char *to, size_t size, const json_t *value) {
 }
 
 /* The dialect's codes that are not errno values; the text is what tells more. */
-static enum error_code code_of(int64_t code) {
+static enum error_code code_of(int64_t code, const char *message) {
+    for (unsigned i = ERROR_INVALID; code < -32000 && message != NULL && i < ERROR_CODE_COUNT; i++)
+        if (strcmp(error_facts((enum error_code)i)->errno_text, message) == 0)
+            return (enum error_code)i; /* failures after the work has begun have one code for all */
     switch (code) {
     case -32700:
     case -32600:
@@ -114,7 +117,7 @@ static void take_error(struct plane_call *call, const json_t *error) {
     const char *message = json_string_value(json_object_get(error, "message")),
                *text = json_string_value(json_object_get(data, "text"));
     call->code = json_integer_value(json_object_get(error, "code"));
-    error_set(&call->error, code_of(call->code), "%s: %s%s%s", call->method,
+    error_set(&call->error, code_of(call->code, message), "%s: %s%s%s", call->method,
               message != NULL ? message : "an error without a message", text != NULL ? ": " : "", text != NULL ? text : "");
     copy_text(call->error.field, sizeof(call->error.field), json_object_get(data, "field"));
     copy_text(call->error.value, sizeof(call->error.value), json_object_get(data, "value"));

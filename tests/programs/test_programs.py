@@ -1,0 +1,164 @@
+#!/usr/bin/env python3
+"""The programs as people use them: a real penstock-block, asked by the real penstock. The first argument is the build directory.
+Prints one line a case and the sum."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+
+BUILD = os.path.abspath(sys.argv[1])
+
+
+def program(name):
+    return os.path.join(BUILD, "src", "programs", name, name)
+
+
+class Node:
+    def __init__(self, directory, *options):
+        self.socket = os.path.join(directory, "s.sock")
+        self.log = open(os.path.join(directory, "log"), "ab")
+        self.process = subprocess.Popen([program("penstock-block"), "-r", self.socket, *options], stderr=self.log, stdout=self.log)
+        for _ in range(3000):
+            done = self.run("rpc", "framework_wait_init")
+            if done.returncode == 0:
+                return
+            assert self.process.poll() is None, "penstock-block ended by itself"
+            time.sleep(0.01)
+        raise AssertionError("penstock-block does not answer")
+
+    def run(self, *words):
+        return subprocess.run([program("penstock"), "-s", self.socket, *words], capture_output=True, text=True, timeout=60, check=False)
+
+    def ok(self, *words):
+        done = self.run(*words)
+        assert done.returncode == 0, f"{words}: {done.stderr}"
+        return done.stdout
+
+    def fails(self, status, text, *words):
+        done = self.run(*words)
+        assert done.returncode == status, f"{words}: exit status {done.returncode}, expected {status}: {done.stderr}"
+        assert text in done.stderr, f"{words}: {done.stderr!r} lacks {text!r}"
+
+    def end(self, how=signal.SIGTERM):
+        self.process.send_signal(how)
+        status = self.process.wait(30)
+        self.log.close()
+        return status
+
+
+def case_volumes_by_verbs(d):
+    node = Node(d)
+    disk = os.path.join(d, "disk.img")
+    node.fails(66, "No such file", "block", "disk", "create", "disk0", disk)
+    node.ok("block", "disk", "create", "disk0", disk, "--size", "1G")
+    assert os.stat(disk).st_mode & 0o777 == 0o600
+    node.ok("block", "volume", "create", "disk0/a", "64M")
+    node.fails(73, "File exists", "block", "volume", "create", "disk0/a", "64M")
+    node.fails(64, "size is 1.5G", "block", "volume", "create", "disk0/b", "1.5G")
+    node.fails(64, "expected DISK/NAME", "block", "volume", "create", "b", "1G")
+    node.fails(66, "No such device", "block", "volume", "delete", "disk0/none")
+    node.ok("block", "snapshot", "create", "disk0/a", "s")
+    node.ok("block", "snapshot", "clone", "disk0/s", "c")
+    node.fails(77, "2 children", "block", "snapshot", "delete", "disk0/s")
+    assert "disk0/c" in node.ok("block", "volume", "list")
+    assert "a, c" in node.ok("block", "snapshot", "list", "disk0")
+    node.ok("block", "volume", "resize", "disk0/a", "128M")
+    node.ok("block", "volume", "rename", "disk0/a", "b")
+    volumes = json.loads(node.ok("-o", "json", "block", "volume", "list"))
+    assert [v["aliases"][0] for v in volumes] == ["disk0/b", "disk0/c"] and volumes[0]["num_blocks"] * volumes[0]["block_size"] == 128 << 20
+    node.ok("block", "volume", "delete", "disk0/c")
+    node.ok("block", "snapshot", "delete", "disk0/s")
+    assert "all is well" in node.ok("status")
+    assert node.end(signal.SIGKILL) == -signal.SIGKILL
+    node = Node(d)
+    node.ok("block", "disk", "create", "disk0", disk)
+    assert "disk0/b" in node.ok("block", "volume", "list")
+    node.ok("block", "disk", "delete", "disk0")
+    assert node.end() == 0
+    done = subprocess.run([program("penstock-fsck"), disk], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+def case_a_foreign_disk_is_left_alone(d):
+    node = Node(d)
+    disk = os.path.join(d, "foreign.img")
+    with open(disk, "wb") as f:
+        f.write(b"somebody's data" * 1000)
+        f.truncate(256 << 20)
+    before = open(disk, "rb").read(1 << 20)
+    node.fails(77, "bdev_lvol_create_lvstore", "block", "disk", "create", "x", disk)
+    assert open(disk, "rb").read(1 << 20) == before
+    assert "x" not in node.ok("block", "disk", "list")
+    assert node.end() == 0
+
+
+def case_an_export_is_read_and_written(d):
+    node = Node(d)
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    node.ok("block", "disk", "create", "disk0", os.path.join(d, "disk.img"), "--size", "1G")
+    node.ok("block", "volume", "create", "disk0/a", "64M")
+    nqn = node.ok("block", "export", "create", "disk0/a", "--listen", f"127.0.0.1:{port}").strip()
+    assert f"127.0.0.1:{port}" in node.ok("block", "export", "list")
+    node.fails(70, "Unable to create subsystem", "block", "export", "create", "disk0/a", "--listen", f"127.0.0.1:{port}")
+    source, back = os.path.join(d, "source"), os.path.join(d, "back")
+    with open(source, "wb") as f:
+        f.write(os.urandom(3_000_001))
+    address = f"nvme-tcp://127.0.0.1:{port}/{nqn}"
+    for words in (["--from", source], ["--to", back, "--length", "3000001"], ["-p", "randrw", "--verify", "--fill", "-t", "0.2", "--length", "16M"]):
+        done = subprocess.run([program("penstock-bench"), address, *words], capture_output=True, text=True, timeout=120, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert open(source, "rb").read() == open(back, "rb").read()
+    node.ok("block", "export", "delete", nqn)
+    assert node.end() == 0
+
+
+def case_words_that_are_wrong(d):
+    node = Node(d)
+    node.fails(64, "no verb", "blok")
+    node.fails(64, "which of these", "block", "volume")
+    node.fails(64, "has no option --thik", "block", "volume", "create", "a/b", "1G", "--thik")
+    node.fails(69, "Method not found", "rpc", "no_such_method")
+    node.fails(64, "expected KEY=VALUE", "rpc", "bdev_get_bdevs", "name")
+    assert json.loads(node.ok("rpc", "bdev_malloc_create", "block_size=512", "num_blocks=2048", "name=m")) == "m"
+    node.fails(70, "block_size", "rpc", "bdev_malloc_create", "block_size=x", "num_blocks=1")
+    second = subprocess.run([program("penstock-block"), "-r", node.socket], capture_output=True, text=True, timeout=30, check=False)
+    assert second.returncode != 0 and second.stderr, "two planes on one socket"
+    assert "bdev_get_bdevs" in node.ok("__complete", "rpc", "bdev_get_b")
+    assert node.end() == 0
+
+
+def case_the_demonstration(d):
+    environment = dict(os.environ, PENSTOCK_DEMO_BUILD=BUILD, PENSTOCK_DEMO_RUN=os.path.join(d, "run"), PENSTOCK_DEMO_SECONDS="0.3")
+    demo = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "tools", "demo")
+    done = subprocess.run([sys.executable, demo], capture_output=True, text=True, env=environment, timeout=240, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "0 errors, 0 blocks other than flushed data allows" in done.stdout and "fsck finds the disk clean" in done.stdout
+
+
+def main():
+    failed = 0
+    cases = [(name, f) for name, f in globals().items() if name.startswith("case_")]
+    for name, case in cases:
+        with tempfile.TemporaryDirectory(prefix="penstock-") as d:
+            try:
+                case(d)
+                print(f"ok      {name}")
+            except (AssertionError, subprocess.TimeoutExpired) as e:
+                failed += 1
+                print(f"FAILED  {name}: {e}")
+                log = os.path.join(d, "log")
+                if os.path.exists(log):
+                    print(open(log, encoding="utf-8", errors="replace").read()[-4000:])
+    print(f"{len(cases) - failed} passed, {failed} failed")
+    return failed > 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
