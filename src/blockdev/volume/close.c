@@ -65,7 +65,7 @@ static void close_step(struct volume_store *store) {
             return;
         }
         store->close_stage = CLOSE_IDLE;
-        /* fall through */
+        __attribute__((fallthrough));
     case CLOSE_IDLE:
         if (store->ios_out > 0 || store->commit.state != COMMIT_IDLE || store->checkpoint.state != CHECKPOINT_IDLE) {
             poll_later(store);
