@@ -32,6 +32,29 @@ static void crc32c_matches_the_rfc(void **state) {
         assert_int_equal(crc32c_continue(crc32c(data, cut), data + cut, 32 - cut), 0x46dd794e);
 }
 
+/* All lengths around those where the code takes another path, against one bit at a time. */
+static void crc32c_agrees_with_the_definition(void **state) {
+    (void)state;
+    struct random random;
+    random_init(&random, 2);
+    static uint8_t data[13000];
+    static uint32_t slow[13001];
+    random_fill(&random, data, sizeof(data));
+    uint32_t crc = UINT32_MAX;
+    for (size_t i = 0; i < sizeof(data); i++) {
+        slow[i] = ~crc;
+        crc ^= data[i];
+        for (int bit = 0; bit < 8; bit++)
+            crc = (crc & 1) ? (crc >> 1) ^ UINT32_C(0x82F63B78) : crc >> 1;
+    }
+    slow[sizeof(data)] = ~crc;
+    for (size_t length = 0; length <= sizeof(data); length += length < 1100 ? 1 : 1 + random_below(&random, 40)) {
+        assert_int_equal(crc32c(data, length), slow[length]);
+        size_t cut = random_below(&random, length + 1);
+        assert_int_equal(crc32c_continue(crc32c(data, cut), data + cut, length - cut), slow[length]);
+    }
+}
+
 static void bitmap_agrees_with_a_byte_array(void **state) {
     (void)state;
     struct random random;
@@ -225,6 +248,7 @@ static void errors_name_field_value_and_expectation(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(crc32c_matches_the_rfc),
+        cmocka_unit_test(crc32c_agrees_with_the_definition),
         cmocka_unit_test(bitmap_agrees_with_a_byte_array),
         cmocka_unit_test(hash_map_finds_what_was_put),
         cmocka_unit_test(histogram_percentiles_are_close),
