@@ -33,13 +33,18 @@ struct lvol_listing {
         struct volume_store_info info;
         struct volume_command describe, list;
     } * stores;
+    struct lvol_listing_volume {
+        struct hash_node by_uuid, by_parent;
+        const struct volume_info *info;
+        const struct lvol_listing_store *store;
+    } * volumes; /* of all stores */
+    struct hash_map by_uuid, by_parent;
     void (*done)(struct lvol_listing *listing);
     void *arg;
 };
 /* Gathers, then calls done (perhaps at once), then frees it. `only` NULL = all stores. */
 void lvol_listing_run(struct plane *plane, struct plane_store *only, void (*done)(struct lvol_listing *listing), void *arg);
-/* A volume of the listing by UUID; NULL if it came since. *ret_store: its store. */
-const struct volume_info *lvol_listing_find(const struct lvol_listing *listing, const struct uuid *uuid,
-                                            const struct lvol_listing_store **ret_store);
+/* A volume of the listing by UUID; NULL if it came since. */
+const struct lvol_listing_volume *lvol_listing_find(const struct lvol_listing *listing, const struct uuid *uuid);
 /* driver_specific.lvol of a volume's device. */
 void lvol_put_driver_specific(struct json_writer *writer, const struct lvol_listing *listing, const struct block_device *device);

@@ -5,8 +5,34 @@
 #include "plane_rpc/methods/methods.h"
 #include "plane_rpc/rpc_methods.h"
 
+static uint64_t hash_of(const struct uuid *uuid) { return hash_bytes(uuid->bytes, sizeof(uuid->bytes), 0); }
+
+/* A listing of many volumes is looked into once for each of them. */
+static void index_volumes(struct lvol_listing *listing) {
+    size_t count = 0, n = 0;
+    for (unsigned s = 0; s < listing->store_count; s++)
+        count += listing->stores[s].list.ret_count;
+    hash_map_init(&listing->by_uuid);
+    hash_map_init(&listing->by_parent);
+    listing->volumes = calloc(count + 1, sizeof(*listing->volumes));
+    assert(listing->volumes != NULL);
+    for (unsigned s = 0; s < listing->store_count; s++)
+        for (size_t i = 0; i < listing->stores[s].list.ret_count; i++) {
+            struct lvol_listing_volume *volume = &listing->volumes[n++];
+            volume->info = &listing->stores[s].list.ret_infos[i];
+            volume->store = &listing->stores[s];
+            bool ok = hash_map_insert(&listing->by_uuid, &volume->by_uuid, hash_of(&volume->info->uuid)) &&
+                      hash_map_insert(&listing->by_parent, &volume->by_parent, hash_of(&volume->info->parent));
+            assert(ok);
+        }
+}
+
 static void listing_end(struct lvol_listing *listing) {
+    index_volumes(listing);
     listing->done(listing);
+    hash_map_fini(&listing->by_uuid);
+    hash_map_fini(&listing->by_parent);
+    free(listing->volumes);
     for (unsigned i = 0; i < listing->store_count; i++)
         free(listing->stores[i].list.ret_infos);
     free(listing->stores);
@@ -48,33 +74,34 @@ void lvol_listing_run(struct plane *plane, struct plane_store *only, void (*done
         listing_end(listing);
 }
 
-const struct volume_info *lvol_listing_find(const struct lvol_listing *listing, const struct uuid *uuid,
-                                            const struct lvol_listing_store **ret_store) {
-    for (unsigned s = 0; s < listing->store_count; s++)
-        for (size_t i = 0; i < listing->stores[s].list.ret_count; i++)
-            if (uuid_equal(&listing->stores[s].list.ret_infos[i].uuid, uuid)) {
-                *ret_store = &listing->stores[s];
-                return &listing->stores[s].list.ret_infos[i];
-            }
+const struct lvol_listing_volume *lvol_listing_find(const struct lvol_listing *listing, const struct uuid *uuid) {
+    for (struct hash_node *n = hash_map_first(&listing->by_uuid, hash_of(uuid)); n != NULL; n = hash_map_next(n)) {
+        const struct lvol_listing_volume *volume = container_of(n, struct lvol_listing_volume, by_uuid);
+        if (uuid_equal(&volume->info->uuid, uuid))
+            return volume;
+    }
     return NULL;
 }
 
 /* What the dialect counts in clusters; ours are the store's unit. */
 static uint64_t units(const struct lvol_listing_store *store, uint64_t bytes) { return divide_up(bytes, store->info.unit_bytes); }
 
-static void put_children(struct json_writer *writer, const struct lvol_listing_store *store, const struct volume_info *parent) {
+static void put_children(struct json_writer *writer, const struct lvol_listing *listing, const struct volume_info *parent) {
     json_begin_array(writer, "clones");
-    for (size_t i = 0; i < store->list.ret_count; i++)
-        if (uuid_equal(&store->list.ret_infos[i].parent, &parent->uuid))
-            json_put_string(writer, NULL, store->list.ret_infos[i].name);
+    for (struct hash_node *n = hash_map_first(&listing->by_parent, hash_of(&parent->uuid)); n != NULL; n = hash_map_next(n)) {
+        const struct lvol_listing_volume *volume = container_of(n, struct lvol_listing_volume, by_parent);
+        if (uuid_equal(&volume->info->parent, &parent->uuid))
+            json_put_string(writer, NULL, volume->info->name);
+    }
     json_end(writer);
 }
 
 void lvol_put_driver_specific(struct json_writer *writer, const struct lvol_listing *listing, const struct block_device *device) {
-    const struct lvol_listing_store *store;
-    const struct volume_info *info = lvol_listing_find(listing, &device->uuid, &store);
+    const struct lvol_listing_volume *volume = lvol_listing_find(listing, &device->uuid);
     json_begin_object(writer, "lvol");
-    if (info != NULL) {
+    if (volume != NULL) {
+        const struct lvol_listing_store *store = volume->store;
+        const struct volume_info *info = volume->info;
         json_put_uuid(writer, "lvol_store_uuid", &store->store->uuid);
         json_put_string(writer, "base_bdev", store->store->base->name);
         json_put_bool(writer, "thin_provision", !info->thick);
@@ -84,7 +111,7 @@ void lvol_put_driver_specific(struct json_writer *writer, const struct lvol_list
         if (!uuid_is_nil(&info->parent))
             json_put_string(writer, "base_snapshot", info->parent_name);
         if (info->snapshot)
-            put_children(writer, store, info);
+            put_children(writer, listing, info);
         json_put_bool(writer, "esnap_clone", false);
         json_put_bool(writer, "damaged", info->damaged);
     }
