@@ -225,6 +225,8 @@ void plane_attach(struct plane *plane, const char *name, const struct plane *to,
                                           .address = {.family = HOST_IPV4, .port = PLANE_PORT},
                                           .subnqn = nqn,
                                           .hostnqn = "nqn.2026-01.org.penstock:host-of-the-simulation",
+                                          .header_digest = plane->digests,
+                                          .data_digest = plane->digests,
                                           .done = attach_done}};
     snprintf(call.attach.address.text, sizeof(call.attach.address.text), "%s", to->address);
     plane_do(plane, attach, &call);

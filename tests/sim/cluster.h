@@ -37,6 +37,7 @@ struct plane {
     struct sim_node *node;
     char address[48];
     unsigned data_count;
+    bool digests; /* asked for by what it attaches */
     bool running;
     /* of the running process */
     struct heap heap;
