@@ -14,14 +14,14 @@ static void job_run(struct reactor_job *job) {
     commit_step(store);
 }
 
-/* At the end of the turn, so that what completes in one turn is one commit. */
+/* Behind what is ready now, so that what completes together is one commit. */
 static void schedule(struct volume_store *store) {
     struct commit *commit = &store->commit;
     if (commit->scheduled || commit->state != COMMIT_IDLE)
         return;
     commit->scheduled = true;
     commit->job.run = job_run;
-    reactor_defer_late(store->home, &commit->job);
+    reactor_defer(store->home, &commit->job);
 }
 
 static void timer_run(struct reactor_timer *timer) { commit_hasten(container_of(timer, struct volume_store, commit.timer)); }
