@@ -216,11 +216,11 @@ static enum got cut_parent(struct copy *copy) {
     struct layer *layer = copy->layer, *parent = layer->parent;
     if (commit_room(store, 16, &copy->waiter) != GOT)
         return WAIT;
-    if (copy->decouple) {
+    if (copy->decouple && parent != NULL) {
         layer_set(store, layer, LAYER_LIMIT, min_u64(layer_get(layer, LAYER_LIMIT), layer_get(parent, LAYER_LIMIT)));
         layer_set(store, layer, LAYER_PARENT, layer_get(parent, LAYER_PARENT));
         layer_set_parent(store, layer, parent->parent);
-    } else {
+    } else if (!copy->decouple) { /* else it has been merged away while this waited */
         layer_set(store, layer, LAYER_STATE, layer_get(layer, LAYER_STATE) | LAYER_THICK);
         layer_set(store, layer, LAYER_PARENT, 0);
         layer_set_parent(store, layer, NULL);
@@ -234,6 +234,7 @@ static void tail_step(struct copy *copy) {
     struct layer *layer = copy->layer;
     uint32_t budget = WALK_STEPS;
     enum io_status status = IO_OK;
+    copy->lock.clears = true;
     if (copy->lock.layer == NULL) /* writes of before that reach beyond the new end, first */
         lock_take(layer, &copy->lock, copy->walk.start, copy->walk.end - 1, true, &copy->waiter);
     if (!copy->lock.granted)
