@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "blockdev/nvme_tcp/nvme_tcp.h"
 #include "frontend/nvme/target.h"
 #include "plane_rpc/config.h"
 #include "plane_rpc/server.h"
@@ -123,12 +124,26 @@ static void remove_devices(struct plane *plane) {
     }
 }
 
+static void nothing(void *arg) { (void)arg; }
+
+/* True when no controller is left. */
+static bool detach_controllers(struct plane *plane) {
+    for (struct nvme_initiator_controller *controller = NULL;
+         (controller = nvme_initiator_next(plane->initiator, controller)) != NULL;) {
+        struct nvme_initiator_controller_info info;
+        nvme_initiator_controller_info(controller, &info);
+        if (info.state != NVME_INITIATOR_DELETING)
+            nvme_initiator_detach(plane->initiator, info.name, &(struct nvme_initiator_path){.port = 0}, nothing, NULL, NULL);
+    }
+    return nvme_initiator_next(plane->initiator, NULL) == NULL;
+}
+
 static void stop_look(struct reactor_timer *timer) {
     struct plane *plane = container_of(timer, struct plane, stop_timer);
-    if (plane->target == NULL && plane_stores_close_all(plane))
+    if (plane->target == NULL && plane_stores_close_all(plane) && detach_controllers(plane))
         remove_devices(plane);
-    bool empty =
-        plane->target == NULL && list_empty(&plane->stores) && plane->graph.device_count == 0 && plane->rpc.call_count == 0;
+    bool empty = plane->target == NULL && list_empty(&plane->stores) && nvme_initiator_next(plane->initiator, NULL) == NULL &&
+                 plane->graph.device_count == 0 && plane->rpc.call_count == 0;
     if (!empty && reactor_now_ns(plane->control) < plane->stop_deadline_ns) {
         reactor_timer_start(plane->control, timer, reactor_now_ns(plane->control) + STOP_LOOK_NS);
         return;
@@ -136,6 +151,8 @@ static void stop_look(struct reactor_timer *timer) {
     if (!empty)
         log_warning(&plane->log, LOG_AREA_APP, "stopped with %u devices and %u calls not ended", plane->graph.device_count,
                     plane->rpc.call_count);
+    if (empty)
+        nvme_initiator_destroy(plane->initiator);
     plane->stopped_empty = empty;
     host_loop_stop(plane->control->loop);
 }
@@ -235,9 +252,9 @@ bool plane_create(const struct plane_options *options, struct plane **ret_plane,
     struct nvme_target_options target = {
         .graph = &plane->graph, .control = plane->control, .data = plane->reactors, .data_count = plane->reactor_count};
     plane->target = nvme_target_create(&target, error);
-    bool ok =
-        plane->target != NULL && (options->socket_path == NULL ||
-                                  rpc_listener_open(&plane->rpc, plane->control, options->socket_path, &plane->listener, error));
+    bool ok = plane->target != NULL && nvme_initiator_create(&plane->graph, plane->control, &plane->initiator, error) &&
+              (options->socket_path == NULL ||
+               rpc_listener_open(&plane->rpc, plane->control, options->socket_path, &plane->listener, error));
     if (ok && options->prepare != NULL)
         options->prepare(options->arg, plane);
     reactor_enter(NULL);

@@ -10,6 +10,7 @@
 
 #define PLANE_REACTORS_MAX 64
 
+struct nvme_initiator;
 struct nvme_target;
 struct rpc_listener;
 struct plane;
@@ -62,8 +63,9 @@ struct plane {
     struct reactor *reactors[PLANE_REACTORS_MAX]; /* data reactors */
     unsigned reactor_count;
     struct block_graph graph;
-    struct list stores;         /* struct plane_store */
-    struct list openings;       /* stores on their way in: stores.c */
+    struct list stores;   /* struct plane_store */
+    struct list openings; /* stores on their way in: stores.c */
+    struct nvme_initiator *initiator;
     struct nvme_target *target; /* NULL once it is gone, while the plane stops */
     struct rpc_server rpc;
     struct rpc_listener *listener;

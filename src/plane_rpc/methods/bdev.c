@@ -276,6 +276,7 @@ void methods_put_bdev_config(struct plane *plane, struct json_writer *writer) {
     methods_config_begin(writer, "bdev_set_options");
     json_put_bool(writer, "bdev_auto_examine", plane->auto_examine);
     methods_config_end(writer);
+    methods_put_nvme_config(plane, writer);
     for (struct block_device *device = NULL; (device = block_graph_next(&plane->graph, device)) != NULL;) {
         if (memory_device_is(device))
             put_simple(writer, device, "bdev_malloc_create");

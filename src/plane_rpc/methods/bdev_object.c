@@ -8,7 +8,9 @@
 #include "blockdev/file/file.h"
 #include "blockdev/memory/memory.h"
 #include "blockdev/null/null.h"
+#include "blockdev/nvme_tcp/nvme_tcp.h"
 #include "plane_rpc/methods/methods.h"
+#include "plane_rpc/methods/nvme.h"
 
 static void put_aliases(struct json_writer *writer, const struct block_device *device) {
     bool any = false;
@@ -90,6 +92,8 @@ static void put_driver_specific(struct json_writer *writer, const struct block_d
         json_end(writer);
     } else if (file_device_is(device)) {
         put_file(writer, device);
+    } else if (nvme_initiator_device_is(device)) {
+        nvme_put_driver_specific(writer, device);
     } else if (delay_device_is(device)) {
         json_begin_object(writer, "delay");
         json_put_string(writer, "name", device->name);
@@ -123,7 +127,7 @@ void bdev_put_object(struct json_writer *writer, struct block_device *device, co
     json_put_bool(writer, "claimed", claim != NULL);
     if (claim != NULL) {
         json_put_string(writer, "claim_type",
-                        strncmp(claim->owner, "lvstore", 7) == 0 ? "read_many_write_one" : "exclusive_write");
+                        strcmp(claim->owner, "a volume store") == 0 ? "read_many_write_one" : "exclusive_write");
         json_put_string(writer, "claimed_by", claim->owner);
     }
     json_put_bool(writer, "zoned", false);

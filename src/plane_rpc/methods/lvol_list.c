@@ -152,7 +152,7 @@ static void put_stores(struct lvol_listing *listing) {
 
 void method_bdev_lvol_get_lvstores(struct rpc_call *call, const struct params_bdev_lvol_get_lvstores *params) {
     struct plane_store *only = NULL;
-    if (params->uuid != NULL || params->lvs_name != NULL) {
+    if (rpc_call_has_params(call)) { /* {} names none, and is wrong */
         only = lvol_store_of(call, params->uuid, params->lvs_name);
         if (only == NULL)
             return;

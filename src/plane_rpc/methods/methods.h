@@ -33,3 +33,4 @@ const char *methods_number(uint64_t number, char to[24]);
 
 void methods_put_bdev_config(struct plane *plane, struct json_writer *writer);
 void methods_put_nvmf_config(struct plane *plane, struct json_writer *writer);
+void methods_put_nvme_config(struct plane *plane, struct json_writer *writer); /* controllers, as part of bdev */
