@@ -2,7 +2,7 @@
  * of our own code as possible in the way. Random addresses; with --verify each block carries what it must hold.
  *
  *   nvme_tcp_load [--address A] [--port N] [--nqn NQN] [--depth N] [--size BYTES] [--write] [--seconds N] [--cpu N]
- *                 [--header-digest] [--data-digest] [--verify] [--no-success] */
+ *                 [--header-digest] [--data-digest] [--verify] [--no-success] [--json] */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -37,7 +37,7 @@ struct link {
 static struct options {
     const char *address, *nqn;
     uint64_t port, depth, size, seconds, cpu;
-    bool write, header_digest, data_digest, verify, no_success, pinned;
+    bool write, header_digest, data_digest, verify, no_success, pinned, json;
 } options = {.address = "127.0.0.1", .nqn = "nqn.2026-01.penstock:disk", .port = 4420, .depth = 128, .size = 4096, .seconds = 3};
 
 static void fail(const char *what) {
@@ -209,11 +209,10 @@ static void complete(struct nvme_tcp_request *request) {
 
 static void parse(int argc, char **argv) {
     static const struct option list[] = {
-        {"address", 1, NULL, 'a'}, {"port", 1, NULL, 'p'},        {"nqn", 1, NULL, 'n'},
-        {"depth", 1, NULL, 'q'},   {"size", 1, NULL, 's'},        {"write", 0, NULL, 'w'},
-        {"seconds", 1, NULL, 't'}, {"cpu", 1, NULL, 'c'},         {"header-digest", 0, NULL, 'H'},
-        {"verify", 0, NULL, 'v'},  {"data-digest", 0, NULL, 'D'}, {"no-success", 0, NULL, 'S'},
-        {NULL, 0, NULL, 0}};
+        {"address", 1, NULL, 'a'},       {"port", 1, NULL, 'p'},   {"nqn", 1, NULL, 'n'},         {"depth", 1, NULL, 'q'},
+        {"size", 1, NULL, 's'},          {"write", 0, NULL, 'w'},  {"seconds", 1, NULL, 't'},     {"cpu", 1, NULL, 'c'},
+        {"header-digest", 0, NULL, 'H'}, {"verify", 0, NULL, 'v'}, {"data-digest", 0, NULL, 'D'}, {"no-success", 0, NULL, 'S'},
+        {"json", 0, NULL, 'j'},          {NULL, 0, NULL, 0}};
     bool ok = true;
     for (int option; (option = getopt_long(argc, argv, "", list, NULL)) != -1;)
         switch (option) {
@@ -229,6 +228,7 @@ static void parse(int argc, char **argv) {
         case 'D': options.data_digest = true; break;
         case 'v': options.verify = true; break;
         case 'S': options.no_success = true; break;
+        case 'j': options.json = true; break;
         default: ok = false;
         }
     if (!ok)
@@ -279,9 +279,15 @@ int main(int argc, char **argv) {
         }
     }
     double seconds = (double)(now_ns() - begin) / 1e9;
-    printf("%s %lu B depth %lu: %.0f IOPS, %.2f GiB/s, avg %.1f p50 %.1f p99 %.1f us%s\n", options.write ? "write" : "read",
-           options.size, options.depth, (double)run.done / seconds, (double)(run.done * options.size) / seconds / (double)GIB(1),
-           (double)histogram_mean(&run.latency) / 1e3, (double)histogram_percentile(&run.latency, 5000) / 1e3,
-           (double)histogram_percentile(&run.latency, 9900) / 1e3, run.mismatches > 0 ? " MISMATCHES" : "");
+    double iops = (double)run.done / seconds, gib = iops * (double)options.size / (double)GIB(1);
+    double average_us = (double)histogram_mean(&run.latency) / 1e3,
+           p50_us = (double)histogram_percentile(&run.latency, 5000) / 1e3,
+           p99_us = (double)histogram_percentile(&run.latency, 9900) / 1e3;
+    if (options.json)
+        printf("{\"iops\":%.0f,\"gib_per_second\":%.3f,\"avg_us\":%.2f,\"p50_us\":%.2f,\"p99_us\":%.2f}\n", iops, gib, average_us,
+               p50_us, p99_us);
+    else
+        printf("%s %lu B depth %lu: %.0f IOPS, %.2f GiB/s, avg %.1f p50 %.1f p99 %.1f us%s\n", options.write ? "write" : "read",
+               options.size, options.depth, iops, gib, average_us, p50_us, p99_us, run.mismatches > 0 ? " MISMATCHES" : "");
     return run.mismatches > 0;
 }

@@ -1,0 +1,55 @@
+"""NVMe/TCP over loopback: a memory namespace of penstock-block on one core, a polled client of one queue on another."""
+
+import contextlib
+import os
+import socket
+
+from figures import Figure, Skip, row
+
+NQN = "nqn.2026-01.penstock:bench"
+
+
+def free_port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return str(free.getsockname()[1])
+
+
+@contextlib.contextmanager
+def served(bench):
+    """A node that serves a memory device; yields the options that a client needs."""
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) < 2:
+        raise Skip("two cores are needed")
+    with bench.node("-m", hex(1 << cores[0])) as node:
+        port = free_port()
+        node.call("bdev_malloc_create", name="memory", num_blocks=1 << 16, block_size=4096)
+        node.call("nvmf_create_transport", trtype="TCP")
+        node.call("nvmf_create_subsystem", nqn=NQN, allow_any_host=True)
+        node.call("nvmf_subsystem_add_ns", nqn=NQN, namespace={"bdev_name": "memory"})
+        address = {"trtype": "TCP", "adrfam": "IPv4", "traddr": "127.0.0.1", "trsvcid": port}
+        node.call("nvmf_subsystem_add_listener", nqn=NQN, listen_address=address)
+        yield ["--port", port, "--nqn", NQN, "--cpu", str(cores[1])]
+
+
+def measure(bench, figure, better, depth, size, *more):
+    with served(bench) as client:
+        load = [bench.program("nvme_tcp_load"), *client, "--depth", str(depth), "--size", size, "--json", *more]
+        bench.call_json(*load, "--write", "--seconds", "1")  # the pages are there from now on
+        best, samples = bench.best(lambda: bench.call_json(*load, "--seconds", str(bench.seconds))[figure], better)
+    return Figure(best, samples={figure: samples})
+
+
+def add_row(name, what, unit, bound, figure, better, *options):
+    @row(name, f"NVMe/TCP, memory namespace, {what}", unit, bound, drift="polled")
+    def one(bench):
+        return measure(bench, figure, better, *options)
+
+
+add_row("nvme_tcp_read_qd1", "4K read QD1", "µs", ("<=", 13), "avg_us", min, 1, "4K")
+add_row("nvme_tcp_write_qd1", "4K write QD1", "µs", ("<=", 13), "avg_us", min, 1, "4K", "--write")
+add_row("nvme_tcp_read_qd128", "4K read QD128", "IOPS", (">=", 600000), "iops", max, 127, "4K")
+add_row("nvme_tcp_write_qd128", "4K write QD128", "IOPS", (">=", 520000), "iops", max, 127, "4K", "--write")
+add_row("nvme_tcp_read_128k", "128K read QD16", "GiB/s", (">=", 5), "gib_per_second", max, 16, "128K")
+add_row("nvme_tcp_write_128k", "128K write QD16", "GiB/s", (">=", 5), "gib_per_second", max, 16, "128K", "--write")
+add_row("nvme_tcp_digests_qd128", "4K read QD128, both digests", "IOPS", None, "iops", max, 127, "4K", "--header-digest", "--data-digest")
