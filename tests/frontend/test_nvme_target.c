@@ -3,6 +3,7 @@
 
 #include <stdlib.h>
 
+#include "base/crc32c.h"
 #include "base/random.h"
 
 static uint8_t page[NVME_IDENTIFY_SIZE], data[262144], other[262144];
@@ -821,6 +822,57 @@ static void silence_is_not_waited_for(void **state) {
     world_destroy(world);
 }
 
+/* A capsule under a data digest; `flip` breaks the payload behind the digest's back. */
+static void send_digested(struct client *raw, const struct nvme_sqe *sqe, uint8_t *payload, uint32_t length, bool flip) {
+    struct nvme_tcp_command command = {
+        .common = {NVME_TCP_COMMAND, NVME_TCP_FLAG_DATA_DIGEST, 72, 72, 72 + length + NVME_TCP_DIGEST_SIZE}, .sqe = *sqe};
+    uint32_t digest = crc32c(payload, length);
+    client_send(raw, &command, sizeof(command));
+    payload[length / 2] ^= flip;
+    client_send(raw, payload, length);
+    payload[length / 2] ^= flip;
+    client_send(raw, &digest, sizeof(digest));
+}
+
+static void broken_data_never_reach_the_device(void **state) {
+    (void)state;
+    struct world *world = world_create(21, NULL, 512);
+    struct client *admin = controller_open(world, 0), *raw = client_open(world, true, false, false);
+    uint8_t digested_icreq[128] = {0, 0, 128, 0, 128, [11] = NVME_TCP_DIGEST_DATA};
+    client_send(raw, digested_icreq, sizeof(digested_icreq));
+    struct nvme_connect_data connect_data = {
+        .cntlid = admin->cntlid, .host_id = {1, 2, 3, 4}, .subnqn = NQN, .hostnqn = HOST_NQN};
+    struct nvme_connect connect = {.opcode = NVME_OPCODE_FABRICS,
+                                   .flags = NVME_FLAG_PSDT_SGL,
+                                   .fabrics_type = NVME_FABRICS_CONNECT,
+                                   .sgl = {.length = 1024, .type = NVME_SGL_OFFSET},
+                                   .qid = 1,
+                                   .sq_size = DEPTH - 1};
+    struct nvme_sqe sqe;
+    memcpy(&sqe, &connect, sizeof(sqe));
+    send_digested(raw, &sqe, (uint8_t *)&connect_data, sizeof(connect_data), true);
+    for (int i = 0; i < 100 && raw->in_length < 128 + 24; i++)
+        world_pass(world, 10);
+    assert_int_equal(raw->in_length, 128 + 24);
+    assert_int_equal(get_le16(raw->in + 128 + 22) >> 1, NVME_TRANSIENT_TRANSPORT_ERROR);
+    raw->in_length = 0;
+    send_digested(raw, &sqe, (uint8_t *)&connect_data, sizeof(connect_data), false);
+    assert_int_equal(raw_status(world, raw), 0);
+    fill(data, 4096, 5);
+    sqe = (struct nvme_sqe){.opcode = NVME_IO_WRITE,
+                            .flags = NVME_FLAG_PSDT_SGL,
+                            .nsid = 1,
+                            .sgl = {.length = 4096, .type = NVME_SGL_OFFSET},
+                            .cdw12 = 7};
+    send_digested(raw, &sqe, data, 4096, true);
+    assert_int_equal(raw_status(world, raw), NVME_TRANSIENT_TRANSPORT_ERROR);
+    assert_int_equal(world->disk->submitted, 0);
+    send_digested(raw, &sqe, data, 4096, false);
+    assert_int_equal(raw_status(world, raw), 0);
+    assert_memory_equal(world->disk->bytes, data, 4096);
+    world_destroy(world);
+}
+
 static void a_reader_that_stops_is_bounded(void **state) {
     (void)state;
     struct world *world = world_create(19, NULL, 512);
@@ -936,6 +988,7 @@ int main(void) {
         cmocka_unit_test(data_pointers_are_checked),
         cmocka_unit_test(a_broken_protocol_ends_the_controller),
         cmocka_unit_test(silence_is_not_waited_for),
+        cmocka_unit_test(broken_data_never_reach_the_device),
         cmocka_unit_test(a_reader_that_stops_is_bounded),
         cmocka_unit_test(strangers_are_limited),
         cmocka_unit_test(everything_at_once),
