@@ -170,7 +170,7 @@ void initiator_namespaces_publish(struct nvme_initiator_controller *controller) 
             continue;
         }
         bool resized = now->block_count != namespace->facts.block_count;
-        namespace->facts = *now;
+        namespace->facts.block_count = now->block_count; /* the rest is the same, and read on other reactors */
         atomic_store(&namespace->device.read_only, now->read_only);
         if (resized)
             block_device_set_size(&namespace->device, now->block_count);

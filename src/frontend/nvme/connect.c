@@ -98,7 +98,7 @@ static void admit(struct nvme_queue *queue, struct nvme_controller *controller, 
     queue->qid = connect->qid;
     queue->depth = (uint16_t)(connect->sq_size + 1);
     queue->sq_flow_disabled = connect->attributes & NVME_CONNECT_DISABLE_SQ_FLOW;
-    queue->sq_head = 1 % queue->depth;
+    queue->sq_head = (uint16_t)(1 % queue->depth);
     queue->reactor = subsystem->home;
     queue->counters = counters;
     controller->queue_refs++;
