@@ -38,7 +38,7 @@ NEED_HOUSE := clang-format=clang-format shellcheck=shellcheck
 NEED_SAN_address := llvm-symbolizer=llvm 'links:clang -fsanitize=address=libclang-rt-dev'
 NEED_SAN_thread := llvm-symbolizer=llvm 'links:clang -fsanitize=thread=libclang-rt-dev'
 NEED_FUZZ := 'links:clang=clang,libc6-dev' $(NEED_SAN_address)
-NEED_GUESTS := qemu-system-x86_64=qemu-system-x86 busybox=busybox-static xz=xz-utils mke2fs=e2fsprogs
+NEED_GUESTS := qemu-system-x86_64=qemu-system-x86 busybox=busybox-static mke2fs=e2fsprogs
 
 # Programs lie deep in Meson's tree; people find them as build/NAME.
 LINK = @for program in $(BUILD)/src/programs/*/*; do \

@@ -16,6 +16,7 @@ class Plane:
     def __init__(self, build, work, nqn):
         self.program = build / "src/programs/penstock-block/penstock-block"
         self.nqn, self.port, self.process = nqn, 0, None
+        self.fsck = build / "src/programs/penstock-fsck/penstock-fsck"
         self.socket, self.disk = work / "plane.sock", work / "disk"
         self.uuid = UUID
         self.log = open(work / "target.log", "w")
@@ -74,6 +75,14 @@ class Plane:
         self.call("nvmf_create_transport", trtype="TCP")
         self.offer(self.nqn, device, **({} if self.volumes else {"uuid": UUID}))
         self.made = True
+
+    def check_store(self):
+        """What the checker says of the disk, which nobody has open."""
+        if not self.volumes:
+            return "no store"
+        done = subprocess.run([self.fsck, "--wait", "5000", self.disk], capture_output=True, text=True)
+        assert done.returncode == 0, f"penstock-fsck: {done.stdout}{done.stderr}"
+        return done.stdout.splitlines()[0].split(": ", 1)[1]
 
     def kill(self):
         if self.process is not None:
