@@ -55,6 +55,11 @@ class Counting(unittest.TestCase):
         self.assertEqual(self.counted(3, "bad\n"), (0, 1, 0, "exit status 3"))
         self.assertEqual(self.counted(-9, "", True), (0, 1, 0, "took too long"))
 
+    def test_a_closing_line_of_its_own(self):
+        self.assertEqual(self.counted(1, "ok a\n4 passed, 1 failed\n"), (4, 1, 0, "exit status 1"))
+        self.assertEqual(self.counted(0, "7 passed, 0 failed, 2 skipped\n"), (7, 0, 2, ""))
+        self.assertEqual(self.counted(-11, "7 passed, 0 failed\n"), (7, 1, 0, "killed by SIGSEGV"))
+
     def test_skipped_with_its_reason(self):
         self.assertEqual(self.counted(77, "a\nno io_uring here\n\n"), (0, 0, 1, "no io_uring here"))
 

@@ -76,15 +76,15 @@ static void put_subsystem(struct json_writer *writer, const struct nvme_subsyste
 
 void method_nvmf_get_subsystems(struct rpc_call *call, const struct params_nvmf_get_subsystems *params) {
     struct nvme_target *target = plane_of(call)->target;
-    struct nvme_subsystem *only = params->nqn == NULL ? NULL : nvmf_subsystem(call, params->nqn);
-    if (params->nqn != NULL && only == NULL)
+    bool all = params->nqn == NULL;
+    struct nvme_subsystem *only = all ? NULL : nvmf_subsystem(call, params->nqn);
+    if (!all && only == NULL) /* the call has ended, its parameters have gone */
         return;
     struct json_writer *writer = rpc_call_result(call);
     json_begin_array(writer, RPC_RESULT);
     if (only != NULL)
         put_subsystem(writer, only);
-    for (struct nvme_subsystem *subsystem = NULL;
-         only == NULL && (subsystem = nvme_target_next_subsystem(target, subsystem)) != NULL;)
+    for (struct nvme_subsystem *subsystem = NULL; all && (subsystem = nvme_target_next_subsystem(target, subsystem)) != NULL;)
         put_subsystem(writer, subsystem);
     json_end(writer);
     rpc_call_end(call);
