@@ -8,8 +8,6 @@
 
 enum close_stage { CLOSE_QUIET, CLOSE_COMMIT, CLOSE_CHECKPOINT, CLOSE_IDLE };
 
-static void close_step(struct volume_store *store);
-
 static void closed(struct reactor_message *message) {
     struct volume_command *command = container_of(message, struct volume_command, message);
     struct volume_store *store = command->store;
@@ -33,7 +31,8 @@ static void close_wake(struct waiter *waiter, enum io_status status) {
     struct volume_store *store = container_of(waiter, struct volume_store, close_waiter);
     (void)status;
     store->close_stage++;
-    close_step(store);
+    /* Not from in here: who wakes us still uses the store, and the last step gives it to another thread to be freed. */
+    reactor_timer_start(store->home, &store->close_timer, reactor_now_ns(store->home));
 }
 
 static void poll_later(struct volume_store *store) {
