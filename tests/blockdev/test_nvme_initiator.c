@@ -31,22 +31,6 @@ static struct rig *rig_attached(struct rig_options options) {
     return rig;
 }
 
-struct options_call {
-    struct rig *rig;
-    struct nvme_initiator_options options;
-};
-static void set_options(void *arg) {
-    struct options_call *call = arg;
-    struct error error;
-    if (!nvme_initiator_set_options(call->rig->initiator, &call->options, &error))
-        fail_msg("set_options: %s", error.text);
-}
-
-static void rig_set_options(struct rig *rig, const struct nvme_initiator_options *options) {
-    struct options_call call = {rig, *options};
-    rig_call(rig, rig->control, set_options, &call);
-}
-
 static uint8_t *pattern(size_t size, uint64_t seed) {
     uint8_t *bytes = malloc(size);
     struct random random;
@@ -133,6 +117,17 @@ static void test_operations_variants(void **state) {
     }
 }
 
+/* A limit that the controller could not tell its hosts is refused. */
+static void test_smallest_transfer(void **state) {
+    (void)state;
+    struct error error;
+    struct nvme_transport_options options = {.max_io_bytes = 4096};
+    assert_false(nvme_transport_options_complete(&options, &error));
+    assert_string_equal(error.field, "max_io_size");
+    options.max_io_bytes = 8192;
+    assert_true(nvme_transport_options_complete(&options, &error));
+}
+
 static void test_4k_blocks(void **state) {
     (void)state;
     struct rig *rig = rig_attached((struct rig_options){.block_size = 4096});
@@ -189,11 +184,8 @@ static void test_many_and_scattered(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_operations),
-        cmocka_unit_test(test_operations_variants),
-        cmocka_unit_test(test_4k_blocks),
-        cmocka_unit_test(test_many_and_scattered),
+        cmocka_unit_test(test_operations), cmocka_unit_test(test_operations_variants), cmocka_unit_test(test_smallest_transfer),
+        cmocka_unit_test(test_4k_blocks),  cmocka_unit_test(test_many_and_scattered),
     };
-    (void)rig_set_options;
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -46,7 +46,7 @@ bool initiator_parse_controller(const struct nvme_identify_controller *page, uin
     ret->volatile_cache = (page->vwc & 1) != 0;
     ret->namespace_events = (page->oaes & NVME_AEC_NAMESPACE) != 0;
     ret->commands_max = page->maxcmd;
-    ret->limits_page = page->version >= NVME_VERSION(2, 0, 0);
+    ret->limits_page = page->version >= NVME_VERSION(1, 4, 0);
     if (page->ioccsz > sizeof(struct nvme_sqe) / 16 && page->icdoff == 0)
         ret->in_capsule_max = (uint32_t)min_u64(page->ioccsz * UINT64_C(16) - sizeof(struct nvme_sqe), IN_CAPSULE_MAX);
     return true;

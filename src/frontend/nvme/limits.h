@@ -33,8 +33,8 @@ enum {
     NVME_SETTLE_MS = 2000,           /* how long a sibling connection of a host's new controller may stay unreadable */
 
     NVME_DEFAULT_MAX_IO_BYTES = 128 * 1024, /* MDTS */
-    NVME_MIN_MAX_IO_BYTES = 4096,
-    NVME_LIMIT_MAX_IO_BYTES = 1024 * 1024, /* the largest pool buffer */
+    NVME_MIN_MAX_IO_BYTES = 8192,           /* MDTS cannot say 4 KiB: its 0 means no limit */
+    NVME_LIMIT_MAX_IO_BYTES = 1024 * 1024,  /* the largest pool buffer */
 
     NVME_TCP_DEFAULT_IN_CAPSULE_BYTES = 4096,
     NVME_TCP_LIMIT_IN_CAPSULE_BYTES = 64 * 1024,

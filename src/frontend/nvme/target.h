@@ -53,7 +53,7 @@ struct nvme_transport_options {
     uint16_t queue_depth; /* I/O queue entries */
     uint16_t admin_queue_depth;
     uint16_t io_queues;        /* of one controller */
-    uint32_t max_io_bytes;     /* a power of two from 4 KiB to 1 MiB */
+    uint32_t max_io_bytes;     /* a power of two from 8 KiB to 1 MiB */
     uint32_t in_capsule_bytes; /* 0 … 64 KiB; see in_capsule_given */
     bool in_capsule_given;
     bool no_c2h_success;                   /* reads end with a response capsule always */
