@@ -13,6 +13,7 @@ struct copy {
     struct waiter waiter;
     struct reactor_job job;
     bool queued, decouple, tail;
+    bool over; /* finished while its job was still queued */
     struct walk walk;
     uint32_t cluster;
     struct block_lock lock;
@@ -35,7 +36,9 @@ static void finish(struct copy *copy, enum io_status status) {
     copy->layer->busy--;
     list_remove(&copy->node);
     free(copy->buffer);
-    free(copy);
+    copy->over = true;
+    if (!copy->queued)
+        free(copy);
     if (command != NULL && status == IO_OK) {
         command_subject(command, volume);
         command_commit(store, command, tail ? volume_resized : NULL);
@@ -292,7 +295,10 @@ static void step(struct copy *copy) {
 static void job_run(struct reactor_job *job) {
     struct copy *copy = container_of(job, struct copy, job);
     copy->queued = false;
-    step(copy);
+    if (copy->over)
+        free(copy);
+    else
+        step(copy);
 }
 
 static void queue(struct copy *copy) {

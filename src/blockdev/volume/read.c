@@ -91,8 +91,8 @@ static void begin(struct volume_op *op, struct block_request *request) {
     } else if (unlikely(store->failed)) {
         op_end(op, IO_MEDIUM_WRITE);
     } else if (request->op == BLOCK_FLUSH) {
-        if (store->read_only)
-            op_end(op, IO_OK);
+        if (store->read_only && store->commit.batch_words == 0 && !store->unflushed && store->commit.state == COMMIT_IDLE)
+            op_end(op, IO_OK); /* there never was anything to flush */
         else
             op_commit(op);
     } else if (unlikely(store->read_only || volume->read_only)) {

@@ -641,6 +641,8 @@ void volume_store_info(struct volume_store *store, struct volume_store_info *inf
                                        .checkpoints = store->checkpoints,
                                        .replayed_records = store->replayed_records,
                                        .open_reads = store->open_reads,
+                                       .journal_bytes = (uint64_t)store->commit.ring_blocks * BLOCK_BYTES,
+                                       .journal_used_bytes = (uint64_t)store->commit.used * BLOCK_BYTES,
                                        .cache_bytes = store->cache_count * CACHE_PAGE_BYTES};
     memcpy(info->name, store->name, sizeof(info->name));
     memcpy(info->reason, store->reason, sizeof(info->reason));

@@ -164,6 +164,7 @@ struct volume_store_info {
     uint64_t commits, records, base_flushes, checkpoints; /* since the opening */
     uint64_t replayed_records, open_reads;                /* of the opening */
     uint64_t cache_bytes;
+    uint64_t journal_bytes, journal_used_bytes; /* the ring; of it, what a replay would read */
 };
 /* The same as volume_store_describe(), for callers on the store's home reactor. */
 void volume_store_info(struct volume_store *store, struct volume_store_info *ret_info);
