@@ -24,11 +24,14 @@ static void schedule(struct volume_store *store) {
     reactor_defer(store->home, &commit->job);
 }
 
+static void hold_run(struct reactor_timer *timer) { schedule(container_of(timer, struct volume_store, commit.hold)); }
+
 static void timer_run(struct reactor_timer *timer) { commit_hasten(container_of(timer, struct volume_store, commit.timer)); }
 
 void commit_init(struct volume_store *store) {
     struct commit *commit = &store->commit;
     commit->timer.run = timer_run;
+    commit->hold.run = hold_run;
     list_init(&commit->batch);
     list_init(&commit->waiters);
     list_init(&commit->running_waiters);
@@ -42,7 +45,7 @@ void commit_kick(struct volume_store *store) {
 }
 
 void commit_hasten(struct volume_store *store) {
-    store->commit.wanted = true;
+    store->commit.wanted = store->commit.urgent = true;
     schedule(store);
 }
 
@@ -52,7 +55,20 @@ void commit_join(struct volume_store *store, struct waiter *waiter) {
         list_push_back(&commit->running_waiters, &waiter->node);
     else
         list_push_back(&commit->waiters, &waiter->node);
-    commit_hasten(store);
+    commit->joined++;
+    commit->wanted = true;
+    schedule(store);
+}
+
+/* Those whom the last commit answered write again and come back within half a flush: a commit for the first of them
+ * alone would make the others wait for a second one. */
+static bool hold_back(struct volume_store *store) {
+    struct commit *commit = &store->commit;
+    uint64_t until = commit->ended_ns + commit->took_ns / 2;
+    if (commit->urgent || commit->joined * 4 >= commit->expected * 3 || reactor_now_ns(store->home) >= until)
+        return false;
+    reactor_timer_start(store->home, &commit->hold, until);
+    return true;
 }
 
 void commit_changed(struct volume_store *store) {
@@ -144,6 +160,9 @@ static void compose(struct volume_store *store) {
 static void commit_end(struct volume_store *store) {
     struct commit *commit = &store->commit;
     commit->state = COMMIT_IDLE;
+    commit->ended_ns = reactor_now_ns(store->home);
+    commit->took_ns = commit->ended_ns - commit->closed_ns;
+    commit->expected = commit->answered + commit->joined;
     store->commits++;
     if (commit->record_blocks > 0) {
         commit->durable_sequence = commit->closed_sequence;
@@ -239,8 +258,9 @@ static void commit_step(struct volume_store *store) {
     if (commit->state != COMMIT_IDLE)
         return;
     if (store_frozen(store)) {
-        commit->wanted = false;
+        commit->wanted = commit->urgent = false;
         reactor_timer_stop(store->home, &commit->timer);
+        reactor_timer_stop(store->home, &commit->hold);
         waiters_wake(&commit->waiters, store->failed ? IO_MEDIUM_WRITE : IO_READ_ONLY);
         return;
     }
@@ -251,9 +271,17 @@ static void commit_step(struct volume_store *store) {
     if (store->draining > 0 && VOLUME_CANARY != VOLUME_CANARY_SNAPSHOT_BEFORE_DATA)
         return; /* the end of the drain comes back here */
     bool empty = list_empty(&commit->batch);
+    if (empty && !store->unflushed && store->flushing == 0)
+        commit->urgent = true; /* nothing to wait for */
+    if (hold_back(store))
+        return;
     if (!empty && !ring_has_room(store))
         return; /* so does the checkpoint's */
-    commit->wanted = false;
+    reactor_timer_stop(store->home, &commit->hold);
+    commit->wanted = commit->urgent = false;
+    commit->answered = commit->joined;
+    commit->joined = 0;
+    commit->closed_ns = reactor_now_ns(store->home);
     reactor_timer_stop(store->home, &commit->timer);
     list_splice_back(&commit->running_waiters, &commit->waiters);
     commit->record_blocks = 0;

@@ -55,6 +55,7 @@ bool store_alloc(struct block_device *base, struct reactor *home, struct reactor
 /* Everything, in whatever state: nothing of it may be called any more. */
 void store_free(struct volume_store *store) {
     reactor_timer_stop(store->home, &store->commit.timer);
+    reactor_timer_stop(store->home, &store->commit.hold);
     background_fini(store);
     copies_fini(store);
     reactor_timer_stop(store->home, &store->close_timer);

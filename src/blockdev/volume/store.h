@@ -165,14 +165,17 @@ enum commit_state { COMMIT_IDLE, COMMIT_DATA_FLUSH, COMMIT_RECORD, COMMIT_RECORD
 struct commit {
     enum commit_state state;
     bool scheduled, wanted;
+    bool urgent; /* wanted by more than a FLUSH: not held back for company */
     struct reactor_job job;
-    struct reactor_timer timer;
-    struct list batch;                    /* pages with changes */
-    uint32_t batch_words, reserved_words; /* in the open batch; promised to writes under way */
-    struct list waiters;                  /* join the open batch */
-    struct list running_waiters;          /* of the commit under way */
-    struct list room_waiters;             /* wait for the batch to have room */
-    uint64_t closed_sequence;             /* of the last record composed */
+    struct reactor_timer timer, hold;
+    uint32_t joined, answered, expected;   /* waiters of the open batch; of the commit under way; who may come soon */
+    uint64_t closed_ns, ended_ns, took_ns; /* took_ns: the last commit, from close to end */
+    struct list batch;                     /* pages with changes */
+    uint32_t batch_words, reserved_words;  /* in the open batch; promised to writes under way */
+    struct list waiters;                   /* join the open batch */
+    struct list running_waiters;           /* of the commit under way */
+    struct list room_waiters;              /* wait for the batch to have room */
+    uint64_t closed_sequence;              /* of the last record composed */
     uint64_t durable_sequence;
     uint8_t *record; /* record_blocks_max blocks */
     uint32_t record_blocks, record_blocks_max, words_max;
