@@ -26,6 +26,11 @@ void host_linux_loop_wait(struct host_loop *loop);
  * once a host. -errno or 0. */
 int host_linux_watch_signals(struct host_loop *loop, void (*signalled)(void *arg, int number), void *arg);
 
+/* Gives up, for good, what a plane never needs: running other programs, looking into other processes, mounting, modules, clocks,
+ * most capabilities. Files, devices, sockets and io_uring stay. From main, before any other thread runs. -errno if the kernel has
+ * no such thing; all is as before then, or less is allowed. Under a sanitizer, which needs some of it, no call is denied. */
+int host_linux_confine(void);
+
 /* Sends `state` ("READY=1") to the service manager named by $NOTIFY_SOCKET; 0 also when there is none, else -errno. Any thread.
  */
 int host_linux_notify(const char *state);

@@ -150,6 +150,9 @@ int main(int argc, char **argv) {
     if (!set_up_log(&app, &options))
         return 73;
     signal(SIGPIPE, SIG_IGN);
+    int confined = host_linux_confine();
+    if (confined != 0)
+        fprintf(stderr, "penstock-block: goes on with more rights than it needs: %s\n", strerrordesc_np(-confined));
     struct host_linux_options host_options = {.signals = signals, .log = host_log, .log_arg = &app};
     int result = host_linux_create(&host_options, &app.host);
     if (result != 0) {
