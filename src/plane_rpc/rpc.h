@@ -1,6 +1,7 @@
 /* The JSON-RPC server over abstract byte streams: connections, calls, answers. Sans I/O: server.h joins it to sockets.
  *
- * A call is answered exactly once: at once or later, in any order. Its parameters and document stay valid until then. If its
+ * A call is answered exactly once: at once or later, in any order. Its parameters and document stay valid until then and not
+ * longer: a helper that answers (and returns NULL) takes them away. If its
  * connection goes, the operation goes on and the answer is dropped.
  *
  *     void method_x(struct rpc_call *call, const struct params_x *params) {
