@@ -66,6 +66,10 @@ void buffer_give(struct buffer_pool *pool, void *take_buffer, size_t size) {
     *(void **)take_buffer = pool->free[class];
     pool->free[class] = take_buffer;
     pool->in_use -= class_size(class);
+    buffer_pool_retry(pool);
+}
+
+void buffer_pool_retry(struct buffer_pool *pool) {
     while (!list_empty(&pool->waiters)) {
         struct buffer_waiter *waiter = list_entry(list_first(&pool->waiters), struct buffer_waiter, node);
         void *buffer = take(pool, class_of(waiter->size));

@@ -35,5 +35,8 @@ void *buffer_take(struct buffer_pool *pool, size_t size);
 void buffer_give(struct buffer_pool *pool, void *take_buffer, size_t size);
 /* Calls waiter->ready once a buffer of waiter->size is there. Only after buffer_take() gave NULL. */
 void buffer_wait(struct buffer_pool *pool, struct buffer_waiter *waiter);
+/* Serves waiters again, as the system may have memory now. The reactor calls it now and then while somebody waits: with no buffer
+ * lent, no buffer_give() would. */
+void buffer_pool_retry(struct buffer_pool *pool);
 /* Leaves the queue; harmless if it is not in it. */
 void buffer_wait_cancel(struct buffer_pool *pool, struct buffer_waiter *waiter);

@@ -5,6 +5,8 @@
 
 /* Jobs a turn runs before it looks at the kernel again: long enough to pay for the look, short enough for a few tens of µs. */
 #define JOBS_PER_TURN 512
+/* How often the system is asked again for memory while somebody waits for a buffer. */
+#define BUFFER_RETRY_NS (10 * NS_PER_MS)
 
 /* The one thread-local of the house: who is running. */
 static _Thread_local struct reactor *current;
@@ -69,6 +71,9 @@ static struct host_turn turn(void *arg) {
     unsigned worked = host_loop_poll(reactor->loop);
     worked += run_messages(reactor);
     worked += run_timers(reactor);
+    bool short_of_buffers = !list_empty(&reactor->buffers.waiters);
+    if (unlikely(short_of_buffers))
+        buffer_pool_retry(&reactor->buffers);
     worked += run_jobs(reactor, &reactor->ready, JOBS_PER_TURN);
     worked += run_jobs(reactor, &reactor->late, JOBS_PER_TURN);
     host_loop_flush(reactor->loop);
@@ -78,6 +83,8 @@ static struct host_turn turn(void *arg) {
         result.deadline_ns = 0;
     else if (timer != NULL)
         result.deadline_ns = timer->deadline_ns;
+    if (unlikely(short_of_buffers))
+        result.deadline_ns = min_u64(result.deadline_ns, reactor->now_ns + BUFFER_RETRY_NS);
     /* seq_cst: the loop has announced that it may sleep before its last turn; a sender that pushed after this load sees that and
      * wakes it */
     if (atomic_load(&reactor->inbox) != NULL)

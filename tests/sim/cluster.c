@@ -220,7 +220,7 @@ static void attach(struct plane *plane, void *arg) {
     nvme_initiator_attach(plane->initiator, &((struct attach_call *)arg)->attach);
 }
 
-void plane_attach(struct plane *plane, const char *name, const struct plane *to, const char *nqn) {
+bool plane_try_attach(struct plane *plane, const char *name, const struct plane *to, const char *nqn, struct error *error) {
     struct attach_call call = {.attach = {.name = name,
                                           .address = {.family = HOST_IPV4, .port = PLANE_PORT},
                                           .subnqn = nqn,
@@ -231,8 +231,14 @@ void plane_attach(struct plane *plane, const char *name, const struct plane *to,
     snprintf(call.attach.address.text, sizeof(call.attach.address.text), "%s", to->address);
     plane_do(plane, attach, &call);
     cluster_wait(plane->cluster, attach_is_done, &call, 600 * NS_PER_S, "an attach");
-    if (!call.attach.ok)
-        fail_msg("%s", call.attach.error.text);
+    *error = call.attach.error;
+    return call.attach.ok;
+}
+
+void plane_attach(struct plane *plane, const char *name, const struct plane *to, const char *nqn) {
+    struct error error;
+    if (!plane_try_attach(plane, name, to, nqn, &error))
+        fail_msg("%s", error.text);
 }
 
 struct reconnects_call {
@@ -316,4 +322,37 @@ void plane_exit(struct plane *plane) {
     assert_int_equal(plane->heap.live_bytes, 0);
     sim_process_exit(plane->host);
     plane->running = false;
+}
+
+/* ---- detaching ---- */
+
+struct detach_call {
+    const char *name;
+    struct ending ending;
+    bool has;
+};
+
+static void detach(struct plane *plane, void *arg) {
+    struct detach_call *call = arg;
+    struct error error = {0};
+    call->ending.pending = 1;
+    if (!nvme_initiator_detach(plane->initiator, call->name, NULL, one_ended, &call->ending, &error))
+        fail_msg("%s", error.text);
+}
+
+void plane_detach(struct plane *plane, const char *name) {
+    struct detach_call call = {.name = name};
+    plane_do(plane, detach, &call);
+    cluster_wait(plane->cluster, all_ended, &call.ending, 600 * NS_PER_S, "a detach");
+}
+
+static void look_for(struct plane *plane, void *arg) {
+    struct detach_call *call = arg;
+    call->has = block_graph_find(&plane->graph, call->name) != NULL;
+}
+
+bool plane_has(struct plane *plane, const char *device) {
+    struct detach_call call = {.name = device};
+    plane_do(plane, look_for, &call);
+    return call.has;
 }

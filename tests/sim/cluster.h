@@ -78,5 +78,11 @@ bool file_is_open(void *opening);
 void plane_serve(struct plane *plane, const char *nqn, const char *device);
 /* Attaches a subsystem of another plane; fails the test unless that works. Its devices are <name>n<nsid>. */
 void plane_attach(struct plane *plane, const char *name, const struct plane *to, const char *nqn);
+/* The same; false with *error if it is refused. */
+bool plane_try_attach(struct plane *plane, const char *name, const struct plane *to, const char *nqn, struct error *error);
+/* Detaches it and waits. */
+void plane_detach(struct plane *plane, const char *name);
+/* True if there is a device of this name. */
+bool plane_has(struct plane *plane, const char *device);
 /* Its counters; zero if it is not attached. */
 uint64_t plane_reconnects(struct plane *plane, const char *name);
