@@ -120,10 +120,14 @@ static void begin(struct block_stage *stage, struct block_request *request) {
     struct buffer_pool *buffers = &request->channel->reactor->buffers;
     stage->buffer_waiter.size = stage->buffer_size;
     void *buffer = buffer_take(buffers, stage->buffer_size);
-    if (buffer == NULL)
-        buffer_wait(buffers, &stage->buffer_waiter);
-    else
+    if (buffer != NULL) {
         buffer_ready(&stage->buffer_waiter, buffer);
+    } else if (buffers->in_use > 0) {
+        buffer_wait(buffers, &stage->buffer_waiter);
+    } else { /* nobody would ever give one back */
+        pool_give(&request->channel->stages, stage);
+        block_complete_later(request, IO_NO_MEMORY);
+    }
 }
 
 struct stage_waiter {
@@ -149,6 +153,10 @@ void block_stage_start(struct block_request *request) {
     struct block_stage *stage = pool_take(&channel->stages);
     if (stage != NULL) {
         begin(stage, request);
+        return;
+    }
+    if (channel->stages.lent == 0) { /* nor here */
+        block_complete_later(request, IO_NO_MEMORY);
         return;
     }
     struct stage_waiter *own = (struct stage_waiter *)(void *)request->device_private;

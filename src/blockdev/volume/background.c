@@ -78,6 +78,12 @@ static void step(struct background *background) {
     struct layer *layer = background->layer;
     if (background->parked || list_linked(&background->waiter.node) || store_frozen(store) || store->closing)
         return;
+    /* A cluster that was moved into the child is written in place from then on: were the deletion lost, the snapshot would come
+     * back with other content. */
+    if (store->commit.durable_sequence < background->after) {
+        commit_join(store, &background->waiter);
+        return;
+    }
     uint32_t budget = WALK_STEPS;
     enum io_status status = IO_OK;
     enum got got;
@@ -139,6 +145,7 @@ void background_start(struct volume_store *store, struct layer *layer) {
         background->store = store;
         background->layer = layer;
         background->waiter.wake = wake;
+        background->after = store->commit.closed_sequence + (list_empty(&store->commit.batch) ? 0 : 1);
         layer->background = background;
         list_push_back(&store->backgrounds, &background->node);
         store->background_count++;

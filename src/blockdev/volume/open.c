@@ -158,7 +158,15 @@ static bool layer_sane(const struct page *record) {
 
 static bool build_layers(struct volume_store *store) {
     uint32_t limit = min_u32(LAYERS_MAX, store->super.table_index_pages * NODE_WORDS);
+    struct page *index = NULL;
     for (uint32_t id = 1; id < limit; id++) {
+        uint32_t node = id / NODE_PAGES;
+        if (index == NULL || node % PAGE_WORDS == 0)
+            index = page_find(store, SPACE(PAGE_TABLE_INDEX, 0), node / PAGE_WORDS);
+        if (index != NULL && reference_cluster(index->words[node % PAGE_WORDS]) == 0) {
+            id |= NODE_PAGES - 1; /* there are 64,512 ids, and a few nodes */
+            continue;
+        }
         struct page *record = page_find(store, SPACE(PAGE_TABLE, 0), id);
         if (record == NULL || LAYER_STATE_OF(record->words[LAYER_STATE]) == LAYER_FREE)
             continue;
@@ -304,7 +312,11 @@ static bool describe_table(struct bulk *bulk, uint32_t i, uint64_t *ret_offset, 
     struct volume_store *store = opening->store;
     struct page *index = page_find(store, SPACE(PAGE_TABLE_INDEX, 0), i / NODE_PAGES / PAGE_WORDS);
     uint64_t reference = index == NULL ? 0 : index->words[i / NODE_PAGES % PAGE_WORDS];
-    if (reference_cluster(reference) == 0 || !reference_valid(reference, i % NODE_PAGES))
+    if (reference_cluster(reference) == 0) {
+        bulk->next = min_u32(bulk->count - 1, i | (NODE_PAGES - 1));
+        return false;
+    }
+    if (!reference_valid(reference, i % NODE_PAGES))
         return false;
     struct page *page = page_create(store, SPACE(PAGE_TABLE, 0), i, NULL);
     if (page == NULL) {

@@ -123,6 +123,10 @@ void volume_submit(struct block_channel *channel, struct block_request *request)
         begin(op, request);
         return;
     }
+    if (store->ops.lent == 0) { /* nobody would ever give one back */
+        block_complete_later(request, IO_NO_MEMORY);
+        return;
+    }
     struct op_waiter *own = (struct op_waiter *)(void *)request->device_private;
     own->waiter.ready = op_ready;
     pool_wait(&store->ops, &own->waiter);

@@ -525,6 +525,7 @@ struct background {
     struct waiter waiter;
     struct reactor_job job;
     bool queued, parked; /* parked: cannot go on before the next opening */
+    uint64_t after;      /* sequence of the record that says so: nothing is moved before it is durable */
     struct walk walk;
     bool walking;
     uint32_t roots; /* reclaimed so far */

@@ -37,6 +37,9 @@ static void data_written(struct store_io *io) {
             if (layer->frozen)
                 store->move_generation++;
         }
+    } else if ((io->request.flags & BLOCK_FUA) != 0 && !store->base_handle.device->native_fua) {
+        /* the block layer's own flush behind the write may be what failed, and then others' data is lost with it */
+        store_fail(store, "a flushed write failed: %s; open the store anew to recover", io_status_name(status));
     } else if (status != IO_NO_SPACE) {
         uint32_t clusters = (uint32_t)(divide_up(io->first_block % CLUSTER_BLOCKS + io->block_count, CLUSTER_BLOCKS));
         for (uint32_t i = 0; i < clusters; i++)
@@ -198,6 +201,11 @@ static void fill_read(struct volume_op *op) {
             return;
         }
     if (op->buffer == NULL && (op->buffer = buffer_take(&store->home->buffers, BLOCK_BYTES)) == NULL) {
+        if (store->home->buffers.in_use == 0) { /* nobody would ever give one back */
+            op->waiting = false;
+            op_fail(op, IO_NO_MEMORY);
+            return;
+        }
         op->buffer_waiter = (struct buffer_waiter){.size = BLOCK_BYTES, .ready = buffer_ready};
         buffer_wait(&store->home->buffers, &op->buffer_waiter);
         return;
