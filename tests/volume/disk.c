@@ -19,7 +19,7 @@ struct disk_operation {
     struct disk *disk;
     struct block_request *request;
     uint32_t write, flush; /* indices in the log */
-    bool landed;
+    bool landed, planted;  /* planted: a fault of fail_at */
     enum io_status status;
 };
 
@@ -293,15 +293,27 @@ static void drop_dirty(struct disk *disk, uint32_t flush) {
     }
 }
 
+static enum disk_fault fault_kind(const struct block_request *request) {
+    switch ((enum block_op)request->op) {
+    case BLOCK_READ: return DISK_FAULT_READ;
+    case BLOCK_FLUSH: return DISK_FAULT_FLUSH;
+    case BLOCK_TRIM: return DISK_FAULT_TRIM;
+    default: return DISK_FAULT_WRITE;
+    }
+}
+
 static void finish(struct disk_operation *operation) {
     struct disk *disk = operation->disk;
     struct block_request *request = operation->request;
     enum io_status status = operation->status;
+    disk->failed[fault_kind(request)] += operation->planted;
     bool writes = request->op == BLOCK_WRITE || request->op == BLOCK_TRIM || request->op == BLOCK_WRITE_ZEROES;
     if (writes && !operation->landed && status != IO_NO_SPACE && (status == IO_OK || random_chance(&disk->random, 1, 2)))
         land(operation);
     if (writes && status == IO_OK && disk->logging)
         disk->log.writes[operation->write].completed = event(disk, DISK_COMPLETED, operation->write);
+    if (writes && status != IO_OK && disk->logging)
+        event(disk, DISK_FAILED, operation->write);
     if (request->op == BLOCK_READ && status == IO_OK)
         read_now(disk, request);
     if (request->op == BLOCK_FLUSH && disk->logging) {
@@ -318,21 +330,12 @@ static void finish(struct disk_operation *operation) {
 
 static void timer_run(struct reactor_timer *timer) { finish(container_of(timer, struct disk_operation, timer)); }
 
-static enum disk_fault fault_kind(const struct block_request *request) {
-    switch ((enum block_op)request->op) {
-    case BLOCK_READ: return DISK_FAULT_READ;
-    case BLOCK_FLUSH: return DISK_FAULT_FLUSH;
-    case BLOCK_TRIM: return DISK_FAULT_TRIM;
-    default: return DISK_FAULT_WRITE;
-    }
-}
-
-static enum io_status fate(struct disk *disk, const struct block_request *request) {
+static enum io_status fate(struct disk *disk, const struct block_request *request, bool *ret_planted) {
     static const enum io_status natural[] = {IO_MEDIUM_READ, IO_MEDIUM_WRITE, IO_MEDIUM_WRITE, IO_MEDIUM_WRITE};
     enum disk_fault kind = fault_kind(request);
     uint64_t number = ++disk->requests[kind];
     if (disk->fail_at[kind] != 0 && number >= disk->fail_at[kind] && number - disk->fail_at[kind] < disk->fail_count[kind]) {
-        disk->failed[kind]++;
+        *ret_planted = true;
         return disk->fail_status != IO_OK ? disk->fail_status : natural[kind];
     }
     if (kind == DISK_FAULT_READ && request->offset < disk->bad_offset + disk->bad_length &&
@@ -357,7 +360,8 @@ static void submit(struct block_channel *channel, struct block_request *request)
         disk->free = (struct disk_operation *)(void *)operation->node.next;
     else
         operation = plain_alloc(sizeof(*operation));
-    *operation = (struct disk_operation){.timer.run = timer_run, .disk = disk, .request = request, .status = fate(disk, request)};
+    *operation = (struct disk_operation){.timer.run = timer_run, .disk = disk, .request = request};
+    operation->status = fate(disk, request, &operation->planted);
     list_push_back(&disk->running, &operation->node);
     uint64_t longest = disk->options.write_ns;
     switch ((enum block_op)request->op) {
@@ -470,6 +474,14 @@ static void outstanding_landed(struct disk_cursor *cursor, uint32_t index) {
     cursor->outstanding[to] = index;
 }
 
+static void outstanding_drop(struct disk_cursor *cursor, uint32_t index) {
+    uint32_t at = 0;
+    while (cursor->outstanding[at] != index)
+        at++;
+    cursor->outstanding_count--;
+    memmove(&cursor->outstanding[at], &cursor->outstanding[at + 1], (cursor->outstanding_count - at) * sizeof(uint32_t));
+}
+
 static bool overlaps(const struct disk_write *a, const struct disk_write *b) {
     return a->offset < b->offset + b->length && b->offset < a->offset + a->length;
 }
@@ -520,6 +532,10 @@ bool disk_cursor_next(struct disk_cursor *cursor) {
     case DISK_COMPLETED:
         if (log->writes[e->index].fua)
             make_durable(cursor, covered_by_itself, at, 0);
+        break;
+    case DISK_FAILED:
+        if (log->writes[e->index].landed == NEVER)
+            outstanding_drop(cursor, e->index);
         break;
     case DISK_FLUSHED: make_durable(cursor, covered_by_flush, log->flushes[e->index], at); break;
     case DISK_FLUSH:

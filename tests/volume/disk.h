@@ -40,6 +40,7 @@ enum disk_event_kind {
     DISK_SUBMITTED, /* a write or trim: outstanding from here on */
     DISK_LANDED,    /* its order against overlapping ones is settled */
     DISK_COMPLETED, /* its completion was told: a flush submitted from here on covers it */
+    DISK_FAILED,    /* its failure was told: what has not landed by now never will */
     DISK_FLUSH,     /* a flush was submitted */
     DISK_FLUSHED,   /* and completed: what it covers is durable */
     DISK_FLUSH_FAILED,

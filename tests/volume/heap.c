@@ -1,5 +1,8 @@
 #include "heap.h"
 
+#include <malloc.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 /* Before each block. */
@@ -25,6 +28,12 @@ void *__wrap_realloc(void *memory, size_t size);
 void *__wrap_aligned_alloc(size_t alignment, size_t size);
 void __wrap_free(void *memory);
 char *__wrap_strdup(const char *text);
+int __wrap_asprintf(char **ret_text, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+void heap_keep_memory(void) {
+    mallopt(M_MMAP_THRESHOLD, 1 << 30);
+    mallopt(M_TRIM_THRESHOLD, 1 << 30);
+}
 
 void heap_init(struct heap *heap) {
     *heap = (struct heap){0};
@@ -105,6 +114,19 @@ char *__wrap_strdup(const char *text) {
     if (copy != NULL)
         memcpy(copy, text, size);
     return copy;
+}
+
+int __wrap_asprintf(char **ret_text, const char *format, ...) {
+    va_list arguments;
+    va_start(arguments, format);
+    int length = vsnprintf(NULL, 0, format, arguments);
+    va_end(arguments);
+    if (length < 0 || (*ret_text = __wrap_malloc((size_t)length + 1)) == NULL)
+        return -1;
+    va_start(arguments, format);
+    vsnprintf(*ret_text, (size_t)length + 1, format, arguments);
+    va_end(arguments);
+    return length;
 }
 
 void heap_drop(struct heap *heap) {

@@ -13,6 +13,8 @@ struct heap {
     uint64_t live_bytes, peak_bytes;
 };
 
+/* The system's allocator keeps what is freed, for programs that live through many heaps. Once, from main(). */
+void heap_keep_memory(void);
 void heap_init(struct heap *heap);
 /* Frees whatever is still allocated. */
 void heap_drop(struct heap *heap);

@@ -230,6 +230,18 @@ static bool covers(const struct model_write *write, uint32_t sector) {
     return sector >= write->first && sector - write->first < write->count;
 }
 
+/* Of two overlapping writes that were under way together the disk may have kept the bytes of the one and the store the end of the
+ * other: then the bytes of `write` may come to light until that other one is done. No user can tell them apart. */
+static bool lingers(const struct model *model, const struct model_write *write, uint32_t sector, uint32_t floor) {
+    for (uint32_t i = 0; i < model->write_count; i++) {
+        const struct model_write *other = &model->writes[i];
+        if (other->node == write->node && other->kind == MODEL_WRITE && other->done >= floor && other->start < write->done &&
+            write->start < other->done && covers(other, sector))
+            return true;
+    }
+    return false;
+}
+
 /* May the sector hold this, at a time before `until`, when everything that began after `floor` … has surely replaced what ended
  * before it? */
 static bool allowed(const struct model *model, uint32_t index, uint32_t sector, uint32_t content, uint32_t floor,
@@ -243,7 +255,7 @@ static bool allowed(const struct model *model, uint32_t index, uint32_t sector, 
     if (content != 0) {
         const struct model_write *write = write_of(model, content);
         return write != NULL && write->kind == MODEL_WRITE && !write->undone && write->node == index && covers(write, sector) &&
-               write->start < until && write->done >= floor;
+               write->start < until && (write->done >= floor || lingers(model, write, sector, floor));
     }
     for (uint32_t i = model->write_count; i-- > 0;) {
         const struct model_write *write = &model->writes[i];
@@ -377,6 +389,25 @@ static bool complain(char *text, size_t size, const struct model *model, uint32_
     return false;
 }
 
+/* What an operation is, for people. */
+static const char *describe(const struct model *model, uint32_t content, char *text, size_t size) {
+    static const char *const kinds[] = {"write", "zeroing", "trim's edge"};
+    const struct model_write *write = write_of(model, content);
+    if (content == 0)
+        snprintf(text, size, "zeros");
+    else if (content == MODEL_FOREIGN)
+        snprintf(text, size, "foreign bytes");
+    else if (write == NULL)
+        snprintf(text, size, "%u of an earlier life", content);
+    else
+        snprintf(text, size, "%s %u%s of node %u (%u … %u%s)", kinds[write->kind], content, write->fua ? " FUA" : "", write->node,
+                 write->start, write->done,
+                 write->undone   ? ", refused"
+                 : write->failed ? ", failed"
+                                 : "");
+    return text;
+}
+
 static bool content_ok(const struct model *model, const struct model_view *view, uint32_t index, const struct model_found *f,
                        char *text, size_t size) {
     const struct model_node *node = &model->nodes[index];
@@ -384,9 +415,13 @@ static bool content_ok(const struct model *model, const struct model_view *view,
     for (uint32_t s = 0; s < f->count; s++) {
         uint32_t content = f->content[s];
         if (node->exact != NULL) {
-            if (s >= node->exact_count || node->exact[s] != content)
-                return complain(text, size, model, index, at, "the snapshot has changed: sector, content", s, content);
-            continue;
+            if (s < node->exact_count && node->exact[s] == content)
+                continue;
+            char found[96], wanted[96];
+            snprintf(text, size, "snapshot %u (asked for at %u, answered at %u) has changed at %u: sector %u holds %s, not %s",
+                     index, node->created_start, node->created_done, at, s, describe(model, content, found, sizeof(found)),
+                     describe(model, s < node->exact_count ? node->exact[s] : MODEL_FOREIGN, wanted, sizeof(wanted)));
+            return false;
         }
         if (node->snapshot)
             continue; /* never read by the test: only what others say of it */
@@ -394,14 +429,13 @@ static bool content_ok(const struct model *model, const struct model_view *view,
             return complain(text, size, model, index, at, "larger than it ever was: sector", s, 0);
         uint32_t floor = s < view->nodes[index].count ? view->nodes[index].durable[s] : 0;
         if (!allowed(model, index, s, content, floor, at)) {
-            const struct model_write *write = write_of(model, content);
-            return complain(text, size, model, index, at,
-                            content == MODEL_FOREIGN                ? "foreign bytes: sector, durable since"
-                            : content == 0                          ? "zeros, but something durable is missing: sector, its start"
-                            : write == NULL || write->node != index ? "another volume's data: sector, operation"
-                            : write->undone                         ? "a refused write's data: sector, operation"
-                                                                    : "older than what is durable: sector, operation",
-                            s, content == 0 || content == MODEL_FOREIGN ? floor : content);
+            char found[96], wanted[96] = "nothing";
+            for (uint32_t i = 0; i < model->write_count && floor != 0; i++)
+                if (model->writes[i].node == index && model->writes[i].start == floor)
+                    describe(model, model->first_write + i, wanted, sizeof(wanted));
+            snprintf(text, size, "node %u at %u: sector %u holds %s, although durable is %s (since %u)", index, at, s,
+                     describe(model, content, found, sizeof(found)), wanted, floor);
+            return false;
         }
     }
     return true;

@@ -84,6 +84,18 @@ void world_init(struct world *world, uint64_t seed) {
     reactor_enter(world->reactor);
 }
 
+#define TIMERS 1000
+
+void world_reserve_timers(struct world *world) {
+    struct reactor_timer *timers = plain_alloc(TIMERS * sizeof(*timers));
+    memset(timers, 0, TIMERS * sizeof(*timers));
+    for (unsigned i = 0; i < TIMERS; i++)
+        reactor_timer_start(world->reactor, &timers[i], UINT64_MAX);
+    for (unsigned i = 0; i < TIMERS; i++)
+        reactor_timer_stop(world->reactor, &timers[i]);
+    plain_free(timers);
+}
+
 void world_crash(struct world *world) {
     world_leave(world);
     heap_drop(&world->heap);
@@ -110,13 +122,19 @@ static bool step(struct world *world, uint64_t until_ns) {
     return true;
 }
 
+static bool idle(const struct world *world) {
+    struct reactor *reactor = world->reactor;
+    return world->jobs == NULL && atomic_load(&reactor->inbox) == NULL && reactor->timers.count == 0 &&
+           queue_empty(&reactor->ready) && queue_empty(&reactor->late);
+}
+
 bool world_run_until(struct world *world, bool (*condition)(void *arg), void *arg, uint64_t max_turns) {
     world_enter(world);
     for (uint64_t i = 0; i < max_turns; i++) {
         if (condition(arg))
             return true;
-        if (!step(world, UINT64_MAX))
-            return condition(arg);
+        if (!step(world, UINT64_MAX) && !condition(arg) && idle(world)) /* a condition may begin something new */
+            return false;
     }
     return condition(arg);
 }

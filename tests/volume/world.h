@@ -22,6 +22,8 @@ struct world {
 
 /* A world with a running reactor; its heap is entered. */
 void world_init(struct world *world, uint64_t seed);
+/* Makes room for many timers, so that an allocation that fails later does not hit the reactor's own. */
+void world_reserve_timers(struct world *world);
 /* The process dies: all its memory is gone. Its heap is left. */
 void world_crash(struct world *world);
 /* The end of a process that has closed everything: asserts that nothing leaked. */
