@@ -37,7 +37,7 @@ static void on_peer(void *arg, unsigned events) {
         return;
     int64_t n = host_socket_read(server->peer, &command, 1);
     if (n == COMMAND_BYTES)
-        n = host_socket_write(server->peer, &answer, 1); /* fits the empty socket buffer */
+        (void)host_socket_write(server->peer, &answer, 1); /* fits the empty socket buffer */
 }
 
 static void on_listener(void *arg, unsigned events) {

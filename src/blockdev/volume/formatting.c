@@ -174,7 +174,8 @@ static void compose_pages(struct formatting *formatting) {
     struct volume_store *store = formatting->store;
     struct superblock *super = &store->super;
     uint32_t table_node = super->journal_cluster + super->journal_clusters;
-    uint64_t *words[512 + 16 + 2];
+    uint64_t *words[512 + 16 + 2] = {0};
+    assert(formatting->page_count > 2 + super->table_index_pages && formatting->page_count <= array_count(words));
     for (uint32_t i = 0; i < formatting->page_count; i++)
         words[i] = (uint64_t *)(void *)(formatting->pages + (size_t)i * BLOCK_BYTES + PAGE_HEADER_BYTES);
     uint64_t *own = words[0], *alloc = words[1], *table_index = words[2], *alloc_index = words[2 + super->table_index_pages];

@@ -84,7 +84,7 @@ struct page *page_create(struct volume_store *store, uint32_t space, uint32_t in
     if (evictable && store->cache_count >= store->cache_limit && !evict_one(store)) {
         checkpoint_consider(store);
         /* what cannot go is dirty or in use: a little more is allowed, so that those who would make it clean can go on */
-        if (waiter != NULL && waiter != &store->checkpoint.waiter &&
+        if (waiter != NULL && waiter != &store->checkpoint.waiter && !store_frozen(store) &&
             store->cache_count >= store->cache_limit + store->cache_limit / 8) {
             list_push_back(&store->memory_waiters, &waiter->node);
             return NULL;

@@ -174,6 +174,11 @@ enum got map_get(struct volume_store *store, struct layer *layer, uint32_t clust
                  enum io_status *ret_status) {
     uint32_t space = SPACE(PAGE_MAP, layer->id), index = cluster / PAGE_WORDS;
     struct page *page = page_find(store, space, index);
+    if (likely(page != NULL && !page->loading)) {
+        page->referenced = true;
+        *ret_word = page->words[cluster % PAGE_WORDS];
+        return GOT;
+    }
     if (page == NULL) {
         uint64_t reference;
         enum got got = dir_get(store, layer, index / NODE_PAGES, waiter, &reference, ret_status);
@@ -285,6 +290,11 @@ enum got map_page_for_write(struct volume_store *store, struct layer *layer, uin
                             struct waiter *waiter, struct page **ret_page, enum io_status *ret_status) {
     uint32_t space = SPACE(PAGE_MAP, layer->id), index = cluster / PAGE_WORDS, node = index / NODE_PAGES;
     struct page *page = page_find(store, space, index);
+    if (likely(page != NULL && !page->loading)) {
+        page->referenced = true;
+        *ret_page = page;
+        return GOT;
+    }
     if (page == NULL) {
         struct page *dir;
         enum got got = dir_page_for_write(store, layer, node, housekeeping, waiter, &dir, ret_status);
