@@ -113,6 +113,7 @@ static void stop_waiting(struct volume_store *store) {
     waiters_wake(&store->space_waiters, IO_MEDIUM_WRITE);
     waiters_wake(&store->checkpoint.waiters, IO_MEDIUM_WRITE);
     waiters_wake(&store->memory_waiters, IO_NO_MEMORY);
+    copies_kick(store); /* one may wait for a merge that will not go on */
     commit_kick(store);
 }
 
