@@ -39,8 +39,8 @@ static void refusals(void) {
     assert(syscall(SYS_capget, &header, sets) == 0);
     assert((sets[0].permitted & 1u << CAP_SYS_ADMIN) == 0 && (sets[0].permitted & 1u << CAP_SYS_MODULE) == 0);
     char *arguments[] = {(char[]){"true"}, NULL};
-    assert(mount("none", "/nowhere", "tmpfs", 0, NULL) == -1 && errno == EPERM);
 #ifndef UNDER_SANITIZER
+    assert(mount("none", "/nowhere", "tmpfs", 0, NULL) == -1 && errno == EPERM);
     assert(execv("/bin/true", arguments) == -1 && errno == EPERM);
     assert(ptrace(PTRACE_TRACEME, 0, NULL, NULL) == -1 && errno == EPERM);
     assert(unshare(CLONE_FILES) == -1 && errno == EPERM);

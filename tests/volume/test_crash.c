@@ -1,6 +1,7 @@
 /* Power cuts at every write of every workload: what enumerate.h does, for the workloads with index % parts == part.
- * Budget: PENSTOCK_TEST_BUDGET=long: everything; else PENSTOCK_TEST_SECONDS of processor time (default 28) for this part: every
- * cut of every workload first, then as many further images and second cuts as the time allows. */
+ * Budget: PENSTOCK_TEST_BUDGET=long: everything; else about PENSTOCK_TEST_IMAGES images of each workload: every cut first, then a
+ * drawn share of further images and second cuts. The draw depends on the number alone, so that a run here is the run elsewhere.
+ */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,11 +9,11 @@
 #include "context.h"
 #include "enumerate.h"
 
-static double budget_s(void) {
-    const char *budget = getenv("PENSTOCK_TEST_BUDGET"), *seconds = getenv("PENSTOCK_TEST_SECONDS");
+static uint64_t budget_images(void) {
+    const char *budget = getenv("PENSTOCK_TEST_BUDGET"), *images = getenv("PENSTOCK_TEST_IMAGES");
     if (budget != NULL && strcmp(budget, "long") == 0)
         return 0;
-    return seconds != NULL ? atof(seconds) : 28;
+    return images != NULL ? strtoull(images, NULL, 10) : 2500;
 }
 
 struct totals {
@@ -21,12 +22,12 @@ struct totals {
     uint32_t outstanding_max;
 };
 
-static bool passes(struct enumeration *e, double until_s) {
-    struct enumeration_pass pass = {.seed = e->workload->seed, .second_operations = 50, .check_one_in = until_s == 0 ? 1 : 4};
-    double began = cpu_seconds();
+/* `images` 0 = all. */
+static bool passes(struct enumeration *e, uint64_t images) {
+    struct enumeration_pass pass = {.seed = e->workload->seed, .second_operations = 50, .check_one_in = images == 0 ? 1 : 4};
     if (!enumeration_pass(e, &pass)) /* every cut: none, all, the newest alone */
         return false;
-    if (until_s == 0) {
+    if (images == 0) {
         pass = (struct enumeration_pass){.seed = e->workload->seed,
                                          .exhaustive_max = 8,
                                          .seeded = 16,
@@ -36,19 +37,9 @@ static bool passes(struct enumeration *e, double until_s) {
                                          .second_operations = 50};
         return enumeration_pass(e, &pass);
     }
-    /* How much of the rest fits, by what the first pass took. */
-    double each_s = (cpu_seconds() - began) / (double)(e->images + 1), left_s = until_s - cpu_seconds();
-    if (left_s <= 0)
-        return true;
-    double fit = left_s / each_s; /* images */
-    double wanted = (double)e->cuts * 60;
-    pass = (struct enumeration_pass){.seed = e->workload->seed,
-                                     .exhaustive_max = 8,
-                                     .seeded = 16,
-                                     .torn = true,
-                                     .second_operations = 50,
-                                     .check_one_in = 4,
-                                     .cpu_until_s = until_s};
+    double fit = (double)images, wanted = (double)e->cuts * 60;
+    pass = (struct enumeration_pass){
+        .seed = e->workload->seed, .exhaustive_max = 8, .seeded = 16, .torn = true, .second_operations = 50, .check_one_in = 4};
     double share = fit * 0.5 / wanted, seconds = fit * 0.5 / 600 / (double)(e->cuts + 1);
     pass.image_chance = share > 1 ? 65536 : (uint32_t)(share * 65536);
     pass.second_chance = seconds > 1 ? 65536 : (uint32_t)(seconds * 65536) + 1;
@@ -59,18 +50,14 @@ int main(int argc, char **argv) {
     heap_keep_memory();
     unsigned part = argc > 1 ? (unsigned)atoi(argv[1]) : 0, parts = argc > 2 ? (unsigned)atoi(argv[2]) : 1;
     const char *only = argc > 3 ? argv[3] : NULL;
-    unsigned mine = 0, index = 0, failures = 0;
+    unsigned failures = 0;
     struct totals totals = {0};
-    for (unsigned i = 0; i < workload_count; i++)
-        mine += i % parts == part && (only == NULL || strcmp(workloads[i].name, only) == 0);
-    double budget = budget_s(), began = cpu_seconds();
+    double began = cpu_seconds();
     for (unsigned i = 0; i < workload_count; i++) {
         if (i % parts != part || (only != NULL && strcmp(workloads[i].name, only) != 0))
             continue;
-        index++;
         struct enumeration *e = malloc(sizeof(*e));
-        double until_s = budget == 0 ? 0 : began + budget * index / mine;
-        bool ok = enumeration_start(e, &workloads[i]) && passes(e, until_s);
+        bool ok = enumeration_start(e, &workloads[i]) && passes(e, budget_images());
         if (!ok) {
             printf("not ok: %s\n", e->failure);
             failures++;
