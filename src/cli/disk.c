@@ -34,7 +34,7 @@ bool cli_disk_list(struct cli *cli) {
     return true;
 }
 
-/* The size of one volume block; makes the file first if --size is given and it is absent. */
+/* Opens the file or block device under this name; a store on it is found with it. */
 static bool open_device(struct cli *cli, const char *name, const char *path) {
     uint64_t block_size = 0;
     json_t *params = json_pack("{s:s, s:s}", "name", name, "filename", path), *result;
@@ -63,7 +63,7 @@ static bool make_file(struct cli *cli, const char *path) {
     return true;
 }
 
-/* True (and the store's name) if a store on this device was found when it was opened. */
+/* *ret_found: a store was found on this device when it was opened. */
 static bool store_found(struct cli *cli, const char *device, bool *ret_found) {
     json_t *stores, *store;
     size_t i;

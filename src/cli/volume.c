@@ -20,7 +20,7 @@ static void row(struct cli_table *table, const json_t *device, bool snapshot) {
     const json_t *lvol = json_object_get(json_object_get(device, "driver_specific"), "lvol");
     uint64_t size = (uint64_t)json_integer_value(json_object_get(device, "block_size")) *
                     (uint64_t)json_integer_value(json_object_get(device, "num_blocks"));
-    uint64_t used = (uint64_t)json_integer_value(json_object_get(lvol, "num_allocated_clusters")) * MIB(1);
+    uint64_t used = (uint64_t)json_integer_value(json_object_get(lvol, "used_bytes"));
     char size_text[24], used_text[24], last[CLI_CELL_MAX] = "-";
     if (snapshot) {
         const json_t *clones = json_object_get(lvol, "clones");

@@ -113,6 +113,7 @@ void lvol_put_driver_specific(struct json_writer *writer, const struct lvol_list
         if (info->snapshot)
             put_children(writer, listing, info);
         json_put_bool(writer, "esnap_clone", false);
+        json_put_u64(writer, "used_bytes", info->used_bytes);
         json_put_bool(writer, "damaged", info->damaged);
     }
     json_end(writer);
