@@ -102,11 +102,15 @@ def test_signals(folder):
 def test_config(folder):
     config = folder / "config.json"
     config.write_text(json.dumps({"subsystems": [{"subsystem": "bdev", "config": [
-        {"method": "bdev_malloc_create", "params": {"name": "m", "block_size": 512, "num_blocks": 64}}]}]}), encoding="ascii")
+        {"method": "bdev_malloc_create", "params": {"name": "m", "block_size": 512, "num_blocks": 64}},
+        {"method": "bdev_nvme_set_options", "params": {"bdev_retry_count": -1, "timeout_us": 7, "ctrlr_loss_timeout_sec": -1,
+                                                       "reconnect_delay_sec": 3}}]}]}), encoding="ascii")
     instance = Instance(folder / "s3", "--json", str(config))
     assert instance.call("framework_wait_init")["result"] is True
     again = instance.call("framework_get_config", name="bdev")["result"]
-    assert [call["params"].get("name") for call in again] == [None, "m"]
+    assert [call["params"].get("name") for call in again] == [None, None, "m"]
+    options = again[1]["params"]
+    assert [options[key] for key in ("bdev_retry_count", "timeout_us", "ctrlr_loss_timeout_sec", "reconnect_delay_sec")] == [-1, 7, -1, 3]
     instance.end()
     config.write_text(json.dumps({"subsystems": [{"subsystem": "bdev", "config": again}]}), encoding="ascii")
     instance = Instance(folder / "s3", "-c", str(config))

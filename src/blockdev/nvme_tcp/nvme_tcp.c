@@ -328,7 +328,9 @@ void nvme_initiator_controller_info(const struct nvme_initiator_controller *c, s
                                                    .version = facts->version,
                                                    .cmic = facts->cmic,
                                                    .header_digest = c->admin_ready && c->admin.tcp.rx.header_digest,
-                                                   .data_digest = c->admin_ready && c->admin.tcp.rx.data_digest};
+                                                   .data_digest = c->admin_ready && c->admin.tcp.rx.data_digest,
+                                                   .loss = c->options.loss,
+                                                   .io_queues_max = c->io_queues_max};
     memcpy(ret->serial, facts->serial, sizeof(ret->serial));
     memcpy(ret->model, facts->model, sizeof(ret->model));
     memcpy(ret->firmware, facts->firmware, sizeof(ret->firmware));

@@ -122,6 +122,8 @@ struct nvme_initiator_controller_info {
     uint32_t version; /* major << 16 | minor << 8 | tertiary */
     uint8_t cmic;
     bool header_digest, data_digest; /* in force */
+    struct nvme_initiator_loss loss; /* as asked for, or the initiator's */
+    uint32_t io_queues_max;          /* as asked for, 0 = one for each reactor */
 };
 
 /* "enabled", "disabled" …: the dialect's word. */

@@ -146,19 +146,10 @@ bool nvme_subsystem_remove_namespace(struct nvme_subsystem *subsystem, uint32_t 
     return true;
 }
 
-/* The message that attached it has run when this one does, or runs before it: they are told apart by `removing`. */
-struct detach {
-    struct reactor_message message;
-    struct nvme_namespace *ns;
-};
-
 void nvme_namespace_remove(struct nvme_namespace *ns) {
     ns->removing = true;
-    struct detach *detach = malloc(sizeof(*detach));
-    assert(detach != NULL); /* 24 bytes; a removal cannot be refused */
-    detach->message.run = on_detach;
-    detach->ns = ns;
-    reactor_post(ns->subsystem->home, &detach->message);
+    ns->detach_message.run = on_detach;
+    reactor_post(ns->subsystem->home, &ns->detach_message);
 }
 
 static void on_idle(struct reactor_job *job) {
@@ -179,9 +170,7 @@ void nvme_namespace_idle(struct nvme_namespace *ns) {
 }
 
 static void on_detach(struct reactor_message *message) {
-    struct detach *detach = container_of(message, struct detach, message);
-    struct nvme_namespace *ns = detach->ns;
-    free(detach);
+    struct nvme_namespace *ns = container_of(message, struct nvme_namespace, detach_message);
     ns->detaching = true;
     if (ns->subsystem->by_id[ns->nsid] == ns) {
         ns->subsystem->by_id[ns->nsid] = NULL;

@@ -131,7 +131,8 @@ struct nvme_namespace {
     uint32_t outstanding; /* commands in the device */
     uint64_t serial;      /* no two namespaces of a subsystem have the same, ever */
     bool detaching;
-    struct reactor_message message, resize_message;
+    /* that it is there, that it goes, that its size is another */
+    struct reactor_message message, detach_message, resize_message;
     struct reactor_job detach_job;
     _Atomic bool resize_posted;
 };

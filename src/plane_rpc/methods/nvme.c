@@ -366,7 +366,30 @@ void nvme_put_driver_specific(struct json_writer *writer, const struct block_dev
 
 /* ---- configuration ---- */
 
+static const char *const timeout_action_names[] = {"none", "reset", "abort"};
+
+/* The dialect counts losses in seconds; ours came in as such. */
+static void put_loss(struct json_writer *writer, const struct nvme_initiator_loss *loss) {
+    json_put_i64(writer, "ctrlr_loss_timeout_sec", loss->ctrlr_loss_timeout_ms < 0 ? -1 : loss->ctrlr_loss_timeout_ms / 1000);
+    json_put_u64(writer, "reconnect_delay_sec", loss->reconnect_delay_ms / 1000);
+    json_put_u64(writer, "fast_io_fail_timeout_sec", loss->fast_io_fail_timeout_ms / 1000);
+}
+
+static void put_options(struct json_writer *writer, const struct nvme_initiator_options *options) {
+    methods_config_begin(writer, "bdev_nvme_set_options");
+    json_put_string(writer, "action_on_timeout", timeout_action_names[options->timeout_action]);
+    json_put_u64(writer, "timeout_us", options->timeout_us);
+    json_put_u64(writer, "timeout_admin_us", options->timeout_admin_us);
+    json_put_u64(writer, "keep_alive_timeout_ms", options->keep_alive_timeout_ms);
+    json_put_u64(writer, "io_queue_requests", options->io_queue_entries);
+    json_put_i64(writer, "bdev_retry_count", options->retry_count);
+    json_put_u64(writer, "tcp_connect_timeout_ms", options->connect_timeout_ms);
+    put_loss(writer, &options->loss);
+    methods_config_end(writer);
+}
+
 void methods_put_nvme_config(struct plane *plane, struct json_writer *writer) {
+    put_options(writer, nvme_initiator_options(plane->initiator));
     for (struct nvme_initiator_controller *controller = NULL;
          (controller = nvme_initiator_next(plane->initiator, controller)) != NULL;) {
         struct nvme_initiator_controller_info info;
@@ -381,6 +404,10 @@ void methods_put_nvme_config(struct plane *plane, struct json_writer *writer) {
         json_put_string(writer, "hostnqn", info.hostnqn);
         json_put_bool(writer, "hdgst", info.header_digest);
         json_put_bool(writer, "ddgst", info.data_digest);
+        if (info.from.text[0] != '\0')
+            json_put_string(writer, "hostaddr", info.from.text);
+        json_put_u64(writer, "num_io_queues", info.io_queues_max);
+        put_loss(writer, &info.loss);
         methods_config_end(writer);
     }
 }
