@@ -1,6 +1,8 @@
 /* Payload buffers of one reactor: 4 KiB-aligned, in classes of powers of two from 4 KiB to 1 MiB, taken from the system in slabs
- * as they are needed and kept, up to a limit. When none is left a waiter queues, FIFO over all classes, so that a large one is
- * not starved by small ones. Calling context: the owning reactor. A buffer goes back to the pool it came from. */
+ * as they are needed and kept, up to a limit. A large free buffer is split when a small one is wanted; free neighbours are made
+ * one again only when a large one is wanted and there is none (buddies, put together lazily: the usual take and give is a pop and
+ * a push). When none is left a waiter queues, FIFO over all classes, so that a large one is not starved by small ones. Calling
+ * context: the owning reactor. A buffer goes back to the pool it came from. */
 #pragma once
 
 #include "base/list.h"
@@ -16,13 +18,21 @@ struct buffer_waiter {
     void (*ready)(struct buffer_waiter *waiter, void *take_buffer); /* from inside buffer_give() */
 };
 
+/* What the system gave at once: a buffer of the largest class, or less where the limit leaves no room for one. */
+struct buffer_slab {
+    char *base;
+    size_t bytes;
+    uint64_t free[BUFFER_SIZE_MAX / BUFFER_ALIGNMENT / 64]; /* scratch of putting together */
+};
+
 struct buffer_pool {
     void *free[BUFFER_CLASSES]; /* free buffers, linked through their first bytes */
     struct list waiters;
-    void **slabs; /* what the system gave */
+    struct buffer_slab *slabs; /* by address */
     size_t slab_count, slab_capacity;
     uint64_t taken, limit; /* bytes had from the system; the most it may be */
     uint64_t in_use;       /* bytes lent */
+    uint64_t returned;     /* bytes given back since free buffers were last put together */
     uint64_t waits;        /* how often someone had to wait */
 };
 

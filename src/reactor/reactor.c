@@ -72,8 +72,10 @@ static struct host_turn turn(void *arg) {
     worked += run_messages(reactor);
     worked += run_timers(reactor);
     bool short_of_buffers = !list_empty(&reactor->buffers.waiters);
-    if (unlikely(short_of_buffers))
+    if (unlikely(short_of_buffers) && reactor->now_ns - reactor->buffers_retried_ns >= BUFFER_RETRY_NS) {
+        reactor->buffers_retried_ns = reactor->now_ns;
         buffer_pool_retry(&reactor->buffers);
+    }
     worked += run_jobs(reactor, &reactor->ready, JOBS_PER_TURN);
     worked += run_jobs(reactor, &reactor->late, JOBS_PER_TURN);
     host_loop_flush(reactor->loop);

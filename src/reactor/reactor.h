@@ -43,6 +43,7 @@ struct reactor {
     struct queue late;  /* jobs for the end of this turn */
     struct timer_heap timers;
     struct buffer_pool buffers;
+    uint64_t buffers_retried_ns;             /* while somebody waits for one */
     uint64_t jobs_run, messages_run;         /* statistics, this reactor writes */
     _Atomic(struct reactor_message *) inbox; /* pushed by any thread, newest first */
 };

@@ -288,6 +288,77 @@ static void buffers_stop_at_their_limit_and_serve_waiters(void **state) {
     buffer_pool_fini(&pool);
 }
 
+/* Small buffers in every place of the limit, then large ones, and again: what was split must become whole. */
+static void buffers_change_their_class(void **state) {
+    (void)state;
+    enum { SMALL = 3 * 256 };
+    struct buffer_pool pool;
+    void *small[SMALL], *large[3];
+    buffer_pool_init(&pool, MIB(3));
+    for (unsigned round = 0; round < 3; round++) {
+        for (unsigned i = 0; i < SMALL; i++) {
+            assert_non_null(small[i] = buffer_take(&pool, 4096));
+            memset(small[i], (int)i, 4096);
+        }
+        assert_null(buffer_take(&pool, 4096));
+        struct buffer_guest guest = {.waiter = {.size = MIB(1), .ready = buffer_served}};
+        buffer_wait(&pool, &guest.waiter);
+        for (unsigned i = 0; i < SMALL; i++) { /* scattered, the first MiB's last */
+            unsigned at = (i * 7 + 256) % SMALL;
+            buffer_give(&pool, small[at], 4096);
+        }
+        assert_non_null(large[0] = guest.buffer);
+        for (unsigned i = 1; i < 3; i++)
+            assert_non_null(large[i] = buffer_take(&pool, MIB(1)));
+        assert_null(buffer_take(&pool, 1));
+        assert_int_equal(pool.taken, MIB(3));
+        for (unsigned i = 0; i < 3; i++) {
+            memset(large[i], 0xee, MIB(1));
+            buffer_give(&pool, large[i], MIB(1));
+        }
+        assert_int_equal(pool.in_use, 0);
+    }
+    buffer_pool_fini(&pool);
+}
+
+/* Any mix of sizes: no two lent buffers overlap, and everything comes back. */
+static void buffers_never_overlap(void **state) {
+    (void)state;
+    enum { LENT = 200 };
+    struct {
+        char *buffer;
+        size_t size;
+    } lent[LENT] = {0};
+    struct random random;
+    struct buffer_pool pool;
+    random_init(&random, 5);
+    buffer_pool_init(&pool, MIB(5) + KIB(64));
+    for (unsigned step = 0; step < 20000; step++) {
+        unsigned i = (unsigned)random_below(&random, LENT);
+        if (lent[i].buffer != NULL) {
+            for (size_t at = 0; at < lent[i].size; at += 4096)
+                assert_int_equal((unsigned char)lent[i].buffer[at], i);
+            buffer_give(&pool, lent[i].buffer, lent[i].size);
+            lent[i].buffer = NULL;
+            continue;
+        }
+        lent[i].size = 1 + random_below(&random, KIB(4) << random_below(&random, BUFFER_CLASSES));
+        lent[i].buffer = buffer_take(&pool, lent[i].size);
+        for (size_t at = 0; lent[i].buffer != NULL && at < lent[i].size; at += 4096)
+            lent[i].buffer[at] = (char)i;
+    }
+    for (unsigned i = 0; i < LENT; i++)
+        if (lent[i].buffer != NULL)
+            buffer_give(&pool, lent[i].buffer, lent[i].size);
+    assert_int_equal(pool.in_use, 0);
+    void *whole[5];
+    for (unsigned i = 0; i < 5; i++)
+        assert_non_null(whole[i] = buffer_take(&pool, MIB(1)));
+    for (unsigned i = 0; i < 5; i++)
+        buffer_give(&pool, whole[i], MIB(1));
+    buffer_pool_fini(&pool);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(jobs_run_in_order_and_late_ones_last, set_up, tear_down),
@@ -296,6 +367,8 @@ int main(void) {
         cmocka_unit_test_setup_teardown(tasks_walk_their_states, set_up, tear_down),
         cmocka_unit_test(pools_serve_waiters_in_order),
         cmocka_unit_test(buffers_stop_at_their_limit_and_serve_waiters),
+        cmocka_unit_test(buffers_change_their_class),
+        cmocka_unit_test(buffers_never_overlap),
     };
     return cmocka_run_group_tests_name("reactor", tests, NULL, NULL);
 }
