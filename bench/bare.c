@@ -1,6 +1,7 @@
 /* What the machine gives without us, measured in the same minute as our own figures: its drift scales their bounds.
  *   bare memcpy SECONDS    nanoseconds to copy 4 KiB within 16 MiB
  *   bare polled SECONDS    microseconds of a loopback TCP exchange (72 bytes there, 4120 back), both ends polling
+ *   bare sync SECONDS FILE 32   how often a second so many threads write 4 KiB at random places of FILE, each with fdatasync
  * One JSON object on standard output. */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -110,12 +111,59 @@ static int run_polled(double seconds) {
     return 0;
 }
 
+struct writer {
+    pthread_t thread;
+    const char *path;
+    double end;
+    uint64_t seed, done;
+};
+
+static void *write_and_sync(void *arg) {
+    struct writer *writer = arg;
+    void *block;
+    int fd = open(writer->path, O_WRONLY | O_DIRECT | O_CLOEXEC);
+    off_t blocks = fd < 0 ? 0 : lseek(fd, 0, SEEK_END) / 4096;
+    if (blocks <= 0 || posix_memalign(&block, 4096, 4096) != 0)
+        fail(writer->path);
+    memset(block, 1, 4096);
+    while (now_s() < writer->end) {
+        writer->seed = writer->seed * 6364136223846793005u + 1442695040888963407u;
+        off_t at = (off_t)(writer->seed >> 20) % blocks * 4096;
+        if (pwrite(fd, block, 4096, at) != 4096 || fdatasync(fd) != 0)
+            fail(writer->path);
+        writer->done++;
+    }
+    free(block);
+    close(fd);
+    return NULL;
+}
+
+static int run_sync(double seconds, const char *path, unsigned count) {
+    enum { WRITERS_MAX = 256 };
+    struct writer writers[WRITERS_MAX];
+    double start = now_s(), total = 0;
+    if (count == 0 || count > WRITERS_MAX)
+        return EXIT_FAILURE;
+    for (unsigned i = 0; i < count; i++) {
+        writers[i] = (struct writer){.path = path, .end = start + seconds, .seed = i + 1};
+        pthread_create(&writers[i].thread, NULL, write_and_sync, &writers[i]);
+    }
+    for (unsigned i = 0; i < count; i++) {
+        pthread_join(writers[i].thread, NULL);
+        total += (double)writers[i].done;
+    }
+    printf("{\"per_second\":%.0f}\n", total / (now_s() - start));
+    return 0;
+}
+
 int main(int argc, char **argv) {
-    double seconds = argc == 3 ? strtod(argv[2], NULL) : 0;
+    double seconds = argc >= 3 ? strtod(argv[2], NULL) : 0;
+    if (seconds > 0 && argc == 5 && strcmp(argv[1], "sync") == 0)
+        return run_sync(seconds, argv[3], (unsigned)atoi(argv[4]));
     if (seconds > 0 && strcmp(argv[1], "memcpy") == 0)
         return run_memcpy(seconds);
     if (seconds > 0 && strcmp(argv[1], "polled") == 0)
         return run_polled(seconds);
-    fprintf(stderr, "usage: bare memcpy|polled SECONDS\n");
+    fprintf(stderr, "usage: bare memcpy|polled SECONDS, or bare sync SECONDS FILE THREADS\n");
     return EXIT_FAILURE;
 }

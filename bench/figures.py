@@ -5,6 +5,7 @@ ratio; absolute ones name the bare loop whose drift scales their bound.
 """
 
 import contextlib
+import copy
 import json
 import os
 import pathlib
@@ -49,6 +50,7 @@ class Figure:
     inverse: bool = False  # the ratio is baseline ÷ value
     samples: dict = field(default_factory=dict)
     note: str = ""
+    latency: dict = field(default_factory=dict)  # p50_us, p99_us, p99_9_us, cpu_us (a request), as far as known
 
     @property
     def ratio(self):
@@ -80,7 +82,9 @@ class Bench:
         self.quick = quick
         self.rounds = 3 if quick else 7
         self.seconds = 1 if quick else 3
-        self.scratch = None
+        self.times = 2 if quick else 5  # "best of five"
+        self.disk = os.environ.get("BENCH_DISK", "/var/tmp")
+        self.done = {}
 
     # ---- programs ----
 
@@ -102,6 +106,24 @@ class Bench:
             self.program("penstock-bench"), device, "-p", pattern, "-d", str(depth), "-b", size,
             "-t", str(seconds or self.seconds), "-o", "json", *more
         )  # fmt: skip
+
+    @staticmethod
+    def latency(result):
+        """Of penstock-bench's JSON, as Figure wants it."""
+        known = result["latency_us"]
+        return {"p50_us": known["p50"], "p99_us": known["p99"], "p99_9_us": known["p99_9"], "cpu_us": result["cpu_us_per_request"]}
+
+    def once(self, name, measure):
+        """What several rows are about is measured by the first of them."""
+        if name not in self.done:
+            self.done[name] = measure()
+        return self.done[name]
+
+    def fsck(self, path):
+        """RuntimeError unless penstock-fsck finds the store on `path` clean."""
+        done = subprocess.run([self.program("penstock-fsck"), path], capture_output=True, text=True, timeout=400, check=False)
+        if done.returncode != 0:
+            raise RuntimeError(f"penstock-fsck: {done.stdout}{done.stderr}")
 
     def fio(self, path, pattern, depth, engine, seconds=None, direct=True, size="4k"):
         """IOPS of one fio job."""
@@ -148,7 +170,7 @@ class Bench:
 
     def best(self, measure, better=max, times=None):
         """Best of five (absolute rows)."""
-        samples = [measure() for _ in range(times or (2 if self.quick else 5))]
+        samples = [measure() for _ in range(times or self.times)]
         return better(samples), samples
 
     # ---- a running node ----
@@ -213,6 +235,29 @@ class Node:
                 raise RuntimeError(f"{method}: {answer['error']}")
             return answer["result"]
 
+    def again(self):
+        """The same process by another connection, for another thread."""
+        other = copy.copy(self)
+        other.connection, other.ids = None, 0
+        return other
+
+    def store(self, path):
+        """Makes a store called "store" on the file."""
+        self.call("bdev_aio_create", name="disk", filename=path, block_size=4096)
+        self.call("bdev_lvol_create_lvstore", bdev_name="disk", lvs_name="store")
+
+    def listen(self, nqns):
+        """Subsystems that listen on one port; the address as bdev_nvme_attach_controller wants it."""
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = str(free.getsockname()[1])
+        address = {"trtype": "TCP", "adrfam": "IPv4", "traddr": "127.0.0.1", "trsvcid": port}
+        self.call("nvmf_create_transport", trtype="TCP")
+        for nqn in nqns:
+            self.call("nvmf_create_subsystem", nqn=nqn, allow_any_host=True, max_namespaces=1024)
+            self.call("nvmf_subsystem_add_listener", nqn=nqn, listen_address=address)
+        return address
+
     def cpu_seconds(self):
         with open(f"/proc/{self.process.pid}/stat", encoding="ascii") as stat:
             fields = stat.read().rsplit(")", 1)[1].split()
@@ -221,6 +266,11 @@ class Node:
     def resident_bytes(self):
         with open(f"/proc/{self.process.pid}/statm", encoding="ascii") as statm:
             return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    def peak_bytes(self):
+        """The most that was ever resident."""
+        with open(f"/proc/{self.process.pid}/status", encoding="ascii") as status:
+            return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM"))
 
     def cpu_ns(self):
         """Precise: the scheduler's own count, all threads."""

@@ -282,10 +282,11 @@ int main(int argc, char **argv) {
     double iops = (double)run.done / seconds, gib = iops * (double)options.size / (double)GIB(1);
     double average_us = (double)histogram_mean(&run.latency) / 1e3,
            p50_us = (double)histogram_percentile(&run.latency, 5000) / 1e3,
-           p99_us = (double)histogram_percentile(&run.latency, 9900) / 1e3;
+           p99_us = (double)histogram_percentile(&run.latency, 9900) / 1e3,
+           p99_9_us = (double)histogram_percentile(&run.latency, 9990) / 1e3;
     if (options.json)
-        printf("{\"iops\":%.0f,\"gib_per_second\":%.3f,\"avg_us\":%.2f,\"p50_us\":%.2f,\"p99_us\":%.2f}\n", iops, gib, average_us,
-               p50_us, p99_us);
+        printf("{\"iops\":%.0f,\"gib_per_second\":%.3f,\"avg_us\":%.2f,\"p50_us\":%.2f,\"p99_us\":%.2f,\"p99_9_us\":%.2f}\n",
+               iops, gib, average_us, p50_us, p99_us, p99_9_us);
     else
         printf("%s %lu B depth %lu: %.0f IOPS, %.2f GiB/s, avg %.1f p50 %.1f p99 %.1f us%s\n", options.write ? "write" : "read",
                options.size, options.depth, iops, gib, average_us, p50_us, p99_us, run.mismatches > 0 ? " MISMATCHES" : "");

@@ -17,7 +17,7 @@ def free_port():
 
 @contextlib.contextmanager
 def served(bench):
-    """A node that serves a memory device; yields the options that a client needs."""
+    """A node that serves a memory device; yields it and the options that a client needs."""
     cores = sorted(os.sched_getaffinity(0))
     if len(cores) < 2:
         raise Skip("two cores are needed")
@@ -29,15 +29,24 @@ def served(bench):
         node.call("nvmf_subsystem_add_ns", nqn=NQN, namespace={"bdev_name": "memory"})
         address = {"trtype": "TCP", "adrfam": "IPv4", "traddr": "127.0.0.1", "trsvcid": port}
         node.call("nvmf_subsystem_add_listener", nqn=NQN, listen_address=address)
-        yield ["--port", port, "--nqn", NQN, "--cpu", str(cores[1])]
+        yield node, ["--port", port, "--nqn", NQN, "--cpu", str(cores[1])]
 
 
 def measure(bench, figure, better, depth, size, *more):
-    with served(bench) as client:
+    with served(bench) as (node, client):
         load = [bench.program("nvme_tcp_load"), *client, "--depth", str(depth), "--size", size, "--json", *more]
         bench.call_json(*load, "--write", "--seconds", "1")  # the pages are there from now on
-        best, samples = bench.best(lambda: bench.call_json(*load, "--seconds", str(bench.seconds))[figure], better)
-    return Figure(best, samples={figure: samples})
+        results = []
+
+        def once():
+            before = node.cpu_ns()
+            results.append(bench.call_json(*load, "--seconds", str(bench.seconds)))
+            results[-1]["cpu_us"] = (node.cpu_ns() - before) / 1e3 / (results[-1]["iops"] * bench.seconds)
+            return results[-1][figure]
+
+        best, samples = bench.best(once, better)
+    result = next(result for result in results if result[figure] == best)
+    return Figure(best, samples={figure: samples}, latency=result)
 
 
 def add_row(name, what, unit, bound, figure, better, *options):

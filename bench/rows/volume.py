@@ -1,0 +1,228 @@
+"""The volume store: creations, snapshots, first writes, chains, space, trim, group commit, recovery, and what it costs in memory."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import threading
+import time
+
+from figures import Figure, median, row
+
+
+def latency(measured):
+    """What bench/store/bench.c prints of a load, as Figure wants it."""
+    return {key: measured[key] for key in ("p50_us", "p99_us", "p99_9_us", "cpu_us")}
+
+
+def store(bench, disk, *words, timeout=400):
+    return bench.call_json(bench.program("store"), disk, *map(str, words), timeout=timeout)
+
+
+@contextlib.contextmanager
+def disk_file(bench, size):
+    with bench.file(bench.disk, size, written=False) as path:
+        yield path
+
+
+@row("volume_memory_read_qd1", "volume over memory, 4 KiB random read QD1", "µs", ("<=", 0.7), drift="memcpy")
+def memory_read(bench):
+    return over_memory(bench, "randread")
+
+
+@row("volume_memory_write_qd1", "volume over memory, 4 KiB random write QD1", "µs", ("<=", 0.9), drift="memcpy")
+def memory_write(bench):
+    return over_memory(bench, "randwrite")
+
+
+def over_memory(bench, pattern):
+    """Every block is there: what is measured is the store, not the taking of space."""
+    results = [bench.load("volume:memory:1G", pattern, 1, "--fill", "--length", "512M") for _ in range(bench.times)]
+    best = min(results, key=lambda result: result["latency_us"]["avg"])
+    return Figure(1e6 / best["iops"], samples={"us": [1e6 / result["iops"] for result in results]}, latency=bench.latency(best))
+
+
+@row("create_1000", "1000 volume creations one by one, each durable", "s", ("<=", 2), drift="polled")
+def create_1000(bench):
+    def once():
+        with disk_file(bench, 20 << 30) as path, bench.node() as node:
+            node.store(path)
+            begin = time.monotonic()
+            for i in range(1000):
+                node.call("bdev_lvol_create", lvs_name="store", lvol_name=f"v{i}", size_in_mib=1024, thin_provision=True)
+            return time.monotonic() - begin
+
+    best, samples = bench.best(once, min, 1 if bench.quick else 3)
+    return Figure(best, samples={"s": samples})
+
+
+# ---- snapshots ----
+
+
+def snapshots(bench):
+    return bench.once("snapshot", lambda: store(bench, "sparse:600G", "snapshot"))
+
+
+@row("snapshot_p50", "100 snapshots, 1 M clusters, 32 writes in flight: p50", "ms", ("<=", 2), drift="memcpy")
+def snapshot_p50(bench):
+    got = snapshots(bench)
+    return Figure(got["p50_ms"], samples=got, note=f"p99 {got['p99_ms']:.2f} ms; at rest {got['p50_at_rest_ms']:.2f} ms")
+
+
+@row("snapshot_hold", "the same: longest hold of the volume's queue", "ms", ("<=", 0.1), drift="memcpy")
+def snapshot_hold(bench):
+    got = snapshots(bench)
+    return Figure(got["longest_hold_ms"], samples=got)
+
+
+def add_after_row(name, what):
+    @row(f"after_snapshot_{name}", f"random writes after a snapshot ÷ before, 16 GiB on disk, {what}", "IOPS", (">=", 0.5), on="ratio")
+    def after(bench):
+        def run():
+            with disk_file(bench, 40 << 30) as path:
+                return store(bench, path, "after", "2G" if bench.quick else "16G")
+
+        got = bench.once("after", run)
+        now = got[f"after_{name}"]
+        return Figure(now["iops"], got[f"before_{name}"]["iops"], "before", samples=got, latency=latency(now))
+
+
+for one_name, one_what in (("qd1", "QD1"), ("qd32", "QD32"), ("qd1_flush32", "QD1, flush every 32"), ("qd32_flush32", "QD32, flush every 32")):
+    add_after_row(one_name, one_what)
+
+
+@row("space_after_snapshot", "space taken ÷ written: 1 GiB of random 4 KiB after a snapshot of 64 GiB", "×")
+def space(bench):
+    got = store(bench, "sparse:200G", "space", "64G", "1G")
+    others = ", ".join(f"{got[f'counted_{size}k']:.1f} at {size} KiB" for size in (32, 64, 256, 1024))
+    return Figure(got["ratio"], samples=got, note=f"clusters of {got['cluster'] >> 10} KiB; clusters touched by the same writes: {others}")
+
+
+# ---- long runs ----
+
+
+def flood_row(name, what, disk):
+    @row(f"first_writes_{name}", f"60 s of first writes {what}: worst second ÷ median second", "IOPS", (">=", 0.5), on="ratio")
+    def flood(bench):
+        seconds = 5 if bench.quick else 60
+        with disk(bench) as path:
+            got = store(bench, path, "flood", seconds)
+        return Figure(got["worst_second"], got["median_second"], "the median second", samples=got, note=f"{got['checkpoints']} checkpoints")
+
+
+flood_row("disk", "on disk", lambda bench: disk_file(bench, 200 << 30))
+flood_row("memory", "in memory", lambda bench: contextlib.nullcontext("sparse:2T"))
+
+
+# ---- chains ----
+
+
+def chain(bench):
+    seconds, rounds = ("1", "1") if bench.quick else ("1", "5")
+    return bench.once("chain", lambda: store(bench, "memory:16G", "chain", "64", "512M", seconds, rounds))
+
+
+def add_chain_row(kind, what):
+    for depth in (1, 32):
+
+        @row(f"chain_64_{kind}_qd{depth}", f"random read, chain of 64 ÷ 1, warm, {what}, QD{depth}", "IOPS", (">=", 0.9), on="ratio")
+        def warm(bench, depth=depth):
+            got = chain(bench)
+            ours = got[f"qd{depth}_{kind}"]
+            return Figure(ours["iops"], got[f"qd{depth}_one"]["iops"], "no chain", samples=got, latency=latency(ours))
+
+
+add_chain_row("bottom", "all data in the oldest layer")
+add_chain_row("spread", "blocks spread over all layers")
+
+
+@row("chain_64_cold", "the same on disk, cold: the first 1024 reads, QD32, spread", "IOPS")
+def chain_cold(bench):
+    with disk_file(bench, 40 << 30) as path:
+        got = store(bench, path, "chain", "64", "512M", "1", "1")
+    ours = got["cold_spread"]
+    return Figure(ours["iops"], got["cold_one"]["iops"], "no chain", samples=got, latency=latency(ours))
+
+
+# ---- trim, flush ----
+
+
+@row("trim_under_load", "whole-volume trim (16 GiB mapped) under load, on disk: foreground kept", "IOPS", (">=", 0.7), on="ratio")
+def trim(bench):
+    with disk_file(bench, 40 << 30) as path:
+        got = store(bench, path, "trim", "1G", "2G" if bench.quick else "16G")
+    note = f"answered after {got['answered_ms']:.0f} ms, space back after {got['space_back_ms']:.0f} ms, worst tenth {got['worst_tenth']:.2f}"
+    return Figure(got["during_iops"], got["before_iops"], "before", samples=got, latency=latency(got["foreground"]), note=note)
+
+
+def flush(bench):
+    """32 writers with a flush after each write, on a file that is all there, in turn with as many threads of pwrite + fdatasync."""
+
+    def run():
+        with bench.file(bench.disk, 1 << 30) as ours, bench.file(bench.disk, 1 << 30) as theirs:
+            bare = [bench.program("bare"), "sync", "2", theirs, "32"]
+            samples = bench.alternate(lambda: store(bench, ours, "flush"), lambda: bench.call_json(*bare)["per_second"])
+        return {"ours": samples[0], "bare": samples[1]}
+
+    return bench.once("flush", run)
+
+
+def add_flush_rows(what, name, ratio, grouped):
+    @row(f"flush_32_{what}", f"32 writers, write + flush, {name} ÷ 32 threads of pwrite + fdatasync", "/s", (">=", ratio), on="ratio")
+    def rate(bench):
+        got = flush(bench)
+        return Figure(median([one[what]["per_second"] for one in got["ours"]]), median(got["bare"]), "32 threads", samples=got)
+
+    @row(f"flush_grouping_{what}", f"the same, {name}: commits per fdatasync", "", (">=", grouped))
+    def grouping(bench):
+        return Figure(median([one[what]["flushes_per_fdatasync"] for one in flush(bench)["ours"]]))
+
+
+add_flush_rows("overwrites", "overwrites", 1.0, 12)
+add_flush_rows("first_writes", "first writes", 0.5, 6)
+
+
+# ---- recovery ----
+
+
+def most_patient_round_trip(node, until):
+    """The longest round trip on a connection of its own, asked again and again until `until` is set; milliseconds."""
+    worst = 0
+    while not until.is_set():
+        begin = time.monotonic()
+        node.call("framework_get_reactors")
+        worst = max(worst, time.monotonic() - begin)
+        time.sleep(0.0005)
+    return worst * 1e3
+
+
+def rpc_while_opening(bench, path):
+    with bench.node() as node:
+        other, opened, worst = node.again(), threading.Event(), []
+        asking = threading.Thread(target=lambda: worst.append(most_patient_round_trip(other, opened)))
+        asking.start()
+        node.call("bdev_aio_create", name="disk", filename=path, block_size=4096)
+        node.call("bdev_wait_for_examine")
+        opened.set()
+        asking.join()
+        volumes = sum(device["product_name"] == "Logical Volume" for device in node.call("bdev_get_bdevs"))
+        return worst[0], volumes
+
+
+@row("open_after_kill", "open after kill -9: 600 GiB, 1100 volumes, 100 chains, 2 M clusters: all read", "ms", ("<=", 300), drift="memcpy")
+def open_after_kill(bench):
+    with disk_file(bench, 600 << 30) as path:
+        image = store(bench, path, "image", 1100, 100, 10, 0, "140G", 4)
+        done = subprocess.run([bench.program("store"), path, "fill"], capture_output=True, text=True, timeout=400, check=False)
+        if done.returncode != -signal.SIGKILL:
+            raise RuntimeError(f"the load did not end by being killed: {done.stderr}")
+        filled = json.loads(done.stdout)
+        bench.fsck(path)
+        opened = [store(bench, path, "reopen") for _ in range(bench.times)]
+        worst, volumes = rpc_while_opening(bench, path)
+    if volumes != image["volumes"]:
+        raise RuntimeError(f"{volumes} volumes came back")
+    best = min(opened, key=lambda one: one["all_read_ms"])
+    note = f"journal {filled['journal_used'] >> 20} of {filled['journal'] >> 20} MiB, JSON-RPC meanwhile ≤ {worst:.1f} ms"
+    return Figure(best["all_read_ms"], samples={"image": image, "fill": filled, "reopen": opened, "rpc_worst_ms": [worst]}, note=note)
