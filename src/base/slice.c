@@ -1,5 +1,9 @@
 #include "base/slice.h"
 
+#if defined(__x86_64__)
+#include <emmintrin.h>
+#endif
+
 size_t slice_total(const struct slice *slices, size_t count) {
     size_t total = 0;
     for (size_t i = 0; i < count; i++)
@@ -32,6 +36,38 @@ void slice_copy_out(const struct slice *slices, size_t count, size_t skip, void 
     (void)count;
     walk(slices, skip, to, length, OUT, 0);
 }
+
+#if defined(__x86_64__)
+#define LINE 64
+
+static void stream_lines(char *to, const char *from, size_t length) {
+    for (const char *end = from + length; from < end; from += LINE, to += LINE) {
+        __m128i a = _mm_loadu_si128((const __m128i *)(const void *)from);
+        __m128i b = _mm_loadu_si128((const __m128i *)(const void *)(from + 16));
+        __m128i c = _mm_loadu_si128((const __m128i *)(const void *)(from + 32));
+        __m128i d = _mm_loadu_si128((const __m128i *)(const void *)(from + 48));
+        _mm_stream_si128((__m128i *)(void *)to, a);
+        _mm_stream_si128((__m128i *)(void *)(to + 16), b);
+        _mm_stream_si128((__m128i *)(void *)(to + 32), c);
+        _mm_stream_si128((__m128i *)(void *)(to + 48), d);
+    }
+}
+
+void slice_stream_out(const struct slice *slices, size_t count, void *to) {
+    char *at = to;
+    for (size_t i = 0; i < count; at += slices[i].length, i++) {
+        if ((((uintptr_t)at | slices[i].length) & (LINE - 1)) == 0)
+            stream_lines(at, slices[i].base, slices[i].length);
+        else if (slices[i].length > 0)
+            memcpy(at, slices[i].base, slices[i].length);
+    }
+    _mm_sfence(); /* the release that tells other threads does not order such stores */
+}
+#else
+void slice_stream_out(const struct slice *slices, size_t count, void *to) {
+    slice_copy_out(slices, count, 0, to, slice_total(slices, count));
+}
+#endif
 
 void slice_copy_in(const struct slice *slices, size_t count, size_t skip, const void *from, size_t length) {
     (void)count;

@@ -33,6 +33,14 @@ static inline uint64_t host_wall_ns(struct host *host);
 /* Unpredictable bytes (predictable under the simulator's seed). Any thread. */
 static inline void host_random(struct host *host, void *to, size_t length);
 
+/* ---- memory ---- */
+
+/* Zeroed memory for data in bulk, aligned to a page at least, taken from the system as it is first touched: in huge pages where
+ * it is large and the system has them, since random access to gigabytes of small ones is mostly misses of the TLB. NULL: none.
+ * Any thread; may sleep for microseconds. */
+static inline void *host_memory_map(struct host *host, size_t bytes);
+static inline void host_memory_unmap(struct host *host, void *take_memory, size_t bytes);
+
 /* ---- loops: each executes one reactor ---- */
 
 enum host_poll_mode {
@@ -195,6 +203,8 @@ struct host_ops {
     uint64_t (*ticks)(struct host *);
     uint64_t (*wall_ns)(struct host *);
     void (*random)(struct host *, void *, size_t);
+    void *(*memory_map)(struct host *, size_t);
+    void (*memory_unmap)(struct host *, void *, size_t);
     int (*loop_create)(struct host *, const struct host_loop_options *, struct host_loop **);
     int (*loop_start)(struct host_loop *);
     void (*loop_stop)(struct host_loop *);
@@ -243,6 +253,10 @@ static inline uint64_t host_ticks(struct host *host) {
 }
 static inline uint64_t host_wall_ns(struct host *host) { return host->ops->wall_ns(host); }
 static inline void host_random(struct host *host, void *to, size_t length) { host->ops->random(host, to, length); }
+static inline void *host_memory_map(struct host *host, size_t bytes) { return host->ops->memory_map(host, bytes); }
+static inline void host_memory_unmap(struct host *host, void *take_memory, size_t bytes) {
+    host->ops->memory_unmap(host, take_memory, bytes);
+}
 static inline int host_loop_create(struct host *host, const struct host_loop_options *options, struct host_loop **ret_loop) {
     return host->ops->loop_create(host, options, ret_loop);
 }

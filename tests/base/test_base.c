@@ -15,6 +15,7 @@
 #include "base/histogram.h"
 #include "base/list.h"
 #include "base/random.h"
+#include "base/slice.h"
 #include "base/text.h"
 #include "base/uuid.h"
 
@@ -127,6 +128,29 @@ static void histogram_percentiles_are_close(void **state) {
     assert_int_equal(histogram_mean(&h), 500005);
     histogram_add(&h, UINT64_MAX);
     assert_true(histogram_percentile(&h, 10000) == UINT64_MAX);
+}
+
+static void streamed_slices_are_copied_whole(void **state) {
+    (void)state;
+    static _Alignas(64) uint8_t from[8192], to[8192 + 192];
+    struct random random;
+    random_init(&random, 5);
+    for (int round = 0; round < 2000; round++) {
+        random_fill(&random, from, sizeof(from));
+        memset(to, 0xee, sizeof(to));
+        struct slice slices[4];
+        size_t count = 1 + random_below(&random, 4), at = 0, skew = round % 2 == 0 ? 0 : random_below(&random, 64);
+        for (size_t i = 0; i < count; i++) { /* whole lines, odd pieces, empty ones */
+            size_t length = random_below(&random, 2048);
+            length = random_below(&random, 2) == 0 ? length & ~(size_t)63 : length;
+            slices[i] = (struct slice){from + at, length};
+            at += length;
+        }
+        slice_stream_out(slices, count, to + 64 + skew);
+        assert_memory_equal(to + 64 + skew, from, at);
+        assert_int_equal(to[63 + skew], 0xee);
+        assert_int_equal(to[64 + skew + at], 0xee);
+    }
 }
 
 static void lists_keep_order(void **state) {
@@ -252,6 +276,7 @@ int main(void) {
         cmocka_unit_test(bitmap_agrees_with_a_byte_array),
         cmocka_unit_test(hash_map_finds_what_was_put),
         cmocka_unit_test(histogram_percentiles_are_close),
+        cmocka_unit_test(streamed_slices_are_copied_whole),
         cmocka_unit_test(lists_keep_order),
         cmocka_unit_test(numbers_and_sizes_parse_strictly),
         cmocka_unit_test(text_stops_at_its_limit),

@@ -401,16 +401,16 @@ static void removal_waits_for_the_last_handle(void **state) {
     assert_true(world->disk->destroyed);
 }
 
-static void memory_device_keeps_what_is_written(void **state) {
-    struct world *world = *state;
+static void keeps_what_is_written(struct world *world, uint64_t device_bytes) {
     struct block_device *device;
     struct error error;
-    struct memory_device_options options = {.name = "m", .block_size = 512, .block_count = MIB(4) / 512};
+    struct memory_device_options options = {.name = "m", .block_size = 512, .block_count = device_bytes / 512};
     assert_true(memory_device_create(&world->graph, &options, &device, &error));
     assert_true(memory_device_is(device) && !null_device_is(device));
     struct opened o;
     open_on(&o, device, BLOCK_MODE_WRITE, world->io);
     static char model[MIB(4)], bytes[MIB(4)];
+    memset(model, 0, sizeof(model));
     struct random random;
     random_init(&random, 11);
     for (int round = 0; round < 200; round++) {
@@ -432,7 +432,18 @@ static void memory_device_keeps_what_is_written(void **state) {
     assert_memory_equal(bytes, model, MIB(4));
     close_it(&o);
     assert_true(block_device_remove(device, NULL, NULL, NULL));
-    options.block_count = 0;
+}
+
+static void memory_device_keeps_what_is_written(void **state) {
+    keeps_what_is_written(*state, MIB(4));
+    keeps_what_is_written(*state, MIB(64)); /* written past the cache */
+}
+
+static void memory_device_has_a_size_there_can_be(void **state) {
+    struct world *world = *state;
+    struct block_device *device;
+    struct error error;
+    struct memory_device_options options = {.name = "m", .block_size = 512, .block_count = 0};
     assert_false(memory_device_create(&world->graph, &options, &device, &error));
     assert_string_equal(error.field, "num_blocks");
     options.block_count = UINT64_MAX / 512;
@@ -460,6 +471,7 @@ int main(void) {
         TEST(claims_keep_others_out),
         TEST(removal_waits_for_the_last_handle),
         TEST(memory_device_keeps_what_is_written),
+        TEST(memory_device_has_a_size_there_can_be),
         cmocka_unit_test(statuses_have_names),
     };
     return cmocka_run_group_tests_name("block", tests, NULL, NULL);

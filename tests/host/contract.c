@@ -675,6 +675,21 @@ static void a_socket_moves_with_its_unread_bytes(void **state) {
     actor_fini(&first);
 }
 
+/* ---- memory ---- */
+
+static void memory_begins_with_zeros(void **state) {
+    struct fixture *fixture = *state;
+    const size_t sizes[] = {1, 4096, MIB(2) - 1, MIB(2), MIB(5) + 1};
+    for (size_t i = 0; i < array_count(sizes); i++) {
+        uint8_t *memory = host_memory_map(fixture->host, sizes[i]);
+        assert_non_null(memory);
+        assert_true(memory[0] == 0 && memory[sizes[i] / 2] == 0 && memory[sizes[i] - 1] == 0);
+        memset(memory, 0xff, sizes[i]);
+        host_memory_unmap(fixture->host, memory, sizes[i]);
+    }
+    assert_null(host_memory_map(fixture->host, 0));
+}
+
 /* ---- the list ---- */
 
 const struct CMUnitTest contract_cases[] = {
@@ -683,6 +698,7 @@ const struct CMUnitTest contract_cases[] = {
     CASE(clocks_go_forward),
     CASE(a_loop_turns_at_its_deadline_and_when_woken),
     CASE(a_processor_that_is_absent_is_an_error),
+    CASE(memory_begins_with_zeros),
     CASE(jobs_run_then_tell_their_loop),
     CASE(an_absent_file_is_not_found),
     CASE(what_is_written_is_read),

@@ -281,11 +281,23 @@ static void socket_close(struct host_socket *base) {
 
 /* ---- the test's side ---- */
 
+static void *map(struct host *host, size_t bytes) {
+    (void)host;
+    return calloc(1, bytes);
+}
+static void unmap(struct host *host, void *take_memory, size_t bytes) {
+    (void)host;
+    (void)bytes;
+    free(take_memory);
+}
+
 static const struct host_ops ops = {
     .now_ns = now_ns,
     .ticks = now_ns,
     .wall_ns = now_ns,
     .random = fill,
+    .memory_map = map,
+    .memory_unmap = unmap,
     .loop_create = loop_create,
     .loop_start = loop_start,
     .loop_stop = loop_stop,

@@ -8,11 +8,24 @@
 
 struct memory_device {
     struct block_device device;
+    struct host *host;
     char *bytes;
+    size_t size;
 };
 
 static struct memory_device *of(struct block_request *request) {
     return container_of(block_channel_device(request->channel), struct memory_device, device);
+}
+
+/* A device larger than any cache is written past it. */
+#define STREAM_DEVICE_BYTES MIB(64)
+
+static void write_bytes(const struct memory_device *memory, const struct block_request *request) {
+    char *at = memory->bytes + request->offset;
+    if (memory->size < STREAM_DEVICE_BYTES)
+        slice_copy_out(request->slices, request->slice_count, 0, at, request->length);
+    else
+        slice_stream_out(request->slices, request->slice_count, at);
 }
 
 /* device_private[0]: bytes already zeroed. */
@@ -32,7 +45,7 @@ static void submit(struct block_channel *channel, struct block_request *request)
     char *at = of(request)->bytes + request->offset;
     switch ((enum block_op)request->op) {
     case BLOCK_READ: slice_copy_in(request->slices, request->slice_count, 0, at, request->length); break;
-    case BLOCK_WRITE: slice_copy_out(request->slices, request->slice_count, 0, at, request->length); break;
+    case BLOCK_WRITE: write_bytes(of(request), request); break;
     case BLOCK_TRIM:
     case BLOCK_WRITE_ZEROES:
         request->device_private[0] = 0;
@@ -46,7 +59,7 @@ static void submit(struct block_channel *channel, struct block_request *request)
 
 static void destroy(struct block_device *device) {
     struct memory_device *memory = container_of(device, struct memory_device, device);
-    free(memory->bytes);
+    host_memory_unmap(memory->host, memory->bytes, memory->size);
     free(memory);
 }
 
@@ -59,17 +72,17 @@ bool memory_device_create(struct block_graph *graph, const struct memory_device_
                           struct block_device **ret_device, struct error *error) {
     if (options->block_count == 0)
         return error_invalid(error, "num_blocks", "0", "at least one block");
-    if (options->block_size != 0 && options->block_count > (SIZE_MAX >> 2) / options->block_size)
+    size_t size;
+    if (__builtin_mul_overflow(options->block_count, (size_t)options->block_size, &size) || size > SIZE_MAX >> 2)
         return error_set(error, ERROR_NO_MEMORY, "%s is larger than the memory there can be", options->name);
     struct memory_device *memory = calloc(1, sizeof(*memory));
-    /* calloc of a large size maps fresh zero pages: nothing is resident until written */
-    char *bytes = calloc(options->block_count, options->block_size);
-    if (memory == NULL || bytes == NULL) {
-        free(bytes);
+    size = max_u64(size, 1); /* a block size of 0 is refused below, by name */
+    if (memory == NULL || (memory->bytes = host_memory_map(graph->host, size)) == NULL) {
         free(memory);
         return error_set(error, ERROR_NO_MEMORY, "no memory for %s", options->name);
     }
-    memory->bytes = bytes;
+    memory->host = graph->host;
+    memory->size = size;
     struct block_device *device = &memory->device;
     device->ops = &ops;
     snprintf(device->name, sizeof(device->name), "%s", options->name);

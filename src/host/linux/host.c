@@ -5,6 +5,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
@@ -42,6 +43,34 @@ static void linux_random(struct host *host, void *to, size_t length) {
     }
 }
 
+#define HUGE_PAGE MIB(2)
+
+static size_t map_size(size_t bytes) { return round_up(bytes, bytes >= HUGE_PAGE ? HUGE_PAGE : KIB(4)); }
+
+static void *linux_memory_map(struct host *host, size_t bytes) {
+    (void)host;
+    if (bytes == 0 || bytes > SIZE_MAX / 2)
+        return NULL;
+    bool huge = bytes >= HUGE_PAGE;
+    size_t size = map_size(bytes), extra = huge ? HUGE_PAGE : 0; /* room to begin at a whole huge page */
+    char *map = mmap(NULL, size + extra, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (map == MAP_FAILED)
+        return NULL;
+    char *memory = huge ? (char *)round_up((uintptr_t)map, HUGE_PAGE) : map;
+    if (memory > map)
+        munmap(map, (size_t)(memory - map));
+    if (map + extra > memory)
+        munmap(memory + size, (size_t)(map + extra - memory));
+    if (huge)
+        madvise(memory, size, MADV_HUGEPAGE); /* or not: then small ones */
+    return memory;
+}
+
+static void linux_memory_unmap(struct host *host, void *take_memory, size_t bytes) {
+    (void)host;
+    munmap(take_memory, map_size(bytes));
+}
+
 void linux_log(struct linux_host *host, const char *format, ...) {
     if (host->options.log == NULL)
         return;
@@ -72,6 +101,8 @@ static const struct host_ops linux_ops = {
     .ticks = linux_now_ns,
     .wall_ns = linux_wall_ns,
     .random = linux_random,
+    .memory_map = linux_memory_map,
+    .memory_unmap = linux_memory_unmap,
     .loop_create = linux_loop_create,
     .loop_start = linux_loop_start,
     .loop_stop = linux_loop_stop,

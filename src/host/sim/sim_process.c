@@ -1,6 +1,7 @@
 /* Machines, processes, loops and jobs: who runs when, and how they die. */
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "host/sim/sim_disk_internal.h"
 #include "host/sim/sim_net_internal.h"
@@ -398,11 +399,24 @@ void sim_node_power_on(struct sim_node *node) {
     sim_network_power(node);
 }
 
+static void *host_map(struct host *base, size_t bytes) {
+    (void)base;
+    return bytes == 0 ? NULL : calloc(1, bytes);
+}
+
+static void host_unmap(struct host *base, void *take_memory, size_t bytes) {
+    (void)base;
+    (void)bytes;
+    free(take_memory);
+}
+
 const struct host_ops sim_host_ops = {
     .now_ns = host_now,
     .ticks = host_now,
     .wall_ns = host_wall,
     .random = host_fill_random,
+    .memory_map = host_map,
+    .memory_unmap = host_unmap,
     .loop_create = loop_create,
     .loop_start = loop_start,
     .loop_stop = loop_stop,
