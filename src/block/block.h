@@ -23,6 +23,8 @@ enum block_op {
     BLOCK_TRIM,         /* contents no longer needed; what it reads as afterwards: device->trim_reads_zero */
     BLOCK_WRITE_ZEROES, /* reads as zero afterwards */
     BLOCK_COMPARE,      /* IO_COMPARE_FAILED unless the device holds what the slices hold */
+    BLOCK_REPLICA_PUT,  /* a document to the leg of a mirror, and */
+    BLOCK_REPLICA_GET,  /* one from it: block/replica.h. offset and length lie within the document, not within the device */
     BLOCK_OP_COUNT
 };
 
@@ -39,6 +41,8 @@ struct block_request {
     uint32_t slice_count;
     const struct slice *slices; /* READ, WRITE, COMPARE: their total is length */
     uint64_t offset, length;    /* bytes, multiples of the device's block size; FLUSH: both 0 */
+    uint64_t argument;          /* of the two replica operations */
+    uint64_t association;       /* by which way it comes, for devices that fence; 0 = the handle's own */
     void (*complete)(struct block_request *request);
 
     /* the layers', until complete() */
@@ -73,6 +77,7 @@ struct block_handle {
     const char *owner; /* for messages: "lvstore lvs0", "nqn…"; stays valid while open */
     void (*event)(struct block_handle *handle, enum block_event event); /* on the control reactor; NULL = none */
     struct list_node node;
+    uint64_t association;      /* the block layer's: a number that no other handle or way has had since the start */
     _Atomic unsigned channels; /* open ones */
 };
 
@@ -97,6 +102,9 @@ void block_submit(struct block_channel *channel, struct block_request *request);
 /* Takes a request back that has not been begun; it then completes with IO_ABORTED, and true is returned. False: it runs, or has
  * run. */
 bool block_abort(struct block_channel *channel, struct block_request *request);
+
+/* The association a request comes by: its own, or that of the channel's handle. For devices and filters. */
+uint64_t block_request_association(const struct block_request *request);
 
 /* ---- what is known of a device; any thread (sizes may change at any time) ---- */
 

@@ -4,8 +4,9 @@
 #include "block/channel.h"
 
 static const uint8_t stats_column[BLOCK_OP_COUNT] = {
-    [BLOCK_READ] = BLOCK_STATS_READ, [BLOCK_WRITE] = BLOCK_STATS_WRITE,         [BLOCK_FLUSH] = BLOCK_STATS_FLUSH,
-    [BLOCK_TRIM] = BLOCK_STATS_TRIM, [BLOCK_WRITE_ZEROES] = BLOCK_STATS_ZEROES, [BLOCK_COMPARE] = BLOCK_STATS_READ,
+    [BLOCK_READ] = BLOCK_STATS_READ,           [BLOCK_WRITE] = BLOCK_STATS_WRITE,         [BLOCK_FLUSH] = BLOCK_STATS_FLUSH,
+    [BLOCK_TRIM] = BLOCK_STATS_TRIM,           [BLOCK_WRITE_ZEROES] = BLOCK_STATS_ZEROES, [BLOCK_COMPARE] = BLOCK_STATS_READ,
+    [BLOCK_REPLICA_PUT] = BLOCK_STATS_REPLICA, [BLOCK_REPLICA_GET] = BLOCK_STATS_REPLICA,
 };
 
 struct block_channel *block_channel_open(struct block_handle *handle) {
@@ -47,6 +48,10 @@ struct reactor *block_channel_reactor(const struct block_channel *channel) {
     return channel->reactor;
 }
 
+uint64_t block_request_association(const struct block_request *request) {
+    return request->association != 0 ? request->association : request->channel->handle->association;
+}
+
 static enum io_status check(const struct block_channel *channel, const struct block_request *request) {
     const struct block_device *device = channel->device;
     if (request->op >= BLOCK_OP_COUNT)
@@ -54,6 +59,11 @@ static enum io_status check(const struct block_channel *channel, const struct bl
     bool writes = (BLOCK_BIT(request->op) & BLOCK_WRITING_OPS) != 0;
     if (writes && (channel->handle->mode == BLOCK_MODE_READ || atomic_load_explicit(&device->read_only, memory_order_relaxed)))
         return IO_READ_ONLY;
+    if (unlikely(request->op >= BLOCK_REPLICA_PUT)) { /* what they carry is the kind's to judge */
+        if ((BLOCK_BIT(request->op) & device->native_ops) == 0)
+            return IO_UNSUPPORTED;
+        return request->length > BLOCK_REPLICA_BYTES_MAX ? IO_INVALID : IO_OK;
+    }
     if (((request->offset | request->length) & (device->block_size - 1)) != 0)
         return IO_INVALID;
     uint64_t size = atomic_load_explicit(&device->block_count, memory_order_relaxed) * device->block_size;

@@ -4,7 +4,8 @@
 #include "block/device.h"
 #include "reactor/pool.h"
 
-#define BLOCK_WRITING_OPS (BLOCK_BIT(BLOCK_WRITE) | BLOCK_BIT(BLOCK_TRIM) | BLOCK_BIT(BLOCK_WRITE_ZEROES))
+#define BLOCK_WRITING_OPS                                                                                                        \
+    (BLOCK_BIT(BLOCK_WRITE) | BLOCK_BIT(BLOCK_TRIM) | BLOCK_BIT(BLOCK_WRITE_ZEROES) | BLOCK_BIT(BLOCK_REPLICA_PUT))
 #define BLOCK_EMULATED_OPS (BLOCK_BIT(BLOCK_COMPARE) | BLOCK_BIT(BLOCK_WRITE_ZEROES) | BLOCK_BIT(BLOCK_FLUSH))
 #define BLOCK_STAGES_MAX 64 /* bounced or emulated requests under way a channel; more wait */
 
@@ -30,8 +31,12 @@ struct block_stage {
     struct buffer_waiter buffer_waiter;
 };
 
+#define BLOCK_REPLICA_BYTES_MAX MIB(1)
+
 /* True if the device lacks the operation, or the payload's alignment. */
 static inline bool block_needs_stage(const struct block_device *device, const struct block_request *request) {
+    if (unlikely(request->op >= BLOCK_REPLICA_PUT))
+        return false;
     if ((device->native_ops & BLOCK_BIT(request->op)) == 0)
         return true;
     if ((request->flags & BLOCK_FUA) != 0 && !device->native_fua)

@@ -81,7 +81,8 @@ struct block_graph {
     struct hash_map names;
     struct list devices;
     unsigned device_count;
-    unsigned reactor_count; /* reactors of the node, the control one included; index of reactor < this */
+    unsigned reactor_count;        /* reactors of the node, the control one included; index of reactor < this */
+    _Atomic uint64_t associations; /* given out so far */
     /* Told of every registration, removal and resize; NULL = nobody. */
     void (*watch)(void *arg, const char *what /* "bdev_register", "bdev_unregister", "bdev_resize" */,
                   const struct block_device *device);
@@ -95,6 +96,9 @@ void block_graph_fini(struct block_graph *graph);
 struct block_device *block_graph_find(struct block_graph *graph, const char *name);
 /* First device, and the one after; NULL at the end. */
 struct block_device *block_graph_next(struct block_graph *graph, struct block_device *after);
+
+/* A number for a way to devices that has none of a handle's, such as an NVMe controller with all its queues. Any thread. */
+uint64_t block_graph_new_association(struct block_graph *graph);
 
 /* Makes the device known. ERROR_EXISTS if a name is taken, ERROR_INVALID for a bad geometry or name. */
 bool block_device_register(struct block_graph *graph, struct block_device *device, struct error *error);

@@ -94,6 +94,8 @@ void block_filter_send(struct block_filter_io *io, void (*done)(struct block_req
                                        .slices = request->slices,
                                        .offset = request->offset,
                                        .length = request->length,
+                                       .argument = request->argument,
+                                       .association = block_request_association(request),
                                        .complete = done};
     block_submit(own->base, &io->child);
 }

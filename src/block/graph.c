@@ -186,6 +186,8 @@ void block_device_set_size(struct block_device *device, uint64_t block_count) {
         device->graph->watch(device->graph->watch_arg, "bdev_resize", device);
 }
 
+uint64_t block_graph_new_association(struct block_graph *graph) { return atomic_fetch_add(&graph->associations, 1) + 1; }
+
 bool block_handle_open(struct block_handle *handle, struct block_device *device, enum block_mode mode, struct error *error) {
     if (device->removing)
         return error_set(error, ERROR_BUSY, "%s is being removed", device->name);
@@ -199,6 +201,7 @@ bool block_handle_open(struct block_handle *handle, struct block_device *device,
     }
     handle->device = device;
     handle->mode = mode;
+    handle->association = block_graph_new_association(device->graph);
     atomic_store(&handle->channels, 0);
     list_push_back(&device->handles, &handle->node);
     device->claimed = device->claimed || mode == BLOCK_MODE_CLAIM;

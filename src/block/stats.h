@@ -14,6 +14,7 @@ enum block_stats_column {
     BLOCK_STATS_TRIM,
     BLOCK_STATS_ZEROES,
     BLOCK_STATS_FLUSH,
+    BLOCK_STATS_REPLICA, /* what a mirror asks of its leg */
     BLOCK_STATS_COLUMNS
 };
 

@@ -35,7 +35,8 @@ static void done(struct block_request *child) {
     struct delay_io *io = container_of(child, struct delay_io, filter.child);
     struct block_channel *channel = io->filter.request->channel;
     struct delay_channel *own = block_channel_private(channel);
-    bool reads = child->op == BLOCK_READ || child->op == BLOCK_COMPARE, slow = random_chance(&own->random, 1, 100);
+    bool reads = child->op == BLOCK_READ || child->op == BLOCK_COMPARE || child->op == BLOCK_REPLICA_GET,
+         slow = random_chance(&own->random, 1, 100);
     enum delay_latency which = reads ? (slow ? DELAY_P99_READ : DELAY_AVG_READ) : (slow ? DELAY_P99_WRITE : DELAY_AVG_WRITE);
     uint64_t us = atomic_load_explicit(&of(block_channel_device(channel))->latency_us[which], memory_order_relaxed);
     if (us == 0) {

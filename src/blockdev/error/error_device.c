@@ -48,8 +48,9 @@ static struct error_device *of(const struct block_device *device) {
 static struct error_device *of_io(const struct error_io *io) { return of(block_channel_device(io->filter.request->channel)); }
 
 static const uint8_t op_of[BLOCK_OP_COUNT] = {
-    [BLOCK_READ] = ERROR_DEVICE_READ, [BLOCK_WRITE] = ERROR_DEVICE_WRITE,        [BLOCK_FLUSH] = ERROR_DEVICE_FLUSH,
-    [BLOCK_TRIM] = ERROR_DEVICE_TRIM, [BLOCK_WRITE_ZEROES] = ERROR_DEVICE_WRITE, [BLOCK_COMPARE] = ERROR_DEVICE_READ,
+    [BLOCK_READ] = ERROR_DEVICE_READ,         [BLOCK_WRITE] = ERROR_DEVICE_WRITE,        [BLOCK_FLUSH] = ERROR_DEVICE_FLUSH,
+    [BLOCK_TRIM] = ERROR_DEVICE_TRIM,         [BLOCK_WRITE_ZEROES] = ERROR_DEVICE_WRITE, [BLOCK_COMPARE] = ERROR_DEVICE_READ,
+    [BLOCK_REPLICA_PUT] = ERROR_DEVICE_WRITE, [BLOCK_REPLICA_GET] = ERROR_DEVICE_READ,
 };
 
 /* True if this request is hit; takes one of what is left. */

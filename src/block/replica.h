@@ -1,0 +1,151 @@
+/* The optional *replica* interface of a block device: what a mirror asks of a leg besides data. Two operations of the block
+ * contract, BLOCK_REPLICA_PUT and BLOCK_REPLICA_GET, carry documents; they take the way of every other request. What the
+ * documents mean, and when each is answered: docs/mirror.md.
+ *
+ * Integers are little-endian and the structs are the bytes, on the wire and on disk; reserved bytes are zero. Pure; any context.
+ */
+#pragma once
+
+#include "base/bytes.h"
+#include "base/uuid.h"
+
+#define REPLICA_REGION_BYTES MIB(1)
+#define REPLICA_LEGS_MAX 8
+#define REPLICA_HISTORY_MAX 16
+#define REPLICA_RANGES_MAX 4096  /* of one document */
+#define REPLICA_BLOCK_BYTES 4096 /* grain of checksums */
+#define REPLICA_DOCUMENT_MAX KIB(68)
+#define REPLICA_DEPTH_MAX UINT64_C(0xffffffff)
+
+/* request->argument: verb in bits 0 … 7, seed in bits 8 … 31, a layer or a depth in bits 32 … 63. */
+enum replica_put { REPLICA_CLAIM = 1, REPLICA_RELEASE, REPLICA_STORE, REPLICA_MARK, REPLICA_CLEAR, REPLICA_TREE, REPLICA_FORGET };
+enum replica_get {
+    REPLICA_STATUS = 1, /* struct replica_status; the one that needs no claim */
+    REPLICA_LAYERS,     /* struct replica_layer, one after the other; offset counts bytes */
+    REPLICA_MARKS,      /* a bit for each region of the head marked at or above the depth (0 = any) */
+    REPLICA_OWNED,      /* a bit for each region in which the layer holds or hides anything itself */
+    REPLICA_SUMS,       /* u64 for each block of the layer from byte `offset` of it: length / 8 blocks */
+    REPLICA_READ        /* data of a layer, which is not written any more */
+};
+#define REPLICA_LAYER_HEAD 0 /* the volume itself */
+static inline uint64_t replica_argument(unsigned verb, uint32_t seed, uint32_t layer_or_depth) {
+    return verb | (uint64_t)(seed & 0xffffff) << 8 | (uint64_t)layer_or_depth << 32;
+}
+static inline unsigned replica_verb(uint64_t argument) { return argument & 0xff; }
+static inline uint32_t replica_seed(uint64_t argument) { return argument >> 8 & 0xffffff; }
+static inline uint32_t replica_layer_or_depth(uint64_t argument) { return (uint32_t)(argument >> 32); }
+
+/* ---- the record ---- */
+
+/* A stretch of history. depth 0 and a nil id: none. */
+struct replica_epoch {
+    uint64_t depth; /* ≤ REPLICA_DEPTH_MAX */
+    struct uuid id;
+};
+static inline bool replica_epoch_equal(const struct replica_epoch *a, const struct replica_epoch *b) {
+    return a->depth == b->depth && uuid_equal(&a->id, &b->id);
+}
+
+enum replica_state { REPLICA_WHOLE = 1, REPLICA_SYNCING, REPLICA_WITNESS };
+enum replica_policy { REPLICA_ANY = 1, REPLICA_MAJORITY };
+enum {
+    REPLICA_LEG_MEMBER = 1,
+    REPLICA_LEG_TIE_BREAKER = 2,
+    REPLICA_LEG_EXCLUDED = 4, /* left out by an operator: diverged from here on */
+    REPLICA_LEG_FLAGS = 7
+};
+
+/* A configured leg. */
+struct replica_leg {
+    struct uuid id;
+    struct replica_epoch last; /* the last one in which it was whole, while it is no member; depth 0 = anything may differ */
+    uint64_t incarnation;      /* of a member, when the epoch began */
+    uint32_t flags;
+    char name[28]; /* for people; ends with zeros */
+};
+
+#define REPLICA_RECORD_MAGIC 0x72725350u /* "PSrr" */
+#define REPLICA_RECORD_VERSION 1
+struct replica_record {
+    uint32_t magic;
+    uint16_t version;
+    uint8_t leg_count, history_count;
+    struct uuid mirror, leg;
+    /* of the last claim; the replica's own */
+    uint64_t promised_term, promised_attempt;
+    struct uuid promised_engine;
+    uint64_t term; /* under which the epoch was made */
+    struct replica_epoch epoch;
+    /* while syncing */
+    struct replica_epoch base; /* its content is at least this one's; none = nothing */
+    uint64_t joined;           /* depth at which it began to take writes, 0 = not yet */
+    uint64_t cursor_change;    /* layer under way: sequence of the change that made it */
+    uint64_t cursor_offset;    /* bytes; what lies before it is there as of `joined` */
+    uint8_t state;             /* enum replica_state */
+    uint8_t policy;            /* enum replica_policy */
+    uint8_t settled;           /* 1: members are equal wherever they are not marked otherwise */
+    uint8_t reserved[5];
+    struct replica_epoch history[REPLICA_HISTORY_MAX]; /* before the epoch, attempts too, newest first */
+    struct replica_leg legs[REPLICA_LEGS_MAX];
+};
+#define REPLICA_RECORD_BYTES 1184
+static_assert(sizeof(struct replica_leg) == 80 && sizeof(struct replica_record) == REPLICA_RECORD_BYTES, "as documented");
+
+/* NULL, or what is wrong with it: magic, version, counts, ranges, ids that are nil or twice, depths that do not fall. It says
+ * nothing of who may store it. */
+const char *replica_record_check(const struct replica_record *record);
+/* The leg's index by id; leg_count if there is none. */
+unsigned replica_record_leg(const struct replica_record *record, const struct uuid *id);
+/* True if the epoch is the record's own or in its history. */
+bool replica_record_knows(const struct replica_record *record, const struct replica_epoch *epoch);
+
+/* ---- documents of BLOCK_REPLICA_PUT ---- */
+
+struct replica_claim {
+    struct uuid mirror, engine;
+    uint64_t term, attempt;
+    struct uuid leg; /* for a volume without a record: becomes this leg; nil = only if it has one */
+};
+static_assert(sizeof(struct replica_claim) == 64, "as documented");
+
+struct replica_range {
+    uint64_t first, count; /* regions */
+};
+struct replica_ranges { /* REPLICA_MARK, REPLICA_CLEAR */
+    uint32_t count;
+    uint32_t flags;
+    struct replica_range ranges[];
+};
+#define REPLICA_ALL_REGIONS 1u /* flag: every one, whatever `ranges` say */
+struct replica_store {         /* REPLICA_STORE: the record, and regions to mark with its depth */
+    struct replica_record record;
+    struct replica_ranges marks;
+};
+static_assert(sizeof(struct replica_store) == REPLICA_RECORD_BYTES + 8, "nothing in between");
+/* Bytes of a document with so many ranges. */
+static inline size_t replica_ranges_bytes(uint32_t count) {
+    return sizeof(struct replica_ranges) + count * sizeof(struct replica_range);
+}
+/* NULL, or what is wrong: length and count disagree, too many, flags. `length`: of the document from `ranges` on. */
+const char *replica_ranges_check(const struct replica_ranges *ranges, size_t length);
+
+/* REPLICA_RELEASE: no document. REPLICA_FORGET: the mirror's id, 16 bytes. */
+
+/* ---- documents of BLOCK_REPLICA_GET ---- */
+
+enum {
+    REPLICA_HAS_RECORD = 1,
+    REPLICA_CLAIMED = 2, /* by somebody */
+    REPLICA_CLAIM_YOURS = 4,
+    REPLICA_UNTOUCHED = 8, /* no data, no parent */
+    REPLICA_CAN_WRITE = 16 /* neither read-only nor failed */
+};
+struct replica_status {
+    struct replica_record record; /* zeros without one */
+    uint64_t incarnation;         /* random, of the store's opening */
+    uint64_t size;                /* bytes */
+    uint64_t tree_sequence;
+    uint64_t waits; /* requests that the claim under way waits for */
+    uint32_t flags, reserved;
+};
+static_assert(sizeof(struct replica_status) == REPLICA_RECORD_BYTES + 40, "as documented");

@@ -1,0 +1,92 @@
+#include "block/replica.h"
+
+static bool epoch_check(const struct replica_epoch *epoch) {
+    return epoch->depth <= REPLICA_DEPTH_MAX && (epoch->depth != 0) == !uuid_is_nil(&epoch->id);
+}
+
+static bool name_check(const char name[28]) {
+    bool ended = false;
+    for (unsigned i = 0; i < 28; i++) {
+        if (name[i] == '\0')
+            ended = true;
+        else if (ended || (unsigned char)name[i] < ' ' || name[i] == 127)
+            return false;
+    }
+    return ended;
+}
+
+static const char *legs_check(const struct replica_record *record) {
+    for (unsigned i = 0; i < record->leg_count; i++) {
+        const struct replica_leg *leg = &record->legs[i];
+        if (uuid_is_nil(&leg->id))
+            return "a leg has no id";
+        if (replica_record_leg(record, &leg->id) != i)
+            return "two legs have one id";
+        if ((leg->flags & ~(uint32_t)REPLICA_LEG_FLAGS) != 0)
+            return "a leg has an unknown flag";
+        if ((leg->flags & REPLICA_LEG_MEMBER) != 0 && (leg->flags & ~(uint32_t)REPLICA_LEG_MEMBER) != 0)
+            return "a member is excluded or a tie-breaker";
+        if (leg->last.depth > REPLICA_DEPTH_MAX || !name_check(leg->name))
+            return "a leg's last epoch or name is none";
+    }
+    return NULL;
+}
+
+static const char *epochs_check(const struct replica_record *record) {
+    if (!epoch_check(&record->epoch) || !epoch_check(&record->base))
+        return "an epoch has a depth or an id only, or is too deep";
+    uint64_t below = record->epoch.depth;
+    for (unsigned i = 0; i < record->history_count; i++) {
+        if (!epoch_check(&record->history[i]) || record->history[i].depth == 0 || record->history[i].depth >= below)
+            return "the history does not fall";
+        below = record->history[i].depth;
+    }
+    if (record->joined > record->epoch.depth || record->base.depth > record->epoch.depth)
+        return "the leg knows more than its epoch";
+    return NULL;
+}
+
+const char *replica_record_check(const struct replica_record *record) {
+    static const uint8_t zeros[sizeof(record->reserved)];
+    if (record->magic != REPLICA_RECORD_MAGIC)
+        return "it is no record";
+    if (record->version != REPLICA_RECORD_VERSION)
+        return "its version is unknown";
+    if (record->leg_count > REPLICA_LEGS_MAX || record->history_count > REPLICA_HISTORY_MAX)
+        return "it has too many legs or epochs";
+    if (uuid_is_nil(&record->mirror) || uuid_is_nil(&record->leg))
+        return "the mirror or the leg has no id";
+    if (record->state < REPLICA_WHOLE || record->state > REPLICA_WITNESS)
+        return "its state is unknown";
+    if (record->policy < REPLICA_ANY || record->policy > REPLICA_MAJORITY || record->settled > 1 ||
+        memcmp(record->reserved, zeros, sizeof(zeros)) != 0)
+        return "its policy or a flag is unknown";
+    const char *wrong = epochs_check(record);
+    return wrong != NULL ? wrong : legs_check(record);
+}
+
+unsigned replica_record_leg(const struct replica_record *record, const struct uuid *id) {
+    unsigned i = 0;
+    while (i < record->leg_count && !uuid_equal(&record->legs[i].id, id))
+        i++;
+    return i;
+}
+
+bool replica_record_knows(const struct replica_record *record, const struct replica_epoch *epoch) {
+    if (replica_epoch_equal(&record->epoch, epoch))
+        return true;
+    for (unsigned i = 0; i < record->history_count; i++)
+        if (replica_epoch_equal(&record->history[i], epoch))
+            return true;
+    return false;
+}
+
+const char *replica_ranges_check(const struct replica_ranges *ranges, size_t length) {
+    if (length < sizeof(*ranges))
+        return "it is shorter than its head";
+    if (ranges->count > REPLICA_RANGES_MAX || length != replica_ranges_bytes(ranges->count))
+        return "its length and its count disagree, or there are too many";
+    if ((ranges->flags & ~REPLICA_ALL_REGIONS) != 0)
+        return "it has an unknown flag";
+    return NULL;
+}
