@@ -271,7 +271,7 @@ static bool target_open(struct driver *driver, uint32_t node) {
 
 static void control_end(struct control *control) {
     struct driver *driver = control->driver;
-    if (control->node != NO_NODE)
+    if (control->node != NO_NODE && control->state != CONTROL_LEARNING) /* another command may have it by then */
         driver->targets[control->node].reserved = driver->targets[control->node].leaving = false;
     if (control->other != NO_NODE)
         driver->targets[control->other].reserved = false;
@@ -356,9 +356,9 @@ static void snapshot_answered(struct control *control, uint32_t at) {
     struct target *made = &driver->targets[control->other], *head = &driver->targets[control->node];
     *made = (struct target){.snapshot = true, .reserved = true, .bytes = head->bytes, .parent = head->parent};
     head->parent = control->other;
-    head->reserved = false;
     if (!target_open(driver, control->other))
         return;
+    head->reserved = head->leaving = false;
     made->busy++;
     control->state = CONTROL_LEARNING;
     control->at = 0;

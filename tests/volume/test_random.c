@@ -1,6 +1,6 @@
 /* Long random sequences over many lives (closed, cut, killed) against the model. Each is ≥ 500 operations of a mix that is drawn
  * itself; a failing one is made smaller before it is printed. test_random [FIRST_SEED [COUNT]]; PENSTOCK_TEST_BUDGET=long: 2000.
- */
+ * Without arguments the seeds that once found something come first. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -119,29 +119,37 @@ static void print(const struct sequence *s) {
     printf("\n");
 }
 
+/* What they found is mended. */
+static const uint64_t found[] = {13, 204, 440, 692, 1187, 1387, 1679, 2457, 2723};
+
+static bool try(uint64_t seed, uint64_t *ret_operations) {
+    struct sequence sequence;
+    char text[768];
+    draw_sequence(seed, &sequence);
+    context_set("running seed %llu", (unsigned long long)seed);
+    if (run(&sequence, text, sizeof(text), ret_operations))
+        return true;
+    printf("not ok: seed %llu: %s\n", (unsigned long long)seed, text);
+    fflush(stdout);
+    minimise(&sequence);
+    run(&sequence, text, sizeof(text), NULL);
+    print(&sequence);
+    printf("  which gives: %s\n", text);
+    fflush(stdout);
+    return false;
+}
+
 int main(int argc, char **argv) {
     heap_keep_memory();
     const char *budget = getenv("PENSTOCK_TEST_BUDGET");
-    uint64_t first = argc > 1 ? (uint64_t)atoll(argv[1]) : 1, count = argc > 2 ? (uint64_t)atoll(argv[2]) : 12, operations = 0;
+    uint64_t first = argc > 1 ? (uint64_t)atoll(argv[1]) : 1, count = argc > 2 ? (uint64_t)atoll(argv[2]) : 40, operations = 0;
     if (budget != NULL && strcmp(budget, "long") == 0 && argc <= 2)
         count = 2000;
     unsigned failures = 0;
-    for (uint64_t seed = first; seed < first + count && failures < 3; seed++) {
-        struct sequence sequence;
-        char text[768];
-        draw_sequence(seed, &sequence);
-        context_set("running seed %llu", (unsigned long long)seed);
-        if (run(&sequence, text, sizeof(text), &operations))
-            continue;
-        failures++;
-        printf("not ok: seed %llu: %s\n", (unsigned long long)seed, text);
-        fflush(stdout);
-        minimise(&sequence);
-        run(&sequence, text, sizeof(text), NULL);
-        print(&sequence);
-        printf("  which gives: %s\n", text);
-        fflush(stdout);
-    }
+    for (unsigned i = 0; i < array_count(found) && argc == 1; i++)
+        failures += !try(found[i], &operations);
+    for (uint64_t seed = first; seed < first + count && failures < 3; seed++)
+        failures += !try(seed, &operations);
     printf("random sequences: %llu, %llu operations\n", (unsigned long long)count, (unsigned long long)operations);
     return failures != 0;
 }

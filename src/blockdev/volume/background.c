@@ -76,6 +76,7 @@ static enum got reclaim(struct background *background, uint32_t *budget, enum io
 static void step(struct background *background) {
     struct volume_store *store = background->store;
     struct layer *layer = background->layer;
+    background->starved = false;
     if (background->parked || list_linked(&background->waiter.node) || store_frozen(store) || store->closing)
         return;
     /* A cluster that was moved into the child is written in place from then on: were the deletion lost, the snapshot would come
@@ -104,9 +105,20 @@ static void step(struct background *background) {
         }
     }
     if (got == FAILED)
-        background->parked = true; /* damage or an unreadable page: it stays as it is */
+        background_stop(background, status);
     else if (got == GOT)
         background_queue(background);
+}
+
+void background_stop(struct background *background, enum io_status status) {
+    struct volume_store *store = background->store;
+    if (status == IO_NO_SPACE) {
+        background->starved = true;
+        list_push_back(&store->space_waiters, &background->waiter.node);
+    } else {
+        background->parked = true; /* damage or an unreadable page: it stays as it is */
+    }
+    copies_kick(store);
 }
 
 static void job_run(struct reactor_job *job) {
@@ -125,9 +137,10 @@ void background_queue(struct background *background) {
 
 static void wake(struct waiter *waiter, enum io_status status) {
     struct background *background = container_of(waiter, struct background, waiter);
-    if (status != IO_OK && status != IO_NO_SPACE)
-        background->parked = true;
-    background_queue(background);
+    if (status != IO_OK)
+        background_stop(background, status);
+    else
+        background_queue(background);
 }
 
 void background_kick(struct volume_store *store) {

@@ -10,6 +10,7 @@ struct copy {
     struct volume_command *command; /* NULL: taken up at opening, nobody waits */
     struct volume *volume;
     struct layer *layer;
+    struct layer *heir_of; /* decouple: the parent to be; counts this as a child, so it is not merged away. NULL = none */
     struct waiter waiter;
     struct reactor_job job;
     bool queued, decouple, tail;
@@ -34,6 +35,8 @@ static void finish(struct copy *copy, enum io_status status) {
     lock_release(&copy->lock);
     copy->layer->copying = false;
     copy->layer->busy--;
+    if (copy->heir_of != NULL)
+        copy->heir_of->heirs--;
     list_remove(&copy->node);
     free(copy->buffer);
     copy->over = true;
@@ -256,6 +259,33 @@ static void tail_step(struct copy *copy) {
     finish(copy, got == GOT ? IO_OK : status);
 }
 
+/* The end of what is waited for kicks; but a merge may have no end before the next opening, or before others give space back. */
+static enum got merge_awaited(const struct layer *layer, enum io_status *ret_status) {
+    if (layer_state(layer) != LAYER_MERGING)
+        return layer->volume != NULL && layer->volume->deleting != NULL ? WAIT : GOT;
+    if (layer->background == NULL || layer->background->parked || layer->background->starved) {
+        *ret_status = layer->background != NULL && layer->background->starved ? IO_NO_SPACE : IO_DAMAGED;
+        return FAILED;
+    }
+    return WAIT;
+}
+
+/* Nothing merges meanwhile that would change what the direct parent holds, or who its parent is. */
+static enum got begin(struct copy *copy, enum io_status *ret_status) {
+    struct layer *layer = copy->layer, *parent = layer->parent, *next = parent == NULL ? NULL : parent->parent;
+    enum got got = parent == NULL || layer_state(parent) != LAYER_MERGING ? GOT : merge_awaited(parent, ret_status);
+    if (got == GOT && copy->decouple && next != NULL)
+        got = merge_awaited(next, ret_status);
+    if (got != GOT)
+        return got;
+    if (copy->decouple && next != NULL) {
+        copy->heir_of = next;
+        next->heirs++;
+    }
+    layer->copying = true;
+    return GOT;
+}
+
 static void step(struct copy *copy) {
     struct volume_store *store = copy->store;
     struct layer *layer = copy->layer;
@@ -269,11 +299,13 @@ static void step(struct copy *copy) {
         tail_step(copy);
         return;
     }
-    if (!layer->copying && layer->parent != NULL && layer_state(layer->parent) == LAYER_MERGING)
-        return; /* its end kicks */
-    layer->copying = true;
-    uint32_t clusters = (uint32_t)divide_up(layer_size(layer), CLUSTER_BLOCKS), budget = WALK_STEPS;
     enum io_status status = IO_OK;
+    enum got begun = layer->copying ? GOT : begin(copy, &status);
+    if (begun == FAILED)
+        finish(copy, status);
+    if (begun != GOT)
+        return;
+    uint32_t clusters = (uint32_t)divide_up(layer_size(layer), CLUSTER_BLOCKS), budget = WALK_STEPS;
     while (layer->parent != NULL && copy->cluster < clusters && budget-- > 0) {
         enum got got = one_cluster(copy, &status);
         if (got == WAIT)

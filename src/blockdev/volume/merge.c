@@ -113,13 +113,13 @@ static void written(struct store_io *io) {
     if (got == GOT && map_cluster(plan.into) == background->into && (plan.present & ~background->copying) == 0)
         got = plan_apply(background, &plan, &status);
     /* else the child's word changed under the copy (a trim): the next step looks again */
-    if (got == FAILED)
-        background->parked = true;
     if (got == WAIT) {
         list_remove(&background->waiter.node); /* it is done anew, which is rare */
         commit_hasten(store);
     }
     copy_end(background);
+    if (got == FAILED)
+        background_stop(background, status);
 }
 
 static void read_done(struct store_io *io) {
@@ -150,8 +150,8 @@ static void read_done(struct store_io *io) {
     }
     if (--background->pending > 0)
         return;
-    background->parked = true; /* it could not be read, or not one write be sent */
-    copy_end(background);
+    copy_end(background); /* it could not be read, or not one write be sent */
+    background_stop(background, background->status);
 }
 
 /* The blocks are this merge's alone, and nobody writes into the layers any more who may not. */
@@ -209,6 +209,10 @@ enum got merge_step(struct background *background, uint32_t *budget, enum io_sta
     if (child != background->child)
         background->cluster = 0;
     background->child = child;
+    if (layer->child_count > 1) { /* no command leads here: the records are wrong */
+        *ret_status = IO_DAMAGED;
+        return FAILED;
+    }
     if (child == NULL) { /* deleted meanwhile */
         layer_set_state(store, layer, LAYER_DELETING);
         return GOT;

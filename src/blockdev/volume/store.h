@@ -89,6 +89,7 @@ struct layer {
     bool draining; /* frozen with writes in flight: no batch is closed */
     bool damaged;
     bool copying;     /* inflate or decouple is at work: no merge into it */
+    unsigned heirs;   /* grandchildren that a decouple under way will make its children */
     uint64_t promise; /* clusters a thick layer may still take */
     struct list locks;
     uint32_t exclusive_count; /* in locks, granted or not */
@@ -525,6 +526,7 @@ struct background {
     struct waiter waiter;
     struct reactor_job job;
     bool queued, parked; /* parked: cannot go on before the next opening */
+    bool starved;        /* waits until clusters come free */
     uint64_t after;      /* sequence of the record that says so: nothing is moved before it is durable */
     struct walk walk;
     bool walking;
@@ -544,6 +546,8 @@ void background_start(struct volume_store *store, struct layer *layer);
 /* Something they wait for may have happened. */
 void background_kick(struct volume_store *store);
 void background_queue(struct background *background);
+/* It cannot go on: for lack of space until some comes free, for any other reason before the next opening. */
+void background_stop(struct background *background, enum io_status status);
 /* Takes up what the last opening left. */
 void background_resume(struct volume_store *store);
 void background_fini(struct volume_store *store);

@@ -691,9 +691,9 @@ static void delete_run(struct volume_command *command) {
     struct volume *volume = target(command);
     if (volume == NULL)
         return;
-    if (volume->layer->child_count > 1) {
-        error_set(&command->error, ERROR_PERMISSION, "%s has %u children: delete or decouple them first", volume->name,
-                  volume->layer->child_count);
+    unsigned children = volume->layer->child_count + volume->layer->heirs;
+    if (children > 1) {
+        error_set(&command->error, ERROR_PERMISSION, "%s has %u children: delete or decouple them first", volume->name, children);
         command_fail(store, command);
         return;
     }

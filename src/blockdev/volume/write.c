@@ -6,10 +6,17 @@
 
 /* ---- the end of one data write ---- */
 
+/* Of whole blocks: one that was written in part was present, and if it is not any more, a trim has cleared it meanwhile. */
 static void set_bits(struct volume_store *store, const struct store_io *io) {
     struct page *page = io->page;
     uint64_t block = io->first_block, end = block + io->block_count;
-    for (uint32_t i = 0; block < end; i++) {
+    bool part_of_last = (io->request.offset + io->request.length) % BLOCK_BYTES != 0;
+    uint32_t i = 0;
+    if (io->request.offset % BLOCK_BYTES != 0)
+        i = ++block % CLUSTER_BLOCKS == 0;
+    if (part_of_last)
+        end--;
+    for (; block < end; i++) {
         uint32_t cluster = (uint32_t)(block / CLUSTER_BLOCKS);
         unsigned first = (unsigned)(block % CLUSTER_BLOCKS);
         unsigned count = (unsigned)min_u64(CLUSTER_BLOCKS - first, end - block);
