@@ -1,6 +1,7 @@
 /* What the machine gives without us, measured in the same minute as our own figures: its drift scales their bounds.
  *   bare memcpy SECONDS    nanoseconds to copy 4 KiB within 16 MiB
  *   bare polled SECONDS    microseconds of a loopback TCP exchange (72 bytes there, 4120 back), both ends polling
+ *   bare stream SECONDS    GiB/s of loopback TCP with 16 commands of 72 bytes under way, each answered by 24 bytes and 128 KiB
  *   bare sync SECONDS FILE 32   how often a second so many threads write 4 KiB at random places of FILE, each with fdatasync
  * One JSON object on standard output. */
 #include <arpa/inet.h>
@@ -19,7 +20,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { COMMAND_BYTES = 72, ANSWER_BYTES = 4120 };
+enum { COMMAND_BYTES = 72, ANSWER_BYTES = 4120, STREAM_DEPTH = 16, STREAM_PAYLOAD = 131072, STREAM_BYTES = STREAM_PAYLOAD + 24 };
 
 static double now_s(void) {
     struct timespec now;
@@ -84,16 +85,27 @@ static void *serve(void *arg) {
     return NULL;
 }
 
-static int run_polled(double seconds) {
+/* A loopback connection, unpaced as host/linux makes them. */
+static void connect_pair(int *ret_client, int *ret_server) {
     struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t length = sizeof(at);
     int one = 1, listener = socket(AF_INET, SOCK_STREAM, 0), client = socket(AF_INET, SOCK_STREAM, 0);
+    setsockopt(listener, IPPROTO_TCP, TCP_CONGESTION, "reno", 4);
+    setsockopt(client, IPPROTO_TCP, TCP_CONGESTION, "reno", 4);
     if (bind(listener, (struct sockaddr *)&at, length) != 0 || listen(listener, 1) != 0 ||
         getsockname(listener, (struct sockaddr *)&at, &length) != 0 || connect(client, (struct sockaddr *)&at, length) != 0)
         fail("loopback");
     int server = accept(listener, NULL, NULL);
     setsockopt(client, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
     setsockopt(server, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+    close(listener);
+    *ret_client = client;
+    *ret_server = server;
+}
+
+static int run_polled(double seconds) {
+    int client, server;
+    connect_pair(&client, &server);
     pthread_t thread;
     pthread_create(&thread, NULL, serve, &server);
     pin(0);
@@ -156,6 +168,57 @@ static int run_sync(double seconds, const char *path, unsigned count) {
     return 0;
 }
 
+static void *serve_stream(void *arg) {
+    int fd = *(int *)arg;
+    char commands[COMMAND_BYTES * STREAM_DEPTH], *answer = aligned_alloc(4096, STREAM_PAYLOAD + 4096);
+    memset(answer, 1, STREAM_BYTES);
+    pin(1);
+    for (size_t have = 0, left = 0;;) { /* bytes of commands not yet answered, bytes of an answer not yet sent */
+        ssize_t n = recv(fd, commands, sizeof(commands), MSG_DONTWAIT);
+        if (n == 0 || (n < 0 && errno != EAGAIN))
+            return NULL;
+        have += n > 0 ? (size_t)n : 0;
+        while (left > 0 || have >= COMMAND_BYTES) {
+            if (left == 0) {
+                have -= COMMAND_BYTES;
+                left = STREAM_BYTES;
+            }
+            n = send(fd, answer + STREAM_BYTES - left, left, MSG_DONTWAIT | MSG_NOSIGNAL);
+            if (n < 0 && errno != EAGAIN)
+                return NULL;
+            if (n < 0)
+                break;
+            left -= (size_t)n;
+        }
+    }
+}
+
+static int run_stream(double seconds) {
+    enum { SLOT = STREAM_PAYLOAD + 4096 };
+    int client, server;
+    char command[COMMAND_BYTES] = {0}, *slots = aligned_alloc(4096, (size_t)STREAM_DEPTH * SLOT);
+    memset(slots, 0, (size_t)STREAM_DEPTH * SLOT);
+    connect_pair(&client, &server);
+    pthread_t thread;
+    pthread_create(&thread, NULL, serve_stream, &server);
+    pin(0);
+    double start = now_s(), end = start + seconds;
+    for (int i = 0; i < STREAM_DEPTH; i++)
+        if (!move(client, command, COMMAND_BYTES, true))
+            fail("exchange");
+    uint64_t count = 0;
+    do
+        for (int i = 0; i < STREAM_DEPTH; i++, count++)
+            if (!move(client, slots + (size_t)i * SLOT, STREAM_BYTES, false) || !move(client, command, COMMAND_BYTES, true))
+                fail("exchange");
+    while (now_s() < end);
+    printf("{\"gib_per_second\":%.3f}\n", (double)count * STREAM_PAYLOAD / (now_s() - start) / (1 << 30));
+    shutdown(client, SHUT_RDWR);
+    pthread_join(thread, NULL);
+    free(slots);
+    return 0;
+}
+
 int main(int argc, char **argv) {
     double seconds = argc >= 3 ? strtod(argv[2], NULL) : 0;
     if (seconds > 0 && argc == 5 && strcmp(argv[1], "sync") == 0)
@@ -164,6 +227,8 @@ int main(int argc, char **argv) {
         return run_memcpy(seconds);
     if (seconds > 0 && strcmp(argv[1], "polled") == 0)
         return run_polled(seconds);
-    fprintf(stderr, "usage: bare memcpy|polled SECONDS, or bare sync SECONDS FILE THREADS\n");
+    if (seconds > 0 && strcmp(argv[1], "stream") == 0)
+        return run_stream(seconds);
+    fprintf(stderr, "usage: bare memcpy|polled|stream SECONDS, or bare sync SECONDS FILE THREADS\n");
     return EXIT_FAILURE;
 }

@@ -166,9 +166,10 @@ struct host_address {
     char text[108]; /* numeric address, or the path of a Unix socket */
 };
 
-enum { HOST_READABLE = 1, HOST_WRITABLE = 2 /* also: connected */, HOST_CLOSED = 4 /* error or hang-up: read tells */ };
-/* Edge-triggered: told once when there is more to read (room to write) since the last -EAGAIN. A listener is readable when accept
- * has work. */
+enum { HOST_READABLE = 1, HOST_WRITABLE = 2 /* also: connected */, HOST_CLOSED = 4 /* error or end of stream: read tells */ };
+/* Edge-triggered: told once when there is more to read since the last -EAGAIN or short read (room to write since the last
+ * -EAGAIN). Whoever stops at a short read is told of bytes that come later, but finds the end of the stream or an error only by
+ * reading on once HOST_CLOSED was told. A listener is readable when accept has work. */
 typedef void (*host_socket_event)(void *arg, unsigned events);
 
 /* `error` names the address and why. Unix: mode 0600, a stale path is removed only if nobody answers there. On the loop that will
@@ -186,15 +187,19 @@ static inline struct host_socket *host_connect(struct host_loop *loop, const str
 static inline int host_socket_error(struct host_socket *socket);
 /* Where it is bound (a listener's actual port), and its peer. */
 static inline void host_socket_local(struct host_socket *socket, struct host_address *ret_address);
-/* Bytes moved; 0 from read = the peer closed; -EAGAIN = an event will tell; other -errno = dead. */
+/* Bytes moved; 0 from read = the peer closed; -EAGAIN = an event will tell; other -errno = dead. A read of fewer bytes than asked
+ * for was short: there were no more. (A peer that sends urgent data can make it look so: who must have all reads to -EAGAIN.) */
 static inline int64_t host_socket_read(struct host_socket *socket, const struct slice *slices, uint32_t count);
 static inline int64_t host_socket_write(struct host_socket *socket, const struct slice *slices, uint32_t count);
 /* Gives a socket (with its unread bytes) to another loop: detach on the old one, attach on the new one. After attach an event
  * comes if there is something to do already. Attach also sets the event function of an accepted connection. -errno or 0. */
 static inline void host_socket_detach(struct host_socket *socket);
 static inline int host_socket_attach(struct host_socket *socket, struct host_loop *loop, host_socket_event event, void *arg);
-/* No event comes after it. */
+/* No event comes after it. What is written is still delivered, for as long as the system tries. */
 static inline void host_socket_close(struct host_socket *socket);
+/* Gives a connection up: as close, but what is written and has not left the machine never will, and the peer is told by a reset.
+ * A Unix socket, which keeps nothing back, is closed. */
+static inline void host_socket_reset(struct host_socket *socket);
 
 /* ---- the table behind it ---- */
 
@@ -230,6 +235,7 @@ struct host_ops {
     void (*socket_detach)(struct host_socket *);
     int (*socket_attach)(struct host_socket *, struct host_loop *, host_socket_event, void *);
     void (*socket_close)(struct host_socket *);
+    void (*socket_reset)(struct host_socket *);
 };
 
 /* Each implementation's loop, file and socket begin with this. */
@@ -310,3 +316,4 @@ static inline int host_socket_attach(struct host_socket *socket, struct host_loo
     return socket->host->ops->socket_attach(socket, loop, event, arg);
 }
 static inline void host_socket_close(struct host_socket *socket) { socket->host->ops->socket_close(socket); }
+static inline void host_socket_reset(struct host_socket *socket) { socket->host->ops->socket_reset(socket); }

@@ -155,6 +155,8 @@ static void peer_read(struct peer *peer) {
         }
         peer->in_length += (size_t)n;
         assert(peer->in_length <= peer->in_capacity);
+        if ((size_t)n < room && !peer->hung_up && ++peer->reads % 2 != 0)
+            return;
     }
 }
 
@@ -181,6 +183,7 @@ void peer_go(struct peer *peer) {
 
 void peer_event(void *arg, unsigned events) {
     struct peer *peer = arg;
+    peer->hung_up |= (events & HOST_CLOSED) != 0;
     if (!peer->connected) {
         int error = host_socket_error(peer->socket);
         if (error != 0) {

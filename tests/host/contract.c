@@ -630,6 +630,32 @@ static void a_full_stream_tells_when_there_is_room(void **state) {
     }
 }
 
+static void reset_client(struct actor *actor, void *arg) {
+    struct pair *pair = arg;
+    (void)actor;
+    host_socket_reset(pair->client.socket);
+    pair->client.socket = NULL;
+}
+
+static void who_is_given_up_is_told_by_a_reset(void **state) {
+    const size_t amount = 16 * 1024 * 1024;
+    struct actor actor;
+    actor_init(&actor, *state);
+    struct pair pair;
+    pair_init(&actor, &pair, HOST_IPV4, amount);
+    actor_do(&actor, stop_server, &pair);
+    memset(pair.client.out, 0x66, amount);
+    pair.client.out_length = amount;
+    actor_do(&actor, pair_go, &pair);
+    assert_true(pair.client.out_sent < amount); /* the system holds some of it */
+    actor_do(&actor, reset_client, &pair);
+    actor_do(&actor, start_server, &pair);
+    actor_wait(&actor, server_closed, &pair, "the end");
+    assert_int_equal(pair.server.error, -ECONNRESET);
+    pair_fini(&actor, &pair);
+    actor_fini(&actor);
+}
+
 static void detach_server(struct actor *actor, void *arg) {
     (void)actor;
     host_socket_detach(((struct pair *)arg)->server.socket);
@@ -717,6 +743,7 @@ const struct CMUnitTest contract_cases[] = {
     CASE(nobody_listens),
     CASE(an_address_has_one_listener),
     CASE(a_full_stream_tells_when_there_is_room),
+    CASE(who_is_given_up_is_told_by_a_reset),
     CASE(a_socket_moves_with_its_unread_bytes),
 #undef CASE
 };

@@ -56,6 +56,8 @@ struct peer {
     _Atomic bool connected, closed;     /* closed: end of the stream or an error */
     _Atomic int error;                  /* -errno of read or write */
     bool stopped;                       /* does not read (a slow reader) */
+    bool hung_up;                       /* HOST_CLOSED was told */
+    unsigned reads;                     /* every other time it stops at a short read, as the contract allows */
 };
 
 void peer_init(struct peer *peer, size_t capacity);

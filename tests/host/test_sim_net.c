@@ -222,6 +222,45 @@ static void bytes_of_a_connection_given_up_arrive_later(void **state) {
     }
 }
 
+static void reset_peer(struct actor *actor, void *arg) {
+    struct peer *peer = arg;
+    (void)actor;
+    host_socket_reset(peer->socket);
+    peer->socket = NULL;
+}
+
+/* A reset keeps back what has not left the machine. Nothing has while the link is cut; a stalled network may hold all of it. */
+static void what_a_reset_keeps_back_never_arrives(void **state) {
+    (void)state;
+    unsigned arrived = 0, kept_back = 0;
+    for (uint64_t seed = 1; seed <= 20; seed++) {
+        for (unsigned cut = 0; cut < 2; cut++) {
+            struct net net;
+            net_init(&net, seed);
+            struct sim_connection *old = net_connect(&net, 0);
+            if (cut)
+                sim_cut(net.one.node, net.two.node, true);
+            else
+                sim_connection_stall(old, SIM_TO_SERVER, true);
+            send_bytes(&net.two, &net.clients[0], 5000, 0);
+            sim_run_for(net.one.sim, NS_PER_S);
+            actor_do(&net.two.actor, reset_peer, &net.clients[0]);
+            if (cut)
+                sim_cut(net.one.node, net.two.node, false);
+            else
+                sim_connection_stall(old, SIM_TO_SERVER, false);
+            sim_run_for(net.one.sim, NS_PER_S);
+            assert_true(net.servers[0].in_length == 0 || (!cut && net.servers[0].in_length == 5000));
+            assert_int_equal(net.servers[0].closed, !cut); /* a reset is not repeated either */
+            assert_int_equal(net.servers[0].error, cut ? 0 : -ECONNRESET);
+            arrived += net.servers[0].in_length > 0;
+            kept_back += !cut && net.servers[0].in_length == 0;
+            net_fini(&net);
+        }
+    }
+    assert_true(arrived > 0 && kept_back > 0);
+}
+
 static void connections_overtake_each_other(void **state) {
     (void)state;
     struct net net;
@@ -537,6 +576,7 @@ int main(void) {
         cmocka_unit_test(a_stream_may_come_byte_by_byte),
         cmocka_unit_test(small_windows_and_all_splits_keep_the_order),
         cmocka_unit_test(bytes_of_a_connection_given_up_arrive_later),
+        cmocka_unit_test(what_a_reset_keeps_back_never_arrives),
         cmocka_unit_test(connections_overtake_each_other),
         cmocka_unit_test(a_one_way_cut_stops_one_way),
         cmocka_unit_test(a_cut_that_stays_times_out),

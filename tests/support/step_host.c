@@ -222,6 +222,11 @@ static int64_t socket_read(struct host_socket *base, const struct slice *slices,
     slice_copy_in(slices, count, 0, socket->in, n);
     memmove(socket->in, socket->in + n, socket->in_length - n);
     socket->in_length -= n;
+    if (n < slice_total(slices, count)) {
+        socket->read_armed = true;
+        if (socket->in_length > 0)
+            tell(socket, HOST_READABLE);
+    }
     tell(socket->peer, HOST_WRITABLE);
     return (int64_t)n;
 }
@@ -279,6 +284,15 @@ static void socket_close(struct host_socket *base) {
     free(socket);
 }
 
+static void socket_reset(struct host_socket *base) {
+    struct step_socket *peer = of_socket(base)->peer;
+    if (peer != NULL) {
+        peer->reset = true;
+        peer->in_length = 0;
+    }
+    socket_close(base);
+}
+
 /* ---- the test's side ---- */
 
 static void *map(struct host *host, size_t bytes) {
@@ -316,6 +330,7 @@ static const struct host_ops ops = {
     .socket_detach = socket_detach,
     .socket_attach = socket_attach,
     .socket_close = socket_close,
+    .socket_reset = socket_reset,
 };
 
 struct host *step_host_create(const struct step_host_options *options) {

@@ -101,6 +101,7 @@ static void read_in(struct initiator_connection *connection) {
         }
         uint32_t count = nvme_tcp_host_want(&connection->tcp, slices, READ_SLICES);
         assert(count > 0); /* every payload is placed at once, and a fault has closed it */
+        size_t asked = slice_total(slices, count);
         int64_t n = host_socket_read(connection->socket, slices, count);
         if (n == -EAGAIN)
             return;
@@ -111,6 +112,8 @@ static void read_in(struct initiator_connection *connection) {
         taken += (uint64_t)n;
         nvme_tcp_host_got(&connection->tcp, (size_t)n);
         events_take(connection);
+        if ((size_t)n < asked && !connection->hung_up)
+            return;
     }
 }
 
@@ -133,6 +136,7 @@ static void on_event(void *arg, unsigned events) {
         }
         connection->connecting = false;
     }
+    connection->hung_up |= (events & HOST_CLOSED) != 0;
     if ((events & HOST_WRITABLE) != 0) {
         connection->write_blocked = false;
         if (!nvme_tcp_tx_empty(&connection->tcp.tx))
@@ -168,7 +172,7 @@ bool initiator_connection_open(struct initiator_connection *connection, const st
     nvme_tcp_host_init(&connection->tcp, options, connection->staging, connection->staging_size);
     nvme_tcp_host_set_requests(&connection->tcp, connection->requests, connection->request_count);
     connection->connecting = true;
-    connection->write_blocked = false;
+    connection->write_blocked = connection->hung_up = false;
     connection->socket =
         host_connect(connection->reactor->loop, to, from->text[0] != '\0' ? from : NULL, on_event, connection, error);
     return connection->socket != NULL;
@@ -177,7 +181,11 @@ bool initiator_connection_open(struct initiator_connection *connection, const st
 void initiator_connection_close(struct initiator_connection *connection) {
     if (connection->socket == NULL)
         return;
-    host_socket_close(connection->socket);
+    bool under_way = !nvme_tcp_tx_empty(&connection->tcp.tx);
+    for (uint16_t i = 0; i < connection->request_count; i++)
+        under_way |= connection->requests[i]->state == NVME_TCP_REQUEST_ACTIVE;
+    /* What the system still holds must not reach the controller after a retry. */
+    (under_way ? host_socket_reset : host_socket_close)(connection->socket);
     connection->socket = NULL;
     while (nvme_tcp_tx_take_sent(&connection->tcp.tx) != NULL) {
     }

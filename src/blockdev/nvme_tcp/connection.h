@@ -29,6 +29,7 @@ struct initiator_connection {
     uint8_t *staging;
     uint32_t staging_size;
     bool connecting, write_blocked;
+    bool hung_up; /* the peer's end was told: reads go on until they find it */
     bool flush_queued, read_queued;
     struct reactor_job flush, read;
     char why[INITIATOR_WHY_SIZE];
@@ -49,7 +50,8 @@ void initiator_connection_fini(struct initiator_connection *connection);
 /* Begins to connect: ready() or lost() follow. False if it cannot even begin. */
 bool initiator_connection_open(struct initiator_connection *connection, const struct host_address *to,
                                const struct host_address *from, const struct nvme_tcp_host_options *options, struct error *error);
-/* Closes the socket: from here on no payload is touched; all requests are free again. No callback. */
+/* Closes the socket, or resets it if anything is under way: from here on no payload is touched, and nothing of it leaves later;
+ * all requests are free again. No callback. */
 void initiator_connection_close(struct initiator_connection *connection);
 /* Closes it, then calls lost(). */
 void initiator_connection_lose(struct initiator_connection *connection, const char *why, int error);

@@ -321,13 +321,15 @@ static bool between_commands(const struct tcp_connection *c) {
 
 enum read_end { READ_ALL, READ_HELD, READ_BUDGET };
 
-static enum read_end read_some(struct tcp_connection *c) {
+/* `strict`: to -EAGAIN, else a short read is the end of what is there. */
+static enum read_end read_some(struct tcp_connection *c, bool strict) {
     uint64_t bytes = 0;
     for (unsigned i = 0; i < READS_A_TURN && bytes < READ_BYTES_A_TURN; i++) {
         struct slice slices[SLICES_IN];
         if (!events(c))
             return READ_HELD;
         uint32_t count = nvme_tcp_target_want(&c->wire, slices, SLICES_IN);
+        size_t asked = slice_total(slices, count);
         int64_t n = host_socket_read(c->socket, slices, count);
         if (n == -EAGAIN)
             return READ_ALL;
@@ -339,6 +341,8 @@ static enum read_end read_some(struct tcp_connection *c) {
         bytes += (uint64_t)n;
         nvme_queue_heard(&c->queue);
         nvme_tcp_target_got(&c->wire, (size_t)n);
+        if ((size_t)n < asked && !strict && !c->hung_up)
+            return events(c) ? READ_ALL : READ_HELD;
     }
     return events(c) ? READ_BUDGET : READ_HELD;
 }
@@ -367,7 +371,7 @@ static void connection_read(struct tcp_connection *c) {
         return;
     }
     c->busy = true;
-    enum read_end end = read_some(c);
+    enum read_end end = read_some(c, false);
     c->busy = false;
     if (end == READ_BUDGET)
         read_soon(c);
@@ -393,6 +397,7 @@ static void read_soon(struct tcp_connection *c) {
 
 static void on_socket(void *arg, unsigned happened) {
     struct tcp_connection *c = arg;
+    c->hung_up |= (happened & HOST_CLOSED) != 0;
     if (happened & HOST_WRITABLE && !nvme_tcp_tx_empty(&c->wire.tx))
         flush(c);
     if (happened & (HOST_READABLE | HOST_CLOSED))
@@ -409,7 +414,7 @@ static bool on_settle(struct nvme_queue *queue) {
         return c->dead;
     if (!c->doomed) {
         c->busy = true;
-        enum read_end end = read_some(c);
+        enum read_end end = read_some(c, true); /* a fence: whatever the peer plays at */
         c->busy = false;
         if (!nvme_tcp_tx_empty(&c->wire.tx))
             flush_soon(c);
@@ -562,8 +567,9 @@ static void on_end(struct reactor_job *job) {
         return;
     }
     c->lingering = false;
+    /* Nothing of a controller that is given up is delivered later. A refused Connect, though, is to be read. */
     if (c->socket != NULL)
-        host_socket_close(c->socket);
+        (c->queue.attached && !c->orderly ? host_socket_reset : host_socket_close)(c->socket);
     c->socket = NULL;
     reactor_timer_stop(c->reactor, &c->timer);
     finish_soon(c);

@@ -67,6 +67,7 @@ struct tcp_connection {
     bool busy;   /* its events are being worked on */
     bool moving; /* to queue.reactor */
     bool doomed, orderly, dead, lingering;
+    bool hung_up; /* the peer's end was told: reads go on until they find it */
     bool arrived;
     struct reactor_job read_job, flush_job, end_job, finish_job, move_job;
     bool read_queued, flush_queued, end_queued, finish_queued;

@@ -127,6 +127,7 @@ static const struct host_ops linux_ops = {
     .socket_detach = linux_socket_detach,
     .socket_attach = linux_socket_attach,
     .socket_close = linux_socket_close,
+    .socket_reset = linux_socket_reset,
 };
 
 int host_linux_create(const struct host_linux_options *options, struct host **ret_host) {

@@ -192,3 +192,4 @@ int64_t linux_socket_write(struct host_socket *socket, const struct slice *slice
 void linux_socket_detach(struct host_socket *socket);
 int linux_socket_attach(struct host_socket *socket, struct host_loop *loop, host_socket_event event, void *arg);
 void linux_socket_close(struct host_socket *socket);
+void linux_socket_reset(struct host_socket *socket);

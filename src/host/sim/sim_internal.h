@@ -225,3 +225,4 @@ int64_t sim_host_socket_write(struct host_socket *socket, const struct slice *sl
 void sim_host_socket_detach(struct host_socket *socket);
 int sim_host_socket_attach(struct host_socket *socket, struct host_loop *loop, host_socket_event event, void *arg);
 void sim_host_socket_close(struct host_socket *socket);
+void sim_host_socket_reset(struct host_socket *socket);

@@ -98,6 +98,8 @@ struct sim_connection *sim_connection_create(struct sim_socket *client, const st
 void sim_connection_begin(struct sim_connection *connection);
 /* Its side's process closed it: the end of the stream, or a reset if it has not read all. */
 void sim_connection_close(struct sim_connection *connection, unsigned side);
+/* Its side's process gave it up: a reset, and what has not left is thrown away. */
+void sim_connection_abort(struct sim_connection *connection, unsigned side);
 /* Its side vanished without a word. */
 void sim_connection_vanish(struct sim_connection *connection, unsigned side, bool silent);
 uint32_t sim_stream_put(struct sim_stream *stream, const struct slice *slices, uint32_t count, uint64_t length);

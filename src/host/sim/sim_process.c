@@ -441,4 +441,5 @@ const struct host_ops sim_host_ops = {
     .socket_detach = sim_host_socket_detach,
     .socket_attach = sim_host_socket_attach,
     .socket_close = sim_host_socket_close,
+    .socket_reset = sim_host_socket_reset,
 };

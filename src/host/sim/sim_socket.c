@@ -1,7 +1,7 @@
 /* The sockets of host.h on simulated connections: events, accept, read and write. Streams are sim_stream.c's.
  *
- * Strict where the contract allows it: READABLE and WRITABLE are told once after an -EAGAIN and not again before the next one
- * (but now and then, as the kernel does). */
+ * Strict where the contract allows it: READABLE is told once after an -EAGAIN or a short read, WRITABLE after an -EAGAIN, and not
+ * again before the next one (but now and then, as the kernel does). */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -272,8 +272,11 @@ int64_t sim_host_socket_read(struct host_socket *host_socket, const struct slice
     assert(socket->kind != SIM_LISTENER);
     sim_assert_on(socket->loop);
     uint64_t want = slice_total(slices, count);
-    if (socket->kind == SIM_CONNECTED && sim_socket_in(socket)->delivered > sim_socket_in(socket)->read)
-        return (int64_t)sim_stream_take(sim_socket_in(socket), slices, count, want);
+    if (socket->kind == SIM_CONNECTED && sim_socket_in(socket)->delivered > sim_socket_in(socket)->read) {
+        uint64_t taken = sim_stream_take(sim_socket_in(socket), slices, count, want);
+        socket->read_armed |= taken < want;
+        return (int64_t)taken;
+    }
     if (socket->error != 0)
         return socket->error;
     if (socket->kind == SIM_CONNECTED && sim_socket_in(socket)->fin_delivered)
@@ -341,7 +344,7 @@ static void listener_close(struct sim_socket *listener, void (*end)(struct sim_c
     }
 }
 
-void sim_host_socket_close(struct host_socket *host_socket) {
+static void socket_end(struct host_socket *host_socket, void (*end)(struct sim_connection *connection, unsigned side)) {
     struct sim_socket *socket = sim_socket_of(host_socket);
     sim_process_effect(socket->process);
     struct sim_connection *connection = socket->connection;
@@ -350,13 +353,19 @@ void sim_host_socket_close(struct host_socket *host_socket) {
     if (socket->loop != NULL)
         sim_assert_on(socket->loop);
     if (socket->kind == SIM_LISTENER) {
-        listener_close(socket, sim_connection_close);
+        listener_close(socket, end);
         sim_socket_free(socket);
         return;
     }
     connection->sockets[side] = NULL;
     sim_socket_free(socket);
-    sim_connection_close(connection, side);
+    end(connection, side);
+}
+
+void sim_host_socket_close(struct host_socket *host_socket) { socket_end(host_socket, sim_connection_close); }
+void sim_host_socket_reset(struct host_socket *host_socket) {
+    bool plain = sim_socket_of(host_socket)->local.family == HOST_UNIX;
+    socket_end(host_socket, plain ? sim_connection_close : sim_connection_abort);
 }
 
 static void vanish_silent(struct sim_connection *connection, unsigned side) { sim_connection_vanish(connection, side, true); }

@@ -406,6 +406,18 @@ void sim_connection_close(struct sim_connection *connection, unsigned side) {
     sim_connection_reap(connection);
 }
 
+void sim_connection_abort(struct sim_connection *connection, unsigned side) {
+    struct sim_stream *out = &connection->streams[side], *in = &connection->streams[1 - side];
+    if (connection->answered && !in->reset_delivered) {
+        /* What has left the machine may still arrive, but nobody repeats what gets lost. */
+        if (sim_stream_link(out)->cut || !connection->nodes[1 - side]->on || sim_one_in(connection->sim, 2))
+            stream_drop_rest(out);
+        in->read = in->delivered;
+        stream_send_reset(out);
+    }
+    sim_connection_reap(connection);
+}
+
 void sim_connection_vanish(struct sim_connection *connection, unsigned side, bool silent) {
     struct sim *sim = connection->sim;
     if (connection->answered) {
