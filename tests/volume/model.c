@@ -242,23 +242,6 @@ static bool lingers(const struct model *model, const struct model_write *write, 
     return false;
 }
 
-/* A refused write changes nothing, but for one that a trim or a snapshot overtook between two of its pieces: the space that it
- * had found is gone then, and the pieces before are written (docs/volume-store.md, "Space"). */
-static bool overtaken(const struct model *model, const struct model_write *write) {
-    for (uint32_t i = 0; i < model->write_count; i++) {
-        const struct model_write *other = &model->writes[i];
-        if (other->kind != MODEL_WRITE && other->node == write->node && other->start < write->done &&
-            write->start < other->done && other->first < write->first + write->count &&
-            write->first < other->first + other->count)
-            return true;
-    }
-    for (uint32_t i = 0; i < MODEL_NODES_MAX; i++)
-        if (model->nodes[i].snapshot && model->nodes[i].created_start < write->done &&
-            write->start < model->nodes[i].created_done)
-            return true;
-    return false;
-}
-
 /* May the sector hold this, at a time before `until`, when everything that began after `floor` … has surely replaced what ended
  * before it? */
 static bool allowed(const struct model *model, uint32_t index, uint32_t sector, uint32_t content, uint32_t floor,
@@ -271,9 +254,8 @@ static bool allowed(const struct model *model, uint32_t index, uint32_t sector, 
     }
     if (content != 0) {
         const struct model_write *write = write_of(model, content);
-        return write != NULL && write->kind == MODEL_WRITE && (!write->undone || overtaken(model, write)) &&
-               write->node == index && covers(write, sector) && write->start < until &&
-               (write->done >= floor || lingers(model, write, sector, floor));
+        return write != NULL && write->kind == MODEL_WRITE && !write->undone && write->node == index && covers(write, sector) &&
+               write->start < until && (write->done >= floor || lingers(model, write, sector, floor));
     }
     for (uint32_t i = model->write_count; i-- > 0;) {
         const struct model_write *write = &model->writes[i];

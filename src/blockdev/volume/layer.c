@@ -17,6 +17,7 @@ struct layer *layer_attach(struct volume_store *store, uint32_t id, struct page 
     page_pin(record);
     list_init(&layer->children);
     list_init(&layer->locks);
+    list_init(&layer->holds);
     list_init(&layer->drain_waiters);
     list_push_back(&store->layers, &layer->node);
     store->layer_by_id[id] = layer;
@@ -42,7 +43,8 @@ void layer_set_parent(struct volume_store *store, struct layer *layer, struct la
 }
 
 void layer_detach(struct volume_store *store, struct layer *layer) {
-    assert(list_empty(&layer->children) && list_empty(&layer->locks) && layer->writes_in_flight == 0 && layer->busy == 0);
+    assert(list_empty(&layer->children) && list_empty(&layer->locks) && list_empty(&layer->holds));
+    assert(layer->writes_in_flight == 0 && layer->busy == 0);
     layer_set_parent(store, layer, NULL);
     store->promised_clusters -= layer->promise;
     store->layer_by_id[layer->id] = NULL;
@@ -204,4 +206,38 @@ void lock_release(struct block_lock *lock) {
             other->waiter->wake(other->waiter, IO_OK); /* deferred by whoever waits: the list stays as it is */
         }
     }
+}
+
+/* ---- holds ---- */
+
+void hold_take(struct layer *layer, struct hold *hold, uint64_t first, uint64_t last) {
+    assert(hold->layer == NULL && !layer->frozen);
+    *hold = (struct hold){.layer = layer, .first = first, .last = last};
+    list_push_back(&layer->holds, &hold->node);
+}
+
+void hold_release(struct volume_store *store, struct hold *hold) {
+    struct layer *layer = hold->layer;
+    if (likely(layer == NULL))
+        return;
+    list_remove(&hold->node);
+    hold->layer = NULL;
+    if (unlikely(store->gate == layer) && list_empty(&layer->holds))
+        waiters_wake(&store->hold_waiters, IO_OK);
+}
+
+bool hold_covers(const struct layer *layer, uint64_t first, uint64_t last, const struct hold *own) {
+    list_for_each (&layer->holds, struct hold, hold, node) {
+        if (hold != own && hold->first <= last && hold->last >= first)
+            return true;
+    }
+    return false;
+}
+
+enum got layer_hold_off(struct volume_store *store, struct layer *layer, struct waiter *waiter) {
+    if (list_empty(&layer->holds))
+        return GOT;
+    store->gate = layer;
+    list_push_back(&store->hold_waiters, &waiter->node);
+    return WAIT;
 }

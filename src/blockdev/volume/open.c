@@ -25,7 +25,8 @@ bool store_alloc(struct block_device *base, struct reactor *home, struct reactor
     }
     struct list *lists[] = {&store->memory_waiters, &store->grace,         &store->discards, &store->space_waiters,
                             &store->makings,        &store->drain_waiters, &store->layers,   &store->volumes,
-                            &store->commands,       &store->backgrounds,   &store->copies};
+                            &store->hold_waiters,   &store->gate_waiters,  &store->commands, &store->backgrounds,
+                            &store->copies};
     for (size_t i = 0; i < array_count(lists); i++)
         list_init(lists[i]);
     commit_init(store);

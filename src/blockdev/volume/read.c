@@ -10,6 +10,7 @@ void op_end(struct volume_op *op, enum io_status status) {
     struct volume_store *store = op->volume->store;
     bool *ended = op->ended;
     lock_release(&op->lock);
+    hold_release(store, &op->hold);
     if (op->buffer != NULL)
         buffer_give(&store->home->buffers, op->buffer, BLOCK_BYTES);
     pool_give(&store->ops, op);
@@ -65,6 +66,7 @@ static void committed(struct waiter *waiter, enum io_status status) {
 void op_commit(struct volume_op *op) {
     struct volume_store *store = op->volume->store;
     lock_release(&op->lock);
+    hold_release(store, &op->hold);
     op->waiter.wake = committed;
     commit_join(store, &op->waiter);
 }

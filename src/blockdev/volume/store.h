@@ -74,6 +74,14 @@ struct block_lock {
     struct waiter *waiter;
 };
 
+/* Blocks for all of which a write, or write-zeroes, of several steps has found space: nobody gives their clusters and nodes back,
+ * and what would take the layer from under it waits (layer_hold_off). So it ends whole, however often it has to wait. */
+struct hold {
+    struct list_node node; /* layer->holds */
+    struct layer *layer;   /* NULL = not held */
+    uint64_t first, last;  /* blocks */
+};
+
 struct layer {
     struct list_node node; /* store->layers, by creation in this opening or by id */
     uint32_t id;
@@ -93,6 +101,7 @@ struct layer {
     uint64_t promise; /* clusters a thick layer may still take */
     struct list locks;
     uint32_t exclusive_count; /* in locks, granted or not */
+    struct list holds;
     struct list drain_waiters;
     struct background *background; /* what reclaims or merges it */
 };
@@ -137,6 +146,7 @@ struct walk {
     uint64_t start, first, end; /* blocks; first moves from start to end */
     bool hide;                  /* set zero bits where the parent could be asked */
     bool nodes;                 /* drop nodes that are inside as a whole */
+    const struct hold *hold;    /* the walker's own, NULL = none: what others hold stays */
     struct waiter *waiter;
 };
 
@@ -149,10 +159,10 @@ struct volume_op {
     uint32_t pending;     /* children under way */
     enum io_status status;
     bool waiting;      /* somebody wakes it */
-    bool prepared;     /* every cluster of the range is there */
     bool commit_after; /* FUA that the disk's own FUA does not cover */
     bool *ended;       /* inside submit: tell it there; else NULL */
     struct block_lock lock;
+    struct hold hold;
     uint8_t *buffer;     /* of a fill: one block */
     uint32_t zero_stage; /* of write-zeroes: which edge */
     struct reactor_job job;
@@ -281,6 +291,9 @@ struct volume_store {
     unsigned flushing; /* flushes under way */
     unsigned draining; /* layers */
     struct list drain_waiters;
+    struct layer *gate;       /* the command waits until nothing of it is held: no new holds. NULL = none */
+    struct list hold_waiters; /* for that */
+    struct list gate_waiters; /* until the command has ended */
     uint64_t move_generation; /* rises when an ancestor's words may have moved */
     struct owner_hint *hints;
     size_t hint_count;
@@ -481,6 +494,20 @@ bool identity_append(uint8_t *identity, uint32_t *size, uint16_t type, const voi
 bool lock_take(struct layer *layer, struct block_lock *lock, uint64_t first, uint64_t last, bool exclusive,
                struct waiter *waiter);
 void lock_release(struct block_lock *lock);
+/* Holds: what is to be held is there, in this turn. */
+void hold_take(struct layer *layer, struct hold *hold, uint64_t first, uint64_t last);
+void hold_release(struct volume_store *store, struct hold *hold);
+/* True if another hold than `own` has a block of [first, last]. */
+bool hold_covers(const struct layer *layer, uint64_t first, uint64_t last, const struct hold *own);
+/* For the command being carried out, in the turn of its change: GOT if nothing of the layer is held. */
+enum got layer_hold_off(struct volume_store *store, struct layer *layer, struct waiter *waiter);
+/* WAIT: the layer's holds are counted out; the waiter, which holds and locks nothing, is woken afterwards. */
+static inline enum got hold_gate(struct volume_store *store, const struct layer *layer, struct waiter *waiter) {
+    if (likely(store->gate != layer))
+        return GOT;
+    list_push_back(&store->gate_waiters, &waiter->node);
+    return WAIT;
+}
 
 /* ---- requests: read.c, write.c, trim.c ---- */
 void volume_submit(struct block_channel *channel, struct block_request *request);
@@ -496,6 +523,10 @@ void op_commit(struct volume_op *op);
 uint64_t op_slices(struct volume_op *op, struct store_io *io, uint64_t from, uint64_t length);
 /* Goes on writing at op->cursor; write-zeroes use it for their edges. */
 void write_run(struct volume_op *op);
+/* IO_OK, or why nothing may be written up to byte `end` of the op's volume any more. */
+enum io_status change_status(const struct volume_op *op, uint64_t end);
+/* Every cluster of the bytes [from, end) is there afterwards, or nothing was changed that anyone could see. */
+enum got write_prepare(struct volume_op *op, struct layer *layer, uint64_t from, uint64_t end, enum io_status *ret_status);
 void trim_run(struct volume_op *op);
 void op_child_done(struct volume_op *op, enum io_status status);
 /* What each block of `mask` in a cluster reads as, through the chain: a base block number, or 0 = zeros. `skip_own`: begin at the
@@ -513,10 +544,6 @@ struct owner_hint {
 
 /* GOT: done. WAIT: go on when woken. `budget` words were looked at: GOT is not returned and *budget is 0: call again later. */
 enum got walk_clear(struct volume_store *store, struct walk *walk, uint32_t *budget, enum io_status *ret_status);
-
-/* Drops a node of a layer's map if no word of it names a cluster. */
-enum got node_drop(struct volume_store *store, struct layer *layer, uint32_t node, bool zero, struct waiter *waiter,
-                   enum io_status *ret_status);
 
 /* ---- background.c: deleting and merging layers; merge.c: how one merges ---- */
 struct background {

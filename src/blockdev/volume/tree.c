@@ -67,8 +67,11 @@ static void command_wake(struct waiter *waiter, enum io_status status) {
 }
 
 static void leave(struct volume_store *store, struct volume_command *command) {
-    if (store->command == command)
+    if (store->command == command) {
         store->command = NULL;
+        store->gate = NULL;
+        waiters_wake(&store->gate_waiters, IO_OK);
+    }
     commands_step(store);
 }
 
@@ -382,6 +385,8 @@ static void snapshot_run(struct volume_command *command) {
         list_push_back(&store->drain_waiters, &store->command_waiter.node);
         return;
     }
+    if (layer_hold_off(store, volume->layer, &store->command_waiter) != GOT)
+        return;
     struct layer *head = volume->layer, *layer = new_layer(command, &snapshot);
     if (layer == NULL)
         return;
@@ -441,6 +446,8 @@ static void revert_run(struct volume_command *command) {
         command_fail(store, command);
         return;
     }
+    if (layer_hold_off(store, volume->layer, &store->command_waiter) != GOT)
+        return;
     struct layer *old = volume->layer, *layer = new_layer(command, NULL);
     if (layer == NULL)
         return;
@@ -498,7 +505,8 @@ static void rename_run(struct volume_command *command) {
 static void read_only_run(struct volume_command *command) {
     struct volume_store *store = command->store;
     struct volume *volume = target(command);
-    if (volume == NULL || commit_room(store, TREE_CHANGE_WORDS, &store->command_waiter) != GOT)
+    if (volume == NULL || layer_hold_off(store, volume->layer, &store->command_waiter) != GOT ||
+        commit_room(store, TREE_CHANGE_WORDS, &store->command_waiter) != GOT)
         return;
     layer_set(store, volume->layer, LAYER_STATE, layer_get(volume->layer, LAYER_STATE) | LAYER_READ_ONLY);
     volume->read_only = true;
@@ -787,6 +795,8 @@ static void resize_run(struct volume_command *command) {
     }
     bool thick = (layer_get(layer, LAYER_STATE) & LAYER_THICK) != 0;
     if (thick && blocks > old && !thick_fits(command, thick_need(blocks) - thick_need(old)))
+        return;
+    if (blocks < old && layer_hold_off(store, layer, &store->command_waiter) != GOT)
         return;
     if (commit_room(store, TREE_CHANGE_WORDS, &store->command_waiter) != GOT)
         return;

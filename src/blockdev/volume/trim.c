@@ -3,10 +3,18 @@
 #include "blockdev/volume/store.h"
 
 #define CLEAR_WORDS 8u /* of the batch, for one step */
+#define NODE_BLOCKS ((uint64_t)NODE_WORDS * CLUSTER_BLOCKS)
+#define ROOT_BLOCKS (NODE_BLOCKS * NODE_WORDS)
 
-/* True if a write of the layer that is not done may still want the cluster of this map word. */
-static bool cluster_wanted(const struct layer *layer, uint32_t cluster) {
+/* True if a write of the layer that is not done wants the cluster of this map word: it is held, or blocks beside those that are
+ * cleared (`whole`: there are none) are under way. */
+static bool cluster_wanted(const struct walk *walk, uint32_t cluster, bool whole) {
+    const struct layer *layer = walk->layer;
     uint64_t first = (uint64_t)cluster * CLUSTER_BLOCKS, last = first + CLUSTER_BLOCKS - 1;
+    if (hold_covers(layer, first, last, walk->hold))
+        return true;
+    if (whole)
+        return false;
     list_for_each (&layer->locks, struct block_lock, lock, node) {
         if (!lock->clears && lock->first <= last && lock->last >= first)
             return true;
@@ -24,7 +32,7 @@ static enum got clear_word(struct volume_store *store, struct walk *walk, uint32
     uint16_t hidden = walk->hide ? layer_parent_mask(layer, cluster) & mask : 0;
     uint16_t present = map_present(word) & (uint16_t)~mask, zero = (map_zero(word) & (uint16_t)~mask) | hidden;
     uint32_t freed = map_cluster(word);
-    if (present != 0 || (mask != 0xffff && freed != 0 && cluster_wanted(layer, cluster)))
+    if (present != 0 || (freed != 0 && cluster_wanted(walk, cluster, mask == 0xffff)))
         freed = 0;
     uint64_t next = map_word(freed != 0 ? 0 : map_cluster(word), present, zero);
     if (next == word)
@@ -55,11 +63,13 @@ static enum got clear_word(struct volume_store *store, struct walk *walk, uint32
 }
 
 /* Drops a node none of whose words names a cluster any more. `zero`: what it covers reads as zero from now on. */
-enum got node_drop(struct volume_store *store, struct layer *layer, uint32_t node, bool zero, struct waiter *waiter,
-                   enum io_status *ret_status) {
-    uint64_t reference;
+static enum got node_drop(struct volume_store *store, const struct walk *walk, uint32_t node, bool zero,
+                          enum io_status *ret_status) {
+    struct layer *layer = walk->layer;
+    struct waiter *waiter = walk->waiter;
+    uint64_t reference, first = (uint64_t)node * NODE_BLOCKS;
     enum got got = dir_get(store, layer, node, waiter, &reference, ret_status);
-    if (got != GOT || reference_cluster(reference) == 0)
+    if (got != GOT || reference_cluster(reference) == 0 || hold_covers(layer, first, first + NODE_BLOCKS - 1, walk->hold))
         return got;
     for (uint32_t cluster = node * NODE_WORDS; cluster < (node + 1) * NODE_WORDS; cluster++) {
         uint64_t word;
@@ -88,23 +98,28 @@ enum got node_drop(struct volume_store *store, struct layer *layer, uint32_t nod
     return got;
 }
 
+/* True if the walk clears all that the node has. */
+static bool node_whole(const struct walk *walk, uint32_t node) {
+    uint64_t first = (uint64_t)node * NODE_BLOCKS, end = min_u64(first + NODE_BLOCKS, layer_get(walk->layer, LAYER_TAIL));
+    return walk->nodes && walk->start <= first && walk->end >= end;
+}
+
 enum got walk_clear(struct volume_store *store, struct walk *walk, uint32_t *budget, enum io_status *ret_status) {
     struct layer *layer = walk->layer;
-    const uint64_t node_blocks = (uint64_t)NODE_WORDS * CLUSTER_BLOCKS, root_blocks = node_blocks * NODE_WORDS;
     while (walk->first<walk->end && * budget> 0) {
         (*budget)--;
         bool hide = walk->hide && layer->parent != NULL && walk->first < layer_get(layer, LAYER_LIMIT);
         uint32_t cluster = (uint32_t)(walk->first / CLUSTER_BLOCKS), node = cluster / NODE_WORDS;
         uint64_t root = layer_get(layer, LAYER_ROOTS + node / NODE_WORDS), reference;
         if (reference_cluster(root) == 0 && (!hide || (root & REFERENCE_ZERO) != 0)) {
-            walk->first = min_u64(walk->end, (walk->first / root_blocks + 1) * root_blocks);
+            walk->first = min_u64(walk->end, (walk->first / ROOT_BLOCKS + 1) * ROOT_BLOCKS);
             continue;
         }
         enum got got = dir_get(store, layer, node, walk->waiter, &reference, ret_status);
         if (got != GOT)
             return got;
-        uint64_t node_first = node * node_blocks, node_end = node_first + node_blocks;
-        bool whole = walk->nodes && walk->start <= node_first && walk->end >= min_u64(node_end, layer_get(layer, LAYER_TAIL));
+        uint64_t node_first = node * NODE_BLOCKS, node_end = node_first + NODE_BLOCKS;
+        bool whole = node_whole(walk, node);
         if (reference_cluster(reference) == 0 && (!hide || (reference & REFERENCE_ZERO) != 0)) {
             walk->first = min_u64(walk->end, node_end);
             continue;
@@ -128,7 +143,7 @@ enum got walk_clear(struct volume_store *store, struct walk *walk, uint32_t *bud
             return got;
         if (whole && (until == node_end || until == walk->end)) {
             bool zero = walk->hide && layer->parent != NULL && node_first < layer_get(layer, LAYER_LIMIT);
-            got = node_drop(store, layer, node, zero, walk->waiter, ret_status);
+            got = node_drop(store, walk, node, zero, ret_status);
             if (got != GOT)
                 return got; /* the last word again, which is nothing to do, and then this */
         }
@@ -150,12 +165,9 @@ static void trim_walk(struct volume_op *op) {
     struct volume_store *store = op->volume->store;
     enum io_status status = IO_OK;
     uint32_t budget = WALK_STEPS;
-    if (unlikely(op->volume->layer == NULL || store_frozen(store))) {
-        op_fail(op, op->volume->layer == NULL ? IO_DEVICE_GONE : IO_MEDIUM_WRITE);
-        return;
-    }
-    if (unlikely(op->walk.end > layer_size(op->volume->layer))) {
-        op_fail(op, IO_OUT_OF_RANGE);
+    status = change_status(op, op->walk.end << BLOCK_SHIFT);
+    if (unlikely(status != IO_OK)) {
+        op_fail(op, status);
         return;
     }
     if (op->walk.layer != op->volume->layer) { /* a snapshot came between: what was cleared so far is in it */
@@ -197,7 +209,6 @@ void trim_run(struct volume_op *op) {
         if (first > request->offset) {
             op->cursor = request->offset;
             op->end = min_u64(first, stop);
-            op->prepared = false;
             write_run(op);
             return;
         }
@@ -207,7 +218,6 @@ void trim_run(struct volume_op *op) {
         if (end < stop && end >= first) {
             op->cursor = end;
             op->end = stop;
-            op->prepared = false;
             write_run(op);
             return;
         }
@@ -225,11 +235,66 @@ void trim_run(struct volume_op *op) {
                              .end = end / BLOCK_BYTES,
                              .hide = true,
                              .nodes = true,
+                             .hold = &op->hold,
                              .waiter = &op->waiter};
     trim_walk(op);
 }
 
+/* The nodes that clearing [first, end) needs are there afterwards: those in which blocks are hidden one by one, at its two ends,
+ * and the directory's. */
+static enum got nodes_prepare(struct volume_op *op, struct layer *layer, uint64_t first, uint64_t end,
+                              enum io_status *ret_status) {
+    struct volume_store *store = op->volume->store;
+    const struct walk walk = {.layer = layer, .start = first, .end = end, .nodes = true};
+    end = layer->parent == NULL ? 0 : min_u64(end, layer_get(layer, LAYER_LIMIT)); /* nothing is hidden behind it */
+    enum got got = GOT;
+    struct page *page;
+    for (uint64_t at = first; at < end && got == GOT; at = (at / ROOT_BLOCKS + 1) * ROOT_BLOCKS) {
+        uint64_t root = layer_get(layer, LAYER_ROOTS + (unsigned)(at / ROOT_BLOCKS));
+        if (reference_cluster(root) == 0 && (root & REFERENCE_ZERO) == 0)
+            got = dir_page_for_write(store, layer, (uint32_t)(at / NODE_BLOCKS), true, &op->waiter, &page, ret_status);
+    }
+    for (unsigned i = 0; i < 2 && first < end && got == GOT; i++) {
+        uint64_t at = i == 0 ? first : end - 1, reference;
+        uint32_t node = (uint32_t)(at / NODE_BLOCKS);
+        if (node_whole(&walk, node))
+            continue;
+        got = dir_get(store, layer, node, &op->waiter, &reference, ret_status);
+        if (got == GOT && reference_cluster(reference) == 0 && (reference & REFERENCE_ZERO) == 0)
+            got = map_page_for_write(store, layer, (uint32_t)(at / CLUSTER_BLOCKS), true, &op->waiter, &page, ret_status);
+    }
+    return got;
+}
+
+/* Space for all of a write-zeroes, held before anything is changed: then it does not fail half done. */
+static void zero_prepare(struct volume_op *op) {
+    struct volume_store *store = op->volume->store;
+    struct layer *layer = op->volume->layer;
+    const struct block_request *request = op->request;
+    uint64_t stop = request->offset + request->length;
+    uint64_t first = round_up(request->offset, BLOCK_BYTES), end = round_down(stop, BLOCK_BYTES);
+    enum io_status status = change_status(op, stop);
+    enum got got = status == IO_OK ? hold_gate(store, layer, &op->waiter) : FAILED;
+    op->resume = zero_prepare;
+    if (got == GOT && first > request->offset)
+        got = write_prepare(op, layer, request->offset, min_u64(first, stop), &status);
+    if (got == GOT && end < stop && end >= first)
+        got = write_prepare(op, layer, end, stop, &status);
+    if (got == GOT)
+        got = nodes_prepare(op, layer, first / BLOCK_BYTES, end / BLOCK_BYTES, &status);
+    op->waiting = got == WAIT;
+    if (got == FAILED)
+        op_fail(op, status);
+    if (got != GOT)
+        return;
+    hold_take(layer, &op->hold, request->offset >> BLOCK_SHIFT, (stop - 1) >> BLOCK_SHIFT);
+    trim_run(op);
+}
+
 void trim_start(struct volume_op *op) {
     op->zero_stage = 0;
-    trim_run(op);
+    if (op->request->op == BLOCK_WRITE_ZEROES && op->request->length > 0)
+        zero_prepare(op);
+    else
+        trim_run(op);
 }

@@ -60,10 +60,9 @@ static void data_written(struct store_io *io) {
 
 /* ---- space ---- */
 
-/* Every cluster of [cursor, end) is there afterwards, or nothing was changed that anyone could see. */
-static enum got prepare(struct volume_op *op, struct layer *layer, enum io_status *ret_status) {
+enum got write_prepare(struct volume_op *op, struct layer *layer, uint64_t from, uint64_t end, enum io_status *ret_status) {
     struct volume_store *store = op->volume->store;
-    uint32_t first = (uint32_t)(op->cursor >> CLUSTER_SHIFT), last = (uint32_t)((op->end - 1) >> CLUSTER_SHIFT);
+    uint32_t first = (uint32_t)(from >> CLUSTER_SHIFT), last = (uint32_t)((end - 1) >> CLUSTER_SHIFT);
     uint32_t missing = 0;
     bool bits = false;
     struct page *page = NULL;
@@ -126,23 +125,15 @@ static void fill_write(struct volume_op *op) {
     uint32_t skip = (uint32_t)(op->cursor % BLOCK_BYTES), length = (uint32_t)min_u64(BLOCK_BYTES - skip, op->end - op->cursor);
     struct page *page = NULL;
     enum io_status status = IO_OK;
-    enum got got =
-        layer != op->volume->layer ? WAIT : map_page_for_write(store, layer, cluster, false, &op->waiter, &page, &status);
-    if (got == FAILED) {
+    enum got got = commit_room(store, 1, &op->waiter);
+    if (got == GOT)
+        got = map_page_for_write(store, layer, cluster, false, &op->waiter, &page, &status);
+    op->waiting = got == WAIT;
+    if (got == FAILED)
         op_fail(op, status);
+    if (got != GOT)
         return;
-    }
-    if (got == WAIT || map_cluster(page->words[cluster % PAGE_WORDS]) == 0) {
-        /* a snapshot or a trim came between: what was read may be old. From the start. */
-        op->resume = write_run;
-        op->prepared = false;
-        lock_release(&op->lock);
-        if (got == WAIT && layer == op->volume->layer)
-            op->waiting = true;
-        else
-            write_run(op);
-        return;
-    }
+    assert(op->hold.layer == layer && map_cluster(page->words[cluster % PAGE_WORDS]) != 0);
     struct store_io *io = io_take(store, data_written, op);
     if (io == NULL) {
         op_fail(op, IO_NO_MEMORY);
@@ -334,21 +325,39 @@ static void write_end(struct volume_op *op) {
     }
 }
 
+/* It may need several steps: parts of blocks may have to be filled, pages to be read again. */
+static bool may_split(const struct volume_op *op) {
+    const uint64_t page_bytes = (uint64_t)PAGE_WORDS << CLUSTER_SHIFT;
+    return (op->cursor | op->end) % BLOCK_BYTES != 0 || op->cursor / page_bytes != (op->end - 1) / page_bytes;
+}
+
+enum io_status change_status(const struct volume_op *op, uint64_t end) {
+    const struct layer *layer = op->volume->layer;
+    if (unlikely(layer == NULL))
+        return IO_DEVICE_GONE;
+    if (unlikely(store_frozen(op->volume->store)))
+        return IO_MEDIUM_WRITE;
+    if (unlikely(layer->frozen))
+        return IO_READ_ONLY;
+    return unlikely(end > layer_size(layer) << BLOCK_SHIFT) ? IO_OUT_OF_RANGE : IO_OK;
+}
+
 void write_run(struct volume_op *op) {
     struct volume_store *store = op->volume->store;
     struct layer *layer = op->volume->layer;
-    enum io_status status = IO_OK;
     op->resume = write_run;
     if (op->cursor == op->end) {
         write_end(op);
         return;
     }
-    if (unlikely(layer == NULL || store_frozen(store))) {
-        op_fail(op, layer == NULL ? IO_DEVICE_GONE : IO_MEDIUM_WRITE);
+    enum io_status status = change_status(op, op->end);
+    if (unlikely(status != IO_OK)) {
+        op_fail(op, status);
         return;
     }
-    if (unlikely(op->end > layer_size(layer) << BLOCK_SHIFT)) { /* shrunk while this waited */
-        op_fail(op, IO_OUT_OF_RANGE);
+    if (unlikely(store->gate == layer) && op->hold.layer == NULL && may_split(op)) {
+        lock_release(&op->lock);
+        op->waiting = hold_gate(store, layer, &op->waiter) == WAIT;
         return;
     }
     if (op->lock.layer != NULL && (op->lock.layer != layer || op->lock.exclusive))
@@ -360,18 +369,16 @@ void write_run(struct volume_op *op) {
         return;
     }
     enum got got = GOT;
-    if (!op->prepared && VOLUME_CANARY != VOLUME_CANARY_NO_SPACE_HALF)
-        got = prepare(op, layer, &status);
+    if (VOLUME_CANARY != VOLUME_CANARY_NO_SPACE_HALF)
+        got = write_prepare(op, layer, op->cursor, op->end, &status);
+    bool prepared = got == GOT;
     struct run run = {0};
     bool fill = false;
     while (got == GOT && op->cursor < op->end) {
         uint32_t cluster = (uint32_t)(op->cursor >> CLUSTER_SHIFT);
         struct page *page = NULL;
         if (VOLUME_CANARY == VOLUME_CANARY_NO_SPACE_HALF) {
-            uint64_t end = op->end;
-            op->end = min_u64(end, (uint64_t)(cluster + 1) << CLUSTER_SHIFT);
-            got = prepare(op, layer, &status);
-            op->end = end;
+            got = write_prepare(op, layer, op->cursor, min_u64(op->end, (uint64_t)(cluster + 1) << CLUSTER_SHIFT), &status);
             if (got != GOT)
                 break;
         }
@@ -379,10 +386,7 @@ void write_run(struct volume_op *op) {
         if (got != GOT)
             break;
         uint64_t word = page->words[cluster % PAGE_WORDS];
-        if (map_cluster(word) == 0) { /* trimmed while this waited */
-            got = prepare(op, layer, &status);
-            continue;
-        }
+        assert(map_cluster(word) != 0); /* prepared in this turn, or held since */
         uint64_t until = min_u64(op->end, (uint64_t)(cluster + 1) << CLUSTER_SHIFT);
         unsigned first = (unsigned)(op->cursor >> BLOCK_SHIFT) % CLUSTER_BLOCKS;
         unsigned last = (unsigned)((until - 1) >> BLOCK_SHIFT) % CLUSTER_BLOCKS;
@@ -417,7 +421,8 @@ void write_run(struct volume_op *op) {
         op->cursor = until;
     }
     op->waiting = got == WAIT;
-    op->prepared = got == GOT;
+    if (unlikely(fill || (got == WAIT && prepared)) && op->hold.layer == NULL)
+        hold_take(layer, &op->hold, op->cursor >> BLOCK_SHIFT, (op->end - 1) >> BLOCK_SHIFT);
     if (run.length > 0 && !send_run(op, layer, &run))
         got = FAILED;
     if (op->waiting) {
