@@ -32,7 +32,7 @@ QUIETLY = out=$$($(1) 2>&1) || { printf '%s\n' "$$out"; exit 1; }
 
 NEED_CC := links:$(CC)=$(if $(findstring clang,$(CC)),clang,gcc),libc6-dev
 NEED_BUILD := $(NEED_CC) meson=meson ninja=ninja-build python3=python3 pkg-config=pkg-config \
-	pkg:liburing=liburing-dev pkg:jansson=libjansson-dev
+	pkg:liburing=liburing-dev pkg:jansson=libjansson-dev pkg:libxxhash=libxxhash-dev
 NEED_TEST := $(NEED_BUILD) pkg:cmocka=libcmocka-dev nm=binutils
 NEED_HOUSE := clang-format=clang-format shellcheck=shellcheck
 NEED_SAN_address := llvm-symbolizer=llvm 'links:clang -fsanitize=address=libclang-rt-dev'

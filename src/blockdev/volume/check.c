@@ -2,12 +2,14 @@
 #include "blockdev/volume/check_disk.h"
 
 #include "base/bitmap.h"
+#include "block/replica.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 
 struct layer_counts {
     uint32_t id;
+    bool marks; /* words are region marks */
     uint64_t used, nodes;
 };
 
@@ -33,6 +35,11 @@ static void check_map_page(struct checker *checker, uint32_t index, uint64_t ref
         uint64_t word = page.words[i], cluster = (uint64_t)index * PAGE_WORDS + i;
         if (word == 0)
             continue;
+        if (counts->marks) {
+            if ((uint32_t)word != 0)
+                check_problem(checker, "layer %u region %llu: its mark is none", counts->id, (unsigned long long)cluster);
+            continue;
+        }
         if ((map_present(word) & map_zero(word)) != 0)
             check_problem(checker, "layer %u cluster %llu: blocks are present and zero at once", counts->id,
                           (unsigned long long)cluster);
@@ -165,6 +172,40 @@ static void check_identity(struct checker *checker, uint32_t id, const struct ch
     }
 }
 
+/* A leg's record and its marks belong together, one to one. */
+static void check_replica(struct checker *checker, uint32_t id, const struct check_page *record, uint32_t limit) {
+    uint64_t size = min_u64(record->words[LAYER_IDENTITY], IDENTITY_BYTES), marks = record->words[LAYER_MARKS];
+    const uint8_t *identity = (const uint8_t *)&record->words[LAYER_IDENTITY_WORDS];
+    struct replica_record mirror;
+    bool found = false;
+    uint32_t at = 0;
+    for (struct identity_item item; identity_next(identity, (uint32_t)size, &at, &item);) {
+        if (item.type != IDENTITY_MIRROR)
+            continue;
+        const char *wrong = found || item.length != sizeof(mirror) ? "there are two, or it has another length" : NULL;
+        if (wrong == NULL) {
+            memcpy(&mirror, item.bytes, sizeof(mirror));
+            wrong = replica_record_check(&mirror);
+        }
+        if (wrong != NULL)
+            check_problem(checker, "layer %u: its mirror's record: %s", id, wrong);
+        found = true;
+    }
+    const struct check_page *of = marks != 0 && marks < limit ? check_kept(checker, PAGE_TABLE, (uint32_t)marks) : NULL;
+    if (found != (marks != 0) || (found && (of == NULL || (of->words[LAYER_STATE] & LAYER_HOLDS_MARKS) == 0 ||
+                                            LAYER_STATE_OF(of->words[LAYER_STATE]) != LAYER_LIVE)))
+        check_problem(checker, "layer %u has a mirror's record or its marks only", id);
+    if ((record->words[LAYER_STATE] & LAYER_HOLDS_MARKS) == 0 || LAYER_STATE_OF(record->words[LAYER_STATE]) != LAYER_LIVE)
+        return;
+    unsigned owners = 0;
+    for (uint32_t other = 1; other < limit; other++) {
+        const struct check_page *head = check_kept(checker, PAGE_TABLE, other);
+        owners += head != NULL && LAYER_STATE_OF(head->words[LAYER_STATE]) == LAYER_LIVE && head->words[LAYER_MARKS] == id;
+    }
+    if (owners != 1)
+        check_problem(checker, "layer %u holds the marks of %u volumes", id, owners);
+}
+
 static void check_layers(struct checker *checker) {
     uint32_t limit = min_u32(LAYERS_MAX, checker->super.table_index_pages * NODE_WORDS);
     struct hash_map known;
@@ -183,7 +224,8 @@ static void check_layers(struct checker *checker) {
                           (unsigned long long)words[LAYER_SIZE], (unsigned long long)words[LAYER_TAIL]);
         check_parents(checker, id, record, limit);
         check_identity(checker, id, record, &known);
-        struct layer_counts counts = {.id = id};
+        check_replica(checker, id, record, limit);
+        struct layer_counts counts = {.id = id, .marks = (words[LAYER_STATE] & LAYER_HOLDS_MARKS) != 0};
         check_map(checker, record, &counts);
         if (counts.used != words[LAYER_USED] || counts.nodes != words[LAYER_NODES])
             check_problem(checker, "layer %u has %llu data and %llu node clusters, its record says %llu and %llu", id,

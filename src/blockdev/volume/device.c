@@ -1,5 +1,5 @@
 /* Volumes as block devices: registering, renaming, removing them on the control reactor; closing and growing the store. */
-#include "blockdev/volume/store.h"
+#include "blockdev/volume/replica.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -45,6 +45,8 @@ bool volumes_build(struct volume_store *store) {
         if (volume == NULL)
             return false;
         volume->read_only = (flags & LAYER_READ_ONLY) != 0;
+        if (!replica_open(store, volume))
+            return false;
         if (layer_get(layer, LAYER_TAIL) > layer_size(layer) && !store_frozen(store))
             tail_start(store, NULL, volume);
     }
@@ -67,7 +69,7 @@ static bool device_register(struct volume *volume, const char *name, uint64_t bl
     device->optimal_io_bytes = CLUSTER_BYTES;
     device->memory_alignment = store->base_handle.device->memory_alignment;
     device->native_ops = BLOCK_BIT(BLOCK_READ) | BLOCK_BIT(BLOCK_WRITE) | BLOCK_BIT(BLOCK_FLUSH) | BLOCK_BIT(BLOCK_TRIM) |
-                         BLOCK_BIT(BLOCK_WRITE_ZEROES);
+                         BLOCK_BIT(BLOCK_WRITE_ZEROES) | BLOCK_BIT(BLOCK_REPLICA_PUT) | BLOCK_BIT(BLOCK_REPLICA_GET);
     device->native_fua = true;
     device->volatile_cache = true;
     device->trim_reads_zero = store->super.sector_bytes == BLOCK_BYTES;

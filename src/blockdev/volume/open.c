@@ -1,5 +1,5 @@
 /* Opening a store, and the memory of one: from two superblocks to volumes that answer. */
-#include "blockdev/volume/store.h"
+#include "blockdev/volume/replica.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -60,8 +60,11 @@ void store_free(struct volume_store *store) {
     background_fini(store);
     copies_fini(store);
     reactor_timer_stop(store->home, &store->close_timer);
-    for (struct list_node *node; (node = list_pop_front(&store->volumes)) != NULL;)
-        free(list_entry(node, struct volume, node));
+    for (struct list_node *node; (node = list_pop_front(&store->volumes)) != NULL;) {
+        struct volume *volume = list_entry(node, struct volume, node);
+        replica_close(volume);
+        free(volume);
+    }
     for (struct list_node *node; (node = list_pop_front(&store->layers)) != NULL;)
         free(list_entry(node, struct layer, node));
     for (struct list_node *node; (node = list_pop_front(&store->makings)) != NULL;)

@@ -1,9 +1,17 @@
 /* Requests: their life, what a block reads as, and reads. */
-#include "blockdev/volume/store.h"
+#include "blockdev/volume/replica.h"
 
 #include <stdlib.h>
 
 /* ---- the life of a request ---- */
+
+/* The layer was held; what was read is worth nothing if its words began to move meanwhile. */
+static enum io_status reads_end(struct volume_op *op, enum io_status status) {
+    struct layer *layer = op->reads;
+    layer->busy--;
+    background_kick(op->volume->store);
+    return status == IO_OK && layer_state(layer) != LAYER_LIVE ? IO_DEVICE_GONE : status;
+}
 
 void op_end(struct volume_op *op, enum io_status status) {
     struct block_request *request = op->request;
@@ -13,6 +21,19 @@ void op_end(struct volume_op *op, enum io_status status) {
     hold_release(store, &op->hold);
     if (op->buffer != NULL)
         buffer_give(&store->home->buffers, op->buffer, BLOCK_BYTES);
+    if (unlikely(op->reads != NULL))
+        status = reads_end(op, status);
+    struct volume *volume = op->volume;
+    if (likely(request->op != BLOCK_REPLICA_PUT) &&
+        unlikely(--volume->under_way[op->generation] == 0 && op->generation != volume->generation))
+        waiters_wake(&volume->idle_waiters, IO_OK);
+    if (unlikely(op->put != NULL))
+        replica_put_done(op);
+    if (unlikely(op->inside != NULL)) {
+        op->inside(op, status);
+        pool_give(&store->ops, op);
+        return;
+    }
     pool_give(&store->ops, op);
     if (ended != NULL) {
         *ended = true;
@@ -82,7 +103,20 @@ static void begin(struct volume_op *op, struct block_request *request) {
     op->cursor = request->offset;
     op->end = request->offset + request->length;
     op->ended = &ended;
-    if (unlikely(volume->layer == NULL)) {
+    op->generation = (uint8_t)volume->generation;
+    if (likely(request->op != BLOCK_REPLICA_PUT)) /* a claim does not wait for itself */
+        volume->under_way[op->generation]++;
+    enum io_status admitted = IO_OK;
+    if (unlikely(request->op >= BLOCK_REPLICA_PUT)) {
+        if (volume->layer == NULL)
+            op_end(op, IO_DEVICE_GONE);
+        else if (request->op == BLOCK_REPLICA_PUT)
+            replica_put_start(op);
+        else
+            replica_get_start(op);
+    } else if (unlikely(volume->replica != NULL && (admitted = replica_admits(volume->replica, request)) != IO_OK)) {
+        op_end(op, admitted);
+    } else if (unlikely(volume->layer == NULL)) {
         op_end(op, IO_DEVICE_GONE);
     } else if (unlikely(op->end > layer_size(volume->layer) << BLOCK_SHIFT)) {
         op_end(op, IO_OUT_OF_RANGE); /* shrunk since the block layer looked */
@@ -99,6 +133,8 @@ static void begin(struct volume_op *op, struct block_request *request) {
             op_commit(op);
     } else if (unlikely(store->read_only || volume->read_only)) {
         op_end(op, IO_READ_ONLY);
+    } else if (unlikely(volume->replica != NULL)) {
+        replica_mark(op, request->op == BLOCK_WRITE ? write_start : trim_start);
     } else if (request->op == BLOCK_WRITE) {
         write_start(op);
     } else {
@@ -274,7 +310,7 @@ static bool send_read(struct volume_op *op, uint64_t from, uint64_t base, uint64
 
 static void read_run(struct volume_op *op) {
     struct volume_store *store = op->volume->store;
-    struct layer *layer = op->volume->layer;
+    struct layer *layer = unlikely(op->reads != NULL) ? op->reads : op->volume->layer;
     uint64_t run_from = op->cursor, run_base = 0, run_length = 0; /* what lies together on disk so far */
     enum io_status status = IO_OK;
     enum got got = GOT;
@@ -320,6 +356,23 @@ static void read_run(struct volume_op *op) {
         op_fail(op, op->status);
     else if (!op->waiting && op->pending == 0 && op->cursor == op->end)
         op_end(op, IO_OK);
+}
+
+void op_read_inside(struct volume_op *op, struct volume *volume, struct layer *layer, struct block_request *request,
+                    void (*done)(struct volume_op *op, enum io_status status)) {
+    memset(op, 0, offsetof(struct volume_op, walk));
+    op->request = request;
+    op->volume = volume;
+    op->inside = done;
+    op->waiter.wake = op_wake;
+    op->cursor = request->offset;
+    op->end = request->offset + request->length;
+    op->generation = (uint8_t)volume->generation;
+    volume->under_way[op->generation]++;
+    op->reads = layer;
+    if (layer != NULL)
+        layer->busy++;
+    read_start(op);
 }
 
 void read_start(struct volume_op *op) {

@@ -120,6 +120,16 @@ struct volume {
     struct list waiting;             /* commands that wait until it is idle */
     struct volume_command *deleting; /* no new commands */
     bool registered;                 /* control reactor's */
+    /* requests that are under way, those before and after the last turn apart; who waits for those before */
+    uint32_t under_way[2];
+    unsigned generation;
+    struct list idle_waiters;
+    struct replica *replica; /* NULL = it is nobody's leg */
+    struct volume_op *put;   /* the document under way */
+    struct list puts;        /* struct replica_document, waiting */
+    unsigned put_count;
+    bool put_queued;
+    struct reactor_job put_job;
 };
 
 /* ---- requests ---- */
@@ -166,6 +176,15 @@ struct volume_op {
     uint8_t *buffer;     /* of a fill: one block */
     uint32_t zero_stage; /* of write-zeroes: which edge */
     struct reactor_job job;
+    uint8_t generation;                                          /* in which count of its volume it is */
+    struct layer *reads;                                         /* instead of the volume's own; held by `busy` */
+    struct replica_document *put;                                /* of BLOCK_REPLICA_PUT */
+    void (*inside)(struct volume_op *op, enum io_status status); /* told of the end instead of the block layer */
+    /* while the range is being marked */
+    void (*mark_next)(struct volume_op *op);
+    void (*mark_wake)(struct waiter *waiter, enum io_status status);
+    uint64_t mark_first, mark_end; /* regions of this round */
+    uint32_t mark_depth;
     /* not cleared for each request */
     struct walk walk;
     struct buffer_waiter buffer_waiter;
@@ -515,6 +534,10 @@ void read_start(struct volume_op *op);
 void write_start(struct volume_op *op);
 void trim_start(struct volume_op *op);
 void op_end(struct volume_op *op, enum io_status status);
+/* A read of `layer` (NULL = the volume's own) for ourselves, with an op and a request of ours; `done` is called instead of
+ * request->complete(). */
+void op_read_inside(struct volume_op *op, struct volume *volume, struct layer *layer, struct block_request *request,
+                    void (*done)(struct volume_op *op, enum io_status status));
 /* Ends it when its last child is done. */
 void op_fail(struct volume_op *op, enum io_status status);
 /* Ends it when all that is done so far is durable. */

@@ -1,7 +1,7 @@
 /* Commands that change the tree or a record, on the home reactor: one at a time up to the change in RAM, which is made in one
  * turn; answered when its record is durable. A command's function is run again from its start whenever what it waited for has
  * come. */
-#include "blockdev/volume/store.h"
+#include "blockdev/volume/replica.h"
 
 #include "base/text.h"
 
@@ -243,6 +243,8 @@ struct volume *volume_new(struct volume_store *store, struct layer *layer, const
     volume->uuid = *uuid;
     snprintf(volume->name, sizeof(volume->name), "%s", name);
     list_init(&volume->waiting);
+    list_init(&volume->idle_waiters);
+    list_init(&volume->puts);
     if (!hash_map_insert(&store->by_uuid, &volume->by_uuid, get_le64(uuid->bytes))) {
         free(volume);
         return NULL;
@@ -374,7 +376,8 @@ static void snapshot_run(struct volume_command *command) {
     uint8_t identity[IDENTITY_BYTES];
     uint32_t size, old_size;
     struct volume *volume = target(command), *snapshot;
-    if (volume == NULL || !new_identity(command) || !identity_compose(command, identity, &size))
+    if (volume == NULL || replica_refuses_command(command, volume) || !new_identity(command) ||
+        !identity_compose(command, identity, &size))
         return;
     if (volume->read_only) {
         error_invalid(&command->error, "lvol_name", volume->name, "a volume that can be written");
@@ -395,6 +398,7 @@ static void snapshot_run(struct volume_command *command) {
     layer_fill(store, layer, 0, head, blocks, blocks);
     layer_set(store, layer, LAYER_CREATED, created);
     record_set_identity(store, layer->record, old, old_size);
+    replica_follow(store, head, layer);
     layer_set(store, head, LAYER_STATE, LAYER_LIVE | LAYER_SNAPSHOT | LAYER_READ_ONLY);
     layer_set(store, head, LAYER_CREATED, host_wall_ns(store->home->host));
     record_set_identity(store, head->record, identity, size);
@@ -435,7 +439,7 @@ static void revert_run(struct volume_command *command) {
     uint8_t identity[IDENTITY_BYTES];
     uint32_t size;
     struct volume *volume = target(command);
-    if (volume == NULL)
+    if (volume == NULL || replica_refuses_command(command, volume))
         return;
     struct volume *snapshot = volume_find(store, &command->snapshot);
     struct layer *up = volume->layer->parent;
@@ -457,6 +461,7 @@ static void revert_run(struct volume_command *command) {
     layer_set(store, layer, LAYER_CREATED, created);
     record_set_identity(store, layer->record, identity, size);
     record_set_identity(store, old->record, NULL, 0);
+    replica_follow(store, old, layer);
     layer_set_state(store, old, LAYER_DELETING);
     old->volume = NULL;
     old->frozen = true;
@@ -505,7 +510,8 @@ static void rename_run(struct volume_command *command) {
 static void read_only_run(struct volume_command *command) {
     struct volume_store *store = command->store;
     struct volume *volume = target(command);
-    if (volume == NULL || layer_hold_off(store, volume->layer, &store->command_waiter) != GOT ||
+    if (volume == NULL || replica_refuses_command(command, volume) ||
+        layer_hold_off(store, volume->layer, &store->command_waiter) != GOT ||
         commit_room(store, TREE_CHANGE_WORDS, &store->command_waiter) != GOT)
         return;
     layer_set(store, volume->layer, LAYER_STATE, layer_get(volume->layer, LAYER_STATE) | LAYER_READ_ONLY);
@@ -725,6 +731,7 @@ static void delete_layer_run(struct volume_command *command) {
     if (commit_room(store, TREE_CHANGE_WORDS, &store->command_waiter) != GOT)
         return;
     struct layer *layer = volume->layer;
+    replica_forget(volume);
     volume_forget(store, volume);
     free(volume);
     layer->volume = NULL;
@@ -747,7 +754,7 @@ void volume_device_removed(struct volume_command *command) {
 static void inflate_run(struct volume_command *command) {
     struct volume_store *store = command->store;
     struct volume *volume = target(command);
-    if (volume == NULL)
+    if (volume == NULL || replica_refuses_command(command, volume))
         return;
     struct layer *layer = volume->layer;
     uint64_t have = layer_get(layer, LAYER_USED) + layer_get(layer, LAYER_NODES), need = thick_need(layer_size(layer));
@@ -765,7 +772,7 @@ static void inflate_run(struct volume_command *command) {
 static void decouple_run(struct volume_command *command) {
     struct volume_store *store = command->store;
     struct volume *volume = target(command);
-    if (volume == NULL)
+    if (volume == NULL || replica_refuses_command(command, volume))
         return;
     if (volume->layer->parent == NULL)
         error_set(&command->error, ERROR_INVALID, "%s has no parent", volume->name);
@@ -783,7 +790,7 @@ static void resize_run(struct volume_command *command) {
     struct volume_store *store = command->store;
     uint64_t blocks;
     struct volume *volume = target(command);
-    if (volume == NULL || !size_wanted(command, &blocks))
+    if (volume == NULL || replica_refuses_command(command, volume) || !size_wanted(command, &blocks))
         return;
     struct layer *layer = volume->layer;
     uint64_t old = layer_size(layer);
