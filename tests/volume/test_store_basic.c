@@ -249,6 +249,21 @@ static int new_model(struct models *models, uint64_t size, int parent) {
     return i;
 }
 
+/* A block of a writable volume gets new bytes. */
+static void one_block(struct fixture *f, struct models *models) {
+    uint8_t buffer[4096];
+    int i = pick(f, models, true);
+    if (i < 0)
+        return;
+    uint64_t offset = random_below(&f->random, models->m[i].size / 4096) * 4096;
+    random_fill(&f->random, buffer, sizeof(buffer));
+    enum io_status status = do_io(f, &models->m[i], BLOCK_WRITE, 0, offset, sizeof(buffer), buffer);
+    if (status == IO_OK)
+        memcpy(models->m[i].bytes + offset, buffer, sizeof(buffer));
+    else
+        assert_int_equal(status, IO_NO_SPACE);
+}
+
 static void one_io(struct fixture *f, struct models *models) {
     int i = pick(f, models, true);
     if (i < 0)
@@ -287,12 +302,13 @@ static void one_io(struct fixture *f, struct models *models) {
         fail_msg("seed %llu: request failed: %s", (unsigned long long)f->seed, io_status_name(status));
 }
 
-static void one_command(struct fixture *f, struct models *models) {
+enum what { CREATE, SNAPSHOT, SNAPSHOT_TOO, CLONE, DELETE, DELETE_TOO, RESIZE, REVERT, DECOUPLE, INFLATE, WHATS };
+static void one_command(struct fixture *f, struct models *models, enum what what) {
     int i = pick(f, models, true), free_slot = vacant(models);
     uint64_t size = round_up(1 + random_below(&f->random, VOLUME_MAX_BYTES), KIB(64));
     struct command c;
-    switch (random_below(&f->random, 10)) {
-    case 0:
+    switch (what) {
+    case CREATE:
         if (free_slot < 0)
             return;
         i = new_model(models, size, -1);
@@ -300,8 +316,8 @@ static void one_command(struct fixture *f, struct models *models) {
         must(f, &c, "create");
         models->m[i].uuid = c.command.ret_uuid;
         return;
-    case 1:
-    case 2:
+    case SNAPSHOT:
+    case SNAPSHOT_TOO:
         if (i < 0 || free_slot < 0)
             return;
         {
@@ -315,7 +331,7 @@ static void one_command(struct fixture *f, struct models *models) {
             m->parent = s;
         }
         return;
-    case 3:
+    case CLONE:
         i = pick(f, models, false);
         if (i < 0 || free_slot < 0 || !models->m[i].snapshot)
             return;
@@ -327,8 +343,8 @@ static void one_command(struct fixture *f, struct models *models) {
             memcpy(models->m[k].bytes, models->m[i].bytes, VOLUME_MAX_BYTES);
         }
         return;
-    case 4:
-    case 5:
+    case DELETE:
+    case DELETE_TOO:
         i = pick(f, models, false);
         if (i < 0)
             return;
@@ -344,7 +360,7 @@ static void one_command(struct fixture *f, struct models *models) {
             if (models->m[k].used && models->m[k].parent == i)
                 models->m[k].parent = models->m[i].parent;
         return;
-    case 6:
+    case RESIZE:
         if (i < 0)
             return;
         c = run(f, (struct volume_command){.volume = models->m[i].uuid, .size_bytes = size}, volume_resize);
@@ -353,7 +369,7 @@ static void one_command(struct fixture *f, struct models *models) {
             memset(models->m[i].bytes + size, 0, VOLUME_MAX_BYTES - size);
         models->m[i].size = size;
         return;
-    case 7:
+    case REVERT:
         if (i < 0 || models->m[i].parent < 0)
             return;
         {
@@ -364,7 +380,7 @@ static void one_command(struct fixture *f, struct models *models) {
             models->m[i].size = models->m[s].size;
         }
         return;
-    case 8:
+    case DECOUPLE:
         if (i < 0 || models->m[i].parent < 0)
             return;
         c = run(f, (struct volume_command){.volume = models->m[i].uuid}, volume_decouple);
@@ -385,6 +401,20 @@ static void one_command(struct fixture *f, struct models *models) {
     }
 }
 
+static void random_end(struct fixture *f, struct models *models) {
+    store_close(f);
+    /* a store that was closed leaves nothing behind */
+    assert_true(block_device_remove(&f->disk->device, NULL, NULL, NULL));
+    block_graph_fini(&f->graph);
+    world_exit(&f->world);
+    disk_destroy(f->disk);
+    disk_image_fini(&f->image);
+    for (int i = 0; i < MODELS_MAX; i++) {
+        plain_free(models->m[i].bytes);
+        models->m[i] = (struct model){0};
+    }
+}
+
 static void random_sequence(uint64_t seed, uint32_t block_size) {
     struct fixture f;
     static struct models models;
@@ -395,7 +425,7 @@ static void random_sequence(uint64_t seed, uint32_t block_size) {
         if (what < 75) {
             one_io(&f, &models);
         } else if (what < 96) {
-            one_command(&f, &models);
+            one_command(&f, &models, (enum what)random_below(&f.random, WHATS));
         } else if (what < 97) {
             store_close(&f);
             store_open(&f);
@@ -412,17 +442,43 @@ static void random_sequence(uint64_t seed, uint32_t block_size) {
         }
     }
     verify(&f, &models);
-    store_close(&f);
-    /* a store that was closed leaves nothing behind */
-    assert_true(block_device_remove(&f.disk->device, NULL, NULL, NULL));
-    block_graph_fini(&f.graph);
-    world_exit(&f.world);
-    disk_destroy(f.disk);
-    disk_image_fini(&f.image);
-    for (int i = 0; i < MODELS_MAX; i++) {
-        plain_free(models.m[i].bytes);
-        models.m[i] = (struct model){0};
+    random_end(&f, &models);
+}
+
+/* Chains of up to ten layers, everything read again and again while they change: what readers remember of who owns a block. */
+static void deep_chain(uint64_t seed) {
+    struct fixture f;
+    static struct models models;
+    setup(&f, seed, 4096);
+    models.names = 0;
+    one_command(&f, &models, CREATE);
+    for (unsigned n = 0; n < 600; n++) {
+        unsigned used = 0;
+        for (int i = 0; i < MODELS_MAX; i++)
+            used += models.m[i].used;
+        if (used == 0)
+            one_command(&f, &models, CREATE);
+        else if (used < 10 && random_chance(&f.random, 1, 4))
+            one_command(&f, &models, SNAPSHOT);
+        else if (used >= 8 && random_chance(&f.random, 1, 4))
+            one_command(&f, &models, DELETE);
+        else if (random_chance(&f.random, 1, 20))
+            one_command(&f, &models, (enum what)random_below(&f.random, WHATS));
+        else if (random_chance(&f.random, 1, 10))
+            one_io(&f, &models);
+        else
+            one_block(&f, &models);
+        if (random_chance(&f.random, 1, 12))
+            verify(&f, &models);
     }
+    verify(&f, &models);
+    random_end(&f, &models);
+}
+
+static void deep_chains_read_right_whatever_moves(void **state) {
+    (void)state;
+    for (uint64_t seed = 1; seed <= 4; seed++)
+        deep_chain(seed);
 }
 
 static void random_sequences_agree_with_arrays(void **state) {
@@ -531,6 +587,7 @@ static void each_allocation_fails_once(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(random_sequences_agree_with_arrays),
+        cmocka_unit_test(deep_chains_read_right_whatever_moves),
         cmocka_unit_test(each_request_fails_once),
         cmocka_unit_test(each_allocation_fails_once),
     };

@@ -32,6 +32,7 @@ void layer_set_parent(struct volume_store *store, struct layer *layer, struct la
         list_remove(&layer->sibling);
         if (counts(layer))
             layer->parent->child_count--;
+        store->move_generation++; /* else it is new, and nothing was remembered of it */
     }
     layer->parent = parent;
     if (parent != NULL) {
@@ -39,7 +40,6 @@ void layer_set_parent(struct volume_store *store, struct layer *layer, struct la
         if (counts(layer))
             parent->child_count++;
     }
-    store->move_generation++;
 }
 
 void layer_detach(struct volume_store *store, struct layer *layer) {

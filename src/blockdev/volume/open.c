@@ -4,7 +4,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define HINT_BYTES_SHIFT 4 /* owner hints: 1/16 of the cache's limit */
 #define RING_PIECE MIB(1)
 
 bool store_alloc(struct block_device *base, struct reactor *home, struct reactor *control, uint64_t cache_bytes,
@@ -35,10 +34,7 @@ bool store_alloc(struct block_device *base, struct reactor *home, struct reactor
     pool_init(&store->ios, sizeof(struct store_io), 4 * POOL_OPS);
     store->epoch = store->epoch_oldest = 1;
     cache_bytes = cache_bytes == 0 ? VOLUME_CACHE_DEFAULT : max_u64(cache_bytes, VOLUME_CACHE_MIN);
-    store->hint_count = 1;
-    while (store->hint_count * 2 * sizeof(struct owner_hint) <= cache_bytes >> HINT_BYTES_SHIFT)
-        store->hint_count *= 2;
-    store->cache_limit = (cache_bytes - store->hint_count * sizeof(struct owner_hint)) / CACHE_PAGE_BYTES;
+    store->cache_limit = cache_bytes / CACHE_PAGE_BYTES;
     store->layer_by_id = calloc(LAYERS_MAX, sizeof(*store->layer_by_id));
     store->zero_block = aligned_alloc(BLOCK_BYTES, BLOCK_BYTES);
     store->checkpoint.images = aligned_alloc(BLOCK_BYTES, (size_t)CHECKPOINT_GROUP * BLOCK_BYTES);
@@ -79,7 +75,6 @@ void store_free(struct volume_store *store) {
     free(store->checkpoint.images);
     free(store->checkpoint.superblock);
     free(store->zero_block);
-    free(store->hints);
     free(store->layer_by_id);
     free(store);
 }

@@ -79,6 +79,8 @@ static bool evict_one(struct volume_store *store) {
     return false;
 }
 
+bool page_room(struct volume_store *store) { return store->cache_count < store->cache_limit || evict_one(store); }
+
 struct page *page_create(struct volume_store *store, uint32_t space, uint32_t index, struct waiter *waiter) {
     bool evictable = evictable_kind(space);
     if (evictable && store->cache_count >= store->cache_limit && !evict_one(store)) {

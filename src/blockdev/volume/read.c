@@ -172,46 +172,72 @@ void volume_submit(struct block_channel *channel, struct block_request *request)
 
 /* ---- what blocks read as ---- */
 
-static struct owner_hint *hint_at(struct volume_store *store, const struct layer *layer, uint32_t cluster) {
-    return &store->hints[hash_u64((uint64_t)layer->id << 32 | cluster) & (store->hint_count - 1)];
+/* The owners that are remembered for a cluster: one word a block; NULL = none. */
+static uint32_t *owners_find(struct volume_store *store, const struct layer *layer, uint32_t cluster) {
+    struct page *page = page_find(store, SPACE(PAGE_OWNERS, layer->id), cluster / OWNERS_CLUSTERS);
+    if (page == NULL)
+        return NULL;
+    page->referenced = true;
+    if (unlikely(page->disk_sequence != store->move_generation)) {
+        memset(page->words, 0, PAGE_WORDS * sizeof(uint64_t));
+        page->disk_sequence = store->move_generation;
+    }
+    return (uint32_t *)(void *)page->words + cluster % OWNERS_CLUSTERS * CLUSTER_BLOCKS;
 }
 
-/* What the parents say of blocks `asked`, remembered. All from one owner, or it is not remembered. */
-static void hint_store(struct volume_store *store, const struct layer *layer, uint32_t cluster, uint16_t asked,
-                       const struct resolved *resolved) {
-    uint32_t owner = 0;
-    uint16_t present = 0;
-    for (unsigned b = 0; b < CLUSTER_BLOCKS; b++) {
-        if ((asked >> b & 1) == 0 || resolved->block[b] == 0)
-            continue;
-        uint32_t at = (uint32_t)(resolved->block[b] / CLUSTER_BLOCKS);
-        if (owner != 0 && at != owner)
+static void owners_remember(struct volume_store *store, const struct layer *layer, uint32_t cluster, uint16_t asked,
+                            const struct resolved *resolved) {
+    uint32_t *owners = owners_find(store, layer, cluster);
+    if (owners == NULL) {
+        if (!page_room(store))
             return;
-        owner = at;
-        present |= (uint16_t)(1 << b);
+        struct page *page = page_create(store, SPACE(PAGE_OWNERS, layer->id), cluster / OWNERS_CLUSTERS, NULL);
+        if (page == NULL)
+            return;
+        page->disk_sequence = store->move_generation;
+        owners = (uint32_t *)(void *)page->words + cluster % OWNERS_CLUSTERS * CLUSTER_BLOCKS;
     }
-    if (store->hints == NULL && (store->hints = calloc(store->hint_count, sizeof(*store->hints))) == NULL)
-        return;
-    struct owner_hint *hint = hint_at(store, layer, cluster);
-    bool same = hint->layer == layer->id && hint->cluster == cluster && hint->generation == (uint32_t)store->move_generation &&
-                (hint->owner_cluster == owner || hint->present == 0 || present == 0);
-    uint16_t zero = asked & (uint16_t)~present;
-    *hint = (struct owner_hint){.layer = layer->id,
-                                .cluster = cluster,
-                                .owner_cluster = present != 0 ? owner
-                                                 : same       ? hint->owner_cluster
-                                                              : 0,
-                                .generation = (uint32_t)store->move_generation,
-                                .present = present | (same ? hint->present : 0),
-                                .zero = zero | (same ? hint->zero : 0)};
+    for (; asked != 0; asked &= (uint16_t)(asked - 1)) {
+        unsigned b = (unsigned)__builtin_ctz(asked);
+        owners[b] = resolved->block[b] == 0 ? OWNER_ZERO : (uint32_t)(resolved->block[b] / CLUSTER_BLOCKS);
+    }
+}
+
+/* Has as many layers as make remembering worth it. */
+static bool is_deep(const struct layer *layer) {
+    for (unsigned depth = 1; depth < OWNERS_DEPTH_MIN; depth++)
+        if ((layer = layer->parent) == NULL)
+            return false;
+    return true;
+}
+
+/* Blocks of `mask` that are remembered, into *ret. */
+static uint16_t owners_recall(const uint32_t *owners, uint16_t mask, struct resolved *ret) {
+    uint16_t known = 0;
+    for (; mask != 0; mask &= (uint16_t)(mask - 1)) {
+        unsigned b = (unsigned)__builtin_ctz(mask);
+        if (owners[b] == OWNER_UNKNOWN)
+            continue;
+        known |= (uint16_t)(1 << b);
+        if (owners[b] != OWNER_ZERO)
+            ret->block[b] = (uint64_t)owners[b] * CLUSTER_BLOCKS + b;
+    }
+    return known;
 }
 
 enum got chain_resolve(struct volume_store *store, struct layer *layer, uint32_t cluster, uint16_t mask, bool skip_own,
                        bool one_level, struct waiter *waiter, struct resolved *ret, enum io_status *ret_status) {
     struct layer *head = layer;
     uint16_t rest = mask, asked = 0;
+    unsigned depth = 0;
+    bool recalls = !skip_own && !one_level && is_deep(layer);
+    if (recalls) { /* the line that will be wanted comes while the layer's own word is looked up */
+        const uint32_t *owners = owners_find(store, layer, cluster);
+        if (owners != NULL)
+            __builtin_prefetch(owners + __builtin_ctz(mask));
+    }
     memset(ret, 0, sizeof(*ret));
-    for (unsigned depth = 0; layer != NULL && rest != 0; depth++) {
+    for (; layer != NULL && rest != 0; depth++) {
         if (!skip_own || depth > 0) {
             uint64_t word;
             if (unlikely(layer->damaged)) {
@@ -231,24 +257,18 @@ enum got chain_resolve(struct volume_store *store, struct layer *layer, uint32_t
                 break;
         }
         rest &= layer_parent_mask(layer, cluster);
-        if (depth == 0 && rest != 0 && !skip_own) {
-            asked = rest;
-            if (store->hints != NULL) {
-                const struct owner_hint *hint = hint_at(store, layer, cluster);
-                if (hint->layer == layer->id && hint->cluster == cluster &&
-                    hint->generation == (uint32_t)store->move_generation && (rest & ~(hint->present | hint->zero)) == 0) {
-                    for (uint16_t own = rest & hint->present; own != 0; own &= (uint16_t)(own - 1)) {
-                        unsigned b = (unsigned)__builtin_ctz(own);
-                        ret->block[b] = (uint64_t)hint->owner_cluster * CLUSTER_BLOCKS + b;
-                    }
-                    return GOT;
-                }
-            }
+        /* The head's own memory, and its parent's: until the last snapshot that was the head's. */
+        if (depth <= 1 && recalls && rest != 0) {
+            const uint32_t *owners = owners_find(store, layer, cluster);
+            if (owners != NULL)
+                rest &= (uint16_t)~owners_recall(owners, rest, ret);
+            if (depth == 0)
+                asked = rest;
         }
         layer = layer->parent;
     }
-    if (asked != 0)
-        hint_store(store, head, cluster, asked, ret);
+    if (asked != 0 && depth >= OWNERS_DEPTH_MIN)
+        owners_remember(store, head, cluster, asked, ret);
     return GOT;
 }
 

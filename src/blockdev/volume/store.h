@@ -41,13 +41,21 @@ struct page {
     uint8_t *image_wanted;   /* copy it here at the next close */
     uint64_t image_sequence; /* of the copy */
     uint64_t last_sequence;  /* newest closed record that has a change of this page */
-    uint64_t disk_sequence;  /* of the copy on disk; 0 = none */
+    uint64_t disk_sequence;  /* of the copy on disk; 0 = none. Of owners: the move generation in which they were found out */
     uint64_t changed[8];     /* in the open batch */
     uint64_t *shadow;        /* ALLOC: clusters not to be given out although their bit is clear; NULL = none */
     uint32_t shadow_count;
     uint8_t *bytes; /* 4 KiB, aligned: header and words */
     uint64_t *words;
 };
+
+/* A page that is only in memory: who holds the blocks of 63 clusters that a layer leaves to its ancestors, as far as a reader
+ * found out. It lies in the cache as those of the disk do, and is evicted with them. */
+#define PAGE_OWNERS 15u /* a kind that no disk has */
+#define OWNERS_CLUSTERS (PAGE_WORDS * 2 / CLUSTER_BLOCKS)
+#define OWNERS_DEPTH_MIN 4 /* layers looked at: fewer are found again as fast, by pages that take less room */
+#define OWNER_UNKNOWN 0u
+#define OWNER_ZERO UINT32_MAX /* nobody: reads as zeros; else the cluster, in which the block has its own place */
 
 struct overlay_change {
     uint64_t value;
@@ -314,8 +322,6 @@ struct volume_store {
     struct list hold_waiters; /* for that */
     struct list gate_waiters; /* until the command has ended */
     uint64_t move_generation; /* rises when an ancestor's words may have moved */
-    struct owner_hint *hints;
-    size_t hint_count;
 
     /* layers, volumes */
     struct layer **layer_by_id; /* LAYERS_MAX pointers, NULL = none */
@@ -372,6 +378,8 @@ bool epoch_passed(struct volume_store *store, uint64_t epoch);
 
 /* ---- page.c: the cache ---- */
 struct page *page_find(struct volume_store *store, uint32_t space, uint32_t index);
+/* Room for one more without going over the limit. */
+bool page_room(struct volume_store *store);
 /* A page with all words zero, in the cache under its key, pinned by nobody; NULL: no memory (or the cache is full of what cannot
  * go: then a checkpoint was started and `waiter`, if given, is woken when there is room). */
 struct page *page_create(struct volume_store *store, uint32_t space, uint32_t index, struct waiter *waiter);
@@ -559,11 +567,6 @@ struct resolved {
 };
 enum got chain_resolve(struct volume_store *store, struct layer *layer, uint32_t cluster, uint16_t mask, bool skip_own,
                        bool one_level, struct waiter *waiter, struct resolved *ret, enum io_status *ret_status);
-struct owner_hint {
-    uint32_t layer, cluster, owner_cluster, generation;
-    uint16_t present, zero;
-    uint32_t unused;
-};
 
 /* GOT: done. WAIT: go on when woken. `budget` words were looked at: GOT is not returned and *budget is 0: call again later. */
 enum got walk_clear(struct volume_store *store, struct walk *walk, uint32_t *budget, enum io_status *ret_status);
