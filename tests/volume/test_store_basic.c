@@ -484,9 +484,10 @@ static void deep_chains_read_right_whatever_moves(void **state) {
 static void random_sequences_agree_with_arrays(void **state) {
     (void)state;
     uint64_t first = 1, count = 12;
-    if (getenv("SEED") != NULL) {
-        first = strtoull(getenv("SEED"), NULL, 10);
-        count = getenv("COUNT") != NULL ? strtoull(getenv("COUNT"), NULL, 10) : 1;
+    const char *seed_asked = getenv("SEED"), *count_asked = getenv("COUNT");
+    if (seed_asked != NULL) {
+        first = strtoull(seed_asked, NULL, 10);
+        count = count_asked != NULL ? strtoull(count_asked, NULL, 10) : 1;
     }
     for (uint64_t seed = first; seed < first + count; seed++)
         random_sequence(seed, seed % 2 == 0 ? 4096 : 512);
