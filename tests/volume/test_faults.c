@@ -1,6 +1,5 @@
-/* The n-th request of each kind fails, for all n, while a store is made, opened, used; the n-th allocation while it is made or
- * opened. Nothing crashes, hangs or leaks, nobody is told a lie, rule 10 holds, and what was durable is there after the next
- * opening. */
+/* The n-th request of each kind, and the n-th allocation, fails: for all n, while a store is made, opened, used. Nothing crashes,
+ * hangs or leaks, nobody is told a lie, rule 10 holds, and what was durable is there after the next opening. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -43,6 +42,43 @@ static const struct workload short_one = {
               .cache_bytes = MIB(4)},
 };
 
+/* Mostly commands, which is where memory is asked for. */
+static const struct workload commands_mostly = {
+    .name = "faults",
+    .seed = 32,
+    .operations = 100,
+    .depth = 6,
+    .controls = 2,
+    .volumes = 3,
+    .clusters = 2,
+    .fua_percent = 20,
+    .hot_percent = 50,
+    .weights = {[ACTION_WRITE] = 20,
+                [ACTION_SUBWRITE] = 10,
+                [ACTION_BIGWRITE] = 4,
+                [ACTION_READ] = 4,
+                [ACTION_TRIM] = 6,
+                [ACTION_ZERO] = 6,
+                [ACTION_FLUSH] = 4,
+                [ACTION_SNAPSHOT] = 8,
+                [ACTION_CLONE] = 6,
+                [ACTION_DELETE_SNAPSHOT] = 8,
+                [ACTION_REVERT] = 4,
+                [ACTION_RESIZE] = 4,
+                [ACTION_DECOUPLE] = 4,
+                [ACTION_INFLATE] = 3,
+                [ACTION_CREATE] = 4,
+                [ACTION_DELETE_VOLUME] = 4,
+                [ACTION_RENAME] = 2,
+                [ACTION_ATTRIBUTE] = 2,
+                [ACTION_GROW] = 2},
+    .store = {.disk = {.power_fail_unit = 512, .block_size = 512, .read_ns = 80000, .write_ns = 80000, .flush_ns = 100000},
+              .disk_bytes = MIB(32),
+              .journal_bytes = MIB(1),
+              .checkpoint_bytes = KIB(16),
+              .cache_bytes = MIB(4)},
+};
+
 enum { FAULT_ALLOCATION = DISK_FAULT_COUNT, FAULT_KINDS };
 static const char *const fault_names[FAULT_KINDS] = {"read", "write", "flush", "trim", "allocation"};
 
@@ -62,12 +98,21 @@ static void uproot(struct session *session) {
     memset(session->disk->fail_at, 0, sizeof(session->disk->fail_at));
 }
 
-/* One run with one fault; then power goes, and the store must come back with what it promised. False: the fault was not reached.
- */
-static bool run_with_fault(const struct life *life, unsigned kind, uint64_t n, enum io_status status) {
+/* Closed in good order, or at least without leaving anything behind; what is on disk is a whole store. */
+static void close_after(struct session *session, struct driver *driver, unsigned kind, uint64_t n) {
+    driver_close(driver);
+    driver_free(driver);
+    if (!session_close_store(session) || !session_check(session))
+        fail_msg("%s %llu, closing: %s", fault_names[kind], (unsigned long long)n, session->error.text);
+    session_end(session); /* asserts that all memory was given back */
+}
+
+/* One run with one fault; then power goes (or `close`), and the store must come back with what it promised. False: the fault was
+ * not reached. */
+static bool run_with_fault(const struct life *life, uint64_t seed, bool close, unsigned kind, uint64_t n, enum io_status status) {
     struct session session;
     struct model model;
-    struct workload workload = short_one;
+    struct workload workload = *life->workload;
     char text[300] = "";
     workload.fail_at[kind % DISK_FAULT_COUNT] = n; /* so that the driver expects errors */
     session_start(&session, &workload.store, &life->image, 1000, true);
@@ -79,7 +124,7 @@ static bool run_with_fault(const struct life *life, unsigned kind, uint64_t n, e
     model_from_found(&model, &life->model, found, count);
     session_found_free(found, count);
     struct driver *driver = plain_alloc(sizeof(*driver));
-    assert_true(driver_init(driver, &workload, &session, &model, 77, workload.operations));
+    assert_true(driver_init(driver, &workload, &session, &model, seed, workload.operations));
     plant(&session, kind, n, status);
     if (!driver_run(driver))
         fail_msg("%s %llu: %s", fault_names[kind], (unsigned long long)n, driver->failure);
@@ -92,6 +137,11 @@ static bool run_with_fault(const struct life *life, unsigned kind, uint64_t n, e
     if (kind == DISK_FAULT_FLUSH && hit)
         assert_true(info.failed);
     uint32_t at = disk_mark(session.disk) + 1;
+    if (close) {
+        close_after(&session, driver, kind, n);
+        model_fini(&model);
+        return hit;
+    }
     driver_free(driver);
     session_crash(&session);
 
@@ -127,14 +177,21 @@ static bool run_with_fault(const struct life *life, unsigned kind, uint64_t n, e
     return hit;
 }
 
+/* How many there were. */
+static uint64_t run_each(const struct life *life, uint64_t seed, bool close, unsigned kind, enum io_status status) {
+    uint64_t n = 1;
+    do
+        context_set("%s %llu fails while the store is used, seed %llu", fault_names[kind], (unsigned long long)n,
+                    (unsigned long long)seed);
+    while (run_with_fault(life, seed, close, kind, n, status) && n++ < 100000);
+    return n - 1;
+}
+
 static void run_all(unsigned kind, enum io_status status) {
     struct life *life = plain_alloc(sizeof(*life));
     if (!life_begin(life, &short_one, 5))
         fail_msg("%s", life->failure);
-    uint64_t n = 1;
-    do
-        context_set("%s %llu fails while the store is used", fault_names[kind], (unsigned long long)n);
-    while (run_with_fault(life, kind, n, status) && n++ < 100000);
+    uint64_t n = run_each(life, 77, false, kind, status) + 1;
     print_message("%llu %ss failed, each once\n", (unsigned long long)n - 1, fault_names[kind]);
     assert_true(n > (kind == DISK_FAULT_TRIM ? 1 : 5));
     life_fini(life);
@@ -160,6 +217,19 @@ static void nth_flush(void **state) {
 static void nth_trim(void **state) {
     (void)state;
     run_all(DISK_FAULT_TRIM, IO_OK);
+}
+static void nth_allocation(void **state) {
+    (void)state;
+    struct life *life = plain_alloc(sizeof(*life));
+    uint64_t failed = 0;
+    if (!life_begin(life, &commands_mostly, 5))
+        fail_msg("%s", life->failure);
+    for (uint64_t seed = 1; seed <= 12; seed++)
+        failed += run_each(life, seed, seed % 2 == 0, FAULT_ALLOCATION, IO_OK);
+    print_message("%llu allocations failed, each once\n", (unsigned long long)failed);
+    assert_true(failed > 300);
+    life_fini(life);
+    plain_free(life);
 }
 /* A crashed image, to be opened with faults. */
 static struct life *crashed(void) {
@@ -281,6 +351,7 @@ int main(void) {
         cmocka_unit_test(nth_write_without_space),
         cmocka_unit_test(nth_flush),
         cmocka_unit_test(nth_trim),
+        cmocka_unit_test(nth_allocation),
         cmocka_unit_test(nth_fault_while_opening),
         cmocka_unit_test(nth_fault_while_formatting),
         cmocka_unit_test(cut_while_formatting),

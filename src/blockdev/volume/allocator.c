@@ -47,15 +47,17 @@ static void bit_set(struct volume_store *store, uint32_t cluster) {
     count_add(store, page->index, 1);
 }
 
-static bool shadow_add(struct volume_store *store, uint32_t cluster) {
+/* Memory for shadow_add(). */
+static bool shadow_there(struct page *page) {
+    return page->shadow != NULL || (page->shadow = calloc(PAGE_WORDS, sizeof(uint64_t))) != NULL;
+}
+
+static void shadow_add(struct volume_store *store, uint32_t cluster) {
     struct page *page = alloc_page_of(store, cluster);
-    if (page->shadow == NULL && (page->shadow = calloc(PAGE_WORDS, sizeof(uint64_t))) == NULL)
-        return false;
     assert(!bitmap_test(page->shadow, cluster % ALLOC_PAGE_CLUSTERS));
     bitmap_set(page->shadow, cluster % ALLOC_PAGE_CLUSTERS);
     page->shadow_count++;
     store->shadow_clusters++;
-    return true;
 }
 
 static void shadow_remove(struct volume_store *store, uint32_t cluster) {
@@ -109,12 +111,14 @@ enum got cluster_take(struct volume_store *store, struct layer *layer, enum spac
             uint32_t cluster = index * ALLOC_PAGE_CLUSTERS + bit;
             store->alloc_page = index;
             store->alloc_word = word;
-            if (!shadow_only) {
-                bit_set(store, cluster);
-            } else if (!shadow_add(store, cluster)) {
+            if (shadow_only && !shadow_there(page)) {
                 *ret_status = IO_NO_MEMORY;
                 return FAILED;
             }
+            if (shadow_only)
+                shadow_add(store, cluster);
+            else
+                bit_set(store, cluster);
             *ret_cluster = cluster;
             return GOT;
         }
@@ -132,15 +136,6 @@ void cluster_return(struct volume_store *store, uint32_t cluster, bool quarantin
         return; /* its shadow stays */
     shadow_remove(store, cluster);
     waiters_wake(&store->space_waiters, IO_OK);
-}
-
-enum got cluster_free_prepare(struct volume_store *store, uint32_t cluster, struct waiter *waiter, enum io_status *ret_status) {
-    struct page *page;
-    if (cluster >= store->total_clusters) { /* a map word that cannot be: the page's checksum was right all the same */
-        *ret_status = IO_DAMAGED;
-        return FAILED;
-    }
-    return page_get(store, SPACE(PAGE_ALLOC, 0), cluster / ALLOC_PAGE_CLUSTERS, waiter, &page, ret_status);
 }
 
 void cluster_quarantine(struct volume_store *store, uint32_t cluster) {
@@ -169,20 +164,34 @@ static bool is_quarantined(const struct volume_store *store, uint32_t cluster) {
     return false;
 }
 
-static bool freed_append(struct volume_store *store, uint32_t cluster) {
+/* Memory to remember one more freed cluster by. */
+static bool freed_room(struct volume_store *store) {
     struct freed *freed = store->freed_open;
     if (freed == NULL && (freed = store->freed_open = calloc(1, sizeof(*freed))) == NULL)
         return false;
-    if (freed->count == freed->capacity) {
-        size_t capacity = freed->capacity == 0 ? 64 : freed->capacity * 2;
-        uint32_t *clusters = realloc(freed->clusters, capacity * sizeof(*clusters));
-        if (clusters == NULL)
-            return false;
-        freed->clusters = clusters;
-        freed->capacity = capacity;
-    }
-    freed->clusters[freed->count++] = cluster;
+    if (freed->count < freed->capacity)
+        return true;
+    size_t capacity = freed->capacity == 0 ? 64 : freed->capacity * 2;
+    uint32_t *clusters = realloc(freed->clusters, capacity * sizeof(*clusters));
+    if (clusters == NULL)
+        return false;
+    freed->clusters = clusters;
+    freed->capacity = capacity;
     return true;
+}
+
+enum got cluster_free_prepare(struct volume_store *store, uint32_t cluster, struct waiter *waiter, enum io_status *ret_status) {
+    struct page *page;
+    if (cluster >= store->total_clusters) { /* a map word that cannot be: the page's checksum was right all the same */
+        *ret_status = IO_DAMAGED;
+        return FAILED;
+    }
+    enum got got = page_get(store, SPACE(PAGE_ALLOC, 0), cluster / ALLOC_PAGE_CLUSTERS, waiter, &page, ret_status);
+    if (got == GOT && (!shadow_there(page) || !freed_room(store))) {
+        *ret_status = IO_NO_MEMORY;
+        return FAILED;
+    }
+    return got;
 }
 
 static void discard_early(struct store_io *io) { io_give(io); }
@@ -202,13 +211,12 @@ void cluster_free(struct volume_store *store, uint32_t cluster) {
         struct store_io *io = io_take(store, discard_early, NULL);
         io_buffer(io, BLOCK_TRIM, (uint64_t)cluster << CLUSTER_SHIFT, NULL, CLUSTER_BYTES);
     }
-    /* without memory to remember it by it stays in the shadow, or is damage's equal: never given out wrongly */
-    if (!shadow_add(store, cluster)) {
-        store_set_read_only(store, "no memory to free clusters");
+    shadow_add(store, cluster);
+    if (is_quarantined(store, cluster))
         return;
-    }
-    if (!is_quarantined(store, cluster) && freed_append(store, cluster))
-        store->waiting_clusters++;
+    struct freed *freed = store->freed_open;
+    freed->clusters[freed->count++] = cluster;
+    store->waiting_clusters++;
 }
 
 /* ---- from freed to free ---- */

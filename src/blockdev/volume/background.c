@@ -26,10 +26,10 @@ struct layer *layer_only_child(const struct layer *layer) {
 
 static void finish(struct background *background) {
     struct volume_store *store = background->store;
-    background->layer->background = NULL;
+    assert(!background->queued && background->buffer == NULL);
     list_remove(&background->node);
     store->background_count--;
-    free(background);
+    background->store = NULL;
 }
 
 /* All map nodes are gone: what is left are directory nodes and the record. */
@@ -76,8 +76,11 @@ static enum got reclaim(struct background *background, uint32_t *budget, enum io
 static void step(struct background *background) {
     struct volume_store *store = background->store;
     struct layer *layer = background->layer;
-    background->starved = false;
-    if (background->parked || list_linked(&background->waiter.node) || store_frozen(store) || store->closing)
+    if (list_linked(&background->waiter.node) || store_frozen(store) || store->closing)
+        return;
+    if (background->stopped == IO_NO_SPACE || background->stopped == IO_NO_MEMORY)
+        background->stopped = IO_OK;
+    if (background->stopped != IO_OK)
         return;
     /* A cluster that was moved into the child is written in place from then on: were the deletion lost, the snapshot would come
      * back with other content. */
@@ -112,12 +115,12 @@ static void step(struct background *background) {
 
 void background_stop(struct background *background, enum io_status status) {
     struct volume_store *store = background->store;
-    if (status == IO_NO_SPACE) {
-        background->starved = true;
+    background->stopped = status;
+    if (status == IO_NO_SPACE)
         list_push_back(&store->space_waiters, &background->waiter.node);
-    } else {
-        background->parked = true; /* damage or an unreadable page: it stays as it is */
-    }
+    else if (status == IO_NO_MEMORY)
+        list_push_back(&store->memory_waiters, &background->waiter.node);
+    /* else damage or an unreadable page: it stays as it is */
     copies_kick(store);
 }
 
@@ -150,16 +153,12 @@ void background_kick(struct volume_store *store) {
 }
 
 void background_start(struct volume_store *store, struct layer *layer) {
-    struct background *background = layer->background;
-    if (background == NULL) {
-        background = calloc(1, sizeof(*background));
-        if (background == NULL)
-            return; /* the next opening does it */
+    struct background *background = &layer->background;
+    if (background->store == NULL) {
         background->store = store;
         background->layer = layer;
         background->waiter.wake = wake;
         background->after = store->commit.closed_sequence + (list_empty(&store->commit.batch) ? 0 : 1);
-        layer->background = background;
         list_push_back(&store->backgrounds, &background->node);
         store->background_count++;
     }
@@ -174,9 +173,6 @@ void background_resume(struct volume_store *store) {
 }
 
 void background_fini(struct volume_store *store) {
-    for (struct list_node *node; (node = list_pop_front(&store->backgrounds)) != NULL;) {
-        struct background *background = list_entry(node, struct background, node);
+    list_for_each (&store->backgrounds, struct background, background, node)
         free(background->buffer);
-        free(background);
-    }
 }

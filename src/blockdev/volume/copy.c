@@ -263,11 +263,8 @@ static void tail_step(struct copy *copy) {
 static enum got merge_awaited(const struct layer *layer, enum io_status *ret_status) {
     if (layer_state(layer) != LAYER_MERGING)
         return layer->volume != NULL && layer->volume->deleting != NULL ? WAIT : GOT;
-    if (layer->background == NULL || layer->background->parked || layer->background->starved) {
-        *ret_status = layer->background != NULL && layer->background->starved ? IO_NO_SPACE : IO_DAMAGED;
-        return FAILED;
-    }
-    return WAIT;
+    *ret_status = layer->background.stopped;
+    return layer->background.stopped != IO_OK ? FAILED : WAIT;
 }
 
 /* Nothing merges meanwhile that would change what the direct parent holds, or who its parent is. */
@@ -389,17 +386,13 @@ void copy_start(struct volume_store *store, struct volume_command *command, stru
     volume->state = decouple ? VOLUME_DECOUPLING : VOLUME_INFLATING;
 }
 
-void tail_start(struct volume_store *store, struct volume_command *command, struct volume *volume) {
+bool tail_start(struct volume_store *store, struct volume_command *command, struct volume *volume, uint64_t size, uint64_t tail) {
     struct copy *copy = copy_new(store, command, volume);
     if (copy == NULL)
-        return; /* the next opening does it; growing is refused until then */
-    uint64_t size = layer_size(copy->layer);
+        return false;
     copy->tail = true;
-    copy->walk = (struct walk){.layer = copy->layer,
-                               .start = size,
-                               .first = size,
-                               .end = layer_get(copy->layer, LAYER_TAIL),
-                               .nodes = true,
-                               .waiter = &copy->waiter};
+    copy->walk =
+        (struct walk){.layer = copy->layer, .start = size, .first = size, .end = tail, .nodes = true, .waiter = &copy->waiter};
     volume->state = VOLUME_RESIZING;
+    return true;
 }

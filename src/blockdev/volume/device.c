@@ -47,8 +47,9 @@ bool volumes_build(struct volume_store *store) {
         volume->read_only = (flags & LAYER_READ_ONLY) != 0;
         if (!replica_open(store, volume))
             return false;
-        if (layer_get(layer, LAYER_TAIL) > layer_size(layer) && !store_frozen(store))
-            tail_start(store, NULL, volume);
+        uint64_t blocks = layer_size(layer), tail = layer_get(layer, LAYER_TAIL);
+        if (tail > blocks && !store_frozen(store) && !tail_start(store, NULL, volume, blocks, tail))
+            return false;
     }
     return true;
 }

@@ -194,8 +194,8 @@ void lock_release(struct block_lock *lock) {
         return;
     list_remove(&lock->node);
     lock->layer = NULL;
-    if (unlikely(layer->background != NULL)) /* a deleted layer waits for its last one */
-        background_queue(layer->background);
+    if (unlikely(layer->background.store != NULL)) /* a deleted layer waits for its last one */
+        background_queue(&layer->background);
     bool contested = layer->exclusive_count > 0;
     layer->exclusive_count -= lock->exclusive;
     if (likely(!contested))

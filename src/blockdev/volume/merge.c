@@ -155,7 +155,7 @@ static void read_done(struct store_io *io) {
 }
 
 /* The blocks are this merge's alone, and nobody writes into the layers any more who may not. */
-static enum got copy(struct background *background, const struct plan *plan) {
+static enum got copy(struct background *background, const struct plan *plan, enum io_status *ret_status) {
     struct volume_store *store = background->store;
     struct layer *child = background->child;
     uint64_t first = (uint64_t)background->cluster * CLUSTER_BLOCKS;
@@ -171,6 +171,7 @@ static enum got copy(struct background *background, const struct plan *plan) {
         if (io != NULL)
             io_give(io);
         lock_release(&background->lock);
+        *ret_status = IO_NO_MEMORY;
         return FAILED;
     }
     background->into = map_cluster(plan->into);
@@ -252,7 +253,7 @@ enum got merge_step(struct background *background, uint32_t *budget, enum io_sta
         struct plan plan;
         got = plan_make(background, &plan, ret_status);
         if (got == GOT && plan.present != 0 && map_cluster(plan.into) != 0)
-            return copy(background, &plan);
+            return copy(background, &plan, ret_status);
         if (background->lock.layer != NULL) /* what it was for has gone */
             lock_release(&background->lock);
         if (got == GOT && (map_cluster(plan.from) != 0 || plan.zero != 0))

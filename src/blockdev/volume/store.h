@@ -90,6 +90,40 @@ struct hold {
     uint64_t first, last;  /* blocks */
 };
 
+/* Clears a range of a layer's own blocks, step by step; resumable anywhere. Used by trim, reclaim, resize. */
+struct walk {
+    struct layer *layer;
+    uint64_t start, first, end; /* blocks; first moves from start to end */
+    bool hide;                  /* set zero bits where the parent could be asked */
+    bool nodes;                 /* drop nodes that are inside as a whole */
+    const struct hold *hold;    /* the walker's own, NULL = none: what others hold stays */
+    struct waiter *waiter;
+};
+
+/* What reclaims or merges a layer; part of it, so that there is always memory for it. */
+struct background {
+    struct list_node node;      /* store->backgrounds */
+    struct volume_store *store; /* NULL: there is nothing to do */
+    struct layer *layer;
+    struct waiter waiter;
+    struct reactor_job job;
+    bool queued;
+    enum io_status stopped; /* IO_OK: goes on. IO_NO_SPACE, IO_NO_MEMORY: waits for some. Else: not before the next opening */
+    uint64_t after;         /* sequence of the record that says so: nothing is moved before it is durable */
+    struct walk walk;
+    bool walking;
+    uint32_t roots; /* reclaimed so far */
+    /* merging */
+    struct layer *child; /* into which, so far */
+    uint32_t cluster;    /* next word */
+    uint32_t into;       /* the child's cluster that is being copied into */
+    struct block_lock lock;
+    uint8_t *buffer; /* one cluster, while copying */
+    uint16_t copying;
+    uint32_t pending;
+    enum io_status status;
+};
+
 struct layer {
     struct list_node node; /* store->layers, by creation in this opening or by id */
     uint32_t id;
@@ -111,7 +145,7 @@ struct layer {
     uint32_t exclusive_count; /* in locks, granted or not */
     struct list holds;
     struct list drain_waiters;
-    struct background *background; /* what reclaims or merges it */
+    struct background background;
 };
 
 struct volume {
@@ -156,16 +190,6 @@ struct store_io {
     uint32_t epoch;                /* it began in; 0 = it uses no cluster that could be freed */
     uint32_t reserved_words;       /* of the batch, for its bits */
     struct slice slices[IO_SLICES];
-};
-
-/* Clears a range of a layer's own blocks, step by step; resumable anywhere. Used by trim, reclaim, resize. */
-struct walk {
-    struct layer *layer;
-    uint64_t start, first, end; /* blocks; first moves from start to end */
-    bool hide;                  /* set zero bits where the parent could be asked */
-    bool nodes;                 /* drop nodes that are inside as a whole */
-    const struct hold *hold;    /* the walker's own, NULL = none: what others hold stays */
-    struct waiter *waiter;
 };
 
 struct volume_op {
@@ -449,7 +473,7 @@ enum got cluster_take(struct volume_store *store, struct layer *layer, enum spac
 /* Makes a shadow-only cluster a used one, or free again; its ALLOC page is pinned by the shadow. */
 void cluster_keep(struct volume_store *store, uint32_t cluster);
 void cluster_return(struct volume_store *store, uint32_t cluster, bool quarantine);
-/* The ALLOC page of a cluster, for cluster_free(). */
+/* The ALLOC page of a cluster and memory to remember it by, for one cluster_free() in this turn. */
 enum got cluster_free_prepare(struct volume_store *store, uint32_t cluster, struct waiter *waiter, enum io_status *ret_status);
 /* Frees it as part of the open batch; its ALLOC page is in the cache. */
 void cluster_free(struct volume_store *store, uint32_t cluster);
@@ -572,34 +596,12 @@ enum got chain_resolve(struct volume_store *store, struct layer *layer, uint32_t
 enum got walk_clear(struct volume_store *store, struct walk *walk, uint32_t *budget, enum io_status *ret_status);
 
 /* ---- background.c: deleting and merging layers; merge.c: how one merges ---- */
-struct background {
-    struct list_node node; /* store->backgrounds */
-    struct volume_store *store;
-    struct layer *layer;
-    struct waiter waiter;
-    struct reactor_job job;
-    bool queued, parked; /* parked: cannot go on before the next opening */
-    bool starved;        /* waits until clusters come free */
-    uint64_t after;      /* sequence of the record that says so: nothing is moved before it is durable */
-    struct walk walk;
-    bool walking;
-    uint32_t roots; /* reclaimed so far */
-    /* merging */
-    struct layer *child; /* into which, so far */
-    uint32_t cluster;    /* next word */
-    uint32_t into;       /* the child's cluster that is being copied into */
-    struct block_lock lock;
-    uint8_t *buffer; /* one cluster, while copying */
-    uint16_t copying;
-    uint32_t pending;
-    enum io_status status;
-};
 /* The layer's state was just set to deleting or merging. */
 void background_start(struct volume_store *store, struct layer *layer);
 /* Something they wait for may have happened. */
 void background_kick(struct volume_store *store);
 void background_queue(struct background *background);
-/* It cannot go on: for lack of space until some comes free, for any other reason before the next opening. */
+/* It cannot go on, see `stopped`. */
 void background_stop(struct background *background, enum io_status status);
 /* Takes up what the last opening left. */
 void background_resume(struct volume_store *store);
@@ -620,8 +622,9 @@ void volume_forget(struct volume_store *store, struct volume *volume);
 void volume_device_removed(struct volume_command *command);
 /* Copying for inflate and decouple. */
 void copy_start(struct volume_store *store, struct volume_command *command, struct volume *volume, bool decouple);
-/* Clearing what lies between SIZE and TAIL; command may be NULL. */
-void tail_start(struct volume_store *store, struct volume_command *command, struct volume *volume);
+/* Clearing the volume's own blocks from `size` up to `tail`, later in this turn or after it. `command` may be NULL; else false:
+ * it was answered. */
+bool tail_start(struct volume_store *store, struct volume_command *command, struct volume *volume, uint64_t size, uint64_t tail);
 void copies_kick(struct volume_store *store);
 void copies_fini(struct volume_store *store);
 /* Ends a command whose changes are in the open batch: answered when they are durable. */

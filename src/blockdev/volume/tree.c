@@ -793,9 +793,11 @@ static void resize_run(struct volume_command *command) {
     if (volume == NULL || replica_refuses_command(command, volume) || !size_wanted(command, &blocks))
         return;
     struct layer *layer = volume->layer;
-    uint64_t old = layer_size(layer);
+    uint64_t old = layer_size(layer), tail = layer_get(layer, LAYER_TAIL);
     if (volume->read_only)
         error_set(&command->error, ERROR_PERMISSION, "%s is read-only", volume->name);
+    else if (tail > old && blocks > old)
+        error_set(&command->error, ERROR_BUSY, "what %s was shrunk by is not cleared: shrink it once more", volume->name);
     if (command->error.code != ERROR_NONE) {
         command_fail(store, command);
         return;
@@ -807,20 +809,21 @@ static void resize_run(struct volume_command *command) {
         return;
     if (commit_room(store, TREE_CHANGE_WORDS, &store->command_waiter) != GOT)
         return;
+    bool clears = blocks < tail && VOLUME_CANARY != VOLUME_CANARY_SHRINK_KEEPS_LIMIT;
+    if (clears && !tail_start(store, command, volume, blocks, tail))
+        return;
     layer_set(store, layer, LAYER_SIZE, blocks);
-    layer_set(store, layer, LAYER_TAIL, max_u64(old, blocks));
+    layer_set(store, layer, LAYER_TAIL, clears ? tail : blocks);
     if (VOLUME_CANARY != VOLUME_CANARY_SHRINK_KEEPS_LIMIT)
         layer_set(store, layer, LAYER_LIMIT, min_u64(layer_get(layer, LAYER_LIMIT), blocks));
     store->move_generation++; /* what was remembered of the parents may be beyond the limit */
     promise_update(store, layer);
-    if (blocks >= old || VOLUME_CANARY == VOLUME_CANARY_SHRINK_KEEPS_LIMIT) {
-        layer_set(store, layer, LAYER_TAIL, blocks);
-        command_subject(command, volume);
-        command_commit(store, command, volume_resized);
+    if (clears) {
+        leave(store, command);
         return;
     }
-    leave(store, command);
-    tail_start(store, command, volume);
+    command_subject(command, volume);
+    command_commit(store, command, volume_resized);
 }
 
 void volume_create(struct volume_command *command) { command_start(command, create_run); }
