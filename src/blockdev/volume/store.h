@@ -611,11 +611,34 @@ enum got merge_step(struct background *background, uint32_t *budget, enum io_sta
 struct layer *layer_only_child(const struct layer *layer);
 void layer_set_state(struct volume_store *store, struct layer *layer, enum layer_state state);
 
-/* ---- tree.c, copy.c: commands ---- */
+/* ---- command.c: how commands run ---- */
+/* From the control reactor: `run` on the home reactor, in its turn, and again whenever what it waited for has come. */
 void command_start(struct volume_command *command, void (*run)(struct volume_command *command));
+/* The same for the later part of a command that was handed to the control reactor. */
+void command_resume(struct volume_command *command, void (*run)(struct volume_command *command));
 /* The volume of a command is idle again, or the command queue may go on. */
 void commands_step(struct volume_store *store);
 void volume_set_idle(struct volume_store *store, struct volume *volume);
+/* False: answered, the store takes no changes. */
+bool command_may_change(struct volume_command *command);
+/* The command's volume, idle; NULL: answered, or put aside until it is. */
+struct volume *command_target(struct volume_command *command);
+/* Sets the error that there is no such volume; false, as error_set(). */
+bool command_no_such(struct volume_command *command);
+/* What the control reactor is to do with a volume's device when the command is answered. */
+void command_subject(struct volume_command *command, struct volume *volume);
+/* It lets others run, and is answered later by whoever has it then. */
+void command_leave(struct volume_store *store, struct volume_command *command);
+/* Ends a command whose changes are in the open batch: answered when they are durable. `after`: on the control reactor, if it
+ * succeeded, instead of command->done; NULL = none. */
+void command_commit(struct volume_store *store, struct volume_command *command, void (*after)(struct volume_command *command));
+/* Ends one that has changed nothing. */
+void command_finish(struct volume_command *command, bool ok, void (*after)(struct volume_command *command));
+/* Its error is set; or is to be that of a status. */
+void command_fail(struct volume_store *store, struct volume_command *command);
+void command_fail_status(struct volume_command *command, enum io_status status);
+
+/* ---- tree.c, copy.c: commands that change the tree ---- */
 struct volume *volume_new(struct volume_store *store, struct layer *layer, const char *name, const struct uuid *uuid);
 void volume_forget(struct volume_store *store, struct volume *volume);
 /* The device of a volume that is being deleted is gone. Control reactor. */
@@ -627,10 +650,12 @@ void copy_start(struct volume_store *store, struct volume_command *command, stru
 bool tail_start(struct volume_store *store, struct volume_command *command, struct volume *volume, uint64_t size, uint64_t tail);
 void copies_kick(struct volume_store *store);
 void copies_fini(struct volume_store *store);
-/* Ends a command whose changes are in the open batch: answered when they are durable. */
-void command_commit(struct volume_store *store, struct volume_command *command, void (*after)(struct volume_command *command));
-void command_subject(struct volume_command *command, struct volume *volume);
-void command_fail(struct volume_store *store, struct volume_command *command);
+
+/* ---- identity.c ---- */
+/* Checks and completes name and UUID of what is to be made; false: answered. */
+bool identity_new(struct volume_command *command);
+/* The identity that its record will have; false: answered. `identity` has IDENTITY_BYTES. */
+bool identity_compose(struct volume_command *command, uint8_t *identity, uint32_t *ret_size);
 
 /* ---- device.c: volumes as block devices, and the control reactor's side ---- */
 bool volumes_build(struct volume_store *store);
