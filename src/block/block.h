@@ -29,8 +29,10 @@ enum block_op {
 };
 
 enum {
-    BLOCK_FUA = 1,     /* WRITE, TRIM, WRITE_ZEROES: durable on completion */
-    BLOCK_MAY_TRIM = 2 /* WRITE_ZEROES: space may be given back */
+    BLOCK_FUA = 1,      /* WRITE, TRIM, WRITE_ZEROES: durable on completion */
+    BLOCK_MAY_TRIM = 2, /* WRITE_ZEROES: space may be given back */
+    BLOCK_FAIL_FAST =
+        4 /* what a device would wait for or try again (a path that is away, an error that passes) is told at once */
 };
 
 struct block_request {
@@ -67,6 +69,7 @@ enum block_mode {
 
 enum block_event {
     BLOCK_EVENT_RESIZED,
+    BLOCK_EVENT_PATH,  /* block_device_path_is_up() says something else now */
     BLOCK_EVENT_REMOVE /* being removed: close the handle soon (the removal waits for it); I/O may already fail with
                           IO_DEVICE_GONE */
 };
@@ -102,6 +105,11 @@ void block_submit(struct block_channel *channel, struct block_request *request);
 /* Takes a request back that has not been begun; it then completes with IO_ABORTED, and true is returned. False: it runs, or has
  * run. */
 bool block_abort(struct block_channel *channel, struct block_request *request);
+/* Wants everything back that was lent through this channel: a device that waits for somebody else gives him up (an initiator
+ * closes the connections of its association). What it held completes soon, not inline, with IO_PATH_LOST, or goes on elsewhere if
+ * it was not BLOCK_FAIL_FAST; no payload of a completed request is touched again. Harmless on a device whose requests end by
+ * themselves; one that can neither is not block_device_is_prompt(), and keeps what it has. */
+void block_channel_recall(struct block_channel *channel);
 
 /* The association a request comes by: its own, or that of the channel's handle. For devices and filters. */
 uint64_t block_request_association(const struct block_request *request);
@@ -110,3 +118,6 @@ uint64_t block_request_association(const struct block_request *request);
 
 uint64_t block_device_size(const struct block_device *device);       /* bytes */
 uint32_t block_device_block_size(const struct block_device *device); /* bytes: 512 or 4096 usually */
+bool block_device_is_prompt(const struct block_device *device);  /* a recall brings every BLOCK_FAIL_FAST request back at once */
+bool block_device_path_is_up(const struct block_device *device); /* false: requests would wait, or fail with IO_PATH_LOST */
+bool block_device_is_replica(const struct block_device *device); /* has the interface of block/replica.h */

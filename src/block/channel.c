@@ -112,6 +112,12 @@ bool block_abort(struct block_channel *channel, struct block_request *request) {
     return channel->device->ops->abort(channel, request);
 }
 
+void block_channel_recall(struct block_channel *channel) {
+    assert(channel->reactor == reactor_current());
+    if (channel->device->ops->recall != NULL)
+        channel->device->ops->recall(channel);
+}
+
 static void finish(struct block_request *request) {
     struct block_channel *channel = request->channel;
     struct block_stats *stats = channel->stats;

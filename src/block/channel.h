@@ -6,6 +6,7 @@
 
 #define BLOCK_WRITING_OPS                                                                                                        \
     (BLOCK_BIT(BLOCK_WRITE) | BLOCK_BIT(BLOCK_TRIM) | BLOCK_BIT(BLOCK_WRITE_ZEROES) | BLOCK_BIT(BLOCK_REPLICA_PUT))
+#define BLOCK_REPLICA_OPS (BLOCK_BIT(BLOCK_REPLICA_PUT) | BLOCK_BIT(BLOCK_REPLICA_GET))
 #define BLOCK_EMULATED_OPS (BLOCK_BIT(BLOCK_COMPARE) | BLOCK_BIT(BLOCK_WRITE_ZEROES) | BLOCK_BIT(BLOCK_FLUSH))
 #define BLOCK_STAGES_MAX 64 /* bounced or emulated requests under way a channel; more wait */
 

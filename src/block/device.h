@@ -11,7 +11,8 @@
  *
  * What the block layer has checked before submit(): the operation is native, the range lies inside and is aligned, the device is
  * writable, slices match the length and obey memory_alignment (else they were bounced). What a kind lacks is emulated where it
- * can be: COMPARE by reading, WRITE_ZEROES by writing, FUA by a flush behind the write. */
+ * can be: COMPARE by reading, WRITE_ZEROES by writing, FUA by a flush behind the write. REPLICA_PUT and _GET come as they are, up
+ * to 1 MiB, with any alignment. */
 #pragma once
 
 #include "base/hash_map.h"
@@ -28,6 +29,8 @@ struct block_device_ops {
     void (*submit)(struct block_channel *channel, struct block_request *request);
     /* Takes back what only queues (see block_abort()); NULL = nothing ever queues here. */
     bool (*abort)(struct block_channel *channel, struct block_request *request);
+    /* See block_channel_recall(); on the channel's reactor. NULL = there is nothing to give up. */
+    void (*recall)(struct block_channel *channel);
     size_t channel_private_size;
     /* NULL = nothing to do. open: false if there is no memory. On the channel's reactor. */
     bool (*channel_open)(struct block_channel *channel);
@@ -59,7 +62,9 @@ struct block_device {
     bool native_fua;
     bool volatile_cache; /* completed writes may be lost at a power cut until flushed */
     bool trim_reads_zero;
+    bool prompt; /* requests end at once, by themselves or when their channel is recalled, whatever a disk or a peer does */
     _Atomic bool read_only;
+    _Atomic bool path_down; /* block_device_set_path() */
     _Atomic uint64_t block_count;
     struct reactor *home; /* NULL = any reactor */
 
@@ -109,6 +114,8 @@ bool block_device_remove(struct block_device *device, void (*removed)(struct blo
 bool block_device_rename(struct block_device *device, int alias_index, const char *name, struct error *error);
 /* Tells handles and watchers of a new size. Control reactor. */
 void block_device_set_size(struct block_device *device, uint64_t block_count);
+/* Tells handles that its path is there, or is away. Control reactor. */
+void block_device_set_path(struct block_device *device, bool up);
 
 /* ---- for submit() ---- */
 

@@ -4,6 +4,8 @@ static void base_event(struct block_handle *handle, enum block_event event) {
     struct block_filter *filter = container_of(handle, struct block_filter, base);
     if (event == BLOCK_EVENT_REMOVE)
         (void)block_filter_remove(filter, NULL, NULL, NULL); /* fails only if it is under way already */
+    else if (!filter->device.removing && event == BLOCK_EVENT_PATH)
+        block_device_set_path(&filter->device, block_device_path_is_up(handle->device));
     else if (!filter->device.removing)
         block_device_set_size(&filter->device, atomic_load(&handle->device->block_count));
 }
@@ -24,6 +26,8 @@ bool block_filter_create(struct block_filter *filter, struct block_graph *graph,
     device->native_fua = base->native_fua;
     device->volatile_cache = base->volatile_cache;
     device->trim_reads_zero = base->trim_reads_zero;
+    device->prompt = base->prompt;
+    atomic_store(&device->path_down, atomic_load(&base->path_down));
     atomic_store(&device->read_only, read_only);
     atomic_store(&device->block_count, atomic_load(&base->block_count));
     device->home = NULL;
@@ -55,6 +59,11 @@ void block_filter_channel_close(struct block_channel *channel) {
     struct block_filter_channel *own = block_channel_private(channel);
     pool_fini(&own->ios);
     block_channel_close(own->base);
+}
+
+void block_filter_recall(struct block_channel *channel) {
+    struct block_filter_channel *own = block_channel_private(channel);
+    block_channel_recall(own->base);
 }
 
 /* A request that waits for a state keeps this in its scratch. */

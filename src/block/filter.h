@@ -44,6 +44,8 @@ static inline struct block_filter *block_filter_of(const struct block_channel *c
 /* For ops->channel_open and _close. io_size: of the kind's state that starts with a struct block_filter_io. */
 bool block_filter_channel_open(struct block_channel *channel, size_t io_size);
 void block_filter_channel_close(struct block_channel *channel);
+/* Recalls the base's channel: an ops->recall, or a part of one. */
+void block_filter_recall(struct block_channel *channel);
 
 /* From ops->submit: takes a state for the request, then calls begin(io, request) at once or when there is one. */
 void block_filter_begin(struct block_request *request, void (*begin)(struct block_filter_io *io));

@@ -186,6 +186,11 @@ void block_device_set_size(struct block_device *device, uint64_t block_count) {
         device->graph->watch(device->graph->watch_arg, "bdev_resize", device);
 }
 
+void block_device_set_path(struct block_device *device, bool up) {
+    if (atomic_exchange(&device->path_down, !up) == up)
+        events(device, BLOCK_EVENT_PATH);
+}
+
 uint64_t block_graph_new_association(struct block_graph *graph) { return atomic_fetch_add(&graph->associations, 1) + 1; }
 
 bool block_handle_open(struct block_handle *handle, struct block_device *device, enum block_mode mode, struct error *error) {
@@ -222,3 +227,8 @@ uint64_t block_device_size(const struct block_device *device) {
     return atomic_load_explicit(&device->block_count, memory_order_relaxed) * device->block_size;
 }
 uint32_t block_device_block_size(const struct block_device *device) { return device->block_size; }
+bool block_device_is_prompt(const struct block_device *device) { return device->prompt; }
+bool block_device_path_is_up(const struct block_device *device) { return !atomic_load(&device->path_down); }
+bool block_device_is_replica(const struct block_device *device) {
+    return (device->native_ops & BLOCK_REPLICA_OPS) == BLOCK_REPLICA_OPS;
+}

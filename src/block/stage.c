@@ -52,6 +52,7 @@ static void send(struct block_stage *stage, enum block_op op, uint64_t length, u
                                     .flags = flags,
                                     .offset = request->offset + stage->done,
                                     .length = length,
+                                    .association = request->association,
                                     .channel = request->channel,
                                     .start_ticks = request->start_ticks,
                                     .device_done = child_done};
@@ -78,7 +79,7 @@ static void next(struct block_stage *stage) {
     if (stage->done == request->length) {
         if (flush_behind && device->volatile_cache && (device->native_ops & BLOCK_BIT(BLOCK_FLUSH)) != 0) {
             stage->flushing = true;
-            send(stage, BLOCK_FLUSH, 0, 0);
+            send(stage, BLOCK_FLUSH, 0, flags & BLOCK_FAIL_FAST);
             return;
         }
         end(stage, IO_OK);

@@ -22,6 +22,8 @@ struct plain_disk {
     struct block_device device;
     char bytes[DISK_BYTES];
     unsigned reads, writes, flushes, largest;
+    uint64_t association; /* of the last one done */
+    uint8_t flags;
     bool destroyed;
     enum io_status fail_with;
 };
@@ -48,6 +50,8 @@ static void plain_submit(struct block_channel *channel, struct block_request *re
     default: fail();
     }
     assert_int_equal(request->flags & BLOCK_FUA, 0);
+    disk->association = block_request_association(request);
+    disk->flags = request->flags;
     block_complete_later(request, IO_OK);
 }
 
@@ -351,6 +355,47 @@ static void devices_are_found_by_every_name(void **state) {
     assert_int_equal(world->unregistered, 1);
 }
 
+static void a_request_keeps_its_association_through_every_stage(void **state) {
+    struct world *world = *state;
+    struct opened o, other;
+    open_on(&o, &world->disk->device, BLOCK_MODE_WRITE, world->io);
+    open_on(&other, &world->disk->device, BLOCK_MODE_WRITE, world->control); /* from afar */
+    assert_int_not_equal(o.handle.association, 0);
+    assert_int_not_equal(o.handle.association, other.handle.association);
+    static char buffer[8192] __attribute__((aligned(4096)));
+    static const struct {
+        enum block_op op;
+        uint8_t flags;
+        unsigned misaligned;
+    } ways[] = {{BLOCK_WRITE, 0, 0}, {BLOCK_WRITE, 0, 1},   {BLOCK_WRITE, BLOCK_FUA, 0}, {BLOCK_WRITE_ZEROES, 0, 0},
+                {BLOCK_READ, 0, 1},  {BLOCK_COMPARE, 0, 0}, {BLOCK_FLUSH, 0, 0}};
+    for (unsigned i = 0; i < array_count(ways); i++) {
+        for (uint64_t said = 0; said < 1000; said += 777) { /* 0: the handle's own */
+            struct waited waited = {.request = {.op = (uint8_t)ways[i].op,
+                                                .flags = ways[i].flags | BLOCK_FAIL_FAST,
+                                                .length = ways[i].op == BLOCK_FLUSH ? 0 : 4096,
+                                                .association = said}};
+            waited.slices[0] = (struct slice){buffer + ways[i].misaligned, 4096};
+            waited.request.slices = waited.slices;
+            waited.request.slice_count = ways[i].op == BLOCK_FLUSH || ways[i].op == BLOCK_WRITE_ZEROES ? 0 : 1;
+            struct opened *by = i % 2 == 0 ? &o : &other;
+            if (ways[i].op == BLOCK_COMPARE)
+                memcpy(buffer, world->disk->bytes, 4096);
+            world->disk->association = 0;
+            assert_int_equal(run(world, by->reactor, by->channel, &waited), IO_OK);
+            assert_int_equal(world->disk->association, said != 0 ? said : by->handle.association);
+            assert_int_equal(world->disk->flags, BLOCK_FAIL_FAST);
+        }
+    }
+    reactor_enter(o.reactor);
+    block_channel_recall(o.channel); /* a kind without: nothing happens */
+    reactor_enter(NULL);
+    assert_false(block_device_is_prompt(&world->disk->device) || block_device_is_replica(&world->disk->device));
+    assert_true(block_device_path_is_up(&world->disk->device));
+    close_it(&other);
+    close_it(&o);
+}
+
 static void claims_keep_others_out(void **state) {
     struct world *world = *state;
     struct block_device *disk = &world->disk->device;
@@ -468,6 +513,7 @@ int main(void) {
         TEST(what_a_device_lacks_is_emulated),
         TEST(a_flood_of_bounced_requests_ends),
         TEST(devices_are_found_by_every_name),
+        TEST(a_request_keeps_its_association_through_every_stage),
         TEST(claims_keep_others_out),
         TEST(removal_waits_for_the_last_handle),
         TEST(memory_device_keeps_what_is_written),

@@ -22,7 +22,7 @@ struct fixture {
     struct block_device *memory, *device;
     struct block_handle handle;
     struct block_channel *channel;
-    unsigned completions;
+    unsigned completions, path_events;
 };
 
 struct io {
@@ -314,6 +314,73 @@ static void test_error_delete_ends_pending(void **state) {
     assert_false(f->memory->claimed);
 }
 
+static void recall(struct fixture *f) {
+    reactor_enter(f->reactor);
+    block_channel_recall(f->channel);
+    reactor_enter(NULL);
+}
+
+static void test_error_recall_ends_pending(void **state) {
+    struct fixture *f = *state;
+    make_error(f);
+    char bytes[BLOCK] = "held", back[BLOCK];
+    struct io held[2], later;
+    assert_true(block_device_is_prompt(f->device));
+    recall(f); /* nothing is there to be called back */
+    inject(f, (struct error_device_rule){.ops = ERROR_DEVICE_OP(ERROR_DEVICE_WRITE), .effect = ERROR_DEVICE_PENDING, .count = 3});
+    start(f, &held[0], BLOCK_WRITE, 0, bytes, BLOCK);
+    start(f, &held[1], BLOCK_WRITE, BLOCK, bytes, BLOCK);
+    recall(f);
+    assert_false(held[0].done || held[1].done); /* not inline */
+    start(f, &later, BLOCK_WRITE, 0, bytes, BLOCK);
+    assert_int_equal(finish(f, &held[0]), IO_PATH_LOST);
+    assert_int_equal(finish(f, &held[1]), IO_PATH_LOST);
+    assert_int_equal(execute(f, BLOCK_READ, 0, back, BLOCK), IO_OK);
+    assert_string_equal(back, "");
+    assert_int_equal(finish(f, &later), IO_PATH_LOST); /* it was there before the recall was carried out */
+    inject(f, (struct error_device_rule){.ops = ERROR_DEVICE_OP(ERROR_DEVICE_WRITE), .effect = ERROR_DEVICE_PENDING, .count = 1});
+    start(f, &later, BLOCK_WRITE, 0, bytes, BLOCK); /* the recall is over */
+    assert_false(step_host_run(f->host, is_done, &later, NS_PER_S));
+    error_device_clear(f->device);
+    assert_int_equal(finish(f, &later), IO_OK);
+}
+
+static void test_delay_recall_ends_the_wait(void **state) {
+    struct fixture *f = *state;
+    make_delay(f, 5000000, 5000000, 5000000, 5000000);
+    char bytes[BLOCK] = "slow", back[BLOCK];
+    struct io slow[2];
+    start(f, &slow[0], BLOCK_WRITE, 0, bytes, BLOCK);
+    start(f, &slow[1], BLOCK_READ, 0, back, BLOCK);
+    assert_false(step_host_run(f->host, is_done, &slow[0], NS_PER_S));
+    recall(f);
+    assert_false(slow[0].done || slow[1].done);
+    assert_true(step_host_run(f->host, is_done, &slow[0], NS_PER_MS));
+    assert_true(step_host_run(f->host, is_done, &slow[1], NS_PER_MS));
+    assert_int_equal(slow[0].request.status, IO_OK);
+    assert_string_equal(back, "slow");
+}
+
+static void on_path(struct block_handle *handle, enum block_event event) {
+    struct fixture *f = container_of(handle, struct fixture, handle);
+    f->path_events += event == BLOCK_EVENT_PATH;
+}
+
+static void test_filters_follow_the_path_of_their_base(void **state) {
+    struct fixture *f = *state;
+    block_device_set_path(f->memory, false);
+    make_error(f);
+    f->handle.event = on_path;
+    assert_false(block_device_path_is_up(f->device));
+    block_device_set_path(f->memory, true);
+    assert_true(block_device_path_is_up(f->device));
+    block_device_set_path(f->memory, true); /* nothing new */
+    block_device_set_path(f->memory, false);
+    assert_false(block_device_path_is_up(f->device));
+    assert_int_equal(f->path_events, 2);
+    assert_false(block_device_is_replica(f->device));
+}
+
 static void test_error_queue_depth(void **state) {
     struct fixture *f = *state;
     make_error(f);
@@ -399,6 +466,9 @@ int main(void) {
         TEST(test_error_corrupts_one_byte),
         TEST(test_error_pending_until_cleared),
         TEST(test_error_delete_ends_pending),
+        TEST(test_error_recall_ends_pending),
+        TEST(test_delay_recall_ends_the_wait),
+        TEST(test_filters_follow_the_path_of_their_base),
         TEST(test_error_queue_depth),
         TEST(test_error_drawn_by_seed),
         TEST(test_error_misuse),

@@ -15,11 +15,13 @@ struct delay_device {
 struct delay_channel {
     struct block_filter_channel filter;
     struct random random;
+    struct list waiting; /* of struct delay_io */
 };
 
 struct delay_io {
     struct block_filter_io filter;
     struct reactor_timer timer;
+    struct list_node node;
 };
 
 static struct delay_device *of(const struct block_device *device) {
@@ -28,6 +30,7 @@ static struct delay_device *of(const struct block_device *device) {
 
 static void waited(struct reactor_timer *timer) {
     struct delay_io *io = container_of(timer, struct delay_io, timer);
+    list_remove(&io->node);
     block_filter_end(&io->filter, (enum io_status)io->filter.child.status);
 }
 
@@ -45,6 +48,7 @@ static void done(struct block_request *child) {
     }
     struct reactor *reactor = block_channel_reactor(channel);
     io->timer = (struct reactor_timer){.run = waited};
+    list_push_back(&own->waiting, &io->node);
     reactor_timer_start(reactor, &io->timer, reactor_now_ns(reactor) + us * NS_PER_US);
 }
 
@@ -55,11 +59,21 @@ static void submit(struct block_channel *channel, struct block_request *request)
     block_filter_begin(request, begin);
 }
 
+/* What only waits here has waited enough. */
+static void recall(struct block_channel *channel) {
+    struct delay_channel *own = block_channel_private(channel);
+    struct reactor *reactor = block_channel_reactor(channel);
+    list_for_each (&own->waiting, struct delay_io, io, node)
+        reactor_timer_start(reactor, &io->timer, reactor_now_ns(reactor));
+    block_filter_recall(channel);
+}
+
 static bool channel_open(struct block_channel *channel) {
     struct delay_channel *own = block_channel_private(channel);
     struct reactor *reactor = block_channel_reactor(channel);
     uint64_t seed = of(block_channel_device(channel))->seed + reactor->index;
     random_init(&own->random, seed);
+    list_init(&own->waiting);
     return block_filter_channel_open(channel, sizeof(struct delay_io));
 }
 
@@ -73,6 +87,7 @@ static const struct block_device_ops ops = {
     .kind = "delay",
     .product_name = "delay",
     .submit = submit,
+    .recall = recall,
     .channel_private_size = sizeof(struct delay_channel),
     .channel_open = channel_open,
     .channel_close = block_filter_channel_close,

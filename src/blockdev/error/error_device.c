@@ -28,6 +28,7 @@ struct error_channel {
     struct block_filter_channel filter;
     struct list pending; /* of struct error_io */
     uint64_t releases;   /* as of the time the first of them was held */
+    bool recalled;       /* pending ones end */
     struct reactor_timer look;
 };
 
@@ -98,11 +99,12 @@ static void spoil_write(struct buffer_waiter *waiter, void *take_buffer) {
     ((uint8_t *)take_buffer)[io->corrupt_offset - block] ^= io->corrupt_value;
     io->slice = (struct slice){take_buffer, waiter->size};
     io->spoil = (struct block_request){.op = BLOCK_WRITE,
-                                       .flags = request->flags & BLOCK_FUA,
+                                       .flags = request->flags & (BLOCK_FUA | BLOCK_FAIL_FAST),
                                        .slice_count = 1,
                                        .slices = &io->slice,
                                        .offset = request->offset + block,
                                        .length = waiter->size,
+                                       .association = block_request_association(request),
                                        .complete = spoiled};
     block_submit(own->base, &io->spoil);
 }
@@ -139,7 +141,9 @@ static void look(struct reactor_timer *timer) {
     struct error_device *error = of_io(first);
     struct reactor *reactor = block_channel_reactor(first->filter.request->channel);
     bool gone = atomic_load(&error->gone);
-    if (!gone && atomic_load(&error->releases) == own->releases) {
+    bool recalled = own->recalled;
+    own->recalled = false;
+    if (!gone && !recalled && atomic_load(&error->releases) == own->releases) {
         reactor_timer_start(reactor, timer, reactor_now_ns(reactor) + PENDING_LOOK_NS);
         return;
     }
@@ -148,8 +152,8 @@ static void look(struct reactor_timer *timer) {
     list_splice_back(&going, &own->pending);
     for (struct list_node *node; (node = list_pop_front(&going)) != NULL;) {
         struct error_io *io = list_entry(node, struct error_io, node);
-        if (gone)
-            end(io, IO_DEVICE_GONE);
+        if (gone || recalled)
+            end(io, gone ? IO_DEVICE_GONE : IO_PATH_LOST);
         else
             block_filter_send(&io->filter, done);
     }
@@ -202,6 +206,16 @@ static void submit(struct block_channel *channel, struct block_request *request)
     block_filter_begin(request, begin);
 }
 
+static void recall(struct block_channel *channel) {
+    struct error_channel *own = block_channel_private(channel);
+    struct reactor *reactor = block_channel_reactor(channel);
+    if (!list_empty(&own->pending)) {
+        own->recalled = true;
+        reactor_timer_start(reactor, &own->look, reactor_now_ns(reactor));
+    }
+    block_filter_recall(channel);
+}
+
 static bool channel_open(struct block_channel *channel) {
     struct error_channel *own = block_channel_private(channel);
     list_init(&own->pending);
@@ -228,6 +242,7 @@ static const struct block_device_ops ops = {
     .kind = "error",
     .product_name = "Error Injection Disk",
     .submit = submit,
+    .recall = recall,
     .channel_private_size = sizeof(struct error_channel),
     .channel_open = channel_open,
     .channel_close = channel_close,

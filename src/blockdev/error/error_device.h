@@ -3,7 +3,7 @@
  *
  * A rule a kind of operation. A request is looked at in the order of submission, over all reactors: the first `skip` pass, then
  * one in `one_in` (drawn from `seed` and the request's place, so that equal runs fail equally) is hit, until `count` are.
- * Compares count as reads, zeroing as writes. */
+ * Compares and REPLICA_GET count as reads, zeroing and REPLICA_PUT as writes. */
 #pragma once
 
 #include "block/device.h"
@@ -14,7 +14,8 @@ enum error_device_op { ERROR_DEVICE_READ, ERROR_DEVICE_WRITE, ERROR_DEVICE_TRIM,
 
 enum error_device_effect {
     ERROR_DEVICE_FAIL,      /* not done, IO_MEDIUM_READ or IO_MEDIUM_WRITE */
-    ERROR_DEVICE_PENDING,   /* held until the rules are cleared, then done; IO_DEVICE_GONE when the device is deleted */
+    ERROR_DEVICE_PENDING,   /* held until the rules are cleared, then done; IO_PATH_LOST when its channel is recalled,
+                               IO_DEVICE_GONE when the device is deleted */
     ERROR_DEVICE_CORRUPT,   /* done, one byte of what is read or written is changed; reads and writes only */
     ERROR_DEVICE_NO_MEMORY, /* not done, IO_NO_MEMORY */
     ERROR_DEVICE_STATUS,    /* not done, `status` */

@@ -94,6 +94,7 @@ bool memory_device_create(struct block_graph *graph, const struct memory_device_
     device->native_ops = BLOCK_BIT(BLOCK_READ) | BLOCK_BIT(BLOCK_WRITE) | BLOCK_BIT(BLOCK_FLUSH) | BLOCK_BIT(BLOCK_TRIM) |
                          BLOCK_BIT(BLOCK_WRITE_ZEROES);
     device->native_fua = true;
+    device->prompt = true;
     device->trim_reads_zero = true;
     if (!block_device_register(graph, device, error)) {
         destroy(device);

@@ -32,6 +32,7 @@ bool null_device_create(struct block_graph *graph, const struct null_device_opti
     device->native_ops = BLOCK_BIT(BLOCK_READ) | BLOCK_BIT(BLOCK_WRITE) | BLOCK_BIT(BLOCK_FLUSH) | BLOCK_BIT(BLOCK_TRIM) |
                          BLOCK_BIT(BLOCK_WRITE_ZEROES);
     device->native_fua = true;
+    device->prompt = true;
     if (!block_device_register(graph, device, error)) {
         free(device);
         return false;
