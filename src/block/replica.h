@@ -28,6 +28,10 @@ enum replica_get {
     REPLICA_READ        /* data of a layer, which is not written any more */
 };
 #define REPLICA_LAYER_HEAD 0 /* the volume itself */
+/* What a GET's offset has to be for the part of it that begins `done` bytes behind its begin. */
+static inline uint64_t replica_get_offset(uint64_t argument, uint64_t offset, uint64_t done) {
+    return offset + ((argument & 0xff) == REPLICA_SUMS ? done / 8 * REPLICA_BLOCK_BYTES : done);
+}
 static inline uint64_t replica_argument(unsigned verb, uint32_t seed, uint32_t layer_or_depth) {
     return verb | (uint64_t)(seed & 0xffffff) << 8 | (uint64_t)layer_or_depth << 32;
 }

@@ -442,6 +442,57 @@ static void other_commands_and_refusals(void **state) {
     world_destroy(world);
 }
 
+static void replica_commands_believe_nothing(void **state) {
+    (void)state;
+    struct world *world = world_create(11, NULL, 512);
+    struct client *admin = controller_open(world, 0), *io = queue_open(admin, 1);
+    struct disk *disk = world->disk;
+    struct nvme_sqe put = {.opcode = NVME_IO_REPLICA_PUT, .nsid = 1, .cdw12 = 0x01020304, .cdw13 = 0x05060708};
+    struct nvme_sqe get = {.opcode = NVME_IO_REPLICA_GET, .nsid = 1, .cdw10 = 8, .cdw11 = 1, .cdw12 = 3};
+    assert_int_equal(client_run(io, put, NVME_HOST_TO_CONTROLLER, data, 4000, false), 0);
+    assert_int_equal(disk->argument, UINT64_C(0x0506070801020304));
+    assert_int_equal(disk->offset, 0);
+    uint64_t association = disk->association;
+    assert_int_equal(client_run(io, put, NVME_NO_DATA, NULL, 0, false), 0); /* a document may be nothing */
+    assert_int_equal(client_run(io, put, NVME_HOST_TO_CONTROLLER, data, 100, true), 0);
+    memset(data, 0xee, 8192);
+    assert_int_equal(client_run(io, get, NVME_CONTROLLER_TO_HOST, data, 8192, false), 0);
+    assert_int_equal(disk->offset, UINT64_C(0x100000008));
+    assert_int_equal(disk->association, association);
+    assert_int_equal(data[0] | data[8191], 0); /* the disk said nothing: nobody else's bytes either */
+    struct client *second = queue_open(controller_open(world, 0), 1);
+    assert_int_equal(client_run(second, put, NVME_NO_DATA, NULL, 0, false), 0);
+    assert_int_not_equal(disk->association, association);
+    assert_int_equal(client_io(second, NVME_IO_READ, 0, 8, data, 4096), 0);
+    assert_int_not_equal(disk->association, association);
+
+    unsigned submitted = disk->submitted;
+    struct nvme_sqe wrong[] = {put, put, put, put, put, get, get};
+    wrong[0].cdw2 = 1;
+    wrong[1].cdw15 = 1;
+    wrong[2].cdw10 = 8; /* a PUT begins at 0 */
+    wrong[3].nsid = 77;
+    wrong[4].flags = 1; /* fused */
+    wrong[5].cdw10 = wrong[5].cdw11 = UINT32_MAX;
+    wrong[6].cdw14 = 1;
+    for (unsigned i = 0; i < array_count(wrong); i++) {
+        bool gets = wrong[i].opcode == NVME_IO_REPLICA_GET;
+        assert_int_equal(client_run(io, wrong[i], gets ? NVME_CONTROLLER_TO_HOST : NVME_HOST_TO_CONTROLLER, data, 512, false),
+                         i == 3 ? NVME_INVALID_NAMESPACE : NVME_INVALID_FIELD);
+    }
+    assert_int_equal(client_run(io, get, NVME_NO_DATA, NULL, 0, false), NVME_INVALID_FIELD);
+    assert_int_equal(client_run(io, put, NVME_HOST_TO_CONTROLLER, data, 72 * 1024, false), NVME_INVALID_FIELD);
+    assert_int_equal(client_run(io, get, NVME_CONTROLLER_TO_HOST, data, 132 * 1024, false), NVME_INVALID_FIELD);
+    atomic_store(&disk->device.read_only, true);
+    assert_int_equal(client_run(io, put, NVME_NO_DATA, NULL, 0, false), NVME_NAMESPACE_WRITE_PROTECTED);
+    atomic_store(&disk->device.read_only, false);
+    assert_int_equal(disk->submitted, submitted);
+    disk->device.native_ops &= ~BLOCK_BIT(BLOCK_REPLICA_PUT);
+    assert_int_equal(client_run(io, put, NVME_NO_DATA, NULL, 0, false), NVME_INVALID_OPCODE);
+    assert_int_equal(client_run(io, get, NVME_CONTROLLER_TO_HOST, data, 512, false), NVME_INVALID_OPCODE);
+    world_destroy(world);
+}
+
 static void abort_takes_back_what_queues(void **state) {
     (void)state;
     struct world *world = world_create(10, NULL, 512);
@@ -979,6 +1030,7 @@ int main(void) {
         cmocka_unit_test(discovery_lists_what_a_host_may_use),
         cmocka_unit_test(io_moves_data),
         cmocka_unit_test(other_commands_and_refusals),
+        cmocka_unit_test(replica_commands_believe_nothing),
         cmocka_unit_test(abort_takes_back_what_queues),
         cmocka_unit_test(namespaces_change_under_hosts),
         cmocka_unit_test(keep_alive_finds_the_half_open),

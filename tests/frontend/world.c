@@ -42,6 +42,9 @@ static void disk_run(struct block_request *request) {
 static void disk_submit(struct block_channel *channel, struct block_request *request) {
     struct disk *disk = container_of(block_channel_device(channel), struct disk, device);
     disk->submitted++;
+    disk->association = block_request_association(request);
+    disk->argument = request->argument;
+    disk->offset = request->offset;
     if (disk->hold)
         list_push_back(&disk->held, &request->node);
     else

@@ -30,6 +30,7 @@ struct disk {
     struct list held;
     unsigned submitted, flushes, trims, zeroes, fua, compares;
     uint64_t trimmed_bytes;
+    uint64_t association, argument, offset; /* of the last request */
     bool destroyed;
 };
 

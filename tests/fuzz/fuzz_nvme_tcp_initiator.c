@@ -76,7 +76,24 @@ static void use(struct rig *rig) {
         uint64_t n = op == BLOCK_FLUSH ? 0 : i % 2 ? block : length;
         rig_start(&device, &ios[i], op, 0, op == BLOCK_FLUSH ? 0 : size - max_u64(n, block), data ? bytes[i] : NULL, n);
     }
+    struct rig_io documents[2];
+    static uint8_t document[2][160 * 1024];
+    bool replica = block_device_is_replica(device.handle.device);
+    if (replica) {
+        struct replica_claim claim = {.mirror = {{1}}, .engine = {{2}}, .term = 3, .attempt = 1, .leg = {{4}}};
+        memcpy(document[0], &claim, sizeof(claim));
+        rig_start_replica(&device, &documents[0], BLOCK_REPLICA_PUT, replica_argument(REPLICA_CLAIM, 0, 0), 0, document[0],
+                          sizeof(claim));
+        rig_start_replica(&device, &documents[1], BLOCK_REPLICA_GET, replica_argument(REPLICA_STATUS, 0, 0), 0, document[1],
+                          sizeof(document[1]));
+    }
     rig_run(rig, NULL, NULL, 5 * NS_PER_MS);
+    if (replica)
+        rig_recall(&device);
+    for (unsigned i = 0; replica && i < array_count(documents); i++) { /* whatever the target does, at once */
+        bool done = rig_wait(&documents[i], NS_PER_MS);
+        assert(done);
+    }
     step_host_reset(rig->host, 1);
     for (unsigned i = 0; i < array_count(ops); i++) {
         bool done = rig_wait(&ios[i], 600 * NS_PER_S);
@@ -98,6 +115,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     options.step.tap_arg = &changes;
     options.step.read_max = data[0] & 1 ? 4000 : 0;
     options.step.random_sizes = true;
+    options.replicas = data[0] & 128;
     options.transport.in_capsule_given = true;
     options.transport.in_capsule_bytes = data[0] & 2 ? 0 : 4096;
     struct rig *rig = rig_create(&options);

@@ -2,11 +2,12 @@
  * not fall, answers are whole PDUs, and when the host has gone, or stays silent for long, nothing of it is left.
  *
  * Byte 0, bits 1:0: where the bytes begin: 0 at the very start, 1 behind an admin Connect, 2 behind an enabled controller, 3 on
- * an I/O queue of one. Bit 2: the host stays and says no more, else it closes. Bit 3: it does not read. Byte 1: how many bytes
- * the target reads at once, 0 = all. The rest is what the host sends. */
+ * an I/O queue of one. Bit 2: the host stays and says no more, else it closes. Bit 3: it does not read. Bit 4: the disk is a
+ * replica. Byte 1: how many bytes the target reads at once, 0 = all. The rest is what the host sends. */
 #include "../support/step_host.h"
 #include "blockdev/memory/memory.h"
 #include "frontend/nvme_tcp/transport.h"
+#include "support/replica_device.h"
 #include "wire/nvme_tcp/pdu.h"
 
 #include <errno.h>
@@ -142,17 +143,18 @@ static void say_enable(struct peer *peer) {
 
 /* ---- the target ---- */
 
-static void target_build(struct world *world) {
+static void target_build(struct world *world, bool replica) {
     struct error error = {0};
     struct memory_device_options memory = {.name = "disk", .uuid = {{1}}, .block_size = 512, .block_count = DEVICE_BLOCKS};
     struct nvme_target_options options = {
         .graph = &world->graph, .control = world->control, .data = &world->data, .data_count = 1};
-    struct nvme_transport_options transport = {.queue_depth = 16, .max_io_bytes = 16384};
+    struct nvme_transport_options transport = {.queue_depth = 16, .max_io_bytes = replica ? 131072 : 16384};
     struct nvme_subsystem_options subsystem = {.nqn = NQN, .allow_any_host = true};
     struct nvme_namespace_options ns = {.device = "disk"};
     struct nvme_listen_address address;
     uint32_t nsid;
-    bool ok = memory_device_create(&world->graph, &memory, &world->device, &error);
+    bool ok = replica ? replica_device_create(&world->graph, "disk", 512, DEVICE_BLOCKS * UINT64_C(512), &world->device)
+                      : memory_device_create(&world->graph, &memory, &world->device, &error);
     world->target = nvme_target_create(&options, &error);
     ok = ok && world->target != NULL && nvme_tcp_transport_create(world->target, world->control, &transport, &error) &&
          nvme_subsystem_create(world->target, &subsystem, &world->subsystem, &error) &&
@@ -162,7 +164,7 @@ static void target_build(struct world *world) {
     assert(ok);
 }
 
-static void world_build(struct world *world, uint32_t read_max) {
+static void world_build(struct world *world, uint32_t read_max, bool replica) {
     struct step_host_options host = {.seed = 1, .read_max = read_max};
     world->host = step_host_create(&host);
     struct reactor_options control = {.name = "control", .cpu = -1, .index = 1},
@@ -174,7 +176,7 @@ static void world_build(struct world *world, uint32_t read_max) {
     assert(ok);
     block_graph_init(&world->graph, world->host, 2);
     reactor_enter(world->control);
-    target_build(world);
+    target_build(world, replica);
     reactor_enter(NULL);
     reactor_start(world->data);
     reactor_start(world->control);
@@ -223,7 +225,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     bool stays = data[0] & 4;
     struct world *world = calloc(1, sizeof(*world));
     assert(world != NULL);
-    world_build(world, data[1]);
+    world_build(world, data[1], data[0] & 16);
     struct peer *peer = &world->peers[0];
     peer_open(world, peer);
     if (mode >= 1)

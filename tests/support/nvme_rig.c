@@ -45,6 +45,7 @@ struct disk_call {
     unsigned number;
     const struct uuid *uuid;
     uint64_t value, value2;
+    struct block_device *found;
     const struct error_device_rule *rule;
 };
 
@@ -64,11 +65,13 @@ static void disk_add(void *arg) {
     snprintf(error, sizeof(error), "EE_m%u", call->number);
     snprintf(delay, sizeof(delay), "d%u", call->number);
     struct block_device *device;
-    bool ok =
-        memory_device_create(&rig->target_graph,
-                             &(struct memory_device_options){
-                                 .name = memory, .block_size = rig->block_size, .block_count = RIG_DISK_BYTES / rig->block_size},
-                             &device, NULL);
+    bool ok = rig->replicas
+                  ? replica_device_create(&rig->target_graph, memory, rig->block_size, rig->disk_bytes, &device)
+                  : memory_device_create(&rig->target_graph,
+                                         &(struct memory_device_options){.name = memory,
+                                                                         .block_size = rig->block_size,
+                                                                         .block_count = rig->disk_bytes / rig->block_size},
+                                         &device, NULL);
     ok = ok && error_device_create(&rig->target_graph, memory, &(struct uuid){{0}}, &device, NULL);
     struct uuid uuid = {{0x11, 0x22, [14] = (uint8_t)((call->number + 1) >> 8), [15] = (uint8_t)(call->number + 1)}};
     ok = ok && delay_device_create(
@@ -165,6 +168,8 @@ struct rig *rig_create(const struct rig_options *options) {
     struct rig *rig = calloc(1, sizeof(*rig));
     assert(rig != NULL);
     rig->block_size = options->block_size != 0 ? options->block_size : 512;
+    rig->replicas = options->replicas;
+    rig->disk_bytes = options->disk_bytes != 0 ? options->disk_bytes : RIG_DISK_BYTES;
     if (options->simulated) {
         struct sim_options sim_options;
         sim_options_init(&sim_options, options->seed);
@@ -381,6 +386,8 @@ static void device_event(struct block_handle *handle, enum block_event event) {
     struct rig_device *device = container_of(handle, struct rig_device, handle);
     if (event == BLOCK_EVENT_REMOVE)
         device->remove_told = true;
+    else if (event == BLOCK_EVENT_PATH)
+        device->path_told++;
     else
         device->resize_told = true;
 }
@@ -450,6 +457,33 @@ void rig_start(struct rig_device *device, struct rig_io *io, enum block_op op, u
     }
     rig_call(device->rig, device->reactor, submit, io);
 }
+
+void rig_start_replica(struct rig_device *device, struct rig_io *io, enum block_op op, uint64_t argument, uint64_t offset,
+                       void *bytes, uint64_t length) {
+    *io = (struct rig_io){.rig = device->rig, .device = device, .slice = {bytes, length}};
+    io->request = (struct block_request){.op = (uint8_t)op,
+                                         .flags = BLOCK_FAIL_FAST,
+                                         .slices = &io->slice,
+                                         .slice_count = length > 0 ? 1 : 0,
+                                         .offset = offset,
+                                         .length = length,
+                                         .argument = argument,
+                                         .complete = completed};
+    rig_call(device->rig, device->reactor, submit, io);
+}
+
+static void disk_find(void *arg) {
+    struct disk_call *call = arg;
+    call->found = disk_of(call, "m");
+}
+struct block_device *rig_disk(struct rig *rig, unsigned number) {
+    struct disk_call call = {.rig = rig, .number = number};
+    rig_call(rig, rig->target_control, disk_find, &call);
+    return call.found;
+}
+
+static void recall(void *arg) { block_channel_recall(((struct rig_device *)arg)->channel); }
+void rig_recall(struct rig_device *device) { rig_call(device->rig, device->reactor, recall, device); }
 
 void rig_start_slices(struct rig_device *device, struct rig_io *io, enum block_op op, unsigned flags, uint64_t offset,
                       const struct slice *slices, uint32_t slice_count) {

@@ -11,6 +11,7 @@
 #include "frontend/nvme/target.h"
 #include "frontend/nvme_tcp/transport.h"
 #include "host/sim/sim.h"
+#include "support/replica_device.h"
 #include "support/step_host.h"
 
 #define RIG_NQN "nqn.2024-01.io.example:rig"
@@ -27,6 +28,8 @@ struct rig_options {
     struct nvme_transport_options transport;
     unsigned disks;      /* namespaces from the beginning, 1 … ; 0 = 1 */
     uint32_t block_size; /* 0 = 512 */
+    bool replicas;       /* the disks are replica devices … */
+    uint64_t disk_bytes; /* … and everything is so large; 0 = RIG_DISK_BYTES */
 };
 
 struct rig {
@@ -39,6 +42,8 @@ struct rig {
     struct nvme_subsystem *subsystem;
     struct nvme_initiator *initiator;
     uint32_t block_size;
+    bool replicas;
+    uint64_t disk_bytes;
 };
 
 /* A request; the test sets op, flags, offset, length and bytes. */
@@ -57,6 +62,7 @@ struct rig_device {
     struct block_channel *channel;
     struct reactor *reactor;
     bool remove_told, resize_told;
+    unsigned path_told;
 };
 
 struct rig *rig_create(const struct rig_options *options);
@@ -95,6 +101,12 @@ void rig_device_open(struct rig *rig, struct rig_device *device, const char *nam
 void rig_device_close(struct rig_device *device);
 void rig_start(struct rig_device *device, struct rig_io *io, enum block_op op, unsigned flags, uint64_t offset, void *bytes,
                uint64_t length);
+/* A replica operation; offset within the document. */
+void rig_start_replica(struct rig_device *device, struct rig_io *io, enum block_op op, uint64_t argument, uint64_t offset,
+                       void *bytes, uint64_t length);
+/* The disk itself, to be looked at between runs. */
+struct block_device *rig_disk(struct rig *rig, unsigned number);
+void rig_recall(struct rig_device *device);
 void rig_start_slices(struct rig_device *device, struct rig_io *io, enum block_op op, unsigned flags, uint64_t offset,
                       const struct slice *slices, uint32_t slice_count);
 bool rig_wait(struct rig_io *io, uint64_t for_ns);

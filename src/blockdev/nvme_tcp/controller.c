@@ -497,6 +497,7 @@ static void step_ready(struct nvme_initiator_controller *c) {
     if (first_time(c)) {
         c->attempts = 0;
         c->down_ns = 0;
+        atomic_store(&c->ready, c->association.number);
         reactor_timer_stop(control(c), &c->outage);
         if (c->failing)
             queues_set_failing(c, false);
@@ -509,6 +510,7 @@ static void step_ready(struct nvme_initiator_controller *c) {
             attach->controller = c;
             attach->done(attach);
         }
+        initiator_namespaces_set_path(c, true);
     }
     if (c->rescan) {
         c->rescan = false;
@@ -544,8 +546,10 @@ static void step_drain(struct nvme_initiator_controller *c) {
             c->attempts = 0;
         }
         c->listing = false;
+        atomic_store(&c->ready, 0);
         initiator_admin_close(c);
         queues_down(c);
+        initiator_namespaces_set_path(c, false);
         outage_check(c);
     }
     if (!queues_are_down(c))

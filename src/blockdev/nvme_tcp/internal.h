@@ -84,6 +84,8 @@ struct initiator_queue {
     struct initiator_look to_control;
     struct reactor_message goodbye;
 
+    _Atomic bool recalled; /* a channel wants its requests back; set on any queue's reactor, followed by a look */
+
     /* by both: 0, or command id + 1 of the command to abort (the queue sets it, control clears it) */
     _Atomic uint32_t abort;
 
@@ -99,6 +101,7 @@ struct initiator_queue {
     uint32_t under_way, depth; /* commands at the controller, and how many may be */
     struct list free, active /* oldest first */, aborting /* oldest first */;
     struct list waiting; /* of struct block_request */
+    struct list urgent;  /* the replica operations among them: they go first, by a slot that is kept for them */
     struct list delayed; /* of struct block_request: to be tried again */
     struct reactor_timer timer, retry;
     struct reactor_job pump, dismantle;
@@ -180,6 +183,8 @@ struct nvme_initiator_controller {
     struct list namespaces;
     unsigned namespace_count; /* being removed ones included */
     _Atomic unsigned gone_count;
+    _Atomic uint64_t ready;          /* the association that is ready, 0 = none */
+    _Atomic uint32_t slots_reserved; /* of each queue, for replica operations */
 
     _Atomic(struct initiator_queue *) *queues; /* by reactor index; each set by its reactor */
     unsigned queue_slots, queues_ending;
@@ -219,6 +224,8 @@ void initiator_connect_fill(const struct nvme_initiator_controller *controller, 
 struct initiator_queue *initiator_queue_create(struct nvme_initiator_controller *controller);
 void initiator_queue_submit(struct initiator_queue *queue, struct block_request *request);
 bool initiator_queue_abort(struct initiator_queue *queue, struct block_request *request);
+/* Soon gives the association up, if there is one, and ends what waits and fails fast. */
+void initiator_queue_recall(struct initiator_queue *queue);
 /* Control reactor: tells a queue to look. */
 static inline void initiator_queue_tell(struct initiator_queue *queue) { initiator_look_post(&queue->to_queue, queue->reactor); }
 /* Control reactor, in queue->goodbye's handler: the memory. */
@@ -231,5 +238,7 @@ void initiator_controller_queue_gone(struct reactor_message *message);
 extern const struct block_device_ops initiator_namespace_ops;
 /* Makes the devices agree with what was found. */
 void initiator_namespaces_publish(struct nvme_initiator_controller *controller);
+/* Tells the users of all that they can be reached, or not. */
+void initiator_namespaces_set_path(struct nvme_initiator_controller *controller, bool up);
 /* Begins to remove all. */
 void initiator_namespaces_remove(struct nvme_initiator_controller *controller);

@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "block/replica.h"
 #include "blockdev/nvme_tcp/internal.h"
 
 /* ---- the device ---- */
@@ -18,6 +19,11 @@ static void submit(struct block_channel *channel, struct block_request *request)
 static bool abort_request(struct block_channel *channel, struct block_request *request) {
     struct initiator_queue **queue = block_channel_private(channel);
     return initiator_queue_abort(*queue, request);
+}
+
+static void recall(struct block_channel *channel) {
+    struct initiator_queue **queue = block_channel_private(channel);
+    initiator_queue_recall(*queue);
 }
 
 /* The first channel of any of the controller's devices on a reactor makes that reactor's queue; it stays with the controller. */
@@ -52,6 +58,7 @@ const struct block_device_ops initiator_namespace_ops = {
     .product_name = "NVMe disk",
     .submit = submit,
     .abort = abort_request,
+    .recall = recall,
     .channel_private_size = sizeof(struct initiator_queue *),
     .channel_open = channel_open,
     .destroy = destroy,
@@ -119,7 +126,13 @@ static void add_one(struct nvme_initiator_controller *controller, const struct i
         device->native_ops |= BLOCK_BIT(BLOCK_WRITE_ZEROES);
     if (abilities->compare)
         device->native_ops |= BLOCK_BIT(BLOCK_COMPARE);
+    if (facts->replica && abilities->transfer_max >= REPLICA_DOCUMENT_MAX) {
+        device->native_ops |= BLOCK_BIT(BLOCK_REPLICA_PUT) | BLOCK_BIT(BLOCK_REPLICA_GET);
+        atomic_store(&controller->slots_reserved, 1);
+    }
     device->native_fua = true;
+    device->prompt = true;
+    atomic_store(&device->path_down, true); /* until its association is ready */
     device->volatile_cache = abilities->volatile_cache;
     device->trim_reads_zero = facts->trim_reads_zero;
     atomic_store(&device->read_only, facts->read_only);
@@ -178,6 +191,12 @@ void initiator_namespaces_publish(struct nvme_initiator_controller *controller) 
     for (unsigned i = 0; i < controller->found_count; i++)
         if (controller->found[i].usable && !is_known(controller, controller->found[i].nsid))
             add_one(controller, &controller->found[i]);
+}
+
+void initiator_namespaces_set_path(struct nvme_initiator_controller *controller, bool up) {
+    list_for_each_safe (&controller->namespaces, struct initiator_namespace, namespace, node)
+        if (!atomic_load(&namespace->gone))
+            block_device_set_path(&namespace->device, up);
 }
 
 void initiator_namespaces_remove(struct nvme_initiator_controller *controller) {

@@ -79,6 +79,9 @@ void initiator_parse_namespace(const struct nvme_identify_namespace *page, uint3
     ret->read_only = (page->nsattr & 1) != 0;
     ret->trim_reads_zero = (page->dlfeat & 7) == 1;
     ret->can_share = (page->nmic & 1) != 0;
+    struct nvme_identify_replica replica;
+    memcpy(&replica, page->vendor, sizeof(replica));
+    ret->replica = memcmp(replica.mark, NVME_REPLICA_MARK, sizeof(replica.mark)) == 0 && replica.version == NVME_REPLICA_VERSION;
     if ((page->features & NVME_NSFEAT_OPTIMAL_IO) != 0) {
         uint64_t granularity = (page->npwg + UINT64_C(1)) * ret->block_size,
                  optimal = (page->nows + UINT64_C(1)) * ret->block_size;

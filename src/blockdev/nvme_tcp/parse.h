@@ -34,7 +34,8 @@ struct initiator_namespace_facts {
     uint64_t block_count;
     struct uuid uuid; /* UUID, else NGUID, else nil */
     bool read_only, trim_reads_zero, can_share;
-    bool usable; /* a format we can serve */
+    bool replica; /* takes the replica commands */
+    bool usable;  /* a format we can serve */
 };
 
 /* Identify Namespace of an active namespace. */

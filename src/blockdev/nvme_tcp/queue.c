@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "block/replica.h"
 #include "blockdev/nvme_tcp/internal.h"
 
 #define STAGING_SIZE KIB(128)
@@ -52,21 +53,30 @@ static void request_end(struct initiator_queue *queue, struct block_request *req
     reactor_post(home, &request->message);
 }
 
+static bool is_urgent(const struct block_request *request) { return request->op >= BLOCK_REPLICA_PUT; }
+/* Neither waits for another association nor is sent on one. A document that arrives twice is none the engine sent twice. */
+static bool fails_fast(const struct block_request *request) {
+    return (request->flags & BLOCK_FAIL_FAST) != 0 || is_urgent(request);
+}
+static struct list *waiting_of(struct initiator_queue *queue, const struct block_request *request) {
+    return is_urgent(request) ? &queue->urgent : &queue->waiting;
+}
 static void wait_last(struct initiator_queue *queue, struct block_request *request) {
     state_of(request)->waiting = true;
-    list_push_back(&queue->waiting, &request->node);
+    list_push_back(waiting_of(queue, request), &request->node);
 }
 static void wait_first(struct initiator_queue *queue, struct block_request *request) {
     state_of(request)->waiting = true;
-    list_push_front(&queue->waiting, &request->node);
+    list_push_front(waiting_of(queue, request), &request->node);
 }
 static void wait_no_more(struct block_request *request) {
     list_remove(&request->node);
     state_of(request)->waiting = false;
 }
 
-static bool may_retry(const struct initiator_queue *queue, struct request_state *state) {
-    int32_t limit = queue->controller->options.retry_count;
+static bool may_retry(const struct initiator_queue *queue, struct block_request *request) {
+    struct request_state *state = state_of(request);
+    int32_t limit = fails_fast(request) ? 0 : queue->controller->options.retry_count;
     if (limit >= 0 && state->tries >= (uint32_t)limit)
         return false;
     if (state->tries < UINT8_MAX)
@@ -129,6 +139,15 @@ static void timer_arm(struct initiator_queue *queue, uint64_t deadline_ns) {
         reactor_timer_start(queue->reactor, &queue->timer, deadline_ns);
 }
 
+static void replica_fill(const struct initiator_command *command, struct nvme_sqe *sqe) {
+    const struct block_request *request = command->request;
+    uint64_t offset = replica_get_offset(request->argument, request->offset, command->offset - request->offset);
+    sqe->cdw10 = (uint32_t)offset;
+    sqe->cdw11 = (uint32_t)(offset >> 32);
+    sqe->cdw12 = (uint32_t)request->argument;
+    sqe->cdw13 = (uint32_t)(request->argument >> 32);
+}
+
 static void command_send(struct initiator_queue *queue, struct initiator_command *command) {
     struct block_request *request = command->request;
     const struct nvme_initiator_controller *controller = queue->controller;
@@ -141,7 +160,7 @@ static void command_send(struct initiator_queue *queue, struct initiator_command
     const struct slice *slices = request->slices;
     uint32_t slice_count = request->slice_count, length = (uint32_t)command->length;
     command->tcp.skip = command->offset - request->offset;
-    if (request->op != BLOCK_FLUSH && request->op != BLOCK_TRIM) {
+    if (request->op != BLOCK_FLUSH && request->op != BLOCK_TRIM && !is_urgent(request)) {
         sqe.cdw10 = (uint32_t)first;
         sqe.cdw11 = (uint32_t)(first >> 32);
         sqe.cdw12 = (uint32_t)(command->length >> shift) - 1;
@@ -185,6 +204,16 @@ static void command_send(struct initiator_queue *queue, struct initiator_command
         length = sizeof(command->range);
         direction = NVME_HOST_TO_CONTROLLER;
         break;
+    case BLOCK_REPLICA_PUT:
+        sqe.opcode = NVME_IO_REPLICA_PUT;
+        replica_fill(command, &sqe);
+        direction = length > 0 ? NVME_HOST_TO_CONTROLLER : NVME_NO_DATA;
+        break;
+    case BLOCK_REPLICA_GET:
+        sqe.opcode = NVME_IO_REPLICA_GET;
+        replica_fill(command, &sqe);
+        direction = length > 0 ? NVME_CONTROLLER_TO_HOST : NVME_NO_DATA;
+        break;
     default: /* BLOCK_FLUSH */
         sqe.opcode = NVME_IO_FLUSH;
         length = 0;
@@ -212,17 +241,29 @@ static uint64_t piece_length(const struct initiator_queue *queue, const struct b
     return min_u64(left, max_u64(round_down(limit, block_size), block_size));
 }
 
+/* The last slots are for what decides whether the others are of any use. */
+static bool slot_is_free(const struct initiator_queue *queue, const struct block_request *request) {
+    if (list_empty(&queue->free) || queue->under_way >= queue->depth)
+        return false;
+    if (likely(queue->under_way + 1 < queue->depth && list_first(&queue->free) != list_last(&queue->free)))
+        return true;
+    uint32_t reserved = atomic_load_explicit(&queue->controller->slots_reserved, memory_order_relaxed);
+    return reserved == 0 || is_urgent(request) || queue->depth == 1;
+}
+
 /* Hands out as much of a request as there are commands. True if all of it is out (or it has ended otherwise). */
 static bool request_issue(struct initiator_queue *queue, struct block_request *request) {
     struct request_state *state = state_of(request);
     if (unlikely(atomic_load_explicit(&initiator_namespace_of(request)->gone, memory_order_relaxed)))
         state->status = IO_DEVICE_GONE;
-    bool whole = request->op == BLOCK_FLUSH || state->flushing; /* one command, no range */
+    else if (unlikely(request->op == BLOCK_REPLICA_PUT && request->length > queue->controller->association.facts.transfer_max))
+        state->status = IO_INVALID;                                                     /* it has to be one command */
+    bool whole = request->op == BLOCK_FLUSH || request->length == 0 || state->flushing; /* one command, no range */
     uint64_t end = whole ? 1 : request->length;
     if (state->flushing && state->issued >= end)
         state->issued = 0;
     while (state->status == IO_OK && state->issued < end) {
-        if (list_empty(&queue->free) || queue->under_way >= queue->depth)
+        if (unlikely(!slot_is_free(queue, request)))
             return false;
         struct initiator_command *command = list_entry(list_pop_front(&queue->free), struct initiator_command, node);
         command->request = request;
@@ -245,7 +286,7 @@ static void command_settle(struct initiator_queue *queue, struct initiator_comma
     command_free(queue, command);
     state->outstanding--;
     if (unlikely(status != IO_OK)) {
-        if (passing && (state->again || may_retry(queue, state)))
+        if (passing && (state->again || may_retry(queue, request)))
             state->again = true;
         else if (state->status == IO_OK)
             state->status = (uint8_t)status;
@@ -279,7 +320,8 @@ static void on_completed(struct initiator_connection *connection, struct nvme_tc
     struct initiator_command *command = container_of(tcp, struct initiator_command, tcp);
     unsigned code = nvme_status_code(&tcp->cqe);
     if (unlikely(code != NVME_SUCCESS)) {
-        bool writes = command->request->op != BLOCK_READ && command->request->op != BLOCK_COMPARE;
+        uint8_t op = command->request->op;
+        bool writes = op != BLOCK_READ && op != BLOCK_COMPARE && op != BLOCK_REPLICA_GET;
         command_settle(queue, command, nvme_initiator_status(code, writes),
                        !nvme_status_do_not_retry(&tcp->cqe) && status_passes(code));
     } else if (unlikely(tcp->direction == NVME_CONTROLLER_TO_HOST && (tcp->digest_error || tcp->received < tcp->length))) {
@@ -287,7 +329,7 @@ static void on_completed(struct initiator_connection *connection, struct nvme_tc
     } else {
         command_settle(queue, command, IO_OK, false);
     }
-    if (!list_empty(&queue->waiting))
+    if (!list_empty(&queue->waiting) || unlikely(!list_empty(&queue->urgent)))
         pump(queue);
 }
 
@@ -306,8 +348,11 @@ static void forward(struct initiator_queue *queue, struct block_request *request
 }
 
 static void pump(struct initiator_queue *queue) {
-    while (!list_empty(&queue->waiting) && atomic_load_explicit(&queue->up, memory_order_relaxed)) {
-        struct block_request *request = list_entry(list_first(&queue->waiting), struct block_request, node);
+    while (atomic_load_explicit(&queue->up, memory_order_relaxed)) {
+        struct list_node *node = list_first(&queue->urgent);
+        if (likely(node == NULL) && (node = list_first(&queue->waiting)) == NULL)
+            return;
+        struct block_request *request = list_entry(node, struct block_request, node);
         struct request_state *state = state_of(request);
         if (queue->forward != NULL) { /* without a connection nothing of it is under way */
             wait_no_more(request);
@@ -336,19 +381,29 @@ static void submit_end(struct initiator_queue *queue, struct block_request *requ
         request_end(queue, request, status);
 }
 
+/* It is on its way to be connected for the association that is ready. */
+static bool will_be_up(struct initiator_queue *queue) {
+    uint64_t ready = atomic_load(&queue->controller->ready);
+    return ready != 0 && ready != atomic_load(&queue->lost);
+}
+
 void initiator_queue_submit(struct initiator_queue *queue, struct block_request *request) {
     *state_of(request) = (struct request_state){.status = IO_OK};
     bool up = atomic_load_explicit(&queue->up, memory_order_relaxed);
-    if (unlikely(request->length == 0 && request->op != BLOCK_FLUSH)) {
+    if (unlikely(request->length == 0 && request->op != BLOCK_FLUSH && !is_urgent(request))) {
         submit_end(queue, request, IO_OK);
         return;
     }
-    if (likely(up && queue->forward == NULL && list_empty(&queue->waiting) &&
+    if (likely(up && queue->forward == NULL && list_empty(waiting_of(queue, request)) &&
                !atomic_load_explicit(&initiator_namespace_of(request)->gone, memory_order_relaxed))) {
         if (!request_issue(queue, request))
             wait_last(queue, request);
         else if (unlikely(state_of(request)->outstanding == 0)) /* its device went in this instant */
             submit_end(queue, request, (enum io_status)state_of(request)->status);
+        return;
+    }
+    if (!up && fails_fast(request) && !will_be_up(queue)) {
+        submit_end(queue, request, IO_PATH_LOST);
         return;
     }
     wait_last(queue, request);
@@ -361,7 +416,7 @@ void initiator_queue_submit(struct initiator_queue *queue, struct block_request 
 bool initiator_queue_abort(struct initiator_queue *queue, struct block_request *request) {
     if (queue->forward != NULL)
         return false;
-    list_for_each (&queue->waiting, struct block_request, other, node) {
+    list_for_each (waiting_of(queue, request), struct block_request, other, node) {
         if (other != request)
             continue;
         if (state_of(request)->issued > 0)
@@ -380,17 +435,18 @@ static void retry_run(struct reactor_timer *timer) {
     pump(queue);
 }
 
-/* Ends what waits and may not wait any longer. */
-static void waiting_fail(struct initiator_queue *queue, bool failing) {
+/* Ends what waits and may not wait any longer: all of it, what fails fast, or what belongs to a namespace that is gone. */
+static void waiting_fail(struct initiator_queue *queue, bool failing, bool fast) {
     struct list all;
     list_init(&all);
+    list_splice_back(&all, &queue->urgent);
     list_splice_back(&all, &queue->waiting);
     list_splice_back(&all, &queue->delayed);
     for (struct list_node *node; (node = list_pop_front(&all)) != NULL;) {
         struct block_request *request = list_entry(node, struct block_request, node);
         struct request_state *state = state_of(request);
         bool gone = atomic_load(&initiator_namespace_of(request)->gone);
-        if (!gone && !failing) {
+        if (!gone && !failing && !(fast && fails_fast(request))) {
             wait_last(queue, request);
             continue;
         }
@@ -512,7 +568,7 @@ static void commands_take_back(struct initiator_queue *queue) {
             continue;
         state->issued = 0;
         state->flushing = state->again = false;
-        if (state->status == IO_OK && !may_retry(queue, state))
+        if (state->status == IO_OK && !may_retry(queue, request))
             state->status = IO_PATH_LOST;
         if (state->waiting)
             wait_no_more(request);
@@ -540,6 +596,7 @@ static void queue_down(struct initiator_queue *queue) {
     atomic_store(&queue->up, false);
     queue->forward = NULL;
     commands_take_back(queue);
+    waiting_fail(queue, false, true);
     atomic_store(&queue->held, 0);
     initiator_look_post(&queue->to_control, queue->controller->initiator->control);
 }
@@ -571,10 +628,24 @@ static void queue_connect(struct initiator_queue *queue, uint64_t association) {
         on_lost(&queue->connection, error.text, 0);
 }
 
+void initiator_queue_recall(struct initiator_queue *queue) {
+    atomic_store(&queue->recalled, true);
+    initiator_look_post(&queue->to_queue, queue->reactor);
+}
+
+static void recall(struct initiator_queue *queue) {
+    if (queue->forward != NULL)
+        initiator_queue_recall(queue->forward);
+    initiator_connection_lose(&queue->connection, "it was given up: somebody wanted his requests back", 0);
+    waiting_fail(queue, false, true);
+}
+
 static void queue_look(struct reactor_message *message) {
     struct initiator_queue *queue =
         container_of(container_of(message, struct initiator_look, message), struct initiator_queue, to_queue);
     initiator_look_taken(&queue->to_queue);
+    if (atomic_exchange(&queue->recalled, false))
+        recall(queue);
     uint64_t wanted = atomic_load(&queue->wanted), held = atomic_load(&queue->held);
     if (held != 0 && held != wanted) {
         initiator_connection_close(&queue->connection);
@@ -585,8 +656,9 @@ static void queue_look(struct reactor_message *message) {
         queue_connect(queue, wanted);
     bool failing = atomic_load(&queue->failing) && !atomic_load(&queue->up);
     unsigned gone = atomic_load(&queue->controller->gone_count);
-    if (failing || gone != queue->gone_seen || gone > 0)
-        waiting_fail(queue, failing);
+    bool fast = !atomic_load(&queue->up) && !will_be_up(queue);
+    if (failing || fast || gone != queue->gone_seen || gone > 0)
+        waiting_fail(queue, failing, fast);
     queue->gone_seen = gone;
     abort_look(queue);
     abort_ask(queue);
@@ -600,7 +672,7 @@ static void dismantle_run(struct reactor_job *job) {
         reactor_defer(queue->reactor, job);
         return;
     }
-    assert(list_empty(&queue->waiting) && list_empty(&queue->delayed) && queue->under_way == 0);
+    assert(list_empty(&queue->waiting) && list_empty(&queue->urgent) && list_empty(&queue->delayed) && queue->under_way == 0);
     reactor_timer_stop(queue->reactor, &queue->timer);
     reactor_timer_stop(queue->reactor, &queue->retry);
     reactor_post(queue->controller->initiator->control, &queue->goodbye);
@@ -644,6 +716,7 @@ struct initiator_queue *initiator_queue_create(struct nvme_initiator_controller 
     list_init(&queue->active);
     list_init(&queue->aborting);
     list_init(&queue->waiting);
+    list_init(&queue->urgent);
     list_init(&queue->delayed);
     for (uint16_t i = 0; i < queue->command_count; i++) {
         queue->requests[i] = &queue->commands[i].tcp;

@@ -25,8 +25,8 @@ enum io_status nvme_initiator_status(unsigned status, bool writes) {
     case NVME_PATH_CONTROLLER_ERROR:
     case NVME_PATH_HOST_ERROR:
     case NVME_PATH_HOST_ABORTED: return IO_PATH_LOST;
-    case NVME_ABORTED_BY_REQUEST: return IO_TIMED_OUT; /* we abort only what took too long */
-    case NVME_COMMAND_INTERRUPTED:
+    case NVME_ABORTED_BY_REQUEST: return IO_TIMED_OUT;  /* we abort only what took too long */
+    case NVME_COMMAND_INTERRUPTED: return IO_NO_MEMORY; /* what our target says for it */
     case NVME_NAMESPACE_NOT_READY: return IO_NOT_READY;
     case NVME_INVALID_NAMESPACE: return IO_DEVICE_GONE;
     case NVME_NAMESPACE_WRITE_PROTECTED:

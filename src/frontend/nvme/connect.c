@@ -78,6 +78,7 @@ static struct nvme_controller *controller_create(struct nvme_queue *queue, struc
     controller->subsystem = subsystem;
     controller->transport = queue->transport;
     controller->cntlid = cntlid;
+    controller->association = block_graph_new_association(subsystem->target->graph);
     memcpy(controller->hostnqn, data->hostnqn, strlen(data->hostnqn) + 1);
     memcpy(controller->hostid.bytes, data->host_id, sizeof(data->host_id));
     controller->has_line = memcmp(data->line_mark, NVME_CONNECT_LINE_MARK, sizeof(data->line_mark)) == 0;

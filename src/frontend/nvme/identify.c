@@ -1,6 +1,7 @@
 /* Identify: what hosts ask of controllers and namespaces (Base 5.17). */
 #include <stdio.h>
 
+#include "block/replica.h"
 #include "frontend/nvme/internal.h"
 
 #define FIRMWARE "0.1.0"
@@ -51,7 +52,13 @@ static void controller_identify(struct nvme_controller *controller, struct nvme_
     id->ofcs = 0;
 }
 
-static void namespace_identify(const struct nvme_namespace *ns, struct nvme_identify_namespace *id) {
+/* A PUT cannot be split. */
+bool nvme_namespace_is_replica(const struct nvme_namespace *ns, const struct nvme_transport *transport) {
+    return block_device_is_replica(ns->device) && transport->options.max_io_bytes >= REPLICA_DOCUMENT_MAX;
+}
+
+static void namespace_identify(const struct nvme_namespace *ns, const struct nvme_transport *transport,
+                               struct nvme_identify_namespace *id) {
     const struct block_device *device = ns->device;
     id->size = id->capacity = id->used = block_device_size(device) >> ns->block_shift;
     id->features = NVME_NSFEAT_OPTIMAL_IO | (device->native_ops & BLOCK_BIT(BLOCK_TRIM) ? NVME_NSFEAT_THIN : 0);
@@ -67,6 +74,10 @@ static void namespace_identify(const struct nvme_namespace *ns, struct nvme_iden
     memcpy(id->nguid, ns->nguid, sizeof(id->nguid));
     memcpy(id->eui64, ns->eui64, sizeof(id->eui64));
     id->formats[0].block_shift = (uint8_t)ns->block_shift;
+    if (nvme_namespace_is_replica(ns, transport)) {
+        struct nvme_identify_replica replica = {.mark = NVME_REPLICA_MARK, .version = NVME_REPLICA_VERSION};
+        memcpy(id->vendor, &replica, sizeof(replica));
+    }
 }
 
 static size_t descriptor_put(uint8_t *at, uint8_t type, const void *id, uint8_t length) {
@@ -162,7 +173,7 @@ static unsigned identify(struct nvme_controller *controller, const struct nvme_s
     }
     switch (cns) {
     case NVME_CNS_NAMESPACE:
-    case NVME_CNS_ALLOCATED_NAMESPACE: namespace_identify(ns, to); return NVME_SUCCESS;
+    case NVME_CNS_ALLOCATED_NAMESPACE: namespace_identify(ns, controller->transport, to); return NVME_SUCCESS;
     case NVME_CNS_NAMESPACE_DESCRIPTORS: descriptors_identify(ns, to); return NVME_SUCCESS;
     case NVME_CNS_NAMESPACE_OF_CSI: return NVME_SUCCESS; /* no protection information: all zero */
     case NVME_CNS_NAMESPACE_INDEPENDENT: independent_identify(ns, to); return NVME_SUCCESS;

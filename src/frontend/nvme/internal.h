@@ -42,6 +42,7 @@ struct nvme_controller {
     struct nvme_subsystem *subsystem;
     struct nvme_transport *transport;
     uint16_t cntlid;
+    uint64_t association; /* of all its requests */
     char hostnqn[NVME_NQN_LENGTH_MAX + 1];
     struct uuid hostid;
     bool has_line; /* a younger one with the same line replaces it */
@@ -104,6 +105,8 @@ void nvme_controller_namespace_event(struct nvme_controller *controller, uint32_
 void nvme_controller_discovery_event(struct nvme_controller *controller);
 
 /* ---- identify.c, log.c, io.c ---- */
+/* True if the namespace takes the replica commands, for hosts of this transport. */
+bool nvme_namespace_is_replica(const struct nvme_namespace *ns, const struct nvme_transport *transport);
 unsigned nvme_identify(struct nvme_controller *controller, struct nvme_command *command);
 unsigned nvme_log_page(struct nvme_controller *controller, struct nvme_command *command);
 bool nvme_io_decode(struct nvme_queue *queue, struct nvme_command *command);

@@ -1,4 +1,5 @@
 /* I/O commands: from NVMe's terms to the block layer's and back. The data path: no allocation, one continuation. */
+#include "block/replica.h"
 #include "frontend/nvme/internal.h"
 
 #define STATUS(status) ((status) | NVME_DO_NOT_RETRY)
@@ -77,6 +78,28 @@ static bool range_decode(struct nvme_command *command) {
     return true;
 }
 
+/* The document is judged by the device. */
+static bool replica_decode(struct nvme_command *command, const struct nvme_transport *transport) {
+    const struct nvme_sqe *sqe = &command->sqe;
+    bool put = sqe->opcode == NVME_IO_REPLICA_PUT;
+    struct block_request *request = &command->request;
+    if (!nvme_namespace_is_replica(command->ns, transport))
+        return refuse(command, NVME_INVALID_OPCODE);
+    if ((sqe->cdw2 | sqe->cdw3 | sqe->cdw14 | sqe->cdw15) != 0)
+        return refuse(command, NVME_INVALID_FIELD);
+    request->op = put ? BLOCK_REPLICA_PUT : BLOCK_REPLICA_GET;
+    request->flags = 0;
+    request->offset = sqe->cdw10 | (uint64_t)sqe->cdw11 << 32;
+    request->argument = sqe->cdw12 | (uint64_t)sqe->cdw13 << 32;
+    request->length = sqe->sgl.length;
+    if (put ? request->offset != 0 || request->length > REPLICA_DOCUMENT_MAX
+            : request->length == 0 || request->offset > UINT64_MAX - request->length)
+        return refuse(command, NVME_INVALID_FIELD);
+    if (request->length > 0)
+        command->direction = put ? NVME_HOST_TO_CONTROLLER : NVME_CONTROLLER_TO_HOST;
+    return true;
+}
+
 bool nvme_io_decode(struct nvme_queue *queue, struct nvme_command *command) {
     struct nvme_sqe *sqe = &command->sqe;
     struct nvme_subsystem *subsystem = queue->subsystem;
@@ -135,6 +158,12 @@ bool nvme_io_decode(struct nvme_queue *queue, struct nvme_command *command) {
             command->length > NVME_DSM_RANGES_MAX * sizeof(struct nvme_dsm_range))
             return refuse(command, NVME_SGL_INVALID_LENGTH);
         write_protected = sqe->cdw11 & NVME_DSM_DEALLOCATE;
+        break;
+    case NVME_IO_REPLICA_PUT:
+    case NVME_IO_REPLICA_GET:
+        if (!replica_decode(command, queue->transport))
+            return false;
+        write_protected = sqe->opcode == NVME_IO_REPLICA_PUT;
         break;
     default: return refuse(command, NVME_INVALID_OPCODE);
     }
@@ -229,6 +258,7 @@ void nvme_io_execute(struct nvme_command *command) {
         return;
     }
     struct nvme_controller *controller = command->queue->controller;
+    command->request.association = controller->association;
     switch (command->sqe.opcode) {
     case NVME_IO_DATASET_MANAGEMENT: dataset_execute(command); return;
     case NVME_IO_READ:
@@ -239,6 +269,7 @@ void nvme_io_execute(struct nvme_command *command) {
         controller->writes++;
         controller->written_bytes += command->length;
         break;
+    case NVME_IO_REPLICA_GET: memset(command->data, 0, command->length); break; /* what a device leaves out is nobody else's */
     default: break;
     }
     command->slice = (struct slice){command->data, command->length};

@@ -82,8 +82,8 @@ static void effects_log(struct window *window) {
     struct nvme_effects_log log = {0};
     const uint8_t admin[] = {NVME_ADMIN_GET_LOG_PAGE, NVME_ADMIN_IDENTIFY,    NVME_ADMIN_ABORT,     NVME_ADMIN_SET_FEATURES,
                              NVME_ADMIN_GET_FEATURES, NVME_ADMIN_ASYNC_EVENT, NVME_ADMIN_KEEP_ALIVE};
-    const uint8_t io[] = {NVME_IO_FLUSH, NVME_IO_READ, NVME_IO_COMPARE};
-    const uint8_t io_content[] = {NVME_IO_WRITE, NVME_IO_WRITE_ZEROES, NVME_IO_DATASET_MANAGEMENT};
+    const uint8_t io[] = {NVME_IO_FLUSH, NVME_IO_READ, NVME_IO_COMPARE, NVME_IO_REPLICA_GET};
+    const uint8_t io_content[] = {NVME_IO_WRITE, NVME_IO_WRITE_ZEROES, NVME_IO_DATASET_MANAGEMENT, NVME_IO_REPLICA_PUT};
     for (size_t i = 0; i < sizeof(admin); i++)
         log.admin[admin[i]] = NVME_EFFECT_SUPPORTED;
     for (size_t i = 0; i < sizeof(io); i++)

@@ -167,7 +167,12 @@ enum nvme_io_opcode {
     NVME_IO_COMPARE = 0x05,
     NVME_IO_WRITE_ZEROES = 0x08,
     NVME_IO_DATASET_MANAGEMENT = 0x09,
-    NVME_IO_VERIFY = 0x0c
+    NVME_IO_VERIFY = 0x0c,
+    /* Ours, of the range for vendors, where a namespace says so (struct nvme_identify_replica): documents of a mirror's leg.
+     * Offset in cdw10 and 11, argument in 12 and 13, the other dwords 0; the data pointer says the length, which may be 0 for
+     * PUT. */
+    NVME_IO_REPLICA_PUT = 0x81,
+    NVME_IO_REPLICA_GET = 0x82
 };
 
 /* Read, Write, Compare, Write Zeroes: cdw10/11 = first block, cdw12 = these bits and the block count - 1 in bits 15:0. */

@@ -152,6 +152,17 @@ static_assert(sizeof(struct nvme_identify_namespace) == NVME_IDENTIFY_SIZE &&
                   offsetof(struct nvme_identify_namespace, nguid) == 104 &&
                   offsetof(struct nvme_identify_namespace, formats) == 128,
               "Identify Namespace");
+/* Ours, at the beginning of `vendor`: the namespace takes NVME_IO_REPLICA_PUT and _GET. Counts only with the mark, and in the
+ * version that is known. */
+struct nvme_identify_replica {
+    uint8_t mark[4]; /* NVME_REPLICA_MARK */
+    uint16_t version;
+    uint8_t reserved[2];
+} NVME_PACKED;
+static_assert(sizeof(struct nvme_identify_replica) == 8, "replica announcement");
+#define NVME_REPLICA_MARK "\x89PSR"
+#define NVME_REPLICA_VERSION 1
+
 enum nvme_nsfeat { NVME_NSFEAT_THIN = 1 << 0, NVME_NSFEAT_DEALLOCATED_ERROR = 1 << 2, NVME_NSFEAT_OPTIMAL_IO = 1 << 4 };
 
 /* CNS 08h. */
