@@ -1,7 +1,7 @@
 /* What the machine gives without us, measured in the same minute as our own figures: its drift scales their bounds.
  *   bare memcpy SECONDS    nanoseconds to copy 4 KiB within 16 MiB
  *   bare polled SECONDS    microseconds of a loopback TCP exchange (72 bytes there, 4120 back), both ends polling
- *   bare stream SECONDS    GiB/s of loopback TCP with 16 commands of 72 bytes under way, each answered by 24 bytes and 128 KiB
+ *   bare stream SECONDS    microseconds an answer of 24 bytes and 128 KiB takes, with 16 commands of 72 bytes under way
  *   bare sync SECONDS FILE 32   how often a second so many threads write 4 KiB at random places of FILE, each with fdatasync
  * One JSON object on standard output. */
 #include <arpa/inet.h>
@@ -212,7 +212,7 @@ static int run_stream(double seconds) {
             if (!move(client, slots + (size_t)i * SLOT, STREAM_BYTES, false) || !move(client, command, COMMAND_BYTES, true))
                 fail("exchange");
     while (now_s() < end);
-    printf("{\"gib_per_second\":%.3f}\n", (double)count * STREAM_PAYLOAD / (now_s() - start) / (1 << 30));
+    printf("{\"us\":%.3f}\n", (now_s() - start) * 1e6 / (double)count);
     shutdown(client, SHUT_RDWR);
     pthread_join(thread, NULL);
     free(slots);

@@ -49,16 +49,19 @@ def measure(bench, figure, better, depth, size, *more):
     return Figure(best, samples={figure: samples}, latency=result)
 
 
-def add_row(name, what, unit, bound, figure, better, *options):
-    @row(name, f"NVMe/TCP, memory namespace, {what}", unit, bound, drift="polled")
+def add_row(name, what, unit, bound, figure, better, *options, drift="polled"):
+    @row(name, f"NVMe/TCP, memory namespace, {what}", unit, bound, drift=drift)
     def one(bench):
-        return measure(bench, figure, better, *options)
+        result = measure(bench, figure, better, *options)
+        if drift == "stream":  # what the loopback gives without a copy of ours
+            result.baseline, result.baseline_name = (1 << 17) / bench.bare("stream") * 1e6 / (1 << 30), "a bare stream"
+        return result
 
 
 add_row("nvme_tcp_read_qd1", "4K read QD1", "µs", ("<=", 13), "avg_us", min, 1, "4K")
 add_row("nvme_tcp_write_qd1", "4K write QD1", "µs", ("<=", 13), "avg_us", min, 1, "4K", "--write")
 add_row("nvme_tcp_read_qd128", "4K read QD128", "IOPS", (">=", 600000), "iops", max, 127, "4K")
 add_row("nvme_tcp_write_qd128", "4K write QD128", "IOPS", (">=", 520000), "iops", max, 127, "4K", "--write")
-add_row("nvme_tcp_read_128k", "128K read QD16", "GiB/s", (">=", 5), "gib_per_second", max, 16, "128K")
-add_row("nvme_tcp_write_128k", "128K write QD16", "GiB/s", (">=", 5), "gib_per_second", max, 16, "128K", "--write")
+add_row("nvme_tcp_read_128k", "128K read QD16", "GiB/s", (">=", 5), "gib_per_second", max, 16, "128K", drift="stream")
+add_row("nvme_tcp_write_128k", "128K write QD16", "GiB/s", (">=", 5), "gib_per_second", max, 16, "128K", "--write", drift="stream")
 add_row("nvme_tcp_digests_qd128", "4K read QD128, both digests", "IOPS", None, "iops", max, 127, "4K", "--header-digest", "--data-digest")
