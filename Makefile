@@ -33,7 +33,9 @@ QUIETLY = out=$$($(1) 2>&1) || { printf '%s\n' "$$out"; exit 1; }
 NEED_CC := links:$(CC)=$(if $(findstring clang,$(CC)),clang,gcc),libc6-dev
 NEED_BUILD := $(NEED_CC) meson=meson ninja=ninja-build python3=python3 pkg-config=pkg-config \
 	pkg:liburing=liburing-dev pkg:jansson=libjansson-dev pkg:libxxhash=libxxhash-dev
-NEED_TEST := $(NEED_BUILD) pkg:cmocka=libcmocka-dev nm=binutils
+NEED_CONTROL := pkg:libnghttp2=libnghttp2-dev pkg:libprotobuf-c=libprotobuf-c-dev protoc-c=protobuf-c-compiler pkg:openssl=libssl-dev
+NEED_TEST := $(NEED_BUILD) $(NEED_CONTROL) pkg:cmocka=libcmocka-dev nm=binutils \
+	file:/usr/lib/python3/dist-packages/grpc/__init__.py=python3-grpcio
 NEED_HOUSE := clang-format=clang-format shellcheck=shellcheck
 NEED_SAN_address := llvm-symbolizer=llvm 'links:clang -fsanitize=address=libclang-rt-dev'
 NEED_SAN_thread := llvm-symbolizer=llvm 'links:clang -fsanitize=thread=libclang-rt-dev'
@@ -59,7 +61,7 @@ run: all ## build, then show the whole thing on a file-backed disk under ./run
 # A build directory that was made before cmocka was here learns of it.
 test-build: $(BUILD)/build.ninja
 	@tools/need $(NEED_TEST) $(NEED_SAN_$(SAN)) $(if $(SAN),,$(NEED_HOUSE))
-	@test -e $(BUILD)/with-tests || { $(call QUIETLY,meson setup --reconfigure $(BUILD) -Dtests=enabled); touch $(BUILD)/with-tests; }
+	@test -e $(BUILD)/with-tests || { $(call QUIETLY,meson setup --reconfigure $(BUILD) -Dtests=enabled -Dcontrol=enabled); touch $(BUILD)/with-tests; }
 .PHONY: test-build
 
 RUN_TESTS = tools/run-tests $(BUILD) $(if $(filter thread,$(SAN)),--suite threads) $(TEST_OPTIONS)
@@ -86,7 +88,7 @@ check-all: ## long: all tests with their long budgets, clang-tidy, 5 minutes of 
 
 build-fuzz/build.ninja:
 	@tools/need $(NEED_TEST) $(NEED_FUZZ)
-	@$(call QUIETLY,CC=clang meson setup build-fuzz -Dfuzz=true -Dtests=enabled -Db_sanitize=address$(comma)undefined -Db_lundef=false)
+	@$(call QUIETLY,CC=clang meson setup build-fuzz -Dfuzz=true -Dtests=enabled -Dcontrol=enabled -Db_sanitize=address$(comma)undefined -Db_lundef=false)
 
 fuzz: build-fuzz/build.ninja ## fuzz each target for SECONDS=60; TARGET=name for one
 	@ninja -C build-fuzz $$(ninja -C build-fuzz -t targets all | sed -n 's,^\(tests/fuzz/fuzz_[^:]*\): c_LINKER.*,\1,p')

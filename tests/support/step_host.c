@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/hash_map.h"
 #include "base/list.h"
 
 struct step_host {
@@ -130,13 +131,19 @@ static struct step_socket *socket_new(struct step_host *host, struct step_loop *
     return socket;
 }
 
+/* A Unix socket's path is a port of its own, beside those that are given out. */
+static uint16_t port_of(const struct host_address *address) {
+    return address->family == HOST_UNIX ? (uint16_t)(1 + hash_text(address->text) % 30000) : address->port;
+}
+
 static struct host_socket *host_listen_(struct host_loop *base, const struct host_address *address, host_socket_event event,
                                         void *arg, struct error *error) {
     struct step_host *host = of(base->host);
     (void)error;
     struct step_socket *socket = socket_new(host, container_of(base, struct step_loop, base), event, arg);
     socket->listener = true;
-    socket->port = address->port != 0 ? address->port : host->next_port++;
+    uint16_t port = port_of(address);
+    socket->port = port != 0 ? port : host->next_port++;
     return &socket->base;
 }
 
@@ -173,7 +180,7 @@ static struct host_socket *host_connect_(struct host_loop *base, const struct ho
     struct step_host *host = of(base->host);
     (void)from, (void)error;
     struct step_socket *socket = socket_new(host, container_of(base, struct step_loop, base), event, arg);
-    socket->port = to->port;
+    socket->port = port_of(to);
     socket->connecting = true;
     if (!host->hang)
         connect_finish(socket);
