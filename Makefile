@@ -74,8 +74,8 @@ guests: test-build ## run the tests with real Linux clients in virtual machines
 	@$(RUN_TESTS) --suite guests
 
 bench: all ## measure, print and store the figures under bench/results; ROWS="name…" for some
-	@tools/need fio=fio
-	@tools/need fio=fio
+	@tools/need fio=fio h2load=nghttp2-client
+	@tools/need fio=fio h2load=nghttp2-client
 	@bench/run $(ROWS)
 
 check-all: ## long: all tests with their long budgets, clang-tidy, 5 minutes of fuzzing a target, guests

@@ -292,6 +292,6 @@ void grpc_connection_end_calls(struct grpc_connection *connection, const char *t
         if (call->client)
             client_finish(call, GRPC_UNAVAILABLE, text);
         else
-            server_lose(call, GRPC_UNAVAILABLE, text);
+            server_fail(call, GRPC_UNAVAILABLE, text); /* after what waits, as far as the peer takes it */
     }
 }

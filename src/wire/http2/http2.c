@@ -5,6 +5,8 @@
 
 #define HEADER_FIELD_OVERHEAD 32 /* RFC 9113, 6.5.2 */
 #define HEADERS_FATAL_FACTOR 8
+/* nghttp2 counts each piece in which a CONTINUATION frame's 9-byte header arrives: this is eight frames, byte by byte. */
+#define CONTINUATION_PIECES 72
 #define FRAME_CREDIT 4         /* idle frames for each of ours that the peer asked for */
 #define CREDIT_DATA_BYTES 1024 /* a DATA frame that leaves something behind gives credit from this size on */
 
@@ -282,6 +284,7 @@ static bool session_create(struct http2_connection *c) {
         nghttp2_option_set_no_closed_streams(option, 1);
         /* Its own count of resets reads the system's clock; ours does the work. */
         nghttp2_option_set_stream_reset_rate_limit(option, UINT64_MAX, 1);
+        nghttp2_option_set_max_continuations(option, CONTINUATION_PIECES);
         status = c->server ? nghttp2_session_server_new3(&c->session, callbacks, c, option, &memory)
                            : nghttp2_session_client_new3(&c->session, callbacks, c, option, &memory);
         nghttp2_option_del(option);
