@@ -7,6 +7,8 @@
 
 #include <cmocka.h>
 
+#include <stdlib.h>
+
 #include "context.h"
 #include "life.h"
 
@@ -224,7 +226,9 @@ static void nth_allocation(void **state) {
     uint64_t failed = 0;
     if (!life_begin(life, &commands_mostly, 5))
         fail_msg("%s", life->failure);
-    for (uint64_t seed = 1; seed <= 12; seed++)
+    const char *budget = getenv("PENSTOCK_TEST_BUDGET");
+    uint64_t seeds = budget != NULL && strcmp(budget, "long") == 0 ? 60 : 12;
+    for (uint64_t seed = 1; seed <= seeds; seed++)
         failed += run_each(life, seed, seed % 2 == 0, FAULT_ALLOCATION, IO_OK);
     print_message("%llu allocations failed, each once\n", (unsigned long long)failed);
     assert_true(failed > 300);
