@@ -16,7 +16,8 @@ struct ring {
 };
 
 enum { REAP_BATCH = 64 };
-#define RING_MOVE_MAX GIB(1) /* an entry's length is 32 bits; the rest goes on as after any short transfer */
+enum { GROUP_SHARE = 8, GROUP_MAX = 16 }; /* requests are handed over when there are 1/8 as many as the kernel has, or 16 */
+#define RING_MOVE_MAX GIB(1)              /* an entry's length is 32 bits; the rest goes on as after any short transfer */
 
 static int ring_setup(struct ring *ring) {
     /* Newer kernels first: completions posted only when we ask (no interruptions), then cooperatively, then anyhow. */
@@ -122,12 +123,23 @@ static void feed_backlog(struct ring *ring) {
     }
 }
 
+/* A disk that idles is given its first requests at once, while the rest of the turn's are still being made; one that is busy gets
+ * them in groups, at a fraction of the cost. Without the former, 32 requests in flight move as one convoy: the disk waits for all
+ * of them to be made, then the loop for all of them to be done. */
+static bool group_is_full(const struct ring *ring) {
+    unsigned prepared = io_uring_sq_ready(&ring->uring), in_kernel = ring->in_flight - prepared;
+    return prepared >= max_u32(1, min_u32(in_kernel / GROUP_SHARE, GROUP_MAX));
+}
+
 bool linux_ring_submit(struct linux_loop *loop, struct host_file_request *request) {
     struct ring *ring = ring_get(loop);
     if (unlikely(ring == NULL))
         return false;
-    if (likely(queue_empty(&ring->backlog)) && ring_try(ring, request))
+    if (likely(queue_empty(&ring->backlog)) && ring_try(ring, request)) {
+        if (group_is_full(ring))
+            linux_ring_flush(loop);
         return true;
+    }
     if (queue_empty(&ring->backlog) && ring->in_flight < RING_IN_FLIGHT_MAX) {
         linux_ring_flush(loop); /* the entries are used up: hand them over */
         if (ring_try(ring, request))
