@@ -90,9 +90,9 @@ static void a_contended_core_is_not_spun_on(void **state) {
     struct spin spin = new_spin(0);
     assert_false(spin_wants_sample(&spin, US(SPIN_SAMPLE_US) - 1));
     assert_true(spin_wants_sample(&spin, US(SPIN_SAMPLE_US)));
-    spin_sample(&spin, US(50), 0);
+    spin_sample(&spin, US(50), 0, SPIN_WAIT_UNKNOWN);
     assert_true(spin_may(&spin, US(51)));
-    spin_sample(&spin, US(100), 1);
+    spin_sample(&spin, US(100), 1, SPIN_WAIT_UNKNOWN);
     spin_worked(&spin, US(101));
     assert_false(spin_may(&spin, US(102))); /* at once */
     uint64_t again = US(100 + SPIN_HOLD_MIN_US);
@@ -101,14 +101,45 @@ static void a_contended_core_is_not_spun_on(void **state) {
     /* The neighbour is still there: twice as long each time, up to the limit. */
     uint64_t now = again;
     for (unsigned i = 2; i < 20; i++) {
-        spin_sample(&spin, now, i);
+        spin_sample(&spin, now, i, SPIN_WAIT_UNKNOWN);
         assert_true(spin.contended_until - now == min_u64(US(SPIN_HOLD_MIN_US) << (i - 1), US(SPIN_HOLD_MAX_US)));
         now = spin.contended_until;
     }
     /* Gone for long: the next rise starts small. */
     now += US(10 * SPIN_HOLD_MAX_US);
-    spin_sample(&spin, now, 100);
+    spin_sample(&spin, now, 100, SPIN_WAIT_UNKNOWN);
     assert_int_equal(spin.contended_until - now, US(SPIN_HOLD_MIN_US));
+}
+
+/* Kernel threads take the core for microseconds; a neighbour, for a good part of the time. */
+static void a_core_that_is_soon_back_is_not_contended(void **state) {
+    (void)state;
+    struct spin spin = new_spin(0);
+    uint64_t now = 0, waited = 0;
+    for (unsigned i = 1; i < 1000; i++) {
+        now += US(100);
+        waited += US(5);
+        spin_sample(&spin, now, i, waited);
+        assert_int_equal(spin.contended_until, 0);
+    }
+    spin_sample(&spin, now += US(100), 1000, waited += US(60)); /* once, but more than half of the time */
+    assert_int_equal(spin.contended_until, now + US(SPIN_HOLD_MIN_US));
+    spin_sample(&spin, now += US(100000), 1001, waited += US(6000)); /* much, but in a long time */
+    assert_true(spin.contended_until < now);
+    spin_sample(&spin, now += US(6000), 1002, waited += US(3000)); /* half of it */
+    assert_int_equal(spin.contended_until, now + US(SPIN_HOLD_MIN_US));
+}
+
+static void a_spin_that_paid_clears_its_peer(void **state) {
+    (void)state;
+    struct spin spin = new_spin(0);
+    uint64_t now = 0;
+    for (int i = 0; i < 20; i++) { /* a slow answer now and then */
+        now = pause_of(&spin, now, SPIN_MAX_US, 20);
+        spin_worked(&spin, now += US(60));
+        spin_paid(&spin);
+    }
+    assert_int_equal(spin.contended_until, 0);
 }
 
 /* ---- clocks ---- */
@@ -511,6 +542,8 @@ int main(void) {
         cmocka_unit_test(a_spin_that_keeps_its_peer_away_is_given_up),
         cmocka_unit_test(chance_is_no_contention),
         cmocka_unit_test(a_contended_core_is_not_spun_on),
+        cmocka_unit_test(a_core_that_is_soon_back_is_not_contended),
+        cmocka_unit_test(a_spin_that_paid_clears_its_peer),
         cmocka_unit_test(ticks_agree_with_the_clock),
         cmocka_unit_test(an_absent_core_is_an_error),
         cmocka_unit_test(a_pinned_loop_runs_on_its_core),

@@ -91,6 +91,7 @@ struct linux_loop {
     int epoll_fd;
     struct watch wake;
     struct spin spin;
+    int schedstat_fd; /* of the thread that turns; -1 = there is none */
 
     /* The last epoll_wait's events; a watch that leaves the set is struck out of it. */
     struct epoll_event batch[EPOLL_BATCH];

@@ -4,6 +4,7 @@
  * asleep. All four are seq_cst, so one of the two sides sees the other (no fences: TSan does not see them). The eventfd is
  * edge-triggered and never read; the ring signals it, too. */
 #include <errno.h>
+#include <fcntl.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -130,10 +131,22 @@ void linux_loop_wake(struct host_loop *base) {
     assert(n == (ssize_t)sizeof(one) || errno == EINTR);
 }
 
+/* How long this thread was ready to run but did not, in ticks: the second number of schedstat. */
+static uint64_t core_waited(const struct linux_loop *loop) {
+    char text[64];
+    ssize_t n = loop->schedstat_fd < 0 ? -1 : pread(loop->schedstat_fd, text, sizeof(text) - 1, 0);
+    if (n <= 0)
+        return SPIN_WAIT_UNKNOWN;
+    text[n] = '\0';
+    const char *second = strchr(text, ' ');
+    return second == NULL ? SPIN_WAIT_UNKNOWN : strtoull(second, NULL, 10) / 1000 * loop->spin.ticks_per_us;
+}
+
 static void sample_switches(struct linux_loop *loop, uint64_t now) {
     struct rusage usage;
     getrusage(RUSAGE_THREAD, &usage);
-    spin_sample(&loop->spin, now, (uint64_t)usage.ru_nivcsw);
+    uint64_t switches = (uint64_t)usage.ru_nivcsw;
+    spin_sample(&loop->spin, now, switches, switches != loop->spin.switches ? core_waited(loop) : 0);
     atomic_store_explicit(&loop->switches, (uint64_t)usage.ru_nivcsw, memory_order_relaxed);
 }
 
@@ -198,7 +211,9 @@ static void turn_until_stopped(struct linux_loop *loop) {
     enum host_poll_mode mode = loop->options.poll_mode;
     uint64_t now = loop_ticks(loop);
     spin_init(&loop->spin, loop->host->base.ticks_per_second, now, 0);
+    loop->schedstat_fd = open("/proc/thread-self/schedstat", O_RDONLY | O_CLOEXEC);
     sample_switches(loop, now);
+    bool spun = false; /* the last turn found nothing, and no sleep came after it */
     while (!atomic_load_explicit(&loop->stop, memory_order_relaxed)) {
         struct host_turn turn = run_turn(loop);
         uint64_t before = now;
@@ -206,16 +221,23 @@ static void turn_until_stopped(struct linux_loop *loop) {
         if (turn.worked) {
             counter_add(&loop->busy_ticks, now - before);
             spin_worked(&loop->spin, now);
+            if (spun)
+                spin_paid(&loop->spin);
+            spun = false;
             continue;
         }
         if (spin_wants_sample(&loop->spin, now))
             sample_switches(loop, now);
         if (mode == HOST_POLL_ALWAYS || turn.deadline_ns == 0 || (mode == HOST_POLL_ADAPTIVE && spin_may(&loop->spin, now))) {
             cpu_relax();
+            spun = true;
             continue;
         }
         now = sleep_or_not(loop, now);
+        spun = false;
     }
+    if (loop->schedstat_fd >= 0)
+        close(loop->schedstat_fd);
 }
 
 void host_linux_loop_run(struct host_loop *base) {

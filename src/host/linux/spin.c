@@ -1,7 +1,8 @@
 #include "host/linux/spin.h"
 
 void spin_init(struct spin *spin, uint64_t ticks_per_second, uint64_t now, uint64_t switches) {
-    *spin = (struct spin){.ticks_per_us = max_u64(ticks_per_second / 1000000, 1), .last_work = now, .switches = switches};
+    *spin = (struct spin){
+        .ticks_per_us = max_u64(ticks_per_second / 1000000, 1), .last_work = now, .switches = switches, .waited_at = now};
     spin->window = SPIN_MAX_US * spin->ticks_per_us;
     spin->hold = SPIN_HOLD_MIN_US * spin->ticks_per_us;
     spin->next_sample = now + SPIN_SAMPLE_US * spin->ticks_per_us;
@@ -15,11 +16,16 @@ static void contended(struct spin *spin, uint64_t now) {
     spin->strikes = 0;
 }
 
-void spin_sample(struct spin *spin, uint64_t now, uint64_t switches) {
+void spin_sample(struct spin *spin, uint64_t now, uint64_t switches, uint64_t waited) {
     spin->next_sample = now + SPIN_SAMPLE_US * spin->ticks_per_us;
-    if (switches != spin->switches)
+    if (switches == spin->switches)
+        return;
+    uint64_t wait = waited - spin->waited, shared = SPIN_WAIT_US * spin->ticks_per_us;
+    if (waited == SPIN_WAIT_UNKNOWN || (wait >= shared && wait >= (now - spin->waited_at) / SPIN_WAIT_SHARE))
         contended(spin, now);
     spin->switches = switches;
+    spin->waited = waited;
+    spin->waited_at = now;
 }
 
 void spin_slept(struct spin *spin, uint64_t now, uint64_t slept) {
