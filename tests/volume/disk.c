@@ -56,6 +56,13 @@ void disk_image_copy(struct disk_image *image, const struct disk_image *from) {
     image->owned = NULL;
 }
 
+/* New pages are `fill`, which lives longer. */
+static void image_grow(struct disk_image *image, uint32_t page_count, struct disk_page *fill) {
+    image->pages = plain_grow(image->pages, page_count * sizeof(struct disk_page *));
+    while (image->page_count < page_count)
+        image->pages[image->page_count++] = fill;
+}
+
 void disk_image_fini(struct disk_image *image) {
     chain_free(image->owned);
     plain_free(image->pages);
@@ -380,8 +387,24 @@ static void submit(struct block_channel *channel, struct block_request *request)
         if (operation->status == IO_OK && random_chance(&disk->random, 1, 2))
             land(operation);
     }
+    const struct disk_options *options = &disk->options;
     uint64_t delay = longest / 4 + random_below(&disk->random, longest - longest / 4 + 1);
+    if (options->slow_one_in != 0 && fault_kind(request) == DISK_FAULT_WRITE && request->offset >= options->slow_from &&
+        request->offset < options->slow_to && random_chance(&disk->random, 1, options->slow_one_in))
+        delay *= options->slow_factor;
     reactor_timer_start(disk->world->reactor, &operation->timer, disk->world->now_ns + delay);
+}
+
+void disk_grow(struct disk *disk, uint64_t bytes) {
+    uint32_t page_count = (uint32_t)(bytes / DISK_PAGE_SIZE);
+    assert(page_count >= disk->now.page_count);
+    if (disk->poison == NULL) {
+        page_new(&disk->poison, NULL);
+        memset(disk->poison->bytes, DISK_POISON, DISK_PAGE_SIZE);
+    }
+    image_grow(&disk->now, page_count, disk->poison);
+    event(disk, DISK_GROWN, page_count);
+    block_device_set_size(&disk->device, bytes / disk->options.block_size);
 }
 
 static void device_destroy(struct block_device *device) { (void)device; }
@@ -432,6 +455,7 @@ void disk_destroy(struct disk *disk) {
     plain_free(disk->log.flushes);
     disk_image_fini(&disk->now);
     disk_image_fini(&disk->base);
+    chain_free(disk->poison);
     plain_free(disk);
 }
 
@@ -538,6 +562,10 @@ bool disk_cursor_next(struct disk_cursor *cursor) {
             outstanding_drop(cursor, e->index);
         break;
     case DISK_FLUSHED: make_durable(cursor, covered_by_flush, log->flushes[e->index], at); break;
+    case DISK_GROWN:
+        image_grow(&cursor->durable, e->index, cursor->disk->poison);
+        cursor->changed = true;
+        break;
     case DISK_FLUSH:
     case DISK_FLUSH_FAILED:
     case DISK_MARK: break;

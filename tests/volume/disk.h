@@ -6,7 +6,8 @@
  * was submitted after that write's completion, or with FUA. Until then it is *outstanding*.
  * - A power cut keeps any subset of the outstanding writes, each possibly torn at multiples of the power-fail unit.
  * - A trim is a write of poison: who reads a trimmed block and believes in zeros is found out.
- * - A failed FLUSH drops what it should have covered, as the kernel does: readable still, but no later FLUSH makes it durable. */
+ * - A failed FLUSH drops what it should have covered, as the kernel does: readable still, but no later FLUSH makes it durable.
+ * - The disk may grow. What is new is poison: nobody may believe in zeros there either. */
 #pragma once
 
 #include "base/random.h"
@@ -44,11 +45,12 @@ enum disk_event_kind {
     DISK_FLUSH,     /* a flush was submitted */
     DISK_FLUSHED,   /* and completed: what it covers is durable */
     DISK_FLUSH_FAILED,
-    DISK_MARK /* the test's: only a place in time */
+    DISK_GROWN, /* to `index` pages, durably */
+    DISK_MARK   /* the test's: only a place in time */
 };
 struct disk_event {
     enum disk_event_kind kind;
-    uint32_t index; /* of the write; DISK_FLUSH…: of the flush */
+    uint32_t index; /* of the write; DISK_FLUSH…: of the flush; DISK_GROWN: pages */
 };
 struct disk_write {
     uint64_t offset, length; /* bytes */
@@ -77,14 +79,19 @@ struct disk_options {
     bool write_through;                   /* no volatile cache */
     bool native_fua;
     bool no_trim;
+    /* Of the writes that begin in [slow_from, slow_to), one in `slow_one_in` takes `slow_factor` times as long: what comes after
+     * it overtakes it by far. 0 = none */
+    uint64_t slow_from, slow_to;
+    unsigned slow_one_in, slow_factor;
 };
 
 struct disk {
     struct block_device device;
     struct disk_options options;
     struct world *world;
-    struct disk_image now;  /* what reads see */
-    struct disk_image base; /* durable content when the log began */
+    struct disk_image now;    /* what reads see */
+    struct disk_image base;   /* durable content when the log began */
+    struct disk_page *poison; /* what new pages of a grown disk hold; NULL = it has not grown */
     struct disk_log log;
     struct random random;
     bool logging;
@@ -104,6 +111,8 @@ struct disk *disk_create(struct world *world, struct block_graph *graph, const s
                          const struct disk_image *image, uint64_t seed, bool logging);
 /* Frees it, with its log. The world is gone already. */
 void disk_destroy(struct disk *disk);
+/* Makes it larger, for those who look from now on. Its pages' content is poison. */
+void disk_grow(struct disk *disk, uint64_t bytes);
 /* Notes a moment; returns its position: a cut after `n` events includes it if it is < n. */
 uint32_t disk_mark(struct disk *disk);
 /* Puts a write into the cache that an earlier process has left there: completed, not durable. Before the first request. */

@@ -418,6 +418,7 @@ static void answered(struct control *control, uint32_t at) {
         if (ok && target->parent != NO_NODE)
             target->parent = driver->targets[target->parent].parent;
         break;
+    case ACTION_GROW: model_fact_done(model, &model->capacity, at, ok); break;
     default: break;
     }
 }
@@ -531,6 +532,12 @@ static void control_run(struct control *control) {
         command->name = control->name;
         model_fact(model, &node->name, at, number);
         break;
+    case ACTION_GROW: {
+        uint64_t bytes = (uint64_t)driver->session->disk->now.page_count * DISK_PAGE_SIZE + draw(driver, 256) * 4096;
+        disk_grow(driver->session->disk, bytes);
+        model_fact(model, &model->capacity, at, round_down(bytes, KIB(64)) - model->overhead);
+        break;
+    }
     case ACTION_ATTRIBUTE:
         command->name = "key";
         session_name(number, control->value);
@@ -585,7 +592,12 @@ static bool control_begin(struct driver *driver, struct control *control, enum a
         control->bytes = size_near(driver);
         drain = false;
         break;
-    case ACTION_GROW: drain = false; break;
+    case ACTION_GROW:
+        for (unsigned i = 0; i < DRIVER_CONTROLS; i++)
+            if (driver->controls[i].state != CONTROL_IDLE && driver->controls[i].action == ACTION_GROW)
+                return false; /* which of two growths is there after a cut is not known to the model */
+        drain = false;
+        break;
     case ACTION_CLONE:
     case ACTION_DELETE_SNAPSHOT:
         control->node = pick_snapshot(driver);
@@ -697,6 +709,12 @@ bool driver_init(struct driver *driver, const struct workload *workload, struct 
     driver->model = model;
     driver->left = operations;
     random_init(&driver->random, seed);
+    if (model->capacity == NULL) {
+        struct volume_store_info info;
+        volume_store_info(session->store, &info);
+        model_fact(model, &model->capacity, 0, info.total_bytes);
+        model_fact_done(model, &model->capacity, 0, true);
+    }
     for (unsigned i = 0; i < workload->depth; i++) {
         driver->slots[i].driver = driver;
         driver->slots[i].buffer = plain_alloc(DRIVER_BUFFER);
@@ -763,9 +781,20 @@ bool driver_prepare(const struct workload *workload, struct session *session, st
             return false;
         model_created(model, node, 0, true);
     }
+    struct volume_store_info info;
+    volume_store_info(session->store, &info);
+    model->overhead = workload->store.disk_bytes - info.total_bytes;
+    for (unsigned i = 1; i <= workload->warm; i++) {
+        char value[MODEL_NAME_SIZE];
+        session_name(i, value);
+        struct volume_command set = {.name = "key", .value = value};
+        session_uuid(1, &set.volume);
+        if (!session_command(session, volume_attribute_set, &set))
+            return false;
+        model->nodes[0].attribute->value = i;
+    }
     if (workload->filler_free == 0)
         return true;
-    struct volume_store_info info;
     volume_store_info(session->store, &info);
     struct volume_command create = {.name = "v999", .thick = true};
     create.size_bytes = info.free_bytes - (workload->filler_free + 4) * (uint64_t)info.cluster_bytes;

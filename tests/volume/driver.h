@@ -25,7 +25,7 @@ enum action {
     ACTION_ATTRIBUTE,
     ACTION_INFLATE,
     ACTION_DECOUPLE,
-    ACTION_GROW, /* the disk is larger than before */
+    ACTION_GROW, /* the disk becomes larger, then the store */
     ACTION_COUNT
 };
 
@@ -45,6 +45,7 @@ struct workload {
     unsigned hot_percent; /* of requests that go to the first blocks of a volume */
     unsigned filler_free; /* clusters that a thick filler leaves; 0 = no filler */
     bool drain_first;     /* commands wait until nothing else is under way */
+    unsigned warm;        /* commands before the run that only fill the journal: one record each */
     uint8_t weights[ACTION_COUNT];
     struct store_options store;
     /* Faults: the n-th request of a kind fails after the workload began; 0 = none. */

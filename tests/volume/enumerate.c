@@ -23,12 +23,12 @@ static bool prepare(struct enumeration *e) {
     disk_image_init(&empty, workload->store.disk_bytes);
     session_start(&session, &workload->store, &empty, workload->seed, false);
     bool ok = session_format(&session) && session_open(&session) && driver_prepare(workload, &session, &e->model) &&
-              session_close_store(&session);
+              (workload->warm > 0 || session_close_store(&session)); /* closing would empty the journal again */
     if (ok)
         disk_image_clone(&e->prepared, &session.disk->now);
     else
         fail(e, "preparing", 0, workload->seed, session.error.text);
-    if (ok)
+    if (ok && session.store == NULL)
         session_end(&session);
     else {
         session_crash(&session);
@@ -87,6 +87,10 @@ bool enumeration_start(struct enumeration *e, const struct workload *workload) {
     if (ok)
         driver_close(driver);
     driver_free(driver);
+    struct volume_store_info info;
+    volume_store_info(e->run.store, &info);
+    e->records = info.records;
+    e->checkpoints = info.checkpoints;
     ok = ok && (workload->fail_count > 0 || check_end(e)); /* with faults planted only the run itself is looked at */
     session_crash(&e->run);
     return ok;
@@ -106,11 +110,10 @@ void enumeration_end(struct enumeration *e) {
 struct expectation {
     const struct model *model;
     const struct model_view *view;
-    uint32_t check_one_in;
 };
 
-static bool recovered_ok(struct enumeration *e, struct session *session, const struct expectation *expected, uint64_t seed,
-                         char *text, size_t size, struct model_found **ret_found, uint32_t *ret_count) {
+static bool recovered_ok(struct enumeration *e, struct session *session, const struct expectation *expected, char *text,
+                         size_t size, struct model_found **ret_found, uint32_t *ret_count) {
     uint64_t reads = session->disk->requests[DISK_FAULT_READ], bytes = session->disk->bytes_read;
     e->reads_max = max_u64(e->reads_max, reads);
     e->read_bytes_max = max_u64(e->read_bytes_max, bytes);
@@ -121,21 +124,22 @@ static bool recovered_ok(struct enumeration *e, struct session *session, const s
         return false;
     }
     /* superblocks, index, the ring; a page for each layer and what is merging */
-    uint64_t bound = session->options->journal_bytes + MIB(1);
-    if (bytes > bound) {
-        snprintf(text, size, "recovery read %llu bytes", (unsigned long long)bytes);
+    uint64_t bound = session->options->journal_bytes + MIB(1), most = 16 + MODEL_NODES_MAX * 2;
+    if (bytes > bound || reads > most) {
+        snprintf(text, size, "recovery made %llu reads of %llu bytes", (unsigned long long)reads, (unsigned long long)bytes);
         return false;
     }
-    uint32_t one_in = expected->check_one_in;
-    if ((one_in < 2 || (seed & (one_in - 1)) == 0) && !session_check(session)) {
+    if (!session_check(session)) {
         snprintf(text, size, "the checker: %s", session->error.text);
         return false;
     }
+    e->checked++;
     if (!session_find(session, expected->model, false, ret_found, ret_count)) {
         snprintf(text, size, "%s", session->error.text);
         return false;
     }
-    if (model_check(expected->model, expected->view, *ret_found, *ret_count, text, size))
+    if (model_capacity_ok(expected->model, expected->view, info.total_bytes, text, size) &&
+        model_check(expected->model, expected->view, *ret_found, *ret_count, text, size))
         return true;
     session_found_free(*ret_found, *ret_count);
     return false;
@@ -151,7 +155,7 @@ static bool recover(struct enumeration *e, const struct disk_image *image, const
     bool ok = session_open(&session);
     if (!ok)
         snprintf(text, size, "it does not open: %s", session.error.text);
-    ok = ok && recovered_ok(e, &session, expected, seed, text, size, &found, &count);
+    ok = ok && recovered_ok(e, &session, expected, text, size, &found, &count);
     if (ok)
         session_found_free(found, count);
     session_crash(&session);
@@ -389,7 +393,7 @@ static bool second_life(struct level *level, struct session *session, uint64_t s
         snprintf(level->text, sizeof(level->text), "it does not open: %s", session->error.text);
         return false;
     }
-    if (!recovered_ok(e, session, &level->expected, seed, level->text, sizeof(level->text), &found, &count))
+    if (!recovered_ok(e, session, &level->expected, level->text, sizeof(level->text), &found, &count))
         return false;
     uint32_t observed = disk_mark(session->disk);
     struct model model;
@@ -489,7 +493,7 @@ static bool first_extra(void *arg, const struct disk_cursor *cursor) { return se
 bool enumeration_pass(struct enumeration *e, const struct enumeration_pass *pass) {
     struct model_view view;
     model_view_init(&view);
-    struct level level = {.e = e, .pass = pass, .expected = {&e->model, &view, pass->check_one_in}};
+    struct level level = {.e = e, .pass = pass, .expected = {&e->model, &view}};
     uint64_t cuts = 0;
     struct walk walk = {.e = e,
                         .pass = pass,

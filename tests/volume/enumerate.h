@@ -10,8 +10,9 @@ struct enumeration {
     struct session run; /* crashed; its disk has the log */
     bool ran;
     /* counts */
-    uint64_t cuts, images, second_cuts, second_images, kills;
-    uint64_t reads_max, read_bytes_max; /* of one recovery */
+    uint64_t cuts, images, second_cuts, second_images, kills, checked; /* checked: images that the checker looked at */
+    uint64_t records, checkpoints;                                     /* of the run */
+    uint64_t reads_max, read_bytes_max;                                /* of one recovery */
     unsigned done[ACTION_COUNT], refused[ACTION_COUNT];
     uint32_t outstanding_max;
     char failure[1024]; /* "" = none */
@@ -25,8 +26,7 @@ struct enumeration_pass {
     uint32_t image_chance;  /* in 65536: of the images beyond none, all and the newest write alone */
     uint32_t second_chance; /* in 65536: that a cut is followed by a second one during or after its recovery */
     unsigned second_operations;
-    uint32_t check_one_in; /* recovered images that the checker looks at; a power of two */
-    double cpu_until_s;    /* ends early, by the process's CPU clock; 0 = never */
+    double cpu_until_s; /* ends early, by the process's CPU clock; 0 = never */
 };
 
 /* Formats, prepares and runs the workload. False: failure. */

@@ -79,7 +79,10 @@ static bool compare(struct life *life, struct session *session, const char *when
         return fail(life, when, session->error.text);
     if (life->all)
         view_all(&life->model, &life->view);
-    bool ok = model_check(&life->model, &life->view, found, count, text, sizeof(text));
+    struct volume_store_info info;
+    volume_store_info(session->store, &info);
+    bool ok = model_capacity_ok(&life->model, &life->view, info.total_bytes, text, sizeof(text)) &&
+              model_check(&life->model, &life->view, found, count, text, sizeof(text));
     if (!ok) {
         fail(life, when, text);
     } else {

@@ -49,6 +49,7 @@ void model_fini(struct model *model) {
         facts_free(node->attribute);
         plain_free(node->exact);
     }
+    facts_free(model->capacity);
     plain_free(model->writes);
     plain_free(model->events);
     model_view_fini(&model->live);
@@ -472,8 +473,17 @@ bool model_check(const struct model *model, const struct model_view *view, const
     return true;
 }
 
+bool model_capacity_ok(const struct model *model, const struct model_view *view, uint64_t bytes, char *text, size_t size) {
+    if (model->capacity == NULL || fact_ok(model->capacity, bytes, view->position))
+        return true;
+    snprintf(text, size, "at %u: the store has %llu bytes, last asked for were %llu", view->position, (unsigned long long)bytes,
+             (unsigned long long)model->capacity->value);
+    return false;
+}
+
 void model_from_found(struct model *model, const struct model *origin, const struct model_found *found, uint32_t found_count) {
     model_init(model, origin->store, origin->first_write + origin->write_count);
+    model->overhead = origin->overhead;
     for (uint32_t i = 0; i < found_count; i++) {
         const struct model_found *f = &found[i];
         uint32_t index = model_create(model, 0, &f->uuid, f->snapshot, f->bytes, f->name, f->content, f->count);

@@ -93,7 +93,9 @@ struct model {
     struct model_event *events;
     uint32_t event_count, event_capacity;
     uint32_t flush_count;
-    struct model_view live; /* at the present position */
+    struct model_fact *capacity; /* bytes of the store; NULL = not told */
+    uint64_t overhead;           /* of the disk's bytes those that are not capacity */
+    struct model_view live;      /* at the present position */
 };
 
 /* `first_write` ≥ 1: where the numbers of operations begin. */
@@ -120,7 +122,7 @@ void model_written(struct model *model, uint32_t operation, uint32_t at, enum mo
 /* A flush (or a command that implies one); returns its number. */
 uint32_t model_flush(struct model *model, uint32_t at, uint32_t node);
 void model_flushed(struct model *model, uint32_t node, uint32_t flush, uint32_t at, bool ok);
-/* Facts change: `list` is &node->size, … ; answered by model_fact_done(). */
+/* Facts change: `list` is &node->size, … , &model->capacity; the newest is answered by model_fact_done(). */
 void model_fact(struct model *model, struct model_fact **list, uint32_t at, uint64_t value);
 void model_fact_done(struct model *model, struct model_fact **list, uint32_t at, bool ok);
 /* The whole content is replaced. */
@@ -160,5 +162,7 @@ struct model_found {
 /* True if that may be left of the model after a cut at the view's position; else `text` says what is wrong. */
 bool model_check(const struct model *model, const struct model_view *view, const struct model_found *found, uint32_t found_count,
                  char *text, size_t size);
+/* True if the store may have that capacity at the view's position. */
+bool model_capacity_ok(const struct model *model, const struct model_view *view, uint64_t bytes, char *text, size_t size);
 /* A new model that has exactly this content: once read, it must never change back. */
 void model_from_found(struct model *model, const struct model *origin, const struct model_found *found, uint32_t found_count);

@@ -19,7 +19,8 @@ enum volume_canary {
     VOLUME_CANARY_CHECKPOINT_AHEAD,         /* page images are written before their records are durable */
     VOLUME_CANARY_CHECKPOINT_NO_FLUSH,      /* no flush between pages and superblock */
     VOLUME_CANARY_JOURNAL_REUSED_EARLY,     /* ring space is free before the superblock is flushed */
-    VOLUME_CANARY_REPLAY_TWICE,             /* replay applies what a page already has */
+    VOLUME_CANARY_PAGE_SAYS_TOO_MUCH,       /* a page names a later record than those it holds */
+    VOLUME_CANARY_REPLAY_KEEPS_DROPPED,     /* replay leaves a dropped node's changes for the node that comes in its place */
     VOLUME_CANARY_FLUSH_RETRIED,            /* a failed flush is forgotten */
     VOLUME_CANARY_OPEN_WITHOUT_FLUSH,       /* opening believes the disk at once */
     VOLUME_CANARY_MERGE_OVER_OWN,           /* a merge takes blocks that the child has itself */

@@ -88,7 +88,7 @@ static void check_map(struct checker *checker, const struct check_page *record, 
 
 static unsigned children(struct checker *checker, uint32_t of, uint32_t limit) {
     unsigned count = 0;
-    for (uint32_t id = 1; id < limit; id++) {
+    for (uint32_t id = 1; id < min_u32(limit, checker->layers_end); id++) {
         const struct check_page *record = check_kept(checker, PAGE_TABLE, id);
         if (record == NULL || record->words[LAYER_PARENT] != of)
             continue;

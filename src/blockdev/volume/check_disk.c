@@ -250,6 +250,8 @@ static struct check_page *page_keep(struct checker *checker, enum page_kind kind
     }
     page->space = SPACE(kind, 0);
     page->index = index;
+    if (kind == PAGE_TABLE)
+        checker->layers_end = max_u32(checker->layers_end, index + 1);
     return page;
 }
 
@@ -286,10 +288,14 @@ bool check_disk_open(struct checker *checker, struct error *error) {
     uint32_t limit = min_u32(LAYERS_MAX, super->table_index_pages * NODE_WORDS);
     for (uint32_t id = 0; id < limit && !checker->no_memory; id++) {
         uint64_t reference = check_word(checker, PAGE_TABLE_INDEX, id / NODE_PAGES);
+        if (reference_cluster(reference) == 0) {
+            id |= NODE_PAGES - 1;
+            continue;
+        }
         size_t first = change_first(checker, SPACE(PAGE_TABLE, 0), id);
         bool changed = first < checker->change_count && checker->changes[first].space == SPACE(PAGE_TABLE, 0) &&
                        checker->changes[first].word / PAGE_WORDS == id;
-        if (reference_cluster(reference) == 0 || (!reference_valid(reference, id % NODE_PAGES) && !changed))
+        if (!reference_valid(reference, id % NODE_PAGES) && !changed)
             continue;
         struct check_page *page = page_keep(checker, PAGE_TABLE, id);
         if (page != NULL && !check_page_load(checker, page->space, id, reference, page))

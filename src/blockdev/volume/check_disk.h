@@ -22,6 +22,7 @@ struct checker {
     struct volume_check *check;
     struct superblock super;
     struct hash_map pages; /* those that are kept: index and table */
+    uint32_t layers_end;   /* no layer record is kept from this id on */
     struct check_change *changes;
     size_t change_count, change_capacity;
     uint64_t last_sequence;

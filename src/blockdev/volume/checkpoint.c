@@ -243,7 +243,10 @@ static void write_group(struct volume_store *store) {
         }
         uint64_t place = image_place(store, slot);
         uint8_t *image = checkpoint->images + (size_t)i * BLOCK_BYTES;
-        page_seal(store, image, page->space, page->index, page->image_sequence, place,
+        uint64_t sequence = page->image_sequence;
+        if (VOLUME_CANARY == VOLUME_CANARY_PAGE_SAYS_TOO_MUCH)
+            sequence = store->commit.durable_sequence;
+        page_seal(store, image, page->space, page->index, sequence, place,
                   slot->holder == NULL ? store->super.generation + 1 : 0);
         io_use(&slot->io, store, page_written, slot);
         epoch_enter(&slot->io);
@@ -291,7 +294,9 @@ static void write_superblock(struct volume_store *store) {
     checkpoint->state = CHECKPOINT_SUPERBLOCK;
     *super = store->super;
     super->generation++;
-    super->total_clusters = store->total_clusters;
+    const struct page *own = page_find(store, SPACE(PAGE_TABLE, 0), 0);
+    if (!own->in_batch && own->last_sequence <= store->commit.durable_sequence) /* else a cut may take the growth back */
+        super->total_clusters = store->total_clusters;
     super->journal_sequence = checkpoint->sequence;
     super->journal_block = checkpoint->head;
     super->journal_crc = checkpoint->crc;

@@ -164,6 +164,9 @@ static void grow_finish(struct volume_command *command) {
     command_commit(store, command, NULL);
 }
 
+/* A command that arrives meanwhile has the current one run again. */
+static void grow_waits(struct volume_command *command) { (void)command; }
+
 static void grow_run(struct volume_command *command) {
     struct volume_store *store = command->store;
     uint64_t total = min_u64(block_device_size(store->base_handle.device) >> CLUSTER_SHIFT, CLUSTERS_MAX);
@@ -189,6 +192,7 @@ static void grow_run(struct volume_command *command) {
         return;
     }
     growing->command = command;
+    command->run = grow_waits;
     growing->total = (uint32_t)total;
     growing->first_node = (uint32_t)divide_up(store->total_clusters, ALLOC_NODE_CLUSTERS);
     uint32_t nodes = (uint32_t)divide_up(total, ALLOC_NODE_CLUSTERS) - growing->first_node;

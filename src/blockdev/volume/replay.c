@@ -44,6 +44,8 @@ struct replay {
 /* Pages of a layer in [first, end) of a kind lose what older records said of them: their node is a new one, or gone. */
 static void overlays_purge(struct replay *replay, enum page_kind kind, uint32_t owner, uint32_t first, uint64_t end,
                            uint64_t sequence) {
+    if (VOLUME_CANARY == VOLUME_CANARY_REPLAY_KEEPS_DROPPED)
+        return;
     list_for_each_safe (&replay->store->overlay_lists[kind], struct overlay, overlay, list_node) {
         if (SPACE_OWNER(overlay->space) != owner || overlay->index < first || overlay->index >= end)
             continue;
@@ -91,7 +93,7 @@ static bool resident_change(struct replay *replay, uint32_t space, uint32_t word
         overlays_purge(replay, PAGE_DIR, index, root * NODE_PAGES, (root + 1) * NODE_PAGES, sequence);
         overlays_purge(replay, PAGE_MAP, index, root * pages, (uint64_t)(root + 1) * pages, sequence);
     }
-    if (sequence <= page->disk_sequence && VOLUME_CANARY != VOLUME_CANARY_REPLAY_TWICE)
+    if (sequence <= page->disk_sequence)
         return true;
     overlay_apply_word(page, at, value);
     page_mark_dirty(store, page);

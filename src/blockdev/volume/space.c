@@ -47,7 +47,7 @@ static void apply_overlay(struct volume_store *store, struct page *page) {
     if (overlay == NULL)
         return;
     for (uint32_t i = 0; i < overlay->count; i++)
-        if (overlay->changes[i].sequence_word >> 9 > page->disk_sequence || VOLUME_CANARY == VOLUME_CANARY_REPLAY_TWICE)
+        if (overlay->changes[i].sequence_word >> 9 > page->disk_sequence)
             overlay_apply_word(page, overlay->changes[i].sequence_word & 511, overlay->changes[i].value);
     overlay_drop(store, overlay);
     checkpoint_overlay_applied(store, page);
