@@ -35,7 +35,7 @@ NEED_BUILD := $(NEED_CC) meson=meson ninja=ninja-build python3=python3 pkg-confi
 	pkg:liburing=liburing-dev pkg:jansson=libjansson-dev pkg:libxxhash=libxxhash-dev
 NEED_CONTROL := pkg:libnghttp2=libnghttp2-dev pkg:libprotobuf-c=libprotobuf-c-dev protoc-c=protobuf-c-compiler pkg:openssl=libssl-dev
 NEED_TEST := $(NEED_BUILD) $(NEED_CONTROL) pkg:cmocka=libcmocka-dev nm=binutils \
-	file:/usr/lib/python3/dist-packages/grpc/__init__.py=python3-grpcio
+	file:/usr/lib/python3/dist-packages/grpc/__init__.py=python3-grpcio openssl=openssl
 NEED_HOUSE := clang-format=clang-format shellcheck=shellcheck qemu-storage-daemon=qemu-system-common
 NEED_SAN_address := llvm-symbolizer=llvm 'links:clang -fsanitize=address=libclang-rt-dev'
 NEED_SAN_thread := llvm-symbolizer=llvm 'links:clang -fsanitize=thread=libclang-rt-dev'
