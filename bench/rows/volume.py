@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import threading
@@ -73,7 +74,8 @@ def snapshot_p50(bench):
 @row("snapshot_hold", "the same: longest hold of the volume's queue", "ms", ("<=", 0.1), drift="memcpy")
 def snapshot_hold(bench):
     got = snapshots(bench)
-    return Figure(got["longest_hold_ms"], samples=got)
+    note = f"longest gap between two completions, whatever its cause: {got['longest_gap_ms']:.2f} ms"
+    return Figure(got["longest_hold_ms"], samples=got, note=note)
 
 
 def add_after_row(name, what):
@@ -225,7 +227,9 @@ def rpc_while_opening(bench, path):
 
 @row("open_after_kill", "open after kill -9: 600 GiB, 1100 volumes, 100 chains, 2 M clusters: all read", "ms", ("<=", 300), drift="memcpy")
 def open_after_kill(bench):
-    with disk_file(bench, 600 << 30) as path:
+    # In memory: on a disk that discards, deleting a file of millions of extents takes ten minutes.
+    room = os.path.isdir("/dev/shm") and shutil.disk_usage("/dev/shm").free > 12 << 30
+    with bench.file("/dev/shm" if room else bench.disk, 600 << 30, written=False) as path:
         image = store(bench, path, "image", 1100, 100, 10, 0, "140G", 4)
         done = subprocess.run([bench.program("store"), path, "fill"], capture_output=True, text=True, timeout=400, check=False)
         if done.returncode != -signal.SIGKILL:
@@ -237,5 +241,5 @@ def open_after_kill(bench):
     if volumes != image["volumes"]:
         raise RuntimeError(f"{volumes} volumes came back")
     best = min(opened, key=lambda one: one["all_read_ms"])
-    note = f"journal {filled['journal_used'] >> 20} of {filled['journal'] >> 20} MiB, JSON-RPC meanwhile ≤ {worst:.1f} ms"
+    note = f"{'in memory' if room else 'on disk'}; journal {filled['journal_used'] >> 20} of {filled['journal'] >> 20} MiB, JSON-RPC meanwhile ≤ {worst:.1f} ms"
     return Figure(best["all_read_ms"], samples={"image": image, "fill": filled, "reopen": opened, "rpc_worst_ms": [worst]}, note=note)

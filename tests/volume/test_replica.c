@@ -133,13 +133,14 @@ static struct replica_status status_of(struct fixture *f, const struct port *por
 
 /* Stores the next epoch, with marks for one range (count 0: none). */
 static enum io_status store(struct fixture *f, const struct port *port, uint64_t depth, uint64_t first, uint64_t count) {
-    struct {
+    union {
         struct replica_store store;
-        struct replica_range range;
-    } document = {.store.record = status_of(f, port).record, .store.marks.count = count > 0, .range = {first, count}};
+        uint8_t bytes[sizeof(struct replica_store) + sizeof(struct replica_range)];
+    } document = {.store = {.record = status_of(f, port).record, .marks.count = count > 0}};
     document.store.record.epoch = (struct replica_epoch){depth, id((uint8_t)(100 + depth))};
     document.store.record.state = REPLICA_WHOLE;
-    return put(f, port, REPLICA_STORE, &document, sizeof(document.store) + (count > 0) * sizeof(document.range));
+    document.store.marks.ranges[0] = (struct replica_range){first, count};
+    return put(f, port, REPLICA_STORE, &document, sizeof(document.store) + (count > 0) * sizeof(struct replica_range));
 }
 
 static uint16_t marks(struct fixture *f, const struct port *port, uint32_t depth) {
@@ -155,6 +156,12 @@ static enum io_status write_at(struct fixture *f, const struct port *port, uint6
 }
 
 static enum io_status flush(struct fixture *f, const struct port *port) { return io_run(f, port, BLOCK_FLUSH, 0, 0, 0, NULL); }
+
+/* A document of up to two ranges. */
+union ranges {
+    struct replica_ranges head;
+    uint8_t bytes[sizeof(struct replica_ranges) + 2 * sizeof(struct replica_range)];
+};
 
 /* ---- claims ---- */
 
@@ -322,18 +329,17 @@ static void marks_tell_when_a_region_was_written(void **state) {
     assert_int_equal(write_at(&f, &a, MIB(1), 2), IO_OK);
     assert_int_equal(marks(&f, &a, 2), 1u << 1 | 1u << 7 | 1u << 8);
     assert_int_equal(marks(&f, &a, 0), 1u << 0 | 1u << 1 | 1u << 2 | 1u << 5 | 1u << 7 | 1u << 8);
-    struct {
-        struct replica_ranges ranges;
-        struct replica_range range[2];
-    } document = {.ranges.count = 2, .range = {{0, 2}, {8, 1}}};
+    union ranges document = {.head.count = 2};
+    document.head.ranges[0] = (struct replica_range){0, 2};
+    document.head.ranges[1] = (struct replica_range){8, 1};
     assert_int_equal(put(&f, &a, REPLICA_CLEAR, &document, sizeof(document)), IO_OK);
     assert_int_equal(marks(&f, &a, 0), 1u << 2 | 1u << 5 | 1u << 7);
     assert_int_equal(write_at(&f, &a, 0, 3), IO_OK); /* a cleared one is marked anew */
     assert_int_equal(marks(&f, &a, 2), 1u << 0 | 1u << 7);
-    document = (typeof(document)){.ranges = {.flags = REPLICA_ALL_REGIONS}};
-    assert_int_equal(put(&f, &a, REPLICA_MARK, &document, sizeof(document.ranges)), IO_OK);
+    document.head = (struct replica_ranges){.flags = REPLICA_ALL_REGIONS};
+    assert_int_equal(put(&f, &a, REPLICA_MARK, &document, sizeof(document.head)), IO_OK);
     assert_int_equal(marks(&f, &a, 2), (1u << REGIONS) - 1);
-    assert_int_equal(put(&f, &a, REPLICA_CLEAR, &document, sizeof(document.ranges)), IO_OK);
+    assert_int_equal(put(&f, &a, REPLICA_CLEAR, &document, sizeof(document.head)), IO_OK);
     assert_int_equal(marks(&f, &a, 2), 1u << 0 | 1u << 7);
     port_close(&a);
     again(&f, true);
@@ -358,12 +364,9 @@ static void no_data_reach_the_disk_before_their_mark(void **state) {
     for (unsigned r = 0; r < REGIONS; r++) /* in place from here on: no journal between the data and the disk */
         assert_int_equal(write_at(&f, &a, r * MIB(1), (uint8_t)(r + 1)), IO_OK);
     assert_int_equal(flush(&f, &a), IO_OK);
-    struct replica_range all = {0, REGIONS};
-    struct {
-        struct replica_ranges ranges;
-        struct replica_range range;
-    } document = {.ranges.count = 1, .range = all};
-    assert_int_equal(put(&f, &a, REPLICA_CLEAR, &document, sizeof(document)), IO_OK);
+    union ranges document = {.head.count = 1};
+    document.head.ranges[0] = (struct replica_range){0, REGIONS};
+    assert_int_equal(put(&f, &a, REPLICA_CLEAR, &document, replica_ranges_bytes(1)), IO_OK);
     assert_int_equal(marks(&f, &a, 0), 0);
     for (uint64_t at = 0; at < VOLUME_BYTES; at += MIB(1))
         assert_int_equal(io_run(&f, &a, BLOCK_READ, 0, at, MIB(1), held + at), IO_OK);

@@ -25,6 +25,10 @@ static void answer(struct volume_store *store, struct volume_command *command) {
     reactor_post(store->control, &command->message);
 }
 
+static void held_since(struct volume_store *store, uint64_t start) {
+    store->hold_ticks = max_u64(store->hold_ticks, host_ticks(store->home->host) - start);
+}
+
 static void commands_run(struct reactor_job *job) {
     struct volume_store *store = container_of(job, struct volume_store, command_job);
     store->commands_queued = false;
@@ -34,7 +38,9 @@ static void commands_run(struct reactor_job *job) {
         if (store->command == NULL)
             store->command = list_entry(list_pop_front(&store->commands), struct volume_command, node);
         struct volume_command *command = store->command;
+        uint64_t start = host_ticks(store->home->host);
         command->run(command);
+        held_since(store, start);
         if (store->command == command)
             return; /* it waits */
     }
@@ -61,6 +67,8 @@ static void command_wake(struct waiter *waiter, enum io_status status) {
 
 void command_leave(struct volume_store *store, struct volume_command *command) {
     if (store->command == command) {
+        if (store->gate != NULL)
+            held_since(store, store->gate_ticks);
         store->command = NULL;
         store->gate = NULL;
         waiters_wake(&store->gate_waiters, IO_OK);

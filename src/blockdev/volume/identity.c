@@ -6,12 +6,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-static bool name_taken(const struct volume_store *store, const char *name, const struct uuid *uuid) {
-    list_for_each (&store->volumes, struct volume, volume, node) {
-        if (strcmp(volume->name, name) == 0 || (uuid != NULL && uuid_equal(&volume->uuid, uuid)))
+static bool name_taken(struct volume_store *store, const char *name, const struct uuid *uuid) {
+    for (struct hash_node *n = hash_map_first(&store->by_name, hash_text(name)); n != NULL; n = hash_map_next(n))
+        if (strcmp(container_of(n, struct volume, by_name)->name, name) == 0)
             return true;
-    }
-    return false;
+    return uuid != NULL && volume_find(store, uuid) != NULL;
 }
 
 bool identity_new(struct volume_command *command) {
@@ -88,7 +87,10 @@ static void rename_run(struct volume_command *command) {
         command_fail_status(command, IO_NO_SPACE);
         return;
     }
+    hash_map_remove(&store->by_name, &volume->by_name);
     snprintf(volume->name, sizeof(volume->name), "%s", command->name);
+    bool inserted = hash_map_insert(&store->by_name, &volume->by_name, hash_text(volume->name));
+    assert(inserted); /* as many as before: it does not grow */
     command_subject(command, volume);
     command_commit(store, command, volume_renamed);
 }

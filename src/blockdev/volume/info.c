@@ -48,25 +48,27 @@ static void list_run(struct volume_command *command) {
 }
 
 void volume_store_info(struct volume_store *store, struct volume_store_info *info) {
-    *info = (struct volume_store_info){.uuid = store->uuid,
-                                       .base_name = store->base_handle.device->name,
-                                       .sector_bytes = store->super.sector_bytes,
-                                       .unit_bytes = store->super.unit_bytes,
-                                       .cluster_bytes = CLUSTER_BYTES,
-                                       .promised_bytes = store->promised_clusters << CLUSTER_SHIFT,
-                                       .volume_count = store->volume_count,
-                                       .read_only = store->read_only,
-                                       .failed = store->failed,
-                                       .background = store->background_count,
-                                       .commits = store->commits,
-                                       .records = store->records,
-                                       .base_flushes = store->base_flushes,
-                                       .checkpoints = store->checkpoints,
-                                       .replayed_records = store->replayed_records,
-                                       .open_reads = store->open_reads,
-                                       .journal_bytes = (uint64_t)store->commit.ring_blocks * BLOCK_BYTES,
-                                       .journal_used_bytes = (uint64_t)store->commit.used * BLOCK_BYTES,
-                                       .cache_bytes = store->cache_count * CACHE_PAGE_BYTES};
+    *info = (struct volume_store_info){
+        .uuid = store->uuid,
+        .base_name = store->base_handle.device->name,
+        .sector_bytes = store->super.sector_bytes,
+        .unit_bytes = store->super.unit_bytes,
+        .cluster_bytes = CLUSTER_BYTES,
+        .promised_bytes = store->promised_clusters << CLUSTER_SHIFT,
+        .volume_count = store->volume_count,
+        .read_only = store->read_only,
+        .failed = store->failed,
+        .background = store->background_count,
+        .commits = store->commits,
+        .records = store->records,
+        .base_flushes = store->base_flushes,
+        .checkpoints = store->checkpoints,
+        .replayed_records = store->replayed_records,
+        .open_reads = store->open_reads,
+        .journal_bytes = (uint64_t)store->commit.ring_blocks * BLOCK_BYTES,
+        .journal_used_bytes = (uint64_t)store->commit.used * BLOCK_BYTES,
+        .longest_hold_ns = (uint64_t)((double)store->hold_ticks * (double)NS_PER_S / (double)store->home->host->ticks_per_second),
+        .cache_bytes = store->cache_count * CACHE_PAGE_BYTES};
     memcpy(info->name, store->name, sizeof(info->name));
     memcpy(info->reason, store->reason, sizeof(info->reason));
     uint64_t fixed = (uint64_t)store->super.journal_cluster + store->super.journal_clusters + 1 + store->super.reserve_clusters +

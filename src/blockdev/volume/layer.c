@@ -237,6 +237,8 @@ bool hold_covers(const struct layer *layer, uint64_t first, uint64_t last, const
 enum got layer_hold_off(struct volume_store *store, struct layer *layer, struct waiter *waiter) {
     if (list_empty(&layer->holds))
         return GOT;
+    if (store->gate == NULL)
+        store->gate_ticks = host_ticks(store->home->host);
     store->gate = layer;
     list_push_back(&store->hold_waiters, &waiter->node);
     return WAIT;

@@ -17,6 +17,7 @@ bool store_alloc(struct block_device *base, struct reactor *home, struct reactor
     hash_map_init(&store->pages);
     hash_map_init(&store->overlays);
     hash_map_init(&store->by_uuid);
+    hash_map_init(&store->by_name);
     list_init(&store->cache);
     for (unsigned i = 0; i < PAGE_KINDS; i++) {
         list_init(&store->dirty[i]);
@@ -68,6 +69,7 @@ void store_free(struct volume_store *store) {
     freed_fini(store);
     cache_fini(store);
     hash_map_fini(&store->by_uuid);
+    hash_map_fini(&store->by_name);
     store->ops.lent = store->ios.lent = 0;
     pool_fini(&store->ops);
     pool_fini(&store->ios);

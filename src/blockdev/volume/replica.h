@@ -15,8 +15,8 @@ struct replica_document {
     struct list_node node; /* volume->replica_puts */
     struct volume_op *op;
     uint32_t length;
-    bool fenced; /* a claim that nobody stands before any more */
-    uint8_t document[];
+    bool fenced;                                    /* a claim that nobody stands before any more */
+    uint8_t document[] __attribute__((aligned(8))); /* structs are read in place */
 };
 
 struct replica {

@@ -152,7 +152,7 @@ struct volume {
     struct block_device device; /* control reactor and block layer */
     struct volume_store *store;
     struct list_node node; /* store->volumes */
-    struct hash_node by_uuid;
+    struct hash_node by_uuid, by_name;
     struct uuid uuid;
     char name[VOLUME_NAME_SIZE];
     struct layer *layer; /* NULL once it is being deleted */
@@ -342,6 +342,8 @@ struct volume_store {
     unsigned flushing; /* flushes under way */
     unsigned draining; /* layers */
     struct list drain_waiters;
+    uint64_t gate_ticks;      /* when it was shut */
+    uint64_t hold_ticks;      /* the longest that a command has kept requests from going on, since the opening */
     struct layer *gate;       /* the command waits until nothing of it is held: no new holds. NULL = none */
     struct list hold_waiters; /* for that */
     struct list gate_waiters; /* until the command has ended */
@@ -351,7 +353,7 @@ struct volume_store {
     struct layer **layer_by_id; /* LAYERS_MAX pointers, NULL = none */
     struct list layers;
     struct list volumes;
-    struct hash_map by_uuid;
+    struct hash_map by_uuid, by_name;
     unsigned volume_count;
     struct list commands;           /* waiting */
     struct volume_command *command; /* being carried out up to its change; NULL = none */

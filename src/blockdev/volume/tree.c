@@ -15,7 +15,12 @@ struct volume *volume_new(struct volume_store *store, struct layer *layer, const
     list_init(&volume->waiting);
     list_init(&volume->idle_waiters);
     list_init(&volume->puts);
+    if (!hash_map_insert(&store->by_name, &volume->by_name, hash_text(name))) {
+        free(volume);
+        return NULL;
+    }
     if (!hash_map_insert(&store->by_uuid, &volume->by_uuid, get_le64(uuid->bytes))) {
+        hash_map_remove(&store->by_name, &volume->by_name);
         free(volume);
         return NULL;
     }
@@ -29,6 +34,7 @@ struct volume *volume_new(struct volume_store *store, struct layer *layer, const
 
 void volume_forget(struct volume_store *store, struct volume *volume) {
     hash_map_remove(&store->by_uuid, &volume->by_uuid);
+    hash_map_remove(&store->by_name, &volume->by_name);
     list_remove(&volume->node);
     store->volume_count--;
 }

@@ -163,6 +163,7 @@ struct volume_store_info {
     unsigned background;                                  /* layers being merged or reclaimed */
     uint64_t commits, records, base_flushes, checkpoints; /* since the opening */
     uint64_t replayed_records, open_reads;                /* of the opening */
+    uint64_t longest_hold_ns;                             /* that a command (a snapshot, say) has kept requests from going on */
     uint64_t cache_bytes;
     uint64_t journal_bytes, journal_used_bytes; /* the ring; of it, what a replay would read */
 };
