@@ -1,0 +1,415 @@
+#include "blockdev/mirror/decide.h"
+
+#include <stdio.h>
+
+/* What is known of one leg while deciding: its record's epochs as a list, newest first, and from which on they count. */
+struct evidence {
+    const struct replica_record *record; /* NULL = gives none */
+    unsigned from;                       /* 0 = its epoch counts, n = history[n - 1] is the newest that does */
+};
+
+struct decision {
+    const struct decide_input *input;
+    struct decide_result *result;
+    struct evidence evidence[REPLICA_LEGS_MAX];
+};
+
+static const struct replica_epoch *epoch_at(const struct replica_record *record, unsigned index) {
+    return index == 0 ? &record->epoch : &record->history[index - 1];
+}
+
+static bool has_record(const struct decide_leg *leg) {
+    return leg->status != NULL && (leg->status->flags & REPLICA_HAS_RECORD) != 0;
+}
+
+static bool has_epoch(const struct decide_leg *leg) { return has_record(leg) && leg->status->record.epoch.depth != 0; }
+
+/* True if a first start got no further than some of its legs: a member of the first epoch is there and has none. */
+static bool is_first_undone(const struct decide_input *input) {
+    for (unsigned i = 0; i < input->leg_count; i++) {
+        if (!has_epoch(&input->legs[i]))
+            continue;
+        const struct replica_record *record = &input->legs[i].status->record;
+        bool undone = false;
+        for (unsigned j = 0; j < input->leg_count && record->history_count == 0; j++) {
+            if (!has_record(&input->legs[j]) || has_epoch(&input->legs[j]))
+                continue;
+            unsigned leg = replica_record_leg(record, &input->legs[j].status->record.leg);
+            undone = undone || (leg < record->leg_count && (record->legs[leg].flags & REPLICA_LEG_MEMBER) != 0);
+        }
+        if (!undone)
+            return false;
+    }
+    return true;
+}
+
+/* Its position among the record's epochs, newest first; UINT_MAX if it is not there. */
+static unsigned position(const struct replica_record *record, const struct replica_epoch *epoch) {
+    for (unsigned i = 0; i <= record->history_count; i++)
+        if (replica_epoch_equal(epoch_at(record, i), epoch))
+            return i;
+    return UINT32_MAX;
+}
+
+static bool excludes(const struct replica_record *record, const struct uuid *leg) {
+    unsigned index = replica_record_leg(record, leg);
+    return index < record->leg_count && (record->legs[index].flags & REPLICA_LEG_EXCLUDED) != 0;
+}
+
+/* True if the record would list the epoch if it had been part of its history: the list is not cut off above it. */
+static bool would_list(const struct replica_record *record, const struct replica_epoch *epoch) {
+    return record->history_count < REPLICA_HISTORY_MAX || record->history[record->history_count - 1].depth <= epoch->depth;
+}
+
+/* ---- evidence ---- */
+
+static bool refuse(struct decision *d, enum error_code code, const char *text, unsigned a, unsigned b) {
+    d->result->outcome = DECIDE_REFUSE;
+    return error_set(&d->result->error, code, "%s: legs %u and %u", text, a, b);
+}
+
+/* One mirror, no leg twice. */
+static bool identities(struct decision *d) {
+    const struct uuid *mirror = uuid_is_nil(&d->input->mirror) ? NULL : &d->input->mirror;
+    unsigned first = 0;
+    for (unsigned i = 0; i < d->input->leg_count; i++) {
+        if (!has_record(&d->input->legs[i]))
+            continue;
+        const struct replica_record *record = &d->input->legs[i].status->record;
+        if (mirror == NULL) {
+            mirror = &record->mirror;
+            first = i;
+        }
+        if (!uuid_equal(mirror, &record->mirror))
+            return refuse(d, ERROR_FOREIGN, "a leg is of another mirror", first, i);
+        for (unsigned j = 0; j < i; j++)
+            if (has_record(&d->input->legs[j]) && uuid_equal(&d->input->legs[j].status->record.leg, &record->leg))
+                return refuse(d, ERROR_EXISTS, "one leg is offered twice", j, i);
+    }
+    return true;
+}
+
+/* A leg that a newer record excludes is not asked; if two exclude each other, nobody knows better. */
+static bool exclusions(struct decision *d) {
+    for (unsigned i = 0; i < d->input->leg_count; i++) {
+        if (!has_epoch(&d->input->legs[i]))
+            continue;
+        const struct replica_record *own = &d->input->legs[i].status->record;
+        bool excluded = false;
+        for (unsigned j = 0; j < d->input->leg_count; j++) {
+            if (j == i || !has_epoch(&d->input->legs[j]))
+                continue;
+            const struct replica_record *other = &d->input->legs[j].status->record;
+            if (!excludes(other, &own->leg) || replica_record_knows(own, &other->epoch))
+                continue;
+            if (excludes(own, &other->leg))
+                return refuse(d, ERROR_DAMAGED, "they diverged: each was started without the other", i, j);
+            excluded = true;
+        }
+        if (excluded)
+            d->result->verdicts[i] = DECIDE_DIVERGED;
+        else
+            d->evidence[i].record = own;
+    }
+    return true;
+}
+
+static bool lacks(const struct replica_record *record, const struct replica_epoch *epoch) {
+    return position(record, epoch) == UINT32_MAX && would_list(record, epoch);
+}
+
+/* A record that shows that nothing was acknowledged in the holder's own epoch, NULL if there is none: that of a member which
+ * knows nothing of it; under `majority` any that does not, if too few are left that might. */
+static const struct replica_record *voider(const struct decision *d, const struct replica_record *holder) {
+    const struct replica_record *without = NULL;
+    unsigned configured = 0, lacking = 0;
+    bool tie_breaker = false;
+    for (unsigned leg = 0; leg < holder->leg_count; leg++) {
+        configured += (holder->legs[leg].flags & REPLICA_LEG_EXCLUDED) == 0;
+        tie_breaker = tie_breaker || (holder->legs[leg].flags & REPLICA_LEG_TIE_BREAKER) != 0;
+    }
+    for (unsigned i = 0; i < d->input->leg_count; i++) {
+        const struct replica_record *other = d->evidence[i].record;
+        unsigned leg = other == NULL ? holder->leg_count : replica_record_leg(holder, &other->leg);
+        if (leg == holder->leg_count || other == holder || !lacks(other, &holder->epoch))
+            continue;
+        if ((holder->legs[leg].flags & REPLICA_LEG_MEMBER) != 0)
+            return other;
+        without = other;
+        lacking += (holder->legs[leg].flags & REPLICA_LEG_EXCLUDED) == 0;
+        if ((holder->legs[leg].flags & REPLICA_LEG_TIE_BREAKER) != 0)
+            tie_breaker = false;
+    }
+    if (holder->policy != REPLICA_MAJORITY)
+        return NULL;
+    unsigned might = 2 * (configured - lacking);
+    return might > configured || (might == configured && tie_breaker) ? NULL : without;
+}
+
+/* Whoever shows that the epoch is void, whichever leg it is the own epoch of. */
+static const struct replica_record *voider_of(const struct decision *d, const struct replica_epoch *epoch) {
+    const struct replica_record *found = NULL;
+    for (unsigned i = 0; i < d->input->leg_count && found == NULL; i++)
+        if (d->evidence[i].record != NULL && replica_epoch_equal(&d->evidence[i].record->epoch, epoch))
+            found = voider(d, d->evidence[i].record);
+    return found;
+}
+
+/* The first of the record's epochs from `from` on that another one knows too. */
+static unsigned common(const struct decision *d, const struct replica_record *own, unsigned from) {
+    for (; from <= own->history_count; from++)
+        for (unsigned i = 0; i < d->input->leg_count; i++) {
+            const struct replica_record *other = d->evidence[i].record;
+            if (other != NULL && other != own && position(other, epoch_at(own, from)) != UINT32_MAX)
+                return from;
+        }
+    return from;
+}
+
+/* Each that holds a void epoch counts as of its newest one that another leg knows too; that one may be void as well. */
+static void take_void_out(struct decision *d) {
+    for (unsigned i = 0; i < d->input->leg_count; i++) {
+        const struct replica_record *own = d->evidence[i].record;
+        while (own != NULL && voider_of(d, epoch_at(own, d->evidence[i].from)) != NULL) {
+            unsigned from = common(d, own, d->evidence[i].from + 1);
+            if (from > own->history_count)
+                break;
+            d->evidence[i].from = from;
+        }
+    }
+}
+
+static bool superseded(const struct decision *d, const struct replica_epoch *epoch) {
+    for (unsigned i = 0; i < d->input->leg_count; i++) {
+        const struct replica_record *record = d->evidence[i].record;
+        if (record == NULL)
+            continue;
+        unsigned at = position(record, epoch);
+        if (at != UINT32_MAX && at > d->evidence[i].from)
+            return true;
+    }
+    return false;
+}
+
+/* Everybody who held the epoch has stored an attempt since that came to nothing: the record as it was then. Members were those of
+ * the attempt, and those whose last epoch it is; of a leg for which that is not known it is taken for granted. */
+static void remember(struct decision *d, const struct evidence *holder) {
+    struct replica_record *made = &d->result->made;
+    *made = *holder->record;
+    made->epoch = *epoch_at(holder->record, holder->from);
+    made->history_count = (uint8_t)(holder->record->history_count - holder->from);
+    memmove(&made->history[0], &made->history[holder->from], made->history_count * sizeof(made->history[0]));
+    for (unsigned i = 0; i < made->leg_count; i++) {
+        struct replica_leg *leg = &made->legs[i];
+        if ((leg->flags & (REPLICA_LEG_MEMBER | REPLICA_LEG_EXCLUDED | REPLICA_LEG_TIE_BREAKER)) != 0 ||
+            (leg->last.depth != 0 && !replica_epoch_equal(&leg->last, &made->epoch)))
+            continue;
+        leg->flags |= REPLICA_LEG_MEMBER;
+        leg->incarnation = 0;
+    }
+    made->settled = 0;
+    d->result->newest = made;
+}
+
+/* Sets result->newest and epoch; false if there are several. */
+static bool find_newest(struct decision *d) {
+    const struct replica_epoch *newest = NULL;
+    unsigned holder = 0;
+    for (unsigned i = 0; i < d->input->leg_count; i++) {
+        if (d->evidence[i].record == NULL)
+            continue;
+        const struct replica_epoch *epoch = epoch_at(d->evidence[i].record, d->evidence[i].from);
+        if (superseded(d, epoch))
+            continue;
+        if (newest != NULL && !replica_epoch_equal(newest, epoch))
+            return refuse(d, ERROR_DAMAGED, "they diverged: neither has the other's history", holder, i);
+        if (newest == NULL || (d->evidence[i].from == 0 && d->evidence[holder].from != 0))
+            holder = i;
+        newest = epoch;
+    }
+    if (newest == NULL)
+        return refuse(d, ERROR_DAMAGED, "each supersedes the other", 0, 0);
+    /* who else holds it: its members are told by a record of that very epoch */
+    for (unsigned i = 0; i < d->input->leg_count; i++)
+        if (d->evidence[i].record != NULL && replica_epoch_equal(&d->evidence[i].record->epoch, newest))
+            holder = i;
+    d->result->epoch = *newest;
+    if (!replica_epoch_equal(&d->evidence[holder].record->epoch, newest)) {
+        remember(d, &d->evidence[holder]);
+        return true;
+    }
+    d->result->newest = d->evidence[holder].record;
+    return true;
+}
+
+/* ---- verdicts ---- */
+
+/* `counts`: the newest epoch of the leg that counts. */
+static enum decide_verdict verdict_of(const struct replica_record *newest, const struct replica_record *own,
+                                      const struct replica_epoch *counts, struct replica_epoch *ret_base,
+                                      uint64_t *ret_from_depth) {
+    unsigned leg = replica_record_leg(newest, &own->leg);
+    *ret_base = (struct replica_epoch){0};
+    *ret_from_depth = 0;
+    if (leg == newest->leg_count || own->epoch.depth == 0)
+        return DECIDE_FULL; /* never part of this history, as far as it is configured now */
+    const struct replica_leg *configured = &newest->legs[leg];
+    if ((configured->flags & REPLICA_LEG_TIE_BREAKER) != 0)
+        return DECIDE_WITNESS;
+    if ((configured->flags & REPLICA_LEG_EXCLUDED) != 0)
+        return DECIDE_DIVERGED;
+    bool member = (configured->flags & REPLICA_LEG_MEMBER) != 0;
+    if (own->state == REPLICA_WHOLE && member && replica_epoch_equal(counts, &newest->epoch))
+        return DECIDE_SOURCE;
+    struct replica_epoch base = own->state == REPLICA_WHOLE ? *counts : own->base;
+    if (base.depth == 0)
+        return DECIDE_FULL;
+    if (!replica_record_knows(newest, &base) && (member || !replica_epoch_equal(&configured->last, &base))) {
+        if (member || would_list(newest, &base))
+            return DECIDE_DIVERGED;
+        /* Too old for the list: what the mirror remembers of this leg counts. */
+        if (configured->last.depth == 0)
+            return DECIDE_FULL;
+        base = configured->last;
+    }
+    *ret_base = base;
+    *ret_from_depth = member ? base.depth : min_u64(base.depth, configured->last.depth);
+    return DECIDE_RETURNING;
+}
+
+enum decide_verdict decide_leg(const struct replica_record *newest, const struct replica_status *status,
+                               struct replica_epoch *ret_base, uint64_t *ret_from_depth) {
+    *ret_base = (struct replica_epoch){0};
+    *ret_from_depth = 0;
+    if ((status->flags & REPLICA_HAS_RECORD) == 0)
+        return DECIDE_FULL;
+    const struct replica_record *own = &status->record;
+    if (!uuid_equal(&own->mirror, &newest->mirror))
+        return DECIDE_DIVERGED;
+    /* An epoch of which a member of now, or a majority, knows nothing is void: see voider(). */
+    const struct replica_epoch *counts = &own->epoch;
+    if (own->state == REPLICA_WHOLE && lacks(newest, counts)) {
+        bool is_void = newest->policy == REPLICA_MAJORITY;
+        for (unsigned i = 0; i < own->leg_count; i++) {
+            unsigned leg = replica_record_leg(newest, &own->legs[i].id);
+            is_void =
+                is_void || ((own->legs[i].flags & REPLICA_LEG_MEMBER) != 0 && leg < newest->leg_count &&
+                            !uuid_equal(&own->legs[i].id, &own->leg) && (newest->legs[leg].flags & REPLICA_LEG_MEMBER) != 0);
+        }
+        for (unsigned i = 1; is_void && i <= own->history_count; i++)
+            if (replica_record_knows(newest, epoch_at(own, i))) {
+                counts = epoch_at(own, i);
+                break;
+            }
+    }
+    return verdict_of(newest, own, counts, ret_base, ret_from_depth);
+}
+
+static void verdicts(struct decision *d) {
+    struct decide_result *result = d->result;
+    for (unsigned i = 0; i < d->input->leg_count; i++) {
+        const struct decide_leg *leg = &d->input->legs[i];
+        if (leg->status == NULL || result->verdicts[i] == DECIDE_DIVERGED)
+            continue;
+        if (d->evidence[i].record == NULL)
+            result->verdicts[i] = DECIDE_FULL;
+        else
+            result->verdicts[i] =
+                verdict_of(result->newest, d->evidence[i].record, epoch_at(d->evidence[i].record, d->evidence[i].from),
+                           &result->bases[i], &result->from_depths[i]);
+    }
+}
+
+/* ---- may it start? ---- */
+
+static void wait_for(struct decision *d, uint32_t missing, const char *why) {
+    struct decide_result *result = d->result;
+    char names[160] = "";
+    size_t length = 0;
+    for (unsigned i = 0; i < result->newest->leg_count && length < sizeof(names); i++)
+        if ((missing >> i & 1) != 0)
+            length += (size_t)snprintf(names + length, sizeof(names) - length, "%s%s", length > 0 ? ", " : "",
+                                       result->newest->legs[i].name);
+    result->outcome = DECIDE_WAIT;
+    result->missing = missing;
+    error_set(&result->error, ERROR_BUSY, "%s: %s", why, names);
+}
+
+static void may_start(struct decision *d) {
+    struct decide_result *result = d->result;
+    const struct replica_record *newest = result->newest;
+    uint32_t seen = 0, members = 0, excluded = 0, configured = 0;
+    bool source = false, tie_breaker = false;
+    for (unsigned i = 0; i < d->input->leg_count; i++) {
+        source = source || result->verdicts[i] == DECIDE_SOURCE;
+        if (d->evidence[i].record == NULL || result->verdicts[i] == DECIDE_DIVERGED)
+            continue;
+        unsigned leg = replica_record_leg(newest, &d->evidence[i].record->leg);
+        if (leg < newest->leg_count)
+            seen |= 1u << leg;
+    }
+    for (unsigned leg = 0; leg < newest->leg_count; leg++) {
+        uint32_t flags = newest->legs[leg].flags, bit = 1u << leg;
+        members |= (flags & REPLICA_LEG_MEMBER) != 0 ? bit : 0;
+        excluded |= (flags & REPLICA_LEG_EXCLUDED) != 0 ? bit : 0;
+        tie_breaker = tie_breaker || ((flags & REPLICA_LEG_TIE_BREAKER) != 0 && (seen & bit) != 0);
+    }
+    excluded |= d->input->accept_absent & ~seen;
+    result->excluded = excluded;
+    configured = ((1u << newest->leg_count) - 1) & ~excluded;
+    if (!source) {
+        wait_for(d, members, "no whole copy of the newest history is there; any of these has it");
+        return;
+    }
+    uint32_t missing = members & ~seen & ~excluded;
+    if (newest->policy == REPLICA_MAJORITY) {
+        unsigned there = 2 * (unsigned)__builtin_popcount(seen & configured), all = (unsigned)__builtin_popcount(configured);
+        if (there > all || (there == all && tie_breaker))
+            missing = 0;
+        else
+            missing = configured & ~seen;
+    }
+    if (missing != 0)
+        wait_for(d, missing, "one of these may have newer data");
+    else
+        result->outcome = DECIDE_START;
+}
+
+static void first_start(struct decision *d) {
+    struct decide_result *result = d->result;
+    bool equal = true, first = true;
+    for (unsigned i = 0; i < d->input->leg_count; i++)
+        result->missing |= d->input->legs[i].status == NULL ? 1u << i : 0;
+    if (result->missing != 0) {
+        result->outcome = DECIDE_WAIT;
+        error_set(&result->error, ERROR_BUSY, "a mirror starts for the first time only when all its legs are there");
+        return;
+    }
+    for (unsigned i = 0; i < d->input->leg_count; i++)
+        equal = equal && (d->input->legs[i].status->flags & REPLICA_UNTOUCHED) != 0;
+    for (unsigned i = 0; i < d->input->leg_count; i++, first = false)
+        result->verdicts[i] = equal || d->input->assume_equal || first ? DECIDE_SOURCE : DECIDE_FULL;
+    result->outcome = DECIDE_FIRST_START;
+}
+
+void decide(const struct decide_input *input, struct decide_result *ret_result) {
+    struct decision d = {.input = input, .result = ret_result};
+    *ret_result = (struct decide_result){.outcome = DECIDE_WAIT};
+    assert(input->leg_count > 0 && input->leg_count <= REPLICA_LEGS_MAX);
+    bool any = false;
+    for (unsigned i = 0; i < input->leg_count; i++)
+        any = any || has_epoch(&input->legs[i]);
+    if (!identities(&d))
+        return;
+    if (!any || is_first_undone(input)) {
+        first_start(&d);
+        return;
+    }
+    if (!exclusions(&d))
+        return;
+    take_void_out(&d);
+    if (!find_newest(&d))
+        return;
+    verdicts(&d);
+    may_start(&d);
+}

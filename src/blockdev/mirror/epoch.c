@@ -1,0 +1,398 @@
+/* Changes of the epoch, one at a time: who is lost leaves it, who was brought up joins it, a start makes the first. Each attempt
+ * has its own id and depth and goes into the history of the next. While a change is under way no write is sent; it is complete
+ * when all its members have stored it, and under `majority` more than half of the records. docs/mirror.md, "Losing a leg". */
+#include "blockdev/mirror/mirror_internal.h"
+
+#define M(phase) TASK_MOVE(EPOCH_##phase)
+static const uint64_t moves[EPOCH_PHASES] = {
+    [EPOCH_REST] = M(ATTEMPT),
+    [EPOCH_ATTEMPT] = M(STORED) | M(REST),
+    [EPOCH_STORED] = M(ATTEMPT) | M(RAISED) | M(SHORT) | M(REST),
+    [EPOCH_RAISED] = M(ATTEMPT) | M(SHORT) | M(REST),
+    [EPOCH_SHORT] = M(ATTEMPT) | M(REST),
+};
+static const char *const names[EPOCH_PHASES] = {"rest", "attempt", "stored", "raised", "short"};
+
+struct uuid mirror_random_id(struct mirror *mirror) {
+    uint8_t bytes[16];
+    struct uuid id;
+    random_fill(&mirror->random, bytes, sizeof(bytes));
+    uuid_from_random(bytes, &id);
+    return id;
+}
+
+void mirror_masks_update(struct mirror *mirror) {
+    mirror->readers = mirror->regions_known ? mirror->standing : 0;
+    mirror->writers = mirror->readers;
+    if (mirror->readers == 0)
+        return;
+    mirror_for_each_leg(mirror, leg) if (mirror_leg_is_up(leg) && leg->barrier != 0) mirror->writers |= leg->bit;
+}
+
+/* ---- records ---- */
+
+void mirror_record_compose(const struct mirror *mirror, const struct mirror_leg *leg, struct replica_record *ret_record) {
+    struct replica_record *r = ret_record;
+    *r = (struct replica_record){.magic = REPLICA_RECORD_MAGIC, .version = REPLICA_RECORD_VERSION};
+    r->leg_count = (uint8_t)mirror->leg_count;
+    r->mirror = mirror->id;
+    r->leg = leg->config.id;
+    r->term = mirror->term;
+    r->epoch = mirror->epoch;
+    r->policy = (uint8_t)mirror->policy;
+    r->settled = mirror->sent_settled;
+    r->history_count = (uint8_t)mirror->history_count;
+    memcpy(r->history, mirror->history, mirror->history_count * sizeof(r->history[0]));
+    for (unsigned i = 0; i < mirror->leg_count; i++) {
+        const struct mirror_leg *other = &mirror->legs[i];
+        r->legs[i] = other->config;
+        r->legs[i].flags &= ~(uint32_t)REPLICA_LEG_MEMBER;
+        r->legs[i].incarnation = 0;
+        if ((mirror->sent_members & other->bit) != 0) {
+            r->legs[i].flags |= REPLICA_LEG_MEMBER;
+            r->legs[i].incarnation = other->status.incarnation;
+            r->legs[i].last = (struct replica_epoch){0};
+        }
+    }
+    if ((mirror->sent_members & leg->bit) != 0) {
+        r->state = REPLICA_WHOLE;
+    } else if (leg->tie_breaker) {
+        r->state = REPLICA_WITNESS;
+    } else {
+        r->state = REPLICA_SYNCING;
+        r->base = leg->base;
+        r->joined = leg->joined;
+    }
+}
+
+void mirror_epoch_adopt(struct mirror *mirror, const struct replica_record *record) {
+    mirror->id = record->mirror;
+    mirror->policy = (enum replica_policy)record->policy;
+    mirror->epoch = record->epoch;
+    mirror->history_count = record->history_count;
+    memcpy(mirror->history, record->history, sizeof(mirror->history));
+    mirror->complete = record->epoch;
+    mirror->settled = record->settled != 0;
+}
+
+/* The epoch that was sent last becomes history; a new one is drawn. */
+static void next_epoch(struct mirror *mirror) {
+    if (!uuid_is_nil(&mirror->epoch.id)) {
+        unsigned keep = min_u32(mirror->history_count, REPLICA_HISTORY_MAX - 1);
+        memmove(&mirror->history[1], &mirror->history[0], keep * sizeof(mirror->history[0]));
+        mirror->history[0] = mirror->epoch;
+        mirror->history_count = keep + 1;
+    }
+    mirror->epoch.depth = mirror->deepest = max_u64(mirror->epoch.depth, mirror->deepest) + 1;
+    mirror->epoch.id = mirror_random_id(mirror);
+}
+
+static void store_done(struct mirror_call *call) {
+    struct mirror_leg *leg = call->leg;
+    struct mirror *mirror = leg->mirror;
+    if (call->generation == leg->generation) {
+        if (call->status == IO_OK) {
+            leg->recorded = true;
+            if (replica_epoch_equal(&leg->store_epoch, &mirror->epoch))
+                mirror->stored |= leg->bit;
+        } else if (!mirror_leg_judge(leg, call->status) && mirror_leg_is_up(leg)) {
+            mirror_leg_lose(leg, "it did not store the record");
+        }
+    }
+    task_wake(&leg->task);
+    mirror_epoch_wake(mirror);
+}
+
+void mirror_store_send(struct mirror_leg *leg, bool marks) {
+    struct mirror *mirror = leg->mirror;
+    struct replica_store *store = leg->store_document;
+    assert(!leg->store.busy && mirror_leg_is_up(leg));
+    mirror_record_compose(mirror, leg, &store->record);
+    assert(replica_record_check(&store->record) == NULL);
+    store->marks = (struct replica_ranges){0};
+    if (marks)
+        store->marks.count = mirror_io_regions(mirror, store->marks.ranges);
+    leg->store_epoch = mirror->epoch;
+    if (mirror->plain) {
+        leg->recorded = true;
+        mirror->stored |= leg->bit;
+        mirror_epoch_wake(mirror);
+        return;
+    }
+    mirror_call_send(leg, &leg->store, BLOCK_REPLICA_PUT, replica_argument(REPLICA_STORE, 0, 0), 0, store,
+                     sizeof(*store) + store->marks.count * sizeof(struct replica_range), store_done);
+}
+
+/* ---- the change ---- */
+
+mirror_mask mirror_up(const struct mirror *mirror) {
+    mirror_mask mask = 0;
+    for (const struct mirror_leg *leg = mirror->legs; leg < mirror->legs + mirror->leg_count; leg++)
+        mask |= mirror_leg_is_up(leg) ? leg->bit : 0;
+    return mask;
+}
+
+static bool has_all(const struct mirror *mirror, const struct mirror_leg *leg) {
+    return (mirror->members & leg->bit) != 0 && mirror_leg_is_up(leg) && leg->task.state == LEG_CLAIMED &&
+           leg->status.incarnation == mirror->incarnations[leg->index];
+}
+
+/* All members are lost: one that is back with everything it had may go on; 0 if there is none (yet). A leg that an attempt left
+ * out may not go on by itself: who stored that attempt would take itself for the newest copy. It may if all those store this one,
+ * too. */
+static mirror_mask survivor(const struct mirror *mirror, bool *ret_together) {
+    bool all = true;
+    *ret_together = false;
+    for (const struct mirror_leg *leg = mirror->legs; leg < mirror->legs + mirror->leg_count; leg++) {
+        if ((mirror->chain & leg->bit) != 0 && has_all(mirror, leg))
+            return leg->bit;
+        if ((mirror->named & leg->bit) != 0)
+            all = all && mirror_leg_is_up(leg) && leg->task.state == LEG_CLAIMED;
+    }
+    for (const struct mirror_leg *leg = mirror->legs; all && leg < mirror->legs + mirror->leg_count; leg++)
+        if (has_all(mirror, leg)) {
+            *ret_together = true;
+            return leg->bit;
+        }
+    return 0;
+}
+
+/* Every member is back, and each has forgotten what was not flushed. */
+static bool all_forgot(const struct mirror *mirror) {
+    for (const struct mirror_leg *leg = mirror->legs; leg < mirror->legs + mirror->leg_count; leg++)
+        if ((mirror->members & leg->bit) != 0 &&
+            (leg->task.state != LEG_CLAIMED || leg->status.incarnation == mirror->incarnations[leg->index]))
+            return false;
+    return true;
+}
+
+/* Who the next epoch stands on, 0 = nobody now. */
+static mirror_mask foundation(struct mirror *mirror) {
+    mirror->together = false;
+    if (mirror->starting)
+        return mirror->start_members & mirror_up(mirror);
+    return mirror->standing != 0 ? mirror->standing : survivor(mirror, &mirror->together);
+}
+
+static mirror_mask raisable(struct mirror *mirror) {
+    mirror_for_each_leg(mirror, leg) if (leg->task.state == LEG_RAISE && mirror_leg_is_up(leg)) return leg->bit;
+    return 0;
+}
+
+static bool is_wanted(struct mirror *mirror) {
+    if (mirror->starting || (mirror->members != 0 && (mirror->named & ~mirror->standing) != 0))
+        return true;
+    if (mirror->state != MIRROR_SERVING)
+        return false;
+    if (raisable(mirror) != 0)
+        return true;
+    return !mirror->settled && mirror->regions_known && mirror->regions.unequal_count == 0;
+}
+
+/* Who leaves keeps the epoch in which it was whole last, if all that was unequal then is marked as new as that. */
+static void set_lasts(struct mirror *mirror, mirror_mask members, bool equal) {
+    mirror_for_each_leg(mirror, leg) {
+        bool was = (mirror->members & leg->bit) != 0;
+        if ((members & leg->bit) == 0 && was)
+            leg->config.last = equal ? mirror->complete : (struct replica_epoch){0};
+    }
+}
+
+static bool majority(const struct mirror *mirror) {
+    unsigned configured = 0, stored = 0;
+    bool tie_breaker = false;
+    for (const struct mirror_leg *leg = mirror->legs; leg < mirror->legs + mirror->leg_count; leg++) {
+        if ((leg->config.flags & REPLICA_LEG_EXCLUDED) != 0)
+            continue;
+        bool has = (mirror->stored & leg->bit) != 0;
+        configured++;
+        stored += has;
+        tie_breaker = tie_breaker || (has && leg->tie_breaker);
+    }
+    return mirror->policy != REPLICA_MAJORITY || 2 * stored > configured || (2 * stored == configured && tie_breaker);
+}
+
+static void complete(struct mirror *mirror) {
+    reactor_timer_stop(mirror->home, &mirror->store_deadline);
+    mirror->complete = mirror->epoch;
+    mirror->members = mirror->named = mirror->chain = mirror->sent_members;
+    mirror->standing = mirror->members & mirror_up(mirror);
+    assert(mirror->standing == mirror->members);
+    mirror->settled = mirror->sent_settled;
+    mirror->raise = 0;
+    mirror->changes++;
+    mirror_for_each_leg(mirror, leg) {
+        if ((mirror->members & leg->bit) == 0)
+            continue;
+        mirror->incarnations[leg->index] = leg->status.incarnation;
+        leg->config.last = (struct replica_epoch){0};
+        leg->base = (struct replica_epoch){0};
+        leg->joined = leg->barrier = 0;
+    }
+    bool started = mirror->starting;
+    mirror->starting = mirror->changing = false;
+    reactor_timer_stop(mirror->home, &mirror->hold_end);
+    mirror->hold_over = false;
+    if (mirror->state == MIRROR_HOLDING)
+        mirror->state = MIRROR_SERVING;
+    mirror->longest_stall_ns = max_u64(mirror->longest_stall_ns, reactor_now_ns(mirror->home) - mirror->change_began_ns);
+    mirror_masks_update(mirror);
+    if (started)
+        mirror_start_complete(mirror);
+    mirror_legs_wake(mirror);
+    mirror_io_look(mirror);
+    mirror_copy_wake(mirror);
+}
+
+static void send_stores(struct mirror *mirror) {
+    mirror_for_each_leg(mirror, leg) if ((mirror->unsent & leg->bit) != 0 && (!mirror_leg_is_up(leg) || !leg->store.busy)) {
+        mirror->unsent &= (mirror_mask)~leg->bit;
+        if (mirror_leg_is_up(leg))
+            mirror_store_send(leg, true);
+    }
+}
+
+/* A leg is late once another has stored it: what is slow for all costs nobody. */
+static void store_late(struct reactor_timer *timer) {
+    struct mirror *mirror = container_of(timer, struct mirror, store_deadline);
+    mirror_for_each_leg(mirror, leg) if ((mirror->awaited & ~mirror->stored & leg->bit) != 0 && mirror_leg_is_up(leg))
+        mirror_leg_lose(leg, "it did not store the record in time");
+    mirror_epoch_wake(mirror);
+}
+
+static bool attempt(struct mirror *mirror) {
+    mirror_mask base = foundation(mirror);
+    if (base == 0)
+        return false;
+    if ((mirror->raise & mirror_up(mirror)) == 0 || mirror->standing == 0)
+        mirror->raise = 0;
+    mirror_mask members = base | mirror->raise;
+    bool equal = mirror->regions.unequal_count == 0 && mirror->regions_known;
+    set_lasts(mirror, members, mirror->settled && (equal || mirror->starting));
+    next_epoch(mirror);
+    mirror->sent_members = members;
+    mirror->named |= members;
+    mirror->chain &= members;
+    mirror->sent_settled = !mirror->starting && equal && (mirror->settled || mirror->state == MIRROR_SERVING);
+    mirror->stored = mirror->fell = 0;
+    mirror->awaited = 0;
+    mirror_for_each_leg(mirror, leg) if (mirror_leg_is_up(leg) &&
+                                         ((members & leg->bit) != 0 || leg->recorded || (mirror->starting && leg->allowed)))
+        mirror->awaited |= leg->bit;
+    if (mirror->together)
+        mirror_for_each_leg(mirror, leg) if ((mirror->named & ~members & leg->bit) != 0) {
+            mirror->awaited |= leg->bit;
+            leg->base = mirror->complete;
+            leg->joined = 0;
+        }
+    mirror->awaited &= (mirror_mask)~mirror->raise;
+    mirror->unsent = mirror->awaited;
+    reactor_timer_stop(mirror->home, &mirror->store_deadline);
+    send_stores(mirror);
+    return true;
+}
+
+/* A member of the attempt was lost, and may be back since: it needs another one. */
+static bool broken(const struct mirror *mirror) {
+    mirror_mask needed = mirror->sent_members | (mirror->together ? mirror->awaited : 0);
+    return (needed & (mirror->fell | (mirror_mask)~mirror_up(mirror))) != 0;
+}
+
+/* What a change was prepared for is not wanted any more, and nothing was sent: writes go on. */
+static void give_up(struct mirror *mirror) {
+    mirror->raise = 0;
+    if (!mirror->changing)
+        return;
+    mirror->changing = false;
+    mirror_legs_wake(mirror);
+    mirror_io_look(mirror);
+}
+
+static void step(struct task *task) {
+    struct mirror *mirror = container_of(task, struct mirror, epoch_task);
+    if (mirror->state == MIRROR_ENDED || mirror->closing)
+        return;
+    switch ((enum epoch_phase)task->state) {
+    case EPOCH_REST: {
+        if (!is_wanted(mirror)) {
+            give_up(mirror);
+            return;
+        }
+        if (!mirror->changing)
+            mirror->change_began_ns = reactor_now_ns(mirror->home);
+        mirror->changing = true;
+        if (foundation(mirror) == 0) { /* woken when a leg is claimed */
+            if (mirror->starting || all_forgot(mirror))
+                mirror_start_wake(mirror);
+            return;
+        }
+        if (mirror->standing != 0 && !mirror->starting && (mirror->named & ~mirror->standing) == 0) {
+            mirror->raise = raisable(mirror);
+            mirror->watched = true;
+            mirror_for_each_leg(mirror,
+                                leg) if ((mirror->raise & leg->bit) != 0 &&
+                                         !mirror_io_idle_on(mirror, leg)) return; /* looked at again when a request ends */
+        }
+        task_move(task, EPOCH_ATTEMPT);
+        break;
+    }
+    case EPOCH_ATTEMPT: task_move(task, attempt(mirror) ? EPOCH_STORED : EPOCH_REST); break;
+    case EPOCH_STORED:
+        send_stores(mirror);
+        if (broken(mirror)) {
+            task_move(task, EPOCH_ATTEMPT);
+            break;
+        }
+        if ((mirror->awaited & mirror_up(mirror) & ~mirror->stored) != 0) {
+            if ((mirror->stored & mirror->sent_members) != 0 && !reactor_timer_armed(&mirror->store_deadline))
+                reactor_timer_start(mirror->home, &mirror->store_deadline, reactor_now_ns(mirror->home) + mirror->stall_ns / 4);
+            return;
+        }
+        if (mirror->raise != 0) {
+            mirror->awaited = mirror->unsent = mirror->raise;
+            task_move(task, EPOCH_RAISED);
+        } else {
+            task_move(task, EPOCH_SHORT);
+        }
+        break;
+    case EPOCH_RAISED:
+        send_stores(mirror);
+        if (broken(mirror)) {
+            task_move(task, EPOCH_ATTEMPT);
+            break;
+        }
+        if ((mirror->raise & ~mirror->stored) != 0) {
+            if (!reactor_timer_armed(&mirror->store_deadline))
+                reactor_timer_start(mirror->home, &mirror->store_deadline, reactor_now_ns(mirror->home) + mirror->stall_ns / 4);
+            return;
+        }
+        task_move(task, EPOCH_SHORT);
+        break;
+    case EPOCH_SHORT:
+        if (broken(mirror)) {
+            task_move(task, EPOCH_ATTEMPT);
+            break;
+        }
+        if (!majority(mirror)) {
+            mirror_legs_wake(mirror); /* who is claimed now stores it too */
+            return;
+        }
+        complete(mirror);
+        task_move(task, EPOCH_REST);
+        break;
+    case EPOCH_PHASES: assert(!"no phase");
+    }
+}
+
+static const struct task_type type = {
+    .name = "mirror epoch", .state_names = names, .state_count = EPOCH_PHASES, .moves = moves, .step = step};
+
+void mirror_epoch_init(struct mirror *mirror) {
+    mirror->store_deadline.run = store_late;
+    task_start(&mirror->epoch_task, &type, mirror->home, EPOCH_REST, UINT64_MAX);
+}
+
+void mirror_epoch_wake(struct mirror *mirror) {
+    if (mirror->epoch_task.type != NULL)
+        task_wake(&mirror->epoch_task);
+}

@@ -1,0 +1,599 @@
+/* A task for each leg, in reading order: found, looked at, claimed, and then brought up until it is a member. Whatever it was at,
+ * a loss brings it back to the beginning. docs/mirror.md, "Starting" and "Returning". */
+#include "blockdev/mirror/mirror_internal.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#define M(phase) TASK_MOVE(LEG_##phase)
+#define ALWAYS (M(REST) | M(OVER))
+static const uint64_t moves[LEG_PHASES] = {
+    [LEG_REST] = ALWAYS | M(LOOK),
+    [LEG_LOOK] = ALWAYS | M(SEEN) | M(STUCK) | M(CLAIMED),
+    [LEG_SEEN] = ALWAYS | M(CLAIM) | M(STUCK) | M(LOOK),
+    [LEG_CLAIM] = ALWAYS | M(RELOOK) | M(SEEN),
+    [LEG_RELOOK] = ALWAYS | M(CLAIMED) | M(STUCK),
+    [LEG_CLAIMED] = ALWAYS | M(ADOPT) | M(MEMBER) | M(STUCK),
+    [LEG_ADOPT] = ALWAYS | M(OWN_MARKS) | M(WITNESS) | M(STUCK),
+    [LEG_OWN_MARKS] = ALWAYS | M(JOIN),
+    [LEG_JOIN] = ALWAYS | M(BARRIER),
+    [LEG_BARRIER] = ALWAYS | M(SOURCE_MARKS),
+    [LEG_SOURCE_MARKS] = ALWAYS | M(MARK) | M(COPY),
+    [LEG_MARK] = ALWAYS | M(SOURCE_MARKS),
+    [LEG_COPY] = ALWAYS | M(FLUSH),
+    [LEG_FLUSH] = ALWAYS | M(RAISE),
+    [LEG_RAISE] = ALWAYS | M(MEMBER),
+    [LEG_MEMBER] = ALWAYS,
+    [LEG_WITNESS] = ALWAYS,
+    [LEG_STUCK] = ALWAYS,
+    [LEG_OVER] = 0,
+};
+static const char *const names[LEG_PHASES] = {"rest",      "look",   "seen",    "claim",        "relook", "claimed", "adopt",
+                                              "own marks", "join",   "barrier", "source marks", "mark",   "copy",    "flush",
+                                              "raise",     "member", "witness", "stuck",        "over"};
+static const enum mirror_leg_state shown[LEG_PHASES] = {
+    [LEG_REST] = MIRROR_LEG_SET_ASIDE,   [LEG_LOOK] = MIRROR_LEG_CONNECTING,      [LEG_SEEN] = MIRROR_LEG_CONNECTING,
+    [LEG_CLAIM] = MIRROR_LEG_CONNECTING, [LEG_RELOOK] = MIRROR_LEG_CONNECTING,    [LEG_CLAIMED] = MIRROR_LEG_CONNECTING,
+    [LEG_ADOPT] = MIRROR_LEG_SYNCING,    [LEG_OWN_MARKS] = MIRROR_LEG_SYNCING,    [LEG_JOIN] = MIRROR_LEG_SYNCING,
+    [LEG_BARRIER] = MIRROR_LEG_SYNCING,  [LEG_SOURCE_MARKS] = MIRROR_LEG_SYNCING, [LEG_MARK] = MIRROR_LEG_SYNCING,
+    [LEG_COPY] = MIRROR_LEG_SYNCING,     [LEG_FLUSH] = MIRROR_LEG_SYNCING,        [LEG_RAISE] = MIRROR_LEG_SYNCING,
+    [LEG_MEMBER] = MIRROR_LEG_WHOLE,     [LEG_WITNESS] = MIRROR_LEG_WITNESS,      [LEG_STUCK] = MIRROR_LEG_DIVERGED,
+    [LEG_OVER] = MIRROR_LEG_SET_ASIDE,
+};
+
+/* ---- documents ---- */
+
+static void call_back(struct block_request *request) {
+    struct mirror_call *call = container_of(request, struct mirror_call, request);
+    struct mirror_leg *leg = call->leg;
+    call->busy = false;
+    call->status = (enum io_status)request->status;
+    if (call->status == IO_OK && call->generation == leg->generation)
+        mirror_leg_heard(leg, call->sent_ns);
+    if (--leg->outstanding == 0 && leg->lost)
+        task_wake(&leg->task);
+    call->done(call);
+}
+
+void mirror_call_send(struct mirror_leg *leg, struct mirror_call *call, enum block_op op, uint64_t argument, uint64_t offset,
+                      void *bytes, size_t length, void (*done)(struct mirror_call *call)) {
+    assert(!call->busy);
+    call->busy = true;
+    call->leg = leg;
+    call->done = done;
+    call->generation = leg->generation;
+    call->sent_ns = reactor_now_ns(leg->mirror->home);
+    call->slice = (struct slice){bytes, length};
+    call->request = (struct block_request){.op = (uint8_t)op,
+                                           .flags = BLOCK_FAIL_FAST,
+                                           .slices = &call->slice,
+                                           .slice_count = length > 0 ? 1 : 0,
+                                           .offset = offset,
+                                           .length = length,
+                                           .argument = argument,
+                                           .association = leg->association,
+                                           .complete = call_back};
+    leg->outstanding++;
+    block_submit(leg->channel, &call->request);
+}
+
+/* Of the task's own calls: an error costs the leg, and the task hears of both. */
+static void called(struct mirror_call *call) {
+    struct mirror_leg *leg = call->leg;
+    task_wake(&leg->task);
+}
+
+static void get(struct mirror_leg *leg, enum replica_get verb, uint32_t layer_or_depth, uint64_t offset, size_t length) {
+    mirror_call_send(leg, &leg->call, BLOCK_REPLICA_GET, replica_argument(verb, 0, layer_or_depth), offset, leg->call_document,
+                     length, called);
+}
+
+/* ---- being lost ---- */
+
+static void tell(struct mirror_leg *leg, const char *why) {
+    snprintf(leg->told.why, sizeof(leg->told.why), "%s", why);
+    leg->told.since_ns = reactor_now_ns(leg->mirror->home);
+}
+
+void mirror_legs_wake(struct mirror *mirror) {
+    mirror_for_each_leg(mirror, leg) if (leg->task.type != NULL) task_wake(&leg->task);
+}
+
+void mirror_leg_lose(struct mirror_leg *leg, const char *why) {
+    struct mirror *mirror = leg->mirror;
+    if (!mirror_leg_is_up(leg))
+        return;
+    leg->lost = leg->fell = true;
+    leg->claimed = leg->recorded = leg->allowed = false;
+    leg->barrier = 0;
+    leg->generation++;
+    leg->told.times_lost++;
+    if (reactor_now_ns(mirror->home) - leg->up_since_ns > 60 * NS_PER_S)
+        leg->losses_in_row = 0;
+    tell(leg, why);
+    mirror->standing &= (mirror_mask)~leg->bit;
+    mirror->start_members &= (mirror_mask)~leg->bit; /* an attempt may have left it out: it must not make the next */
+    mirror->fell |= leg->bit;
+    mirror_masks_update(mirror);
+    if ((mirror->named & leg->bit) != 0 && !mirror->changing) {
+        mirror->changing = true;
+        mirror->change_began_ns = reactor_now_ns(mirror->home);
+    }
+    if (mirror->state == MIRROR_SERVING && mirror->standing == 0) {
+        mirror->state = MIRROR_HOLDING;
+        reactor_timer_start(mirror->home, &mirror->hold_end, reactor_now_ns(mirror->home) + mirror->hold_ns);
+    }
+    mirror_io_forget_leg(mirror, leg);
+    block_channel_recall(leg->channel);
+    mirror_epoch_wake(mirror);
+    mirror_copy_wake(mirror);
+    mirror_start_wake(mirror);
+    task_wake(&leg->task);
+}
+
+bool mirror_leg_judge(struct mirror_leg *leg, enum io_status status) {
+    switch (status) {
+    case IO_FENCED: mirror_end(leg->mirror, ERROR_PERMISSION, "another engine has claimed the legs"); return true;
+    case IO_PATH_LOST:
+    case IO_TIMED_OUT:
+    case IO_DEVICE_GONE:
+    case IO_ABORTED:
+    case IO_NOT_READY: mirror_leg_lose(leg, io_status_name(status)); return true;
+    default: return false;
+    }
+}
+
+/* ---- steps ---- */
+
+/* Before it is up: tries again later. */
+static void back_off(struct mirror_leg *leg, const char *why) {
+    leg->generation++;
+    tell(leg, why);
+    task_move(&leg->task, LEG_REST);
+}
+
+static void stick(struct mirror_leg *leg, const char *why) {
+    struct mirror *mirror = leg->mirror;
+    tell(leg, why);
+    if (mirror_leg_is_up(leg)) {
+        leg->lost = true;
+        leg->claimed = leg->recorded = false;
+        leg->generation++;
+        mirror_masks_update(mirror);
+    }
+    task_move(&leg->task, LEG_STUCK);
+}
+
+/* A call of the task has ended: true if it went well. Else the leg goes back to the beginning. */
+static bool went_well(struct mirror_leg *leg, const char *what) {
+    if (leg->call.status == IO_OK)
+        return true;
+    if (leg->call.status == IO_FENCED) {
+        mirror_end(leg->mirror, ERROR_PERMISSION, "another engine has claimed the legs");
+        return false;
+    }
+    if (mirror_leg_is_up(leg))
+        mirror_leg_lose(leg, what);
+    else
+        back_off(leg, what);
+    return false;
+}
+
+/* Takes over what a leg said of itself; false if it makes no sense. */
+static bool take_status(struct mirror_leg *leg) {
+    memcpy(&leg->status, leg->call_document, sizeof(leg->status));
+    bool has = (leg->status.flags & REPLICA_HAS_RECORD) != 0;
+    return !has || (leg->status.record.leg_count == 0 && leg->status.record.epoch.depth == 0) ||
+           replica_record_check(&leg->status.record) == NULL;
+}
+
+static void rest(struct mirror_leg *leg) {
+    struct mirror *mirror = leg->mirror;
+    leg->seen = leg->allowed = false;
+    if (leg->handle.device == NULL || leg->outstanding > 0)
+        return; /* late answers come first */
+    if (!reactor_timer_armed(&leg->retry) && leg->retry.deadline_ns == 0) {
+        uint64_t wait_s = leg->losses_in_row == 0 ? 0 : min_u64(UINT64_C(1) << min_u32(leg->losses_in_row - 1, 6), 60);
+        leg->losses_in_row++;
+        reactor_timer_start(mirror->home, &leg->retry, reactor_now_ns(mirror->home) + wait_s * NS_PER_S);
+    }
+    if (reactor_timer_armed(&leg->retry))
+        return;
+    leg->retry.deadline_ns = 0;
+    leg->association = block_graph_new_association(mirror->graph);
+    leg->lost = true;
+    task_move(&leg->task, LEG_LOOK);
+    if (mirror->plain) {
+        leg->status = (struct replica_status){.size = block_device_size(leg->handle.device)};
+        leg->seen = leg->claimed = true;
+        leg->lost = leg->fell = false;
+        leg->up_since_ns = reactor_now_ns(mirror->home);
+        task_move(&leg->task, LEG_CLAIMED);
+        mirror_start_wake(mirror);
+        return;
+    }
+    get(leg, REPLICA_STATUS, 0, 0, sizeof(struct replica_status));
+}
+
+static void looked(struct mirror_leg *leg) {
+    if (leg->call.busy || !went_well(leg, "it does not tell its record"))
+        return;
+    if (!take_status(leg)) {
+        stick(leg, "its record is damaged");
+        return;
+    }
+    leg->seen = true;
+    task_move(&leg->task, LEG_SEEN);
+    mirror_start_wake(leg->mirror);
+}
+
+/* What it is to the running mirror; sets verdict, base and from_depth. */
+static void judge_record(struct mirror_leg *leg) {
+    struct replica_record record;
+    mirror_record_compose(leg->mirror, leg, &record);
+    leg->verdict = leg->tie_breaker ? DECIDE_WITNESS : decide_leg(&record, &leg->status, &leg->base, &leg->from_depth);
+    if (leg->verdict != DECIDE_SOURCE)
+        return;
+    leg->verdict = DECIDE_RETURNING; /* it was lost all the same */
+    leg->base = leg->status.record.epoch;
+    leg->from_depth = leg->base.depth;
+}
+
+static void seen(struct mirror_leg *leg) {
+    struct mirror *mirror = leg->mirror;
+    if (mirror->state == MIRROR_SERVING || mirror->state == MIRROR_HOLDING) {
+        judge_record(leg);
+        if (leg->verdict == DECIDE_DIVERGED) {
+            stick(leg, "it has another history: kept as it is until it is discarded");
+            return;
+        }
+    } else if (leg->relook) {
+        leg->relook = leg->seen = false;
+        task_move(&leg->task, LEG_LOOK);
+        get(leg, REPLICA_STATUS, 0, 0, sizeof(struct replica_status));
+        return;
+    } else if (!leg->allowed) {
+        return;
+    }
+    struct replica_claim *claim = leg->call_document;
+    uint64_t before = leg->status.record.promised_attempt;
+    if (uuid_equal(&leg->status.record.promised_engine, &mirror->engine))
+        leg->attempt = max_u64(leg->attempt, before);
+    *claim =
+        (struct replica_claim){.mirror = mirror->id, .engine = mirror->engine, .term = mirror->term, .attempt = ++leg->attempt};
+    if ((leg->status.flags & REPLICA_HAS_RECORD) == 0)
+        claim->leg = leg->config.id;
+    task_move(&leg->task, LEG_CLAIM);
+    mirror_call_send(leg, &leg->call, BLOCK_REPLICA_PUT, replica_argument(REPLICA_CLAIM, 0, 0), 0, claim, sizeof(*claim), called);
+}
+
+static void claimed(struct mirror_leg *leg) {
+    struct mirror *mirror = leg->mirror;
+    if (leg->call.busy)
+        return;
+    leg->claim_status = leg->call.status;
+    if (leg->call.status == IO_FENCED && mirror->state != MIRROR_SERVING && mirror->state != MIRROR_HOLDING) {
+        leg->allowed = false;
+        mirror_start_wake(mirror); /* the start is refused: it looks at claim_status */
+        task_move(&leg->task, LEG_SEEN);
+        return;
+    }
+    if (!went_well(leg, "it cannot be claimed"))
+        return;
+    task_move(&leg->task, LEG_RELOOK);
+    get(leg, REPLICA_STATUS, 0, 0, sizeof(struct replica_status));
+}
+
+static void relooked(struct mirror_leg *leg) {
+    struct mirror *mirror = leg->mirror;
+    if (leg->call.busy || !went_well(leg, "it does not tell its record"))
+        return;
+    if (!take_status(leg) || (leg->status.flags & REPLICA_HAS_RECORD) == 0 ||
+        !uuid_equal(&leg->status.record.leg, &leg->config.id)) {
+        stick(leg, "it is another leg than it said");
+        return;
+    }
+    if ((leg->status.flags & REPLICA_CLAIM_YOURS) == 0) {
+        back_off(leg, "the claim did not last");
+        return;
+    }
+    leg->claimed = true;
+    leg->lost = leg->fell = false;
+    leg->recorded = false;
+    leg->joined = leg->barrier = 0;
+    leg->up_since_ns = reactor_now_ns(mirror->home);
+    task_move(&leg->task, LEG_CLAIMED);
+    mirror_start_wake(mirror);
+    mirror_epoch_wake(mirror);
+}
+
+static void decided(struct mirror_leg *leg) {
+    struct mirror *mirror = leg->mirror;
+    if ((mirror->members & mirror->standing & leg->bit) != 0) {
+        task_move(&leg->task, LEG_MEMBER);
+        tell(leg, "");
+        return;
+    }
+    bool short_of_records =
+        mirror->state == MIRROR_HOLDING && mirror->epoch_task.state == EPOCH_SHORT && (mirror->sent_members & leg->bit) == 0;
+    if (mirror->state != MIRROR_SERVING && !short_of_records)
+        return; /* a start or the first survivor is what decides */
+    if (mirror->plain) {
+        stick(leg, "it keeps no record: what it missed is not known");
+        return;
+    }
+    judge_record(leg);
+    if (leg->verdict == DECIDE_DIVERGED) {
+        stick(leg, "it has another history: kept as it is until it is discarded");
+        return;
+    }
+    task_move(&leg->task, LEG_ADOPT);
+}
+
+/* Its record says what it is now, as of the epoch sent last. */
+static void adopt(struct mirror_leg *leg) {
+    struct mirror *mirror = leg->mirror;
+    if (leg->store.busy)
+        return;
+    if (!leg->recorded || !replica_epoch_equal(&leg->store_epoch, &mirror->epoch)) {
+        mirror_store_send(leg, false);
+        return;
+    }
+    if (leg->tie_breaker) {
+        task_move(&leg->task, LEG_WITNESS);
+        tell(leg, "");
+        return;
+    }
+    mirror_for_each_leg(mirror, other) if ((mirror->standing & other->bit) != 0 &&
+                                           other->status.tree_sequence != leg->status.tree_sequence) {
+        stick(leg, "its snapshots are others than the mirror's: bringing them up is not served yet");
+        return;
+    }
+    memset(leg->work, leg->verdict == DECIDE_FULL ? 0xff : 0, bitmap_words(mirror->regions.count) * sizeof(uint64_t));
+    leg->piece = 0;
+    if (leg->verdict == DECIDE_FULL && mirror->regions.count % 64 != 0)
+        leg->work[mirror->regions.count / 64] &= (UINT64_C(1) << mirror->regions.count % 64) - 1;
+    task_move(&leg->task, LEG_OWN_MARKS);
+    get(leg, REPLICA_MARKS, 0, 0, (size_t)min_u64(MIRROR_MARKS_PIECE, bitmap_words(mirror->regions.count) * 8));
+}
+
+/* Merges the piece of a bitmap that a call brought. */
+static void merge(struct mirror_leg *leg, const struct mirror_leg *from) {
+    const uint64_t *bits = from->call_document;
+    for (size_t i = 0; i < from->call.slice.length / 8; i++)
+        leg->work[leg->piece / 64 + i] |= bits[i];
+}
+
+static size_t piece_bytes(const struct mirror *mirror, uint64_t piece) {
+    return (size_t)min_u64(MIRROR_MARKS_PIECE, (bitmap_words(mirror->regions.count) - piece / 64) * 8);
+}
+
+static void own_marks(struct mirror_leg *leg) {
+    struct mirror *mirror = leg->mirror;
+    if (leg->call.busy || !went_well(leg, "it does not tell its marks"))
+        return;
+    merge(leg, leg);
+    leg->piece += leg->call.slice.length * 8;
+    if (leg->piece < bitmap_words(mirror->regions.count) * 64) {
+        get(leg, REPLICA_MARKS, 0, leg->piece / 8, piece_bytes(mirror, leg->piece));
+        return;
+    }
+    leg->joined = 0;
+    task_move(&leg->task, LEG_JOIN);
+}
+
+static void join(struct mirror_leg *leg) {
+    struct mirror *mirror = leg->mirror;
+    if (leg->store.busy || mirror->changing || mirror->state != MIRROR_SERVING)
+        return; /* woken when the change is complete */
+    if (leg->joined == 0 || !leg->recorded || !replica_epoch_equal(&leg->store_epoch, &mirror->epoch)) {
+        leg->joined = mirror->epoch.depth;
+        mirror_store_send(leg, false);
+        return;
+    }
+    leg->barrier = mirror->sequence + 1;
+    mirror_masks_update(mirror);
+    task_move(&leg->task, LEG_BARRIER);
+}
+
+/* Sums up the work: what is unequal among the members comes after it is equal. */
+static void count_work(struct mirror_leg *leg) {
+    leg->work_total = leg->work_left = bitmap_count(leg->work, leg->mirror->regions.count);
+    leg->work_hand = 0;
+    leg->told.sync_total = leg->work_total * REGION_BYTES;
+}
+
+static void source_called(struct mirror_call *call) {
+    struct mirror_leg *source = call->leg;
+    if (source->asker->source != source)
+        source->asker = NULL; /* it was lost meanwhile */
+    mirror_legs_wake(source->mirror);
+    if (call->generation == source->generation && call->status != IO_OK)
+        if (!mirror_leg_judge(source, call->status))
+            mirror_leg_lose(source, "it does not tell its marks");
+}
+
+static void ask_source(struct mirror_leg *leg, uint32_t depth) {
+    mirror_call_send(leg->source, &leg->source->call, BLOCK_REPLICA_GET, replica_argument(REPLICA_MARKS, 0, depth),
+                     leg->piece / 8, leg->source->call_document, piece_bytes(leg->mirror, leg->piece), source_called);
+}
+
+static void leave_source(struct mirror_leg *leg) {
+    struct mirror_leg *source = leg->source;
+    leg->source = NULL;
+    if (source == NULL || source->call.busy)
+        return; /* source_called() lets it go */
+    source->asker = NULL;
+    mirror_legs_wake(leg->mirror);
+}
+
+/* Pieces of two bitmaps in turn: what it needs, and all that is marked, which it marks as well. */
+static void source_marks(struct mirror_leg *leg) {
+    struct mirror *mirror = leg->mirror;
+    struct mirror_leg *source = leg->source;
+    if (source == NULL || (mirror->standing & source->bit) == 0 || source->generation != leg->source_generation) {
+        leave_source(leg);
+        if (mirror->standing == 0)
+            return;
+        source = &mirror->legs[__builtin_ctz(mirror->standing)];
+        if (source->asker != NULL || source->call.busy)
+            return; /* another leg asks it; this one is woken with it */
+        source->asker = leg;
+        leg->source = source;
+        leg->source_generation = source->generation;
+        leg->piece = 0;
+        leg->mark_step = 0;
+    }
+    if (source->call.busy)
+        return;
+    switch (leg->mark_step) {
+    case 0:
+        leg->mark_step = 1;
+        ask_source(leg, (uint32_t)leg->from_depth);
+        return;
+    case 1:
+        merge(leg, source);
+        leg->mark_step = 2;
+        ask_source(leg, 0);
+        return;
+    default: break;
+    }
+    struct replica_ranges *ranges = leg->call_document;
+    const uint64_t *bits = source->call_document;
+    uint64_t count = source->call.slice.length * 8, bit = 0;
+    *ranges = (struct replica_ranges){0};
+    while ((bit = bitmap_find_set(bits, count, bit)) < count) {
+        uint64_t end = bitmap_find_clear(bits, count, bit);
+        if (ranges->count == REPLICA_RANGES_MAX) { /* a few more than are marked do no harm */
+            ranges->ranges[ranges->count - 1].count = leg->piece + end - ranges->ranges[ranges->count - 1].first;
+        } else {
+            ranges->ranges[ranges->count++] = (struct replica_range){.first = leg->piece + bit, .count = end - bit};
+        }
+        bit = end;
+    }
+    leg->mark_step = 0;
+    leg->piece += count;
+    task_move(&leg->task, LEG_MARK);
+    if (ranges->count > 0)
+        mirror_call_send(leg, &leg->call, BLOCK_REPLICA_PUT, replica_argument(REPLICA_MARK, 0, 0), 0, ranges,
+                         replica_ranges_bytes(ranges->count), called);
+    else
+        leg->call.status = IO_OK;
+}
+
+static void marked(struct mirror_leg *leg) {
+    if (leg->call.busy || !went_well(leg, "it does not mark"))
+        return;
+    task_move(&leg->task, LEG_SOURCE_MARKS);
+    if (leg->piece < bitmap_words(leg->mirror->regions.count) * 64)
+        return;
+    leave_source(leg);
+    count_work(leg);
+    task_move(&leg->task, LEG_COPY);
+    mirror_copy_wake(leg->mirror);
+}
+
+static void step(struct task *task) {
+    struct mirror_leg *leg = container_of(task, struct mirror_leg, task);
+    struct mirror *mirror = leg->mirror;
+    if (mirror->state == MIRROR_ENDED || mirror->closing) {
+        if (task->state != LEG_OVER)
+            task_move(task, LEG_OVER);
+        return;
+    }
+    if (leg->fell && task->state != LEG_REST) {
+        leg->fell = false;
+        leave_source(leg);
+        task_move(task, LEG_REST);
+        return;
+    }
+    switch ((enum leg_phase)task->state) {
+    case LEG_REST: rest(leg); break;
+    case LEG_LOOK: looked(leg); break;
+    case LEG_SEEN: seen(leg); break;
+    case LEG_CLAIM: claimed(leg); break;
+    case LEG_RELOOK: relooked(leg); break;
+    case LEG_CLAIMED: decided(leg); break;
+    case LEG_ADOPT: adopt(leg); break;
+    case LEG_OWN_MARKS: own_marks(leg); break;
+    case LEG_JOIN: join(leg); break;
+    case LEG_BARRIER:
+        mirror->watched = true;
+        if (mirror_io_all_after(mirror, leg->barrier))
+            task_move(task, LEG_SOURCE_MARKS);
+        break;
+    case LEG_SOURCE_MARKS: source_marks(leg); break;
+    case LEG_MARK: marked(leg); break;
+    case LEG_COPY:
+        if (leg->work_left > 0 || leg->copying > 0)
+            break; /* resync.c wakes */
+        task_move(task, LEG_FLUSH);
+        mirror_call_send(leg, &leg->call, BLOCK_FLUSH, 0, 0, NULL, 0, called);
+        break;
+    case LEG_FLUSH:
+        if (leg->call.busy || !went_well(leg, "it does not flush"))
+            break;
+        task_move(task, LEG_RAISE);
+        mirror_epoch_wake(mirror);
+        break;
+    case LEG_RAISE:
+        if ((mirror->members & mirror->standing & leg->bit) == 0)
+            break;
+        tell(leg, "");
+        leg->told.sync_total = leg->told.sync_done = 0;
+        task_move(task, LEG_MEMBER);
+        break;
+    case LEG_MEMBER:
+    case LEG_WITNESS:
+    case LEG_STUCK:
+    case LEG_OVER:
+    case LEG_PHASES: break;
+    }
+    leg->told.state = leg->handle.device == NULL ? MIRROR_LEG_ABSENT : shown[task->state];
+}
+
+static const struct task_type type = {
+    .name = "mirror leg", .state_names = names, .state_count = LEG_PHASES, .moves = moves, .step = step};
+
+static void retry(struct reactor_timer *timer) {
+    struct mirror_leg *leg = container_of(timer, struct mirror_leg, retry);
+    task_wake(&leg->task);
+}
+
+bool mirror_leg_init(struct mirror_leg *leg) {
+    size_t bytes = bitmap_words(leg->mirror->regions.count) * sizeof(uint64_t);
+    leg->work = calloc(1, bytes);
+    leg->call_document = calloc(1, REPLICA_DOCUMENT_MAX);
+    leg->store_document = calloc(1, REPLICA_DOCUMENT_MAX);
+    return leg->work != NULL && leg->call_document != NULL && leg->store_document != NULL;
+}
+
+void mirror_leg_fini(struct mirror_leg *leg) {
+    free(leg->work);
+    free(leg->call_document);
+    free(leg->store_document);
+}
+
+void mirror_leg_begin(struct mirror_leg *leg) {
+    leg->lost = true;
+    leg->retry = (struct reactor_timer){.run = retry};
+    task_start(&leg->task, &type, leg->mirror->home, LEG_REST, UINT64_MAX);
+}
+
+void mirror_end(struct mirror *mirror, enum error_code code, const char *why) {
+    if (mirror->state == MIRROR_ENDED)
+        return;
+    mirror->state = MIRROR_ENDED;
+    error_set(&mirror->error, code, "%s", why);
+    mirror->standing = mirror->readers = mirror->writers = 0;
+    mirror_for_each_leg(mirror, leg) {
+        if (leg->claimed)
+            leg->generation++;
+        leg->claimed = false;
+        leg->lost = true;
+        mirror_io_forget_leg(mirror, leg);
+    }
+    mirror_legs_wake(mirror);
+    mirror_copy_wake(mirror);
+    mirror_io_look(mirror);
+}

@@ -1,0 +1,319 @@
+/* Inside of blockdev/mirror. Everything here lives on the home reactor, but creation and removal (mirror.c).
+ *
+ * Who does what: io.c a request's life; leg.c a task a leg: finding, claiming, bringing up; start.c the first epoch; epoch.c
+ * changes of it; resync.c copying, for returning legs and for unequal regions; retire.c clearing of marks; decide.c, ranges.c,
+ * region.c are pure. */
+#pragma once
+
+#include "base/random.h"
+#include "blockdev/mirror/decide.h"
+#include "blockdev/mirror/mirror.h"
+#include "blockdev/mirror/ranges.h"
+#include "blockdev/mirror/region.h"
+#include "reactor/pool.h"
+#include "reactor/task.h"
+
+#define MIRROR_IO_MAX 4096        /* requests under way; more wait */
+#define MIRROR_COPIES_MAX 16      /* regions copied at a time */
+#define MIRROR_MARKS_PIECE KIB(8) /* bytes of a bitmap asked for at a time: 64 Gi of the leg */
+#define MIRROR_RETIRE_BATCH 16    /* regions cleared at a time */
+
+static_assert(REGION_BYTES == REPLICA_REGION_BYTES, "one size of regions");
+
+typedef uint8_t mirror_mask; /* a bit for each leg */
+
+/* ---- a document to or from a leg ---- */
+
+struct mirror_call {
+    struct block_request request;
+    struct slice slice;
+    struct mirror_leg *leg;
+    bool busy;
+    enum io_status status;
+    uint64_t sent_ns;
+    void (*done)(struct mirror_call *call); /* also when the leg was lost meanwhile: leg->generation tells */
+    uint32_t generation;
+};
+
+/* ---- requests ---- */
+
+struct mirror_io;
+struct mirror_child {
+    struct block_request request;
+    struct mirror_io *io;
+};
+
+struct mirror_io {
+    struct block_request *request;
+    struct mirror *mirror;
+    struct list_node node; /* under way, held, or waiting for a region */
+    struct range range;
+    uint64_t sequence;
+    uint64_t born_ns;      /* of the engine's running time */
+    uint64_t acknowledged; /* FLUSH: writes acknowledged before it was sent */
+    mirror_mask sent;      /* legs it was given to */
+    mirror_mask pending;   /* of those: no answer yet, and not lost */
+    mirror_mask out;       /* of those: the child has not come back */
+    mirror_mask good, bad; /* of those: answers */
+    bool ranged;           /* entered its range */
+    bool answered;
+    uint8_t status[MIRROR_LEGS_MAX];
+    void *buffer; /* copy of the payload, NULL = none */
+    size_t buffer_size;
+    struct slice slice; /* the buffer */
+    struct buffer_waiter buffer_waiter;
+    mirror_mask buffered; /* legs whose child has the buffer */
+    uint64_t sent_ns;
+    struct mirror_child child[]; /* one for each leg */
+};
+
+/* ---- legs ---- */
+
+enum leg_phase {
+    LEG_REST,    /* lost, or not looked for yet: waits for its time and for its requests to come back */
+    LEG_LOOK,    /* its record is asked for */
+    LEG_SEEN,    /* waits for a verdict that lets it be claimed */
+    LEG_CLAIM,   /* the claim is under way */
+    LEG_RELOOK,  /* its record, under the claim */
+    LEG_CLAIMED, /* waits for what it is to be */
+    LEG_ADOPT,   /* its record says syncing */
+    LEG_OWN_MARKS,
+    LEG_JOIN,    /* it is stored that it takes part in writes */
+    LEG_BARRIER, /* requests sent without it end */
+    LEG_SOURCE_MARKS,
+    LEG_MARK,
+    LEG_COPY,
+    LEG_FLUSH,
+    LEG_RAISE, /* waits for the change that makes it a member */
+    LEG_MEMBER,
+    LEG_WITNESS,
+    LEG_STUCK, /* diverged or foreign */
+    LEG_OVER,  /* the engine has ended */
+    LEG_PHASES
+};
+
+struct mirror_leg {
+    struct mirror *mirror;
+    unsigned index;
+    mirror_mask bit;
+    struct replica_leg config;         /* as in records; a nil id: not known yet */
+    bool tie_breaker, replica, copies; /* copies: cannot be recalled, so it never has a caller's payload */
+    bool local;
+    struct block_handle handle; /* device NULL = absent */
+    struct block_channel *channel;
+    uint64_t association;
+    struct task task;
+    struct reactor_timer retry;
+    uint32_t generation;  /* of being lost */
+    uint32_t outstanding; /* data requests and calls under way */
+    bool lost;            /* or never had */
+    bool fell;            /* the task has to hear of it */
+    bool allowed;         /* a start lets it be claimed */
+    bool relook;          /* what it said is old */
+    uint32_t losses_in_row;
+    uint64_t up_since_ns;
+    struct replica_status status; /* as seen last */
+    bool seen, claimed, recorded; /* recorded: it has stored the present engine's epoch once */
+    enum io_status claim_status;
+    enum decide_verdict verdict;
+    struct replica_epoch base;
+    uint64_t from_depth, joined;
+    uint64_t barrier;    /* requests before this sequence were sent without it */
+    uint64_t heard_ns;   /* when the youngest thing that it answered was sent */
+    uint64_t *work;      /* regions to copy, while syncing */
+    uint64_t *own_marks; /* scratch, as large */
+    uint64_t piece;      /* first region of the piece under way */
+    uint64_t work_total, work_left, work_hand;
+    unsigned copying;
+    struct mirror_leg *source; /* of marks */
+    struct mirror_leg *asker;  /* who uses this one's call to ask for marks */
+    uint32_t source_generation;
+    unsigned mark_step;
+    struct mirror_call call, store, ping;
+    void *call_document, *store_document;
+    struct replica_status ping_document;
+    struct replica_epoch store_epoch; /* of the record under way */
+    bool store_failed;
+    uint64_t attempt;
+    struct mirror_leg_status told;
+};
+
+/* ---- changes ---- */
+
+enum epoch_phase {
+    EPOCH_REST,
+    EPOCH_ATTEMPT, /* composes and sends to all but who is to become whole by it */
+    EPOCH_STORED,  /* waits for answers */
+    EPOCH_RAISED,  /* waits for the answer of who becomes whole */
+    EPOCH_SHORT,   /* too few records for a majority: waits for legs */
+    EPOCH_PHASES
+};
+
+/* ---- the mirror ---- */
+
+struct mirror {
+    struct block_device device;
+    struct block_graph *graph;
+    struct reactor *control, *home;
+    struct host *host;
+    enum mirror_state state;
+    struct error error;
+    struct mirror_options options;
+    struct random random;
+    uint64_t stall_ns, hold_ns;
+    unsigned leg_count;
+    struct mirror_leg legs[MIRROR_LEGS_MAX];
+    bool plain; /* legs without records */
+    bool assembled, closing;
+
+    /* identity of the engine, and history */
+    struct uuid id, engine;
+    uint64_t term;
+    enum replica_policy policy;
+    struct replica_epoch epoch; /* sent last, complete or not */
+    uint64_t deepest;           /* of all that was ever seen: the next one is deeper */
+    struct replica_epoch history[REPLICA_HISTORY_MAX];
+    unsigned history_count;
+    mirror_mask named;        /* members of the last complete epoch, and of every attempt since */
+    mirror_mask sent_members; /* of `epoch` */
+    bool sent_settled;
+    struct replica_epoch complete;
+    mirror_mask members;                    /* of the last complete epoch */
+    mirror_mask standing;                   /* of those: not lost since */
+    mirror_mask chain;                      /* of those: members of every attempt since, too */
+    bool together;                          /* an attempt that all must store who were a member of any since */
+    uint64_t incarnations[MIRROR_LEGS_MAX]; /* of members */
+    bool settled;
+
+    /* the change under way */
+    struct task epoch_task;
+    bool changing; /* no write may be sent */
+    bool starting; /* the change is a start's, with start_members */
+    mirror_mask start_members, raise, stored, awaited, unsent;
+    mirror_mask fell; /* lost since the attempt was sent */
+    struct reactor_timer store_deadline;
+    uint64_t change_began_ns, changes, longest_stall_ns;
+
+    /* start */
+    struct task start_task;
+    struct decide_result decision;
+    struct reactor_timer start_timer;
+    bool patient; /* it was decided to wait: decided again now and then */
+
+    /* requests */
+    mirror_mask writers, readers; /* legs that get writes; that may be read */
+    struct pool ios;
+    struct list under_way, held, regions_wait, reads_wait;
+    uint64_t sequence, reads_repeated;
+    uint64_t acknowledged, flushed; /* writes, in order of acknowledgement */
+    struct ranges ranges;
+    struct regions regions;
+    bool regions_known;
+    struct reactor_timer tick;
+    uint64_t running_ns, ticked_ns;
+    struct reactor_timer hold_end;
+    bool hold_over;
+    struct reactor_job settle_job; /* looks at all requests under way again */
+    bool settle_queued;
+    bool watched; /* somebody waits for requests to end */
+
+    /* copying */
+    struct mirror_copy *copies[MIRROR_COPIES_MAX];
+    unsigned copy_count;
+    struct reactor_timer copy_timer;
+    uint64_t front[16]; /* unequal regions that somebody waits for */
+    unsigned front_count;
+    struct mirror_retire *retire;
+
+    struct reactor_message opened, closed;
+    void (*removed)(struct block_device *device, void *arg);
+    void *removed_arg;
+};
+
+static inline struct mirror *mirror_of(const struct block_device *device) { return container_of(device, struct mirror, device); }
+#define mirror_for_each_leg(mirror, leg)                                                                                         \
+    for (struct mirror_leg *leg = (mirror)->legs; leg < (mirror)->legs + (mirror)->leg_count; leg++)
+
+/* ---- io.c ---- */
+
+void mirror_io_init(struct mirror *mirror);
+void mirror_io_fini(struct mirror *mirror);
+void mirror_submit(struct block_channel *channel, struct block_request *request);
+/* Looks at everything that is held or under way again, from the loop. */
+void mirror_io_look(struct mirror *mirror);
+/* No answer counts any more: all is sent anew when somebody serves again. */
+void mirror_io_forget_all(struct mirror *mirror);
+/* Nothing of the leg counts any more. */
+void mirror_io_forget_leg(struct mirror *mirror, struct mirror_leg *leg);
+/* Ranges of regions of writes that are under way; at most MIRROR_IO_MAX. */
+uint32_t mirror_io_regions(struct mirror *mirror, struct replica_range *ranges);
+/* True if no write is under way that was sent before `sequence`. */
+bool mirror_io_all_after(const struct mirror *mirror, uint64_t sequence);
+/* True if nothing sent to the leg is under way. */
+bool mirror_io_idle_on(const struct mirror *mirror, const struct mirror_leg *leg);
+/* A region is equal now: who waited for it goes on. */
+void mirror_io_region_equal(struct mirror *mirror);
+/* A leg answered something sent at that time. */
+static inline void mirror_leg_heard(struct mirror_leg *leg, uint64_t sent_ns) {
+    if (sent_ns > leg->heard_ns)
+        leg->heard_ns = sent_ns;
+}
+
+/* ---- leg.c ---- */
+
+bool mirror_leg_init(struct mirror_leg *leg);
+void mirror_leg_fini(struct mirror_leg *leg);
+void mirror_leg_begin(struct mirror_leg *leg);
+/* Lost: no request of it counts any more, its channel is recalled. Wakes whoever must act. `why` is shown. */
+void mirror_leg_lose(struct mirror_leg *leg, const char *why);
+/* What an answer means beyond the request: FENCED ends the engine, a dead path costs the leg. True if the leg is lost by it. */
+bool mirror_leg_judge(struct mirror_leg *leg, enum io_status status);
+/* Sends a document; call->done when it is answered. `length` bytes at `bytes`, which stay until then. */
+void mirror_call_send(struct mirror_leg *leg, struct mirror_call *call, enum block_op op, uint64_t argument, uint64_t offset,
+                      void *bytes, size_t length, void (*done)(struct mirror_call *call));
+/* True if the leg is there, claimed, and its requests count. */
+static inline bool mirror_leg_is_up(const struct mirror_leg *leg) { return leg->claimed && !leg->lost; }
+void mirror_legs_wake(struct mirror *mirror);
+/* The engine is over: no request is sent any more. */
+void mirror_end(struct mirror *mirror, enum error_code code, const char *why);
+
+/* ---- epoch.c ---- */
+
+void mirror_epoch_init(struct mirror *mirror);
+/* Something changed that a change may be needed for, or that one waits for. */
+void mirror_epoch_wake(struct mirror *mirror);
+/* The record of a leg as of the epoch sent last. */
+void mirror_record_compose(const struct mirror *mirror, const struct mirror_leg *leg, struct replica_record *ret_record);
+/* Takes over history and configuration from a record; `epoch` counts as the one before the next. */
+void mirror_epoch_adopt(struct mirror *mirror, const struct replica_record *record);
+/* Sends the leg's record as of the epoch sent last; `marks`: with the regions under way. leg->recorded when it is stored. */
+void mirror_store_send(struct mirror_leg *leg, bool marks);
+/* Legs that are claimed and not lost. */
+mirror_mask mirror_up(const struct mirror *mirror);
+/* Sets readers and writers by who stands. */
+void mirror_masks_update(struct mirror *mirror);
+struct uuid mirror_random_id(struct mirror *mirror);
+
+/* ---- start.c ---- */
+
+void mirror_start_begin(struct mirror *mirror);
+void mirror_start_wake(struct mirror *mirror);
+/* The first epoch is complete. */
+void mirror_start_complete(struct mirror *mirror);
+
+/* ---- resync.c ---- */
+
+bool mirror_copy_init(struct mirror *mirror);
+void mirror_copy_fini(struct mirror *mirror);
+/* There may be work. */
+void mirror_copy_wake(struct mirror *mirror);
+/* A request waits for this region: it comes next. */
+void mirror_copy_first(struct mirror *mirror, uint64_t region);
+
+/* ---- retire.c ---- */
+
+bool mirror_retire_init(struct mirror *mirror);
+void mirror_retire_fini(struct mirror *mirror);
+void mirror_retire_begin(struct mirror *mirror);
+bool mirror_retire_is_busy(const struct mirror *mirror);
+bool mirror_copy_is_busy(const struct mirror *mirror);

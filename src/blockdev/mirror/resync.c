@@ -1,0 +1,338 @@
+/* Copying, region by region: members that may differ are made equal, and legs that return get what they missed. A region is
+ * excluded from writes and reads while it is copied; checksums say which blocks differ, and only those are read and written. */
+#include <stdlib.h>
+
+#include "blockdev/mirror/mirror_internal.h"
+
+#define BLOCKS (REGION_BYTES / REPLICA_BLOCK_BYTES)
+#define CHUNK_BLOCKS 64 /* read and written at a time */
+
+struct mirror_copy {
+    struct mirror *mirror;
+    bool busy;
+    struct range range;
+    uint64_t region, offset, length;
+    bool equalise; /* of the unequal list; else for one leg */
+    struct mirror_leg *source;
+    mirror_mask targets; /* those still up */
+    uint32_t generations[MIRROR_LEGS_MAX];
+    uint32_t seed;
+    unsigned waiting; /* requests under way */
+    bool failed;      /* the region is not done */
+    uint64_t differ[BLOCKS / 64];
+    uint64_t at; /* first block not yet looked at */
+    uint64_t sums[MIRROR_LEGS_MAX][BLOCKS];
+    void *buffer;
+    struct slice slices[MIRROR_LEGS_MAX];
+    struct copy_request {
+        struct block_request request;
+        struct mirror_copy *copy;
+    } requests[MIRROR_LEGS_MAX];
+    void (*then)(struct mirror_copy *copy); /* when all have been answered */
+    struct reactor_job job;
+};
+
+static void next_run(struct mirror_copy *copy);
+
+static bool is_there(const struct mirror_copy *copy, const struct mirror_leg *leg) {
+    return mirror_leg_is_up(leg) && copy->generations[leg->index] == leg->generation;
+}
+
+/* ---- requests ---- */
+
+static void answered(struct block_request *request) {
+    struct copy_request *own = container_of(request, struct copy_request, request);
+    struct mirror_copy *copy = own->copy;
+    struct mirror *mirror = copy->mirror;
+    struct mirror_leg *leg = &mirror->legs[own - copy->requests];
+    enum io_status status = (enum io_status)request->status;
+    if (--leg->outstanding == 0 && leg->lost)
+        task_wake(&leg->task);
+    if (status != IO_OK && is_there(copy, leg) && !mirror_leg_judge(leg, status)) {
+        /* The last member is never given up for what a copy wants of it. */
+        bool last = (mirror->standing & ~leg->bit) == 0;
+        if (!last || (mirror->standing & leg->bit) == 0)
+            mirror_leg_lose(leg, "it failed a copy");
+        else
+            copy->failed = true;
+    }
+    if (--copy->waiting == 0)
+        reactor_defer(mirror->home, &copy->job);
+}
+
+static void all_answered(struct reactor_job *job) {
+    struct mirror_copy *copy = container_of(job, struct mirror_copy, job);
+    copy->then(copy);
+}
+
+static void send(struct mirror_copy *copy, struct mirror_leg *leg, enum block_op op, uint64_t argument, uint64_t offset,
+                 void *bytes, uint64_t length) {
+    struct copy_request *own = &copy->requests[leg->index];
+    copy->slices[leg->index] = (struct slice){bytes, op == BLOCK_REPLICA_GET ? length / REPLICA_BLOCK_BYTES * 8 : length};
+    own->copy = copy;
+    own->request = (struct block_request){.op = (uint8_t)op,
+                                          .flags = BLOCK_FAIL_FAST,
+                                          .slices = &copy->slices[leg->index],
+                                          .slice_count = 1,
+                                          .offset = offset,
+                                          .length = copy->slices[leg->index].length,
+                                          .argument = argument,
+                                          .association = leg->association,
+                                          .complete = answered};
+    copy->waiting++;
+    leg->outstanding++;
+    block_submit(leg->channel, &own->request);
+}
+
+/* ---- one region ---- */
+
+static void end(struct mirror_copy *copy) {
+    struct mirror *mirror = copy->mirror;
+    bool source_there = is_there(copy, copy->source), done = source_there && !copy->failed;
+    mirror_for_each_leg(mirror, leg) if ((copy->targets & leg->bit) != 0) {
+        if (!copy->equalise) {
+            leg->copying--;
+            if (done && is_there(copy, leg) && bitmap_test(leg->work, copy->region)) {
+                bitmap_clear(leg->work, copy->region);
+                leg->work_left--;
+                leg->told.sync_done = (leg->work_total - leg->work_left) * REGION_BYTES;
+            } else if (is_there(copy, leg) && copy->failed) {
+                mirror_leg_lose(leg, "its source cannot be read");
+            }
+        }
+        task_wake(&leg->task);
+    }
+    buffer_give(&mirror->home->buffers, copy->buffer, CHUNK_BLOCKS * REPLICA_BLOCK_BYTES);
+    copy->buffer = NULL;
+    copy->busy = false;
+    regions_touch(&mirror->regions, copy->offset, copy->length); /* who was written has it marked */
+    if (copy->equalise && done) {
+        regions_unequal_remove(&mirror->regions, copy->region);
+        mirror_io_region_equal(mirror);
+        if (mirror->regions.unequal_count == 0)
+            mirror_epoch_wake(mirror);
+    }
+    ranges_leave(&mirror->ranges, &copy->range);
+    mirror_copy_wake(mirror);
+}
+
+static void written(struct mirror_copy *copy) { next_run(copy); }
+
+static void read_done(struct mirror_copy *copy) {
+    struct mirror *mirror = copy->mirror;
+    uint64_t offset = copy->requests[copy->source->index].request.offset;
+    uint64_t length = copy->requests[copy->source->index].request.length;
+    if (!is_there(copy, copy->source) || copy->failed) {
+        end(copy);
+        return;
+    }
+    copy->then = written;
+    mirror_for_each_leg(mirror, leg) if ((copy->targets & leg->bit) != 0 && is_there(copy, leg)) {
+        leg->told.bytes_copied += length;
+        send(copy, leg, BLOCK_WRITE, 0, offset, copy->buffer, length);
+    }
+    if (copy->waiting == 0)
+        end(copy);
+}
+
+/* Reads the next blocks that differ, at most a buffer of them. */
+static void next_run(struct mirror_copy *copy) {
+    uint64_t blocks = copy->length / REPLICA_BLOCK_BYTES, first = bitmap_find_set(copy->differ, blocks, copy->at);
+    if (first >= blocks || copy->failed || !is_there(copy, copy->source)) {
+        end(copy);
+        return;
+    }
+    uint64_t last = min_u64(bitmap_find_clear(copy->differ, blocks, first), first + CHUNK_BLOCKS);
+    copy->at = last;
+    copy->then = read_done;
+    send(copy, copy->source, BLOCK_READ, 0, copy->offset + first * REPLICA_BLOCK_BYTES, copy->buffer,
+         (last - first) * REPLICA_BLOCK_BYTES);
+}
+
+static void summed(struct mirror_copy *copy) {
+    uint64_t blocks = copy->length / REPLICA_BLOCK_BYTES;
+    const uint64_t *source = copy->sums[copy->source->index];
+    memset(copy->differ, 0, sizeof(copy->differ));
+    mirror_for_each_leg(copy->mirror, leg) if ((copy->targets & leg->bit) != 0 &&
+                                               is_there(copy, leg)) for (uint64_t i = 0; i < blocks;
+                                                                         i++) if (copy->sums[leg->index][i] != source[i])
+        bitmap_set(copy->differ, i);
+    copy->at = 0;
+    next_run(copy);
+}
+
+static void begin_held(struct mirror_copy *copy) {
+    struct mirror *mirror = copy->mirror;
+    mirror_mask asked = copy->targets | copy->source->bit;
+    copy->then = summed;
+    mirror_for_each_leg(mirror, leg) if ((asked & leg->bit) != 0 && is_there(copy, leg))
+        send(copy, leg, BLOCK_REPLICA_GET, replica_argument(REPLICA_SUMS, copy->seed, REPLICA_LAYER_HEAD), copy->offset,
+             copy->sums[leg->index], copy->length);
+    if (copy->waiting == 0)
+        end(copy);
+}
+
+static void granted(struct range *range) {
+    struct mirror_copy *copy = container_of(range, struct mirror_copy, range);
+    copy->then = begin_held;
+    reactor_defer(copy->mirror->home, &copy->job);
+}
+
+/* False: there is no buffer now. */
+static bool begin(struct mirror_copy *copy, uint64_t region, struct mirror_leg *source, mirror_mask targets, bool equalise) {
+    struct mirror *mirror = copy->mirror;
+    copy->buffer = buffer_take(&mirror->home->buffers, CHUNK_BLOCKS * REPLICA_BLOCK_BYTES);
+    if (copy->buffer == NULL)
+        return false;
+    copy->busy = true;
+    copy->region = region;
+    copy->offset = region * REGION_BYTES;
+    copy->length = min_u64(REGION_BYTES, block_device_size(&mirror->device) - copy->offset);
+    copy->source = source;
+    copy->targets = targets & (mirror_mask)~source->bit;
+    copy->equalise = equalise;
+    copy->failed = false;
+    copy->waiting = 0;
+    copy->seed = (uint32_t)random_u64(&mirror->random) & 0xffffff;
+    mirror_for_each_leg(mirror, leg) {
+        copy->generations[leg->index] = leg->generation;
+        if (!equalise && (copy->targets & leg->bit) != 0)
+            leg->copying++;
+    }
+    copy->range.granted = granted;
+    if (ranges_enter(&mirror->ranges, &copy->range, copy->offset, copy->length))
+        granted(&copy->range);
+    return true;
+}
+
+/* ---- which one next ---- */
+
+static bool is_copied(const struct mirror *mirror, uint64_t region) {
+    for (unsigned i = 0; i < mirror->copy_count; i++)
+        if (mirror->copies[i]->busy && mirror->copies[i]->region == region)
+            return true;
+    return false;
+}
+
+/* Who is asked for comes first, then the unequal ones, then what legs miss. */
+static bool next_unequal(struct mirror *mirror, uint64_t *ret_region) {
+    while (mirror->front_count > 0) {
+        uint64_t region = mirror->front[--mirror->front_count];
+        if (bitmap_test(mirror->regions.unequal, region) && !is_copied(mirror, region)) {
+            *ret_region = region;
+            return true;
+        }
+    }
+    for (uint64_t at = 0; (at = bitmap_find_set(mirror->regions.unequal, mirror->regions.count, at)) < mirror->regions.count;
+         at++)
+        if (!is_copied(mirror, at)) {
+            *ret_region = at;
+            return true;
+        }
+    return false;
+}
+
+static struct mirror_leg *next_work(struct mirror *mirror, uint64_t *ret_region) {
+    mirror_for_each_leg(mirror, leg) {
+        if (leg->task.state != LEG_COPY || !mirror_leg_is_up(leg) || leg->work_left == 0)
+            continue;
+        uint64_t left = mirror->regions.count;
+        for (uint64_t at = leg->work_hand; left > 0; left--) {
+            at = bitmap_find_set(leg->work, mirror->regions.count, at);
+            if (at >= mirror->regions.count) {
+                if (leg->work_hand == 0)
+                    break;
+                at = leg->work_hand = 0;
+                continue;
+            }
+            if (!is_copied(mirror, at) && !bitmap_test(mirror->regions.unequal, at)) {
+                leg->work_hand = at + 1;
+                *ret_region = at;
+                return leg;
+            }
+            at++;
+        }
+    }
+    return NULL;
+}
+
+/* No buffer is free: others have them, and give them back soon. */
+static void try_later(struct mirror *mirror) {
+    reactor_timer_start(mirror->home, &mirror->copy_timer, reactor_now_ns(mirror->home) + NS_PER_MS);
+}
+
+static void look(struct mirror *mirror) {
+    if (mirror->state != MIRROR_SERVING || mirror->standing == 0 || !mirror->regions_known || mirror->closing)
+        return;
+    struct mirror_leg *source = &mirror->legs[__builtin_ctz(mirror->standing)];
+    for (unsigned i = 0; i < mirror->copy_count; i++) {
+        struct mirror_copy *copy = mirror->copies[i];
+        uint64_t region = 0;
+        if (copy->busy)
+            continue;
+        if (mirror->regions.unequal_count > 0 && next_unequal(mirror, &region)) {
+            if (!begin(copy, region, source, mirror->writers, true)) {
+                try_later(mirror);
+                return;
+            }
+            continue;
+        }
+        struct mirror_leg *leg = next_work(mirror, &region);
+        if (leg == NULL)
+            return;
+        if (!begin(copy, region, source, leg->bit, false)) {
+            leg->work_hand = region;
+            try_later(mirror);
+            return;
+        }
+    }
+}
+
+static void look_job(struct reactor_timer *timer) {
+    struct mirror *mirror = container_of(timer, struct mirror, copy_timer);
+    look(mirror);
+}
+
+void mirror_copy_wake(struct mirror *mirror) {
+    if (mirror->copy_count > 0 && !reactor_timer_armed(&mirror->copy_timer))
+        reactor_timer_start(mirror->home, &mirror->copy_timer, 0);
+}
+
+void mirror_copy_first(struct mirror *mirror, uint64_t region) {
+    if (mirror->front_count == array_count(mirror->front)) { /* the oldest wish goes; the list finds it in time */
+        memmove(&mirror->front[0], &mirror->front[1], sizeof(mirror->front) - sizeof(mirror->front[0]));
+        mirror->front_count--;
+    }
+    mirror->front[mirror->front_count++] = region;
+    mirror_copy_wake(mirror);
+}
+
+bool mirror_copy_init(struct mirror *mirror) {
+    unsigned count = mirror->options.copies == 0 ? 2 : min_u32(mirror->options.copies, MIRROR_COPIES_MAX);
+    mirror->copy_timer = (struct reactor_timer){.run = look_job};
+    for (unsigned i = 0; i < count; i++) {
+        struct mirror_copy *copy = calloc(1, sizeof(*copy));
+        if (copy == NULL)
+            return false;
+        copy->mirror = mirror;
+        copy->job.run = all_answered;
+        mirror->copies[mirror->copy_count++] = copy;
+    }
+    return true;
+}
+
+void mirror_copy_fini(struct mirror *mirror) {
+    for (unsigned i = 0; i < mirror->copy_count; i++) {
+        assert(!mirror->copies[i]->busy);
+        free(mirror->copies[i]);
+    }
+    reactor_timer_stop(mirror->home, &mirror->copy_timer);
+    mirror->copy_count = 0;
+}
+
+bool mirror_copy_is_busy(const struct mirror *mirror) {
+    for (unsigned i = 0; i < mirror->copy_count; i++)
+        if (mirror->copies[i]->busy)
+            return true;
+    return false;
+}

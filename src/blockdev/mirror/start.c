@@ -1,0 +1,425 @@
+/* How an engine begins: every leg is looked at, then it is decided, then they are claimed, then it is decided again over what
+ * they say under the claim, then the first epoch is stored, and what may be unequal among the members is found out. Only then is
+ * I/O served. docs/mirror.md, "Starting". */
+#include "blockdev/mirror/mirror_internal.h"
+
+#include <stdio.h>
+
+enum start_phase {
+    START_LOOK,   /* until all legs were seen, or L is over */
+    START_DECIDE, /* without claims */
+    START_CLAIM,
+    START_AGAIN, /* under the claims */
+    START_WAIT,  /* L after the last claim, where a member was left out */
+    START_EPOCH,
+    START_MARKS,
+    START_SERVE,
+    START_REFUSED, /* until something changes */
+    START_PHASES
+};
+#define M(phase) TASK_MOVE(START_##phase)
+static const uint64_t moves[START_PHASES] = {
+    [START_LOOK] = M(DECIDE),
+    [START_DECIDE] = M(CLAIM) | M(LOOK) | M(REFUSED) | M(SERVE),
+    [START_CLAIM] = M(AGAIN) | M(LOOK) | M(REFUSED),
+    [START_AGAIN] = M(WAIT) | M(LOOK) | M(REFUSED),
+    [START_WAIT] = M(EPOCH) | M(LOOK),
+    [START_EPOCH] = M(MARKS) | M(LOOK),
+    [START_MARKS] = M(SERVE) | M(LOOK),
+    [START_SERVE] = M(LOOK),
+    [START_REFUSED] = M(LOOK),
+};
+static const char *const names[START_PHASES] = {"look",  "decide", "claim", "decide again", "wait",
+                                                "epoch", "marks",  "serve", "refused"};
+
+static void arm(struct mirror *mirror, uint64_t after_ns) {
+    reactor_timer_start(mirror->home, &mirror->start_timer, reactor_now_ns(mirror->home) + after_ns);
+}
+
+static bool is_late(const struct mirror *mirror) { return !reactor_timer_armed(&mirror->start_timer); }
+
+static bool is_seen(const struct mirror_leg *leg) {
+    return leg->seen && (leg->task.state == LEG_SEEN || leg->task.state == LEG_CLAIM || leg->task.state == LEG_RELOOK ||
+                         leg->task.state == LEG_CLAIMED);
+}
+
+static void look_again(struct mirror *mirror) {
+    mirror->state = MIRROR_CONFIGURING;
+    mirror->regions_known = false;
+    mirror->starting = false;
+    mirror->start_members = 0;
+    mirror->named = mirror->standing = 0;
+    mirror_masks_update(mirror);
+    mirror_io_forget_all(mirror);
+    mirror_for_each_leg(mirror, leg) leg->relook = true; /* where it is still unclaimed */
+    mirror_legs_wake(mirror);
+    arm(mirror, mirror->stall_ns / 4);
+    mirror->patient = true;
+    task_move(&mirror->start_task, START_LOOK);
+}
+
+static void refuse(struct mirror *mirror, const struct error *error) {
+    mirror->state = MIRROR_REFUSED;
+    mirror->error = *error;
+    task_move(&mirror->start_task, START_REFUSED);
+}
+
+/* ---- deciding ---- */
+
+static void run_decide(struct mirror *mirror) {
+    struct decide_input input = {.leg_count = mirror->leg_count,
+                                 .mirror = mirror->options.uuid,
+                                 .accept_absent = mirror->options.accept_absent,
+                                 .assume_equal = mirror->options.assume_equal};
+    mirror_for_each_leg(mirror, leg) input.legs[leg->index].status = is_seen(leg) ? &leg->status : NULL;
+    decide(&input, &mirror->decision);
+}
+
+/* Takes over identity and configuration: whose slot is which leg's. */
+static void configure(struct mirror *mirror) {
+    const struct decide_result *decision = &mirror->decision;
+    const struct replica_record *newest = decision->newest;
+    bool placed[REPLICA_LEGS_MAX] = {false};
+    if (newest == NULL) { /* a first start */
+        mirror->id = uuid_is_nil(&mirror->options.uuid) ? mirror_random_id(mirror) : mirror->options.uuid;
+        mirror_for_each_leg(mirror, leg) /* an earlier first start may have got no further than claims */
+            if (is_seen(leg) && (leg->status.flags & REPLICA_HAS_RECORD) != 0) mirror->id = leg->status.record.mirror;
+        mirror->policy = mirror->options.policy;
+        mirror->members = 0;
+        mirror->epoch = (struct replica_epoch){0};
+        mirror->history_count = 0;
+    } else {
+        mirror_epoch_adopt(mirror, newest);
+        mirror->members = 0;
+    }
+    mirror_for_each_leg(mirror, leg) {
+        bool has = is_seen(leg) && (leg->status.flags & REPLICA_HAS_RECORD) != 0;
+        struct uuid id = has ? leg->status.record.leg : (struct uuid){0};
+        unsigned at = newest == NULL || !has ? REPLICA_LEGS_MAX : replica_record_leg(newest, &id);
+        if (newest != NULL && at < newest->leg_count) {
+            leg->config = newest->legs[at];
+            placed[at] = true;
+            if ((newest->legs[at].flags & REPLICA_LEG_MEMBER) != 0)
+                mirror->members |= leg->bit;
+            if ((decision->excluded >> at & 1) != 0)
+                leg->config.flags |= REPLICA_LEG_EXCLUDED;
+        } else if (is_seen(leg)) {
+            struct uuid own = uuid_is_nil(&leg->config.id) ? mirror_random_id(mirror) : leg->config.id;
+            leg->config = (struct replica_leg){.id = has ? id : own};
+            snprintf(leg->config.name, sizeof(leg->config.name), "%.27s", mirror->options.legs[leg->index].device);
+            if (leg->tie_breaker)
+                leg->config.flags = REPLICA_LEG_TIE_BREAKER;
+        } else {
+            leg->config = (struct replica_leg){0};
+        }
+        leg->tie_breaker = (leg->config.flags & REPLICA_LEG_TIE_BREAKER) != 0;
+        leg->config.flags &= ~(uint32_t)REPLICA_LEG_MEMBER;
+    }
+    /* Configured legs that were not seen stand where a device was not seen. */
+    for (unsigned at = 0; newest != NULL && at < newest->leg_count; at++) {
+        if (placed[at])
+            continue;
+        mirror_for_each_leg(mirror, leg) {
+            if (!uuid_is_nil(&leg->config.id))
+                continue;
+            leg->config = newest->legs[at];
+            leg->config.flags &= ~(uint32_t)REPLICA_LEG_MEMBER;
+            leg->tie_breaker = (leg->config.flags & REPLICA_LEG_TIE_BREAKER) != 0;
+            if ((newest->legs[at].flags & REPLICA_LEG_MEMBER) != 0)
+                mirror->members |= leg->bit;
+            if ((decision->excluded >> at & 1) != 0)
+                leg->config.flags |= REPLICA_LEG_EXCLUDED;
+            break;
+        }
+    }
+    /* A new depth is above every one that was ever seen. */
+    mirror_for_each_leg(mirror, leg) {
+        if (uuid_is_nil(&leg->config.id))
+            leg->config.id = mirror_random_id(mirror); /* never seen so far: it becomes a new leg */
+        if (!is_seen(leg))
+            continue;
+        mirror->deepest = max_u64(mirror->deepest, leg->status.record.epoch.depth);
+        if (newest == NULL && leg->status.record.epoch.depth > mirror->epoch.depth)
+            mirror->epoch = leg->status.record.epoch; /* of a first start that was not finished */
+    }
+}
+
+static bool may_claim(const struct mirror *mirror, const struct mirror_leg *leg) {
+    return is_seen(leg) && mirror->decision.verdicts[leg->index] != DECIDE_DIVERGED &&
+           (leg->config.flags & REPLICA_LEG_EXCLUDED) == 0;
+}
+
+/* False: it was refused or has to wait. */
+static bool decide_now(struct mirror *mirror) {
+    run_decide(mirror);
+    switch (mirror->decision.outcome) {
+    case DECIDE_START:
+    case DECIDE_FIRST_START: return true;
+    case DECIDE_WAIT:
+        mirror->error = mirror->decision.error;
+        look_again(mirror);
+        return false;
+    case DECIDE_REFUSE: refuse(mirror, &mirror->decision.error); return false;
+    }
+    return false;
+}
+
+static void begin_claims(struct mirror *mirror) {
+    uint64_t promised = 0;
+    configure(mirror);
+    mirror_for_each_leg(mirror, leg) if (is_seen(leg) && !uuid_equal(&leg->status.record.promised_engine, &mirror->engine))
+        promised = max_u64(promised, leg->status.record.promised_term + 1);
+    if (mirror->term == 0)
+        mirror->term = mirror->options.term != 0 ? mirror->options.term : max_u64(promised, 1);
+    mirror->state = MIRROR_STARTING;
+    mirror_for_each_leg(mirror, leg) {
+        leg->claim_status = IO_OK;
+        leg->allowed = may_claim(mirror, leg);
+    }
+    mirror_legs_wake(mirror);
+    arm(mirror, mirror->stall_ns);
+    task_move(&mirror->start_task, START_CLAIM);
+}
+
+/* ---- the first epoch ---- */
+
+static void begin_epoch(struct mirror *mirror) {
+    struct decide_result *decision = &mirror->decision;
+    mirror_mask same = 0, sources = 0;
+    configure(mirror);
+    mirror_for_each_leg(mirror, leg) {
+        leg->verdict = decision->verdicts[leg->index];
+        leg->base = decision->bases[leg->index];
+        leg->from_depth = decision->from_depths[leg->index];
+        leg->joined = 0;
+        leg->allowed = mirror_leg_is_up(leg) && may_claim(mirror, leg);
+        if (!leg->allowed || leg->verdict != DECIDE_SOURCE || leg->tie_breaker)
+            continue;
+        sources |= leg->bit;
+        if (decision->newest == NULL)
+            continue;
+        unsigned at = replica_record_leg(decision->newest, &leg->config.id);
+        if (decision->newest->legs[at].incarnation == leg->status.incarnation)
+            same |= leg->bit;
+    }
+    /* Who was not opened anew has forgotten nothing; who was, beside it, comes back like one that was away. */
+    if (same != 0)
+        mirror_for_each_leg(mirror, leg) if ((sources & ~same & leg->bit) != 0) {
+            leg->verdict = DECIDE_RETURNING;
+            leg->base = decision->epoch;
+            leg->from_depth = decision->epoch.depth;
+        }
+    mirror->start_members = same != 0 ? same : sources;
+    if (mirror->start_members == 0) {
+        look_again(mirror);
+        return;
+    }
+    mirror->starting = true;
+    task_move(&mirror->start_task, START_EPOCH);
+    mirror_epoch_wake(mirror);
+}
+
+void mirror_start_complete(struct mirror *mirror) { task_wake(&mirror->start_task); }
+
+/* ---- marks ---- */
+
+static void marks_called(struct mirror_call *call) { task_wake(&call->leg->mirror->start_task); }
+
+/* Reads all marks of all members, one after the other; true when that is done. */
+static bool read_marks(struct mirror *mirror) {
+    if (mirror->plain)
+        return true;
+    bool one = (mirror->members & (mirror->members - 1)) == 0;
+    mirror_for_each_leg(mirror, leg) {
+        if ((mirror->standing & leg->bit) == 0)
+            continue;
+        if (leg->call.busy)
+            return false;
+        if (leg->piece > 0) { /* an answer is there */
+            if (leg->call.status != IO_OK) {
+                if (!mirror_leg_judge(leg, leg->call.status))
+                    mirror_leg_lose(leg, "it does not tell its marks");
+                return false;
+            }
+            uint64_t first = leg->piece - leg->call.slice.length * 8;
+            const uint64_t *bits = leg->call_document;
+            regions_add_marks(&mirror->regions, first, bits, leg->call.slice.length * 8);
+            for (uint64_t bit = 0;
+                 !one && (bit = bitmap_find_set(bits, leg->call.slice.length * 8, bit)) < leg->call.slice.length * 8; bit++)
+                if (first + bit < mirror->regions.count)
+                    regions_unequal_add(&mirror->regions, first + bit, first + bit);
+            leg->call.slice.length = 0;
+        }
+        uint64_t words = bitmap_words(mirror->regions.count);
+        if (leg->piece >= words * 64)
+            continue;
+        size_t length = (size_t)min_u64(MIRROR_MARKS_PIECE, words * 8 - leg->piece / 8);
+        uint64_t at = leg->piece / 8;
+        leg->piece += length * 8;
+        mirror_call_send(leg, &leg->call, BLOCK_REPLICA_GET, replica_argument(REPLICA_MARKS, 0, 0), at, leg->call_document,
+                         length, marks_called);
+        return false;
+    }
+    return true;
+}
+
+/* ---- steps ---- */
+
+static bool all_looked_at(const struct mirror *mirror) {
+    for (const struct mirror_leg *leg = mirror->legs; leg < mirror->legs + mirror->leg_count; leg++)
+        if (!is_seen(leg) && leg->handle.device != NULL)
+            return false;
+    return true;
+}
+
+static void claims(struct mirror *mirror) {
+    bool all = true;
+    mirror_for_each_leg(mirror, leg) {
+        if (leg->claim_status == IO_FENCED) {
+            struct error error;
+            error_set(&error, ERROR_PERMISSION, "leg %u is promised to an engine of term %llu or later", leg->index,
+                      (unsigned long long)max_u64(leg->status.record.promised_term, mirror->term));
+            error_hint(&error, "start it with a higher term if that engine is gone");
+            refuse(mirror, &error);
+            return;
+        }
+        all = all && (!leg->allowed || leg->task.state == LEG_CLAIMED);
+    }
+    if (all || is_late(mirror))
+        task_move(&mirror->start_task, START_AGAIN);
+}
+
+/* Under the claims only those count that were claimed. */
+static void again(struct mirror *mirror) {
+    mirror_for_each_leg(mirror, leg) if (leg->task.state != LEG_CLAIMED) leg->seen =
+        leg->seen && leg->task.state == LEG_SEEN && !may_claim(mirror, leg);
+    if (!decide_now(mirror))
+        return;
+    bool left_out = false;
+    const struct replica_record *newest = mirror->decision.newest;
+    if (newest != NULL && newest->policy == REPLICA_MAJORITY)
+        for (unsigned at = 0; at < newest->leg_count; at++) {
+            bool there = false;
+            mirror_for_each_leg(mirror, leg) there =
+                there || (mirror_leg_is_up(leg) && uuid_equal(&leg->config.id, &newest->legs[at].id));
+            left_out = left_out || (!there && (newest->legs[at].flags & REPLICA_LEG_MEMBER) != 0);
+        }
+    if (left_out)
+        arm(mirror, mirror->stall_ns);
+    else
+        reactor_timer_stop(mirror->home, &mirror->start_timer);
+    task_move(&mirror->start_task, START_WAIT);
+}
+
+/* All legs were lost, and nobody can go on with what it has: from the beginning, or the end. */
+static void serving(struct mirror *mirror) {
+    if (mirror->state != MIRROR_HOLDING || mirror->standing != 0)
+        return;
+    mirror_for_each_leg(mirror, leg) if ((mirror->members & leg->bit) != 0 &&
+                                         (leg->task.state != LEG_CLAIMED || !mirror_leg_is_up(leg) ||
+                                          leg->status.incarnation == mirror->incarnations[leg->index])) return;
+    if (mirror->acknowledged > mirror->flushed) {
+        mirror_end(mirror, ERROR_IO, "all legs were opened anew: acknowledged writes that were not flushed may be gone");
+        return;
+    }
+    mirror_for_each_leg(mirror, leg) mirror_leg_lose(leg, "the mirror starts anew");
+    look_again(mirror);
+}
+
+static void step(struct task *task) {
+    struct mirror *mirror = container_of(task, struct mirror, start_task);
+    if (mirror->state == MIRROR_ENDED || mirror->closing)
+        return;
+    switch ((enum start_phase)task->state) {
+    case START_LOOK:
+        if (!is_late(mirror) && (mirror->patient || !all_looked_at(mirror)))
+            return;
+        task_move(task, START_DECIDE);
+        break;
+    case START_DECIDE:
+        if (mirror->plain) {
+            mirror->id = mirror->device.uuid;
+            mirror->policy = REPLICA_ANY;
+            mirror->state = MIRROR_STARTING;
+            mirror_for_each_leg(mirror, leg) {
+                leg->allowed = true;
+                leg->verdict = DECIDE_SOURCE;
+                leg->config.id = mirror_random_id(mirror);
+                mirror->start_members |= leg->bit;
+            }
+            mirror->starting = true;
+            mirror_epoch_wake(mirror);
+            task_move(task, START_SERVE);
+            return;
+        }
+        if (decide_now(mirror))
+            begin_claims(mirror);
+        break;
+    case START_CLAIM: claims(mirror); break;
+    case START_AGAIN: again(mirror); break;
+    case START_WAIT:
+        if (!is_late(mirror))
+            return;
+        begin_epoch(mirror);
+        break;
+    case START_EPOCH:
+        if (mirror->starting) {
+            if ((mirror->start_members & mirror_up(mirror)) == 0)
+                look_again(mirror);
+            return;
+        }
+        mirror_for_each_leg(mirror, leg) leg->piece = 0;
+        regions_forget(&mirror->regions);
+        task_move(task, START_MARKS);
+        break;
+    case START_MARKS:
+        if (mirror->standing == 0) {
+            look_again(mirror);
+            return;
+        }
+        if (!read_marks(mirror))
+            return;
+        task_move(task, START_SERVE);
+        mirror->regions_known = true;
+        mirror->state = MIRROR_SERVING;
+        error_clear(&mirror->error);
+        mirror_masks_update(mirror);
+        mirror_legs_wake(mirror);
+        mirror_epoch_wake(mirror);
+        mirror_copy_wake(mirror);
+        mirror_io_look(mirror);
+        mirror_retire_begin(mirror);
+        break;
+    case START_SERVE:
+        if (mirror->plain && !mirror->starting && mirror->state == MIRROR_STARTING) {
+            mirror->regions_known = true;
+            mirror->state = MIRROR_SERVING;
+            mirror_masks_update(mirror);
+            mirror_io_look(mirror);
+        }
+        serving(mirror);
+        break;
+    case START_REFUSED: break;
+    case START_PHASES: assert(!"no phase");
+    }
+}
+
+static const struct task_type type = {
+    .name = "mirror start", .state_names = names, .state_count = START_PHASES, .moves = moves, .step = step};
+
+static void late(struct reactor_timer *timer) {
+    struct mirror *mirror = container_of(timer, struct mirror, start_timer);
+    task_wake(&mirror->start_task);
+}
+
+void mirror_start_begin(struct mirror *mirror) {
+    mirror->start_timer = (struct reactor_timer){.run = late};
+    mirror->state = MIRROR_CONFIGURING;
+    task_start(&mirror->start_task, &type, mirror->home, START_LOOK, UINT64_MAX);
+    arm(mirror, mirror->stall_ns);
+}
+
+void mirror_start_wake(struct mirror *mirror) {
+    if (mirror->start_task.type != NULL)
+        task_wake(&mirror->start_task);
+}

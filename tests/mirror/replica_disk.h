@@ -1,0 +1,56 @@
+/* The leg of a mirror as docs/mirror.md wants it, in memory: record, claim, fence, marks, checksums, and what a machine does to
+ * it. A *disk* is the replica itself, which outlives processes; a *view* is the way of one engine's process to it, a block device
+ * in that process's graph. Requests pass three places, one random step at a time: the network, the replica, and the way back.
+ * Nothing moves by itself: the test calls replica_disk_step(). */
+#pragma once
+
+#include "base/random.h"
+#include "block/device.h"
+#include "block/replica.h"
+
+struct replica_view;
+
+/* Ways in which a replica may be wrong: what a test of tests turns on. */
+enum replica_canary {
+    REPLICA_FENCE_BY_NUMBER = 1, /* a claim waits for nobody, and lets the same engine's old associations in */
+    REPLICA_MARKS_RESET = 2,     /* a new epoch forgets marks */
+    REPLICA_MARK_AFTER_DATA = 4, /* a cut may leave data without its mark */
+};
+
+struct replica_disk {
+    char name[16];
+    uint64_t size; /* bytes */
+    uint8_t *bytes, *durable;
+    uint64_t *dirty; /* blocks that were not flushed */
+    uint32_t *marks; /* of each region; always durable */
+    struct replica_record record;
+    bool has_record, untouched, up, hung;
+    bool fail_flush, full; /* the next flush fails; writes fail with no space */
+    uint64_t incarnation, tree_sequence;
+    uint64_t claim_view, claim_association; /* 0 = nobody's */
+    struct list operations;
+    unsigned operation_count;
+    struct random random;
+    unsigned canaries;
+    uint64_t writes, claims, stores, fenced, cuts;
+    /* Named places where a test stops: told before (after) each durable step. */
+    void (*point)(void *arg, struct replica_disk *disk, const char *name);
+    void *point_arg;
+};
+
+void replica_disk_init(struct replica_disk *disk, const char *name, uint64_t size, uint64_t seed);
+void replica_disk_fini(struct replica_disk *disk);
+/* Moves one request on, if there is one that can be. Not from inside a simulated process. */
+bool replica_disk_step(struct replica_disk *disk);
+/* The machine loses power (`lose`: what was not flushed may be gone) or its process dies; then it is opened anew. Views lose
+ * their connections. */
+void replica_disk_cut(struct replica_disk *disk, bool lose);
+
+/* Registers a way to the disk under its name; `home` NULL = any reactor. Control reactor of the process; the view is the test's
+ * memory. */
+struct replica_view *replica_view_create(struct replica_disk *disk, struct block_graph *graph, struct reactor *home);
+/* The connection is lost (and stays so until it is mended): what is under way ends with IO_PATH_LOST, and may still arrive. */
+void replica_view_break(struct replica_view *view);
+void replica_view_mend(struct replica_view *view);
+/* Its process has died: nothing is answered any more; what it sent may still arrive. Frees the view. */
+void replica_view_die(struct replica_view *view);

@@ -1,0 +1,455 @@
+/* Verdicts over records, as tables: one line is one leg's record, and what is to come of it. The schedules are those of
+ * docs/mirror.md, "Where attacks on an earlier page ended". */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "blockdev/mirror/decide.h"
+
+/* A leg's record in short. Epochs are numbers: depth and id in one; a letter after it (2b = 'b') makes another id of that depth.
+ */
+struct line {
+    bool seen;
+    const char *epochs;  /* own epoch, then the history: "3 2 1", "2b 1" */
+    const char *members; /* of the own epoch: "ab" */
+    enum replica_state state;
+    const char *base; /* while syncing, "" = nothing */
+    enum decide_verdict verdict;
+    uint64_t from_depth;
+};
+
+struct row {
+    const char *name;
+    enum replica_policy policy;
+    const char *excluded; /* legs that every record of the newest epoch excludes */
+    const char *tie_breaker;
+    uint32_t accept_absent;
+    struct line legs[3];
+    enum decide_outcome outcome;
+    const char *newest;  /* its epoch */
+    const char *last[3]; /* of each leg, in all records; NULL = none */
+};
+
+static struct uuid leg_id(unsigned leg) { return (struct uuid){.bytes = {0xee, (uint8_t)(leg + 1)}}; }
+
+static const char *parse(const char *text, struct replica_epoch *ret_epoch) {
+    *ret_epoch = (struct replica_epoch){0};
+    while (*text == ' ')
+        text++;
+    if (*text < '1' || *text > '9')
+        return text;
+    ret_epoch->depth = (uint64_t)(*text++ - '0');
+    ret_epoch->id.bytes[0] = (uint8_t)ret_epoch->depth;
+    if (*text >= 'b' && *text <= 'z')
+        ret_epoch->id.bytes[1] = (uint8_t)*text++;
+    return text;
+}
+
+static void make(const struct row *row, unsigned leg, struct replica_status *ret_status) {
+    const struct line *line = &row->legs[leg];
+    struct replica_record *record = &ret_status->record;
+    *ret_status = (struct replica_status){.incarnation = 5};
+    if (line->epochs == NULL)
+        return;
+    ret_status->flags = REPLICA_HAS_RECORD;
+    record->magic = REPLICA_RECORD_MAGIC;
+    record->version = REPLICA_RECORD_VERSION;
+    record->mirror.bytes[0] = 1;
+    record->leg = leg_id(leg);
+    record->state = (uint8_t)line->state;
+    record->policy = (uint8_t)row->policy;
+    record->leg_count = 3;
+    const char *text = parse(line->epochs, &record->epoch);
+    for (struct replica_epoch epoch; (text = parse(text, &epoch)), epoch.depth != 0;)
+        record->history[record->history_count++] = epoch;
+    if (line->base != NULL)
+        parse(line->base, &record->base);
+    for (unsigned i = 0; i < 3; i++) {
+        record->legs[i].id = leg_id(i);
+        record->legs[i].name[0] = (char)('a' + i);
+        if (line->members != NULL && strchr(line->members, 'a' + (int)i) != NULL)
+            record->legs[i].flags |= REPLICA_LEG_MEMBER;
+        if (row->tie_breaker != NULL && strchr(row->tie_breaker, 'a' + (int)i) != NULL)
+            record->legs[i].flags = REPLICA_LEG_TIE_BREAKER;
+        if (row->excluded != NULL && strchr(row->excluded, 'a' + (int)i) != NULL && i != leg)
+            record->legs[i].flags = REPLICA_LEG_EXCLUDED;
+        if (row->last[i] != NULL)
+            parse(row->last[i], &record->legs[i].last);
+    }
+    const char *wrong = replica_record_check(record);
+    if (wrong != NULL)
+        fail_msg("%s, leg %u: %s", row->name, leg, wrong);
+}
+
+#define WHOLE REPLICA_WHOLE
+#define SYNC REPLICA_SYNCING
+#define SOURCE DECIDE_SOURCE
+#define BACK DECIDE_RETURNING
+#define ABSENT                                                                                                                   \
+    { false, NULL, NULL, 0, NULL, DECIDE_UNSEEN, 0 }
+
+static const struct row rows[] = {
+    {"all members there",
+     REPLICA_ANY,
+     NULL,
+     NULL,
+     0,
+     {{true, "1", "abc", WHOLE, NULL, SOURCE, 0},
+      {true, "1", "abc", WHOLE, NULL, SOURCE, 0},
+      {true, "1", "abc", WHOLE, NULL, SOURCE, 0}},
+     DECIDE_START,
+     "1",
+     {0}},
+    {"a member is missing",
+     REPLICA_ANY,
+     NULL,
+     NULL,
+     0,
+     {{true, "1", "abc", WHOLE, NULL, SOURCE, 0}, {true, "1", "abc", WHOLE, NULL, SOURCE, 0}, ABSENT},
+     DECIDE_WAIT,
+     "1",
+     {0}},
+    {"a member is missing, and that is accepted",
+     REPLICA_ANY,
+     NULL,
+     NULL,
+     4,
+     {{true, "1", "abc", WHOLE, NULL, SOURCE, 0}, {true, "1", "abc", WHOLE, NULL, SOURCE, 0}, ABSENT},
+     DECIDE_START,
+     "1",
+     {0}},
+    {"a member is missing, two of three are a majority",
+     REPLICA_MAJORITY,
+     NULL,
+     NULL,
+     0,
+     {{true, "1", "abc", WHOLE, NULL, SOURCE, 0}, {true, "1", "abc", WHOLE, NULL, SOURCE, 0}, ABSENT},
+     DECIDE_START,
+     "1",
+     {0}},
+    {"one of three is no majority",
+     REPLICA_MAJORITY,
+     NULL,
+     NULL,
+     0,
+     {{true, "2 1", "a", WHOLE, NULL, SOURCE, 0}, ABSENT, ABSENT},
+     DECIDE_WAIT,
+     "2",
+     {0}},
+    {"a leg that was lost returns",
+     REPLICA_ANY,
+     NULL,
+     NULL,
+     0,
+     {{true, "2 1", "ab", WHOLE, NULL, SOURCE, 0},
+      {true, "2 1", "ab", WHOLE, NULL, SOURCE, 0},
+      {true, "1", "abc", WHOLE, NULL, BACK, 1}},
+     DECIDE_START,
+     "2",
+     {0, 0, "1"}},
+    {"a leg that was lost while members were unequal needs all marks",
+     REPLICA_ANY,
+     NULL,
+     NULL,
+     0,
+     {{true, "2 1", "ab", WHOLE, NULL, SOURCE, 0},
+      {true, "2 1", "ab", WHOLE, NULL, SOURCE, 0},
+      {true, "1", "abc", WHOLE, NULL, BACK, 0}},
+     DECIDE_START,
+     "2",
+     {0}},
+    /* S1: the syncing leg alone knows of the newest epoch */
+    {"a syncing leg's record is evidence, majority",
+     REPLICA_MAJORITY,
+     NULL,
+     NULL,
+     0,
+     {ABSENT, {true, "3 2 1", "a", SYNC, "2", BACK, 2}, {true, "1", "abc", WHOLE, NULL, BACK, 1}},
+     DECIDE_WAIT,
+     "3",
+     {0, "2", "1"}},
+    {"a syncing leg's record is evidence, any",
+     REPLICA_ANY,
+     NULL,
+     NULL,
+     0,
+     {ABSENT, {true, "4 3 2 1", "a", SYNC, "3", BACK, 3}, {true, "1", "bc", WHOLE, NULL, BACK, 1}},
+     DECIDE_WAIT,
+     "4",
+     {0, "3", "1"}},
+    /* S20 (i): stored, but late: never complete */
+    {"an attempt in the history is no branch",
+     REPLICA_ANY,
+     NULL,
+     NULL,
+     0,
+     {{true, "3 2 1", "a", WHOLE, NULL, SOURCE, 0}, {true, "2 1", "ab", WHOLE, NULL, BACK, 1}, ABSENT},
+     DECIDE_START,
+     "3",
+     {0, "1", "1"}},
+    /* S20 (ii): the old engine's attempt, which one member stored and another, which it names, never heard of */
+    {"a void attempt",
+     REPLICA_MAJORITY,
+     NULL,
+     NULL,
+     0,
+     {{true, "2c 1", "ab", WHOLE, NULL, SOURCE, 0},
+      {true, "2c 1", "ab", WHOLE, NULL, SOURCE, 0},
+      {true, "2b 1", "bc", WHOLE, NULL, BACK, 1}},
+     DECIDE_START,
+     "2c",
+     {0, 0, "1"}},
+    {"a change that one member stored and the other did not",
+     REPLICA_ANY,
+     NULL,
+     NULL,
+     0,
+     {{true, "2 1", "ab", WHOLE, NULL, SOURCE, 0},
+      {true, "1", "abc", WHOLE, NULL, SOURCE, 0},
+      {true, "1", "abc", WHOLE, NULL, SOURCE, 0}},
+     DECIDE_START,
+     "1",
+     {0}},
+    {"a leg that was to become whole",
+     REPLICA_ANY,
+     NULL,
+     NULL,
+     0,
+     {{true, "3 2 1", "ac", WHOLE, NULL, SOURCE, 0}, ABSENT, {true, "2 1", "a", SYNC, "1", BACK, 1}},
+     DECIDE_START,
+     "2",
+     {0, "1", "1"}},
+    {"a void attempt on a void attempt",
+     REPLICA_ANY,
+     NULL,
+     NULL,
+     0,
+     {{true, "2 1", "ac", WHOLE, NULL, SOURCE, 0},
+      {true, "4 3 2 1", "c", SYNC, "1", BACK, 1},
+      {true, "3 2 1", "ac", WHOLE, NULL, SOURCE, 0}},
+     DECIDE_START,
+     "2",
+     {0, "1", 0}},
+    {"an attempt that no majority can have stored",
+     REPLICA_MAJORITY,
+     NULL,
+     NULL,
+     0,
+     {{true, "3b 2 1", "a", WHOLE, NULL, BACK, 2},
+      {true, "4 3c 2 1", "bc", WHOLE, NULL, SOURCE, 0},
+      {true, "4 3c 2 1", "bc", WHOLE, NULL, SOURCE, 0}},
+     DECIDE_START,
+     "4",
+     {"2", 0, 0}},
+    {"an attempt that the absent one may have stored",
+     REPLICA_MAJORITY,
+     NULL,
+     NULL,
+     0,
+     {{true, "3 2 1", "a", WHOLE, NULL, SOURCE, 0}, {true, "2 1", "abc", WHOLE, NULL, BACK, 1}, ABSENT},
+     DECIDE_START,
+     "3",
+     {0, "1", "1"}},
+    {"a base that the list would have, but has not",
+     REPLICA_ANY,
+     NULL,
+     NULL,
+     0,
+     {{true, "9 8 7 6 5 4 3c", "ab", WHOLE, NULL, SOURCE, 0},
+      {true, "9 8 7 6 5 4 3c", "ab", WHOLE, NULL, SOURCE, 0},
+      {true, "4", "b", SYNC, "3b", DECIDE_DIVERGED, 0}},
+     DECIDE_START,
+     "9",
+     {0, 0, "2"}},
+    {"of three void attempts the oldest but one was stored by two",
+     REPLICA_MAJORITY,
+     NULL,
+     NULL,
+     0,
+     {{true, "7 6 5 2 1", "b", SYNC, "2", BACK, 2},
+      {true, "9 8 7 6 5 2 1", "b", WHOLE, NULL, SOURCE, 0},
+      {true, "6 5 2 1", "bc", WHOLE, NULL, BACK, 6}},
+     DECIDE_START,
+     "7",
+     {"2", 0, "6"}},
+    {"two void attempts on one epoch",
+     REPLICA_MAJORITY,
+     NULL,
+     NULL,
+     0,
+     {{true, "2 1", "abc", WHOLE, NULL, BACK, 2},
+      {true, "4b 3 2 1", "b", WHOLE, NULL, SOURCE, 0},
+      {true, "4c 3 2 1", "c", WHOLE, NULL, SOURCE, 0}},
+     DECIDE_START,
+     "3",
+     {"2", "3", "3"}},
+    {"two that started without each other",
+     REPLICA_ANY,
+     NULL,
+     NULL,
+     0,
+     {{true, "2b 1", "a", WHOLE, NULL, 0, 0}, {true, "2c 1", "b", WHOLE, NULL, 0, 0}, ABSENT},
+     DECIDE_REFUSE,
+     NULL,
+     {0}},
+    {"a whole leg of another history",
+     REPLICA_ANY,
+     NULL,
+     NULL,
+     0,
+     {{true, "5 4 3", "ab", WHOLE, NULL, SOURCE, 0},
+      {true, "5 4 3", "ab", WHOLE, NULL, SOURCE, 0},
+      {true, "4 3", "c", SYNC, "2", DECIDE_DIVERGED, 0}},
+     DECIDE_START,
+     "5",
+     {0}},
+    {"older than the history, but remembered",
+     REPLICA_ANY,
+     NULL,
+     NULL,
+     0,
+     {{true, "9 8 7", "ab", WHOLE, NULL, SOURCE, 0},
+      {true, "9 8 7", "ab", WHOLE, NULL, SOURCE, 0},
+      {true, "9 8 7", "ab", SYNC, "2", BACK, 2}},
+     DECIDE_START,
+     "9",
+     {0, 0, "2"}},
+    {"half with the tie-breaker",
+     REPLICA_MAJORITY,
+     NULL,
+     "c",
+     0,
+     {{true, "2 1", "a", WHOLE, NULL, SOURCE, 0}, ABSENT, {true, "2 1", "a", REPLICA_WITNESS, NULL, DECIDE_WITNESS, 0}},
+     DECIDE_START,
+     "2",
+     {0}},
+    {"a tie-breaker that knows of a newer epoch",
+     REPLICA_MAJORITY,
+     NULL,
+     "c",
+     0,
+     {ABSENT, {true, "1", "ab", WHOLE, NULL, BACK, 1}, {true, "2 1", "a", REPLICA_WITNESS, NULL, DECIDE_WITNESS, 0}},
+     DECIDE_WAIT,
+     "2",
+     {0, "1", 0}},
+    {"a new leg beside members",
+     REPLICA_ANY,
+     NULL,
+     NULL,
+     0,
+     {{true, "1", "ab", WHOLE, NULL, SOURCE, 0},
+      {true, "1", "ab", WHOLE, NULL, SOURCE, 0},
+      {true, NULL, NULL, 0, NULL, DECIDE_FULL, 0}},
+     DECIDE_START,
+     "1",
+     {0}},
+};
+
+static void each_row(void **state) {
+    (void)state;
+    for (size_t i = 0; i < array_count(rows); i++) {
+        const struct row *row = &rows[i];
+        struct replica_status statuses[3];
+        struct decide_input input = {.leg_count = 3, .accept_absent = row->accept_absent};
+        struct decide_result result;
+        for (unsigned leg = 0; leg < 3; leg++) {
+            make(row, leg, &statuses[leg]);
+            input.legs[leg].status = row->legs[leg].seen ? &statuses[leg] : NULL;
+        }
+        decide(&input, &result);
+        if (result.outcome != row->outcome)
+            fail_msg("%s: outcome %d and not %d (%s)", row->name, result.outcome, row->outcome, result.error.text);
+        if (row->outcome == DECIDE_REFUSE)
+            continue;
+        struct replica_epoch newest;
+        parse(row->newest, &newest);
+        if (!replica_epoch_equal(&newest, &result.epoch))
+            fail_msg("%s: newest is of depth %llu", row->name, (unsigned long long)result.epoch.depth);
+        for (unsigned leg = 0; leg < 3; leg++)
+            if (result.verdicts[leg] != row->legs[leg].verdict || result.from_depths[leg] != row->legs[leg].from_depth)
+                fail_msg("%s: leg %u is %d from %llu", row->name, leg, result.verdicts[leg],
+                         (unsigned long long)result.from_depths[leg]);
+        if (row->accept_absent != 0)
+            assert_int_equal(result.excluded, row->accept_absent);
+    }
+}
+
+static void a_first_start_wants_all_legs(void **state) {
+    (void)state;
+    struct replica_status statuses[2] = {{.flags = REPLICA_UNTOUCHED}, {.flags = REPLICA_UNTOUCHED}};
+    struct decide_input input = {.leg_count = 2, .legs = {{&statuses[0]}, {NULL}}};
+    struct decide_result result;
+    decide(&input, &result);
+    assert_int_equal(result.outcome, DECIDE_WAIT);
+    assert_int_equal(result.missing, 2);
+    input.legs[1].status = &statuses[1];
+    decide(&input, &result);
+    assert_int_equal(result.outcome, DECIDE_FIRST_START);
+    assert_int_equal(result.verdicts[1], DECIDE_SOURCE);
+    statuses[1].flags = 0;
+    decide(&input, &result);
+    assert_int_equal(result.verdicts[0], DECIDE_SOURCE);
+    assert_int_equal(result.verdicts[1], DECIDE_FULL);
+    input.assume_equal = true;
+    decide(&input, &result);
+    assert_int_equal(result.verdicts[1], DECIDE_SOURCE);
+}
+
+static void legs_that_do_not_belong_together_are_refused(void **state) {
+    (void)state;
+    struct replica_status statuses[2];
+    struct row row = {"",   REPLICA_ANY, NULL,
+                      NULL, 0,           {{true, "1", "ab", WHOLE, NULL, 0, 0}, {true, "1", "ab", WHOLE, NULL, 0, 0}, ABSENT},
+                      0,    NULL,        {0}};
+    struct decide_input input = {.leg_count = 2, .legs = {{&statuses[0]}, {&statuses[1]}}};
+    struct decide_result result;
+    make(&row, 0, &statuses[0]);
+    make(&row, 1, &statuses[1]);
+    statuses[1].record.leg = statuses[0].record.leg;
+    decide(&input, &result);
+    assert_int_equal(result.outcome, DECIDE_REFUSE);
+    assert_int_equal(result.error.code, ERROR_EXISTS);
+    make(&row, 1, &statuses[1]);
+    statuses[1].record.mirror.bytes[0]++;
+    decide(&input, &result);
+    assert_int_equal(result.outcome, DECIDE_REFUSE);
+    assert_int_equal(result.error.code, ERROR_FOREIGN);
+}
+
+static void excluded_legs_are_not_asked(void **state) {
+    (void)state;
+    struct row row = {"",   REPLICA_ANY, "b",
+                      NULL, 0,           {{true, "2 1", "a", WHOLE, NULL, 0, 0}, {true, "1", "ab", WHOLE, NULL, 0, 0}, ABSENT},
+                      0,    NULL,        {0}};
+    struct replica_status statuses[2];
+    struct decide_input input = {.leg_count = 2, .legs = {{&statuses[0]}, {&statuses[1]}}};
+    struct decide_result result;
+    make(&row, 0, &statuses[0]);
+    make(&row, 1, &statuses[1]);
+    decide(&input, &result);
+    assert_int_equal(result.outcome, DECIDE_START);
+    assert_int_equal(result.verdicts[0], DECIDE_SOURCE);
+    assert_int_equal(result.verdicts[1], DECIDE_DIVERGED);
+    /* it went on by itself: still it is not asked */
+    statuses[1].record.epoch.depth = statuses[1].record.epoch.id.bytes[0] = 7;
+    decide(&input, &result);
+    assert_int_equal(result.outcome, DECIDE_START);
+    assert_int_equal(result.verdicts[1], DECIDE_DIVERGED);
+    /* each was started without the other */
+    statuses[1].record.legs[0].flags = REPLICA_LEG_EXCLUDED;
+    decide(&input, &result);
+    assert_int_equal(result.outcome, DECIDE_REFUSE);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(each_row),
+        cmocka_unit_test(a_first_start_wants_all_legs),
+        cmocka_unit_test(legs_that_do_not_belong_together_are_refused),
+        cmocka_unit_test(excluded_legs_are_not_asked),
+    };
+    return cmocka_run_group_tests_name("deciding", tests, NULL, NULL);
+}

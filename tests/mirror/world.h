@@ -1,0 +1,88 @@
+/* An engine and its replicas in one simulation, with checked I/O: a model says which versions of each block a read may show, by
+ * the promises of docs/mirror.md, through cuts of power, deaths of processes and lost connections. */
+#pragma once
+
+#include "blockdev/mirror/mirror.h"
+#include "cluster.h"
+#include "replica_disk.h"
+
+#define WORLD_DISKS 3
+#define WORLD_REGIONS 6
+#define WORLD_BLOCKS 18
+#define WORLD_VERSIONS 512
+#define WORLD_OPS 8
+#define WORLD_BLOCK 4096
+
+/* The versions that a block may show, 0 = never written. */
+struct world_versions {
+    uint32_t list[WORLD_VERSIONS];
+    unsigned count;
+};
+
+struct world_block {
+    uint64_t offset;
+    struct world_versions now;     /* a read may show */
+    struct world_versions flushed; /* a read may show after all was lost that was not flushed */
+    uint64_t writes;
+    bool busy;
+};
+
+struct world;
+struct world_op {
+    struct reactor_message message;
+    struct block_request request;
+    struct slice slice;
+    struct world *world;
+    uint8_t *payload;
+    unsigned block;
+    uint32_t version;
+    bool busy;
+    bool doubtful;                 /* unflushed data was lost since it began: its answer may be older than that */
+    uint64_t writes[WORLD_BLOCKS]; /* FLUSH: of each block, when it was sent; UINT64_MAX = one was under way */
+};
+
+struct world {
+    struct cluster cluster;
+    struct plane plane;
+    struct replica_disk disks[WORLD_DISKS];
+    struct replica_view *views[WORLD_DISKS];
+    unsigned disk_count;
+    struct block_device *mirror;
+    struct block_handle handle;
+    struct block_channel *channel;
+    struct mirror_options options;
+    struct random random;
+    uint64_t seed;
+    struct world_block blocks[WORLD_BLOCKS];
+    struct world_op ops[WORLD_OPS];
+    uint32_t version;
+    bool running;
+    uint64_t reads, writes, flushes, failed, faults, engines, losses;
+    bool trace;
+    bool forgetful; /* under `majority` a member forgot what was not flushed, and a start may have to do with it alone */
+};
+
+void world_init(struct world *world, uint64_t seed, unsigned disk_count, enum replica_policy policy);
+void world_fini(struct world *world);
+/* Starts an engine; the one before is dead. */
+void world_engine_start(struct world *world);
+void world_engine_kill(struct world *world);
+/* Power or process of a replica. */
+void world_cut(struct world *world, unsigned disk, bool lose);
+void world_break(struct world *world, unsigned disk);
+void world_mend(struct world *world, unsigned disk);
+/* Begins a request drawn at random, if there is room. */
+void world_begin_any(struct world *world);
+bool world_begin_write(struct world *world, unsigned block);
+bool world_begin_read(struct world *world, unsigned block);
+bool world_begin_flush(struct world *world);
+/* Lets so much time pass, in which the replicas take `steps` steps. */
+void world_run(struct world *world, uint64_t ns, unsigned steps);
+/* No request is under way any more; fails the test if that takes longer. */
+void world_drain(struct world *world, uint64_t for_ns);
+void world_status(struct world *world, struct mirror_status *ret_status);
+/* Mends everything, waits until all legs are whole and settled, reads all, and compares the replicas with each other. */
+void world_settle(struct world *world);
+/* Prints where everybody stands. */
+void world_tell(struct world *world);
+void world_log(struct world *world, const char *format, ...) __attribute__((format(printf, 2, 3)));
