@@ -37,6 +37,8 @@ static bool open_simple(struct target *target, const char *spec, bool *ret_known
         struct memory_device_options options = {.name = "bench", .block_size = target->block_size, .block_count = blocks};
         return memory_device_create(target->graph, &options, &target->device, error);
     }
+    if ((rest = after(spec, "mirror:")) != NULL)
+        return size_blocks(target, rest, &blocks, error) && target_open_mirror(target, blocks, error);
     *ret_known = false;
     return true;
 }
@@ -117,6 +119,8 @@ void target_close(struct target *target, void (*closed)(struct target *target)) 
     target->closed = closed;
     if (target->initiator != NULL)
         target_close_nvme(target);
+    else if (target->legs[0] != NULL)
+        target_close_mirror(target);
     else if (target->store != NULL)
         target_close_volume(target);
     else

@@ -13,6 +13,8 @@
     "  nvme-tcp://ADDRESS:PORT/NQN[?OPTION,…]   the first namespace of a subsystem; options: nsid=N, hdgst, ddgst,\n"          \
     "                     hostnqn=NQN\n"
 
+#define TARGET_LEGS 2
+
 struct target {
     struct block_graph *graph;
     struct reactor *control, *data; /* this one's, and the first of those that submit */
@@ -26,6 +28,8 @@ struct target {
     struct block_device *base; /* under a volume */
     struct volume_store *store;
     struct nvme_initiator *initiator;
+    struct block_device *legs[TARGET_LEGS]; /* of a mirror */
+    unsigned legs_left;
     void (*closed)(struct target *target);
 };
 
@@ -42,3 +46,5 @@ void target_open_volume(struct target *target);
 void target_close_volume(struct target *target);
 /* Removes the simple devices and says closed. */
 void target_close_rest(struct target *target);
+bool target_open_mirror(struct target *target, uint64_t blocks, struct error *error);
+void target_close_mirror(struct target *target);
