@@ -107,13 +107,14 @@ void world_exit(struct world *world) {
     assert(world->heap.live_bytes == 0 && list_empty(&world->heap.blocks));
 }
 
-/* One turn, after moving the clock to when the last one wanted it. False: nothing is left to happen. */
+/* One turn; the clock moves after one that found nothing to do, so that the caller adds to each moment what belongs there. False:
+ * nothing is left to happen. */
 static bool step(struct world *world, uint64_t until_ns) {
     heap_enter(&world->heap);
     struct host_turn result = world->turn(world->turn_arg);
     world->turns++;
     reactor_enter(world->reactor);
-    if (result.deadline_ns == 0 || world->jobs != NULL)
+    if (result.worked || result.deadline_ns == 0 || world->jobs != NULL)
         return true;
     if (result.deadline_ns == UINT64_MAX || result.deadline_ns > until_ns)
         return false;
