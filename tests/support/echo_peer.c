@@ -26,6 +26,8 @@ struct program {
     const char *unix_path, *tls[4];
     unsigned port;
     int cpu;
+    struct tls_context *context; /* NULL = plain */
+    char *path;                  /* of the call */
     /* serve */
     struct grpc_server *server;
     struct grpc_health *health;
@@ -54,8 +56,7 @@ static char *read_text(const char *path) {
     return text;
 }
 
-static struct tls_context *tls_of(const struct program *program, bool server) {
-    struct tls_context *context;
+static struct tls_context *tls_of(struct program *program, bool server) {
     struct error error;
     if (program->tls[0] == NULL)
         return NULL;
@@ -64,11 +65,11 @@ static struct tls_context *tls_of(const struct program *program, bool server) {
         texts[i] = read_text(program->tls[i]);
     struct tls_options options = {
         .server = server, .ca_pem = texts[0], .certificate_pem = texts[1], .key_pem = texts[2], .peer_name = program->tls[3]};
-    if (!tls_context_create(&options, &context, &error))
+    if (!tls_context_create(&options, &program->context, &error))
         die(error.text);
     for (unsigned i = 0; i < 3; i++)
         free(texts[i]);
-    return context;
+    return program->context;
 }
 
 /* ---- serve ---- */
@@ -140,14 +141,13 @@ static void start_call(struct reactor_message *message) {
     enum grpc_kind kind = strcmp(program->method, "Count") == 0  ? GRPC_SERVER_STREAM
                           : strcmp(program->method, "Chat") == 0 ? GRPC_BIDIRECTIONAL
                                                                  : GRPC_UNARY;
-    char *path = NULL;
-    if (asprintf(&path, "/penstock.test.v1.Echo/%s", program->method) < 0)
+    if (asprintf(&program->path, "/penstock.test.v1.Echo/%s", program->method) < 0)
         die("no memory");
     Words words = WORDS_INIT;
     words.text = (char *)(uintptr_t)program->text;
     words.number = program->number;
     words.size = program->size;
-    grpc_channel_prepare(program->channel, &program->call, kind, path, WORDS, 10000);
+    grpc_channel_prepare(program->channel, &program->call, kind, program->path, WORDS, 10000);
     program->call.call.arg = program;
     program->call.call.message = on_message;
     program->call.call.done = on_done;
@@ -203,6 +203,8 @@ static void options_of(struct program *program, int argc, char **argv) {
     }
 }
 
+static void pass(struct reactor_message *message) { container_of(message, struct program, message)->done = true; }
+
 int main(int argc, char **argv) {
     struct program *program = calloc(1, sizeof(*program));
     struct host_linux_options host_options = {0};
@@ -230,9 +232,16 @@ int main(int argc, char **argv) {
         post(program, end_call);
     }
     wait_done(program);
-    usleep(2000); /* jobs that free what was closed */
+    for (unsigned turns = 0; turns < 20; turns++) { /* jobs that free what was closed */
+        usleep(1000);
+        post(program, pass);
+        wait_done(program);
+    }
     reactor_destroy(program->reactor);
     host_linux_destroy(program->host);
+    if (program->context != NULL)
+        tls_context_destroy(program->context);
+    free(program->path);
     free(program);
     return 0;
 }
