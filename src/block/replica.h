@@ -21,7 +21,7 @@
 enum replica_put { REPLICA_CLAIM = 1, REPLICA_RELEASE, REPLICA_STORE, REPLICA_MARK, REPLICA_CLEAR, REPLICA_TREE, REPLICA_FORGET };
 enum replica_get {
     REPLICA_STATUS = 1, /* struct replica_status; the one that needs no claim */
-    REPLICA_LAYERS,     /* struct replica_layer, one after the other; offset counts bytes */
+    REPLICA_LAYERS,     /* no document yet: IO_UNSUPPORTED, as REPLICA_TREE above */
     REPLICA_MARKS,      /* a bit for each region of the head marked at or above the depth (0 = any) */
     REPLICA_OWNED,      /* a bit for each region in which the layer holds or hides anything itself */
     REPLICA_SUMS,       /* u64 for each block of the layer from byte `offset` of it: length / 8 blocks */
