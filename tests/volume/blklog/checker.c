@@ -8,6 +8,7 @@
 #include "volume/session.h"
 
 #define LOG_MAGIC UINT64_C(0x6a736677736872)
+#define ENTRY_BYTES_MAX MIB(16)
 enum { LOG_FLUSH = 1, LOG_FUA = 2, LOG_DISCARD = 4 };
 
 static const struct store_options options = {
@@ -144,6 +145,7 @@ static bool has_store(const struct disk_image *image) {
 }
 
 int main(int argc, char **argv) {
+    static uint8_t data[ENTRY_BYTES_MAX];
     FILE *log = argc == 2 ? fopen(argv[1], "rb") : NULL;
     uint8_t head[512];
     if (log == NULL || fread(head, 1, sizeof(head), log) != sizeof(head) || get_le64(head) != LOG_MAGIC) {
@@ -152,16 +154,15 @@ int main(int argc, char **argv) {
     }
     uint64_t entries = get_le64(head + 16), flushes = 0, checked = 0;
     uint32_t sector = get_le32(head + 24), marker = 0;
-    uint8_t *data = malloc(MIB(16));
     struct disk_image image;
-    bool ok = sector >= 512 && sector <= 4096 && data != NULL;
+    bool ok = sector >= 512 && sector <= 4096;
     make_history();
     disk_image_init(&image, PLAN_DISK_BYTES);
     fseek(log, sector, SEEK_SET);
     for (uint64_t i = 0; i < entries && ok; i++) {
         ok = fread(data, 1, sector, log) == sector;
         uint64_t offset = get_le64(data) * sector, length = get_le64(data + 8) * sector, flags = get_le64(data + 16);
-        if (!ok || !range_inside(offset, length, PLAN_DISK_BYTES) || length > MIB(16)) {
+        if (!ok || !range_inside(offset, length, PLAN_DISK_BYTES) || length > ENTRY_BYTES_MAX) {
             printf("not ok: entry %llu of the log makes no sense\n", (unsigned long long)i);
             return 1;
         }
@@ -181,6 +182,7 @@ int main(int argc, char **argv) {
         }
     }
     disk_image_fini(&image);
+    fclose(log);
     if (ok && marker != PLAN_BATCHES)
         ok = complain(entries, marker, "the last marker is not the last batch", 0, 0);
     printf("%s: %llu entries, %llu flushes, %llu of them checked, marker %u\n", ok ? "ok" : "not ok", (unsigned long long)entries,
