@@ -21,7 +21,7 @@
 enum replica_put { REPLICA_CLAIM = 1, REPLICA_RELEASE, REPLICA_STORE, REPLICA_MARK, REPLICA_CLEAR, REPLICA_TREE, REPLICA_FORGET };
 enum replica_get {
     REPLICA_STATUS = 1, /* struct replica_status; the one that needs no claim */
-    REPLICA_LAYERS,     /* no document yet: IO_UNSUPPORTED, as REPLICA_TREE above */
+    REPLICA_LAYERS,     /* the mirror's snapshots, as far as the volume has them; struct replica_layers from byte `offset` on */
     REPLICA_MARKS,      /* a bit for each region of the head marked at or above the depth (0 = any) */
     REPLICA_OWNED,      /* a bit for each region in which the layer holds or hides anything itself */
     REPLICA_SUMS,       /* u64 for each block of the layer from byte `offset` of it: length / 8 blocks */
@@ -135,21 +135,72 @@ const char *replica_ranges_check(const struct replica_ranges *ranges, size_t len
 
 /* REPLICA_RELEASE: no document. REPLICA_FORGET: the mirror's id, 16 bytes. */
 
+enum replica_change {
+    REPLICA_SNAPSHOT = 1,
+    REPLICA_DELETE,
+    REPLICA_REVERT,
+    REPLICA_RESIZE,
+    REPLICA_NOTE, /* nothing but the tree's number and id */
+    REPLICA_KEEP, /* a copy of the head that is nobody's snapshot, until it is dropped; there is at most one, the first stays */
+    REPLICA_DROP
+};
+#define REPLICA_TREE_CHECK 1u         /* flag: answers whether it would be done, and does nothing */
+#define REPLICA_SNAPSHOT_NAME_MAX 104 /* with the terminator */
+/* REPLICA_TREE. The answer, of a check too: IO_DEVICE_GONE: there is no such snapshot; IO_INVALID: name, size or attributes
+ * cannot be; IO_ABORTED: the snapshot has several children; IO_NO_SPACE; IO_NOT_READY: the volume is at work on an earlier
+ * change. */
+struct replica_tree {
+    uint64_t sequence, change; /* the tree's afterwards: its number, and the id of the change that made it so */
+    uint64_t layer;            /* SNAPSHOT: its id, not 0. DELETE, REVERT: which one; 0 = what lies below all of them */
+    uint64_t size;             /* RESIZE: bytes, a multiple of the volume's unit */
+    uint64_t created_ns;       /* SNAPSHOT: since 1970, 0 = now */
+    uint32_t what, flags;      /* enum replica_change */
+    uint32_t pair_bytes;       /* SNAPSHOT: of attributes: key, zero, value, zero, … */
+    uint32_t reserved;
+    char name[REPLICA_SNAPSHOT_NAME_MAX]; /* SNAPSHOT: as people call it; ends with zeros */
+    char pairs[];
+};
+static_assert(sizeof(struct replica_tree) == 160, "as documented");
+#define REPLICA_PAIRS_MAX 64
+/* NULL, or what is wrong with a document of `length` bytes. */
+const char *replica_tree_check(const struct replica_tree *tree, size_t length);
+
 /* ---- documents of BLOCK_REPLICA_GET ---- */
 
 enum {
     REPLICA_HAS_RECORD = 1,
     REPLICA_CLAIMED = 2, /* by somebody */
     REPLICA_CLAIM_YOURS = 4,
-    REPLICA_UNTOUCHED = 8, /* no data, no parent */
-    REPLICA_CAN_WRITE = 16 /* neither read-only nor failed */
+    REPLICA_UNTOUCHED = 8,  /* no data, no parent */
+    REPLICA_CAN_WRITE = 16, /* neither read-only nor failed */
+    REPLICA_HAS_FLOOR = 32  /* all regions count as marked, since a revert or a shrink */
 };
 struct replica_status {
-    struct replica_record record; /* zeros without one */
-    uint64_t incarnation;         /* random, of the store's opening */
-    uint64_t size;                /* bytes */
-    uint64_t tree_sequence;
-    uint64_t waits; /* requests that the claim under way waits for */
+    struct replica_record record;        /* zeros without one */
+    uint64_t incarnation;                /* random, of the store's opening */
+    uint64_t size;                       /* bytes */
+    uint64_t tree_sequence, tree_change; /* 0: no mirror has changed its tree */
+    uint64_t waits;                      /* requests that the claim under way waits for */
     uint32_t flags, reserved;
 };
-static_assert(sizeof(struct replica_status) == REPLICA_RECORD_BYTES + 40, "as documented");
+static_assert(sizeof(struct replica_status) == REPLICA_RECORD_BYTES + 48, "as documented");
+
+/* A snapshot that a mirror made of the leg. */
+struct replica_layer {
+    uint64_t id, parent; /* parent: the nearest below it, 0 = none */
+    uint64_t size;       /* bytes */
+    uint64_t used;       /* bytes of its own */
+    uint64_t created_ns;
+    struct uuid uuid;         /* of the volume that it is here */
+    uint32_t layer, children; /* layer: its number here, for OWNED, SUMS and READ; children: all, clones too */
+    char name[REPLICA_SNAPSHOT_NAME_MAX];
+};
+struct replica_layers {
+    uint64_t sequence, change;
+    uint64_t head_parent; /* id, 0 = none */
+    uint64_t head_size;   /* bytes */
+    uint32_t count, reserved;
+    struct replica_layer layers[]; /* in no order */
+};
+static_assert(sizeof(struct replica_layer) == 168 && sizeof(struct replica_layers) == 40, "as documented");
+#define REPLICA_LAYERS_MAX 16384

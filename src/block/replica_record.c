@@ -90,3 +90,33 @@ const char *replica_ranges_check(const struct replica_ranges *ranges, size_t len
         return "it has an unknown flag";
     return NULL;
 }
+
+/* ---- a change of the tree ---- */
+
+/* Keys and values in turn, each ended by a zero. */
+static bool pairs_check(const struct replica_tree *tree) {
+    unsigned texts = 0;
+    for (uint32_t i = 0; i < tree->pair_bytes; i++)
+        texts += tree->pairs[i] == '\0';
+    return tree->pair_bytes == 0 ||
+           (tree->pairs[tree->pair_bytes - 1] == '\0' && texts % 2 == 0 && texts <= 2 * REPLICA_PAIRS_MAX);
+}
+
+const char *replica_tree_check(const struct replica_tree *tree, size_t length) {
+    if (length < sizeof(*tree) || length - sizeof(*tree) != tree->pair_bytes)
+        return "its length is another one";
+    if (tree->what < REPLICA_SNAPSHOT || tree->what > REPLICA_DROP || (tree->flags & ~REPLICA_TREE_CHECK) != 0)
+        return "its kind or a flag is unknown";
+    size_t name = strnlen(tree->name, sizeof(tree->name));
+    for (size_t i = name; i < sizeof(tree->name); i++)
+        if (tree->name[i] != '\0')
+            return "its name goes on behind its end";
+    bool snapshot = tree->what == REPLICA_SNAPSHOT;
+    if (name == sizeof(tree->name) || snapshot != (name > 0) || (!snapshot && tree->pair_bytes > 0) || !pairs_check(tree))
+        return "its name or attributes cannot be";
+    if (tree->layer == 0 && (snapshot || tree->what == REPLICA_DELETE))
+        return "it names no layer";
+    if ((tree->what == REPLICA_RESIZE) != (tree->size != 0))
+        return "its size cannot be";
+    return NULL;
+}

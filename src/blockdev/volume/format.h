@@ -128,7 +128,7 @@ enum layer_word {
     LAYER_IDENTITY,
     LAYER_TREE,
     LAYER_MARKS,
-    LAYER_SUMS,
+    LAYER_CHANGE,
     LAYER_ROOTS,
     LAYER_ROOT_COUNT = 72,
     LAYER_IDENTITY_WORDS = LAYER_ROOTS + LAYER_ROOT_COUNT
@@ -147,7 +147,13 @@ enum layer_state { LAYER_FREE, LAYER_STORE, LAYER_LIVE, LAYER_DELETING, LAYER_ME
 /* No change of a tree needs more journal words than this. */
 #define TREE_CHANGE_WORDS (3 * PAGE_WORDS)
 
-enum identity_type { IDENTITY_NAME = 1, IDENTITY_UUID, IDENTITY_ATTRIBUTE, IDENTITY_MIRROR, IDENTITY_SOURCE };
+enum identity_type { IDENTITY_NAME = 1, IDENTITY_UUID, IDENTITY_ATTRIBUTE, IDENTITY_MIRROR, IDENTITY_SOURCE, IDENTITY_SNAPSHOT };
+/* The bytes of an IDENTITY_SNAPSHOT item; the name follows, without a terminator. */
+struct identity_snapshot {
+    struct uuid mirror;
+    uint64_t id;
+};
+static_assert(sizeof(struct identity_snapshot) == 24, "as documented");
 struct identity_item {
     uint16_t type, length;
     const uint8_t *bytes;

@@ -49,6 +49,7 @@ bool identity_compose(struct volume_command *command, uint8_t *identity, uint32_
             fits = identity_append(identity, &size, IDENTITY_ATTRIBUTE, item, key + value);
         }
     }
+    fits = fits && replica_tree_identity(command, identity, &size);
     *ret_size = size;
     if (!fits) {
         error_set(&command->error, ERROR_NO_SPACE, "the attributes of %s are longer than %d bytes", command->name,

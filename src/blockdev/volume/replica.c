@@ -100,8 +100,7 @@ static void put_committed(struct waiter *waiter, enum io_status status) {
     op_end(container_of(waiter, struct volume_op, waiter), status);
 }
 
-/* Answered when what was changed is durable. */
-static void put_commit(struct volume_op *op) {
+void replica_put_commit(struct volume_op *op) {
     op->waiter.wake = put_committed;
     commit_hasten(op->volume->store);
     commit_join(op->volume->store, &op->waiter);
@@ -316,7 +315,7 @@ static void store_run(struct volume_op *op) {
     replica->record = document->record;
     replica->record.promised_attempt = attempt;
     record_put(volume->store, volume->layer, &replica->record);
-    put_commit(op);
+    replica_put_commit(op);
 }
 
 static void marks_run(struct volume_op *op) {
@@ -341,7 +340,7 @@ static void marks_run(struct volume_op *op) {
         return;
     if ((ranges->flags & REPLICA_ALL_REGIONS) != 0)
         layer_set(volume->store, replica->marks, LAYER_TREE, depth); /* the floor under all of them */
-    put_commit(op);
+    replica_put_commit(op);
 }
 
 static void forget_run(struct volume_op *op) {
@@ -366,12 +365,12 @@ static void forget_run(struct volume_op *op) {
     if (commit_room(volume->store, TREE_CHANGE_WORDS, &op->waiter) != GOT)
         return;
     replica_forget(volume);
-    put_commit(op);
+    replica_put_commit(op);
 }
 
 static void (*const put_runs[])(struct volume_op *op) = {
-    [REPLICA_CLAIM] = claim_run, [REPLICA_RELEASE] = release_run, [REPLICA_STORE] = store_run,
-    [REPLICA_MARK] = marks_run,  [REPLICA_CLEAR] = marks_run,     [REPLICA_FORGET] = forget_run,
+    [REPLICA_CLAIM] = claim_run, [REPLICA_RELEASE] = release_run,   [REPLICA_STORE] = store_run,   [REPLICA_MARK] = marks_run,
+    [REPLICA_CLEAR] = marks_run, [REPLICA_TREE] = replica_tree_run, [REPLICA_FORGET] = forget_run,
 };
 
 static void put_run(struct volume_op *op) {
@@ -415,7 +414,7 @@ void replica_put_start(struct volume_op *op) {
 /* ---- with the volume ---- */
 
 bool replica_refuses_command(struct volume_command *command, const struct volume *volume) {
-    if (volume->replica == NULL)
+    if (volume->replica == NULL || command->tree != NULL)
         return false;
     char text[UUID_TEXT_SIZE];
     uuid_format(&volume->replica->record.mirror, text);
@@ -426,6 +425,7 @@ bool replica_refuses_command(struct volume_command *command, const struct volume
 
 void replica_follow(struct volume_store *store, struct layer *from, struct layer *to) {
     layer_set(store, to, LAYER_TREE, layer_get(from, LAYER_TREE));
+    layer_set(store, to, LAYER_CHANGE, layer_get(from, LAYER_CHANGE));
     if (layer_get(from, LAYER_MARKS) == 0)
         return;
     layer_set(store, to, LAYER_MARKS, layer_get(from, LAYER_MARKS));

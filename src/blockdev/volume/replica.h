@@ -49,6 +49,30 @@ void replica_follow(struct volume_store *store, struct layer *from, struct layer
 /* The record and the marks go, in this turn; the room of a tree change is there. */
 void replica_forget(struct volume *volume);
 
+/* Ends the PUT when what is in the open batch is durable. */
+void replica_put_commit(struct volume_op *op);
+
+/* ---- replica_tree.c ---- */
+struct replica_snapshot {
+    struct uuid mirror;
+    uint64_t id;
+    char name[REPLICA_SNAPSHOT_NAME_MAX];
+};
+/* True if a mirror made this snapshot of its leg: `mirror`, or any (NULL). */
+bool replica_snapshot_of(const struct layer *layer, const struct uuid *mirror, struct replica_snapshot *ret_snapshot);
+/* The nearest such layer below another one; NULL if there is none (*ret_snapshot stays). */
+const struct layer *replica_layer_below(const struct replica *replica, const struct layer *layer,
+                                        struct replica_snapshot *ret_snapshot);
+/* REPLICA_TREE and REPLICA_LAYERS. */
+void replica_tree_run(struct volume_op *op);
+void replica_get_layers(struct volume_op *op);
+/* Of commands: what a change of the mirror's adds to the identity of what it makes (false: no room), and to the leg's record, in
+ * the turn of the change itself. Nothing for commands of others. */
+bool replica_tree_identity(const struct volume_command *command, uint8_t *identity, uint32_t *size);
+void replica_tree_stamp(struct volume_command *command);
+/* Fails a deletion that others than the mirror ask for: true if it did. */
+bool replica_refuses_delete(struct volume_command *command, const struct volume *volume);
+
 /* ---- replica_get.c ---- */
 void replica_get_start(struct volume_op *op);
 

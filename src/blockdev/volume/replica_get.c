@@ -22,6 +22,7 @@ static void get_status(struct volume_op *op) {
     struct replica_status status = {.incarnation = volume->store->commit.opening_id,
                                     .size = layer_size(layer) << BLOCK_SHIFT,
                                     .tree_sequence = layer_get(layer, LAYER_TREE),
+                                    .tree_change = layer_get(layer, LAYER_CHANGE),
                                     .waits = volume->under_way[volume->generation ^ 1]};
     if (op->request->length != sizeof(status) || op->request->offset != 0) {
         op_end(op, IO_INVALID);
@@ -31,6 +32,7 @@ static void get_status(struct volume_op *op) {
         status.record = replica->record;
         status.flags |= REPLICA_HAS_RECORD | (replica->holder != 0 ? REPLICA_CLAIMED : 0u);
         status.flags |= replica_admits(replica, op->request) == IO_OK ? REPLICA_CLAIM_YOURS : 0u;
+        status.flags |= layer_get(replica->marks, LAYER_TREE) != 0 ? REPLICA_HAS_FLOOR : 0u;
     }
     if (layer->parent == NULL && layer_get(layer, LAYER_USED) == 0 && layer_get(layer, LAYER_NODES) == 0)
         status.flags |= REPLICA_UNTOUCHED;
@@ -84,7 +86,7 @@ static void get_marks(struct volume_op *op) {
     answer(op, op->buffer, op->request->length);
 }
 
-/* The volume of a layer: the head, or one of its ancestors. NULL: the op is ended. */
+/* The volume of a layer: the head, one of its ancestors, or another snapshot of the mirror. NULL: the op is ended. */
 static struct volume *layer_asked(struct volume_op *op) {
     uint32_t id = replica_layer_or_depth(op->request->argument);
     if (id == REPLICA_LAYER_HEAD)
@@ -92,8 +94,28 @@ static struct volume *layer_asked(struct volume_op *op) {
     for (const struct layer *layer = op->volume->layer->parent; layer != NULL; layer = layer->parent)
         if (layer->id == id && layer->volume != NULL)
             return layer->volume;
+    struct layer *layer = id < LAYERS_MAX ? op->volume->store->layer_by_id[id] : NULL;
+    struct replica_snapshot snapshot;
+    if (layer != NULL && layer->volume != NULL && replica_snapshot_of(layer, &op->volume->replica->record.mirror, &snapshot))
+        return layer->volume;
     op_end(op, IO_DEVICE_GONE);
     return NULL;
+}
+
+/* Whether a layer, or one between it and the mirror's next snapshot below, holds or hides anything of a region. */
+static enum got region_owned(struct volume_op *op, struct layer *layer, const struct layer *below, bool *ret_owned,
+                             enum io_status *ret_status) {
+    *ret_owned = false;
+    for (; layer != below && !*ret_owned; layer = layer->parent)
+        for (uint64_t cluster = op->cursor * REGION_CLUSTERS; cluster < (op->cursor + 1) * REGION_CLUSTERS && !*ret_owned;
+             cluster++) {
+            uint64_t word;
+            enum got got = map_get(op->volume->store, layer, (uint32_t)cluster, &op->waiter, &word, ret_status);
+            if (got != GOT)
+                return got;
+            *ret_owned = word != 0;
+        }
+    return GOT;
 }
 
 static void get_owned(struct volume_op *op) {
@@ -102,18 +124,16 @@ static void get_owned(struct volume_op *op) {
     op->resume = get_owned;
     if (of == NULL || !bitmap_begin(op, OWNED_BYTES_MAX))
         return;
+    struct replica_snapshot snapshot;
+    const struct layer *below = replica_layer_below(op->volume->replica, of->layer, &snapshot);
     uint32_t budget = WALK_STEPS;
     for (uint64_t end = bitmap_end(op, of); op->cursor < end; op->cursor++) {
-        bool owned = false;
-        for (uint64_t cluster = op->cursor * REGION_CLUSTERS; cluster < (op->cursor + 1) * REGION_CLUSTERS && !owned; cluster++) {
-            uint64_t word;
-            enum got got = map_get(of->store, of->layer, (uint32_t)cluster, &op->waiter, &word, &status);
-            if (got == FAILED)
-                op_fail(op, status);
-            if (got != GOT)
-                return;
-            owned = word != 0;
-        }
+        bool owned;
+        enum got got = region_owned(op, of->layer, below, &owned, &status);
+        if (got == FAILED)
+            op_fail(op, status);
+        if (got != GOT)
+            return;
         uint64_t bit = op->cursor - bitmap_first(op);
         op->buffer[bit / 8] |= (uint8_t)(owned << bit % 8);
         budget -= min_u32(budget, REGION_CLUSTERS);
@@ -218,6 +238,8 @@ void replica_get_start(struct volume_op *op) {
         op_end(op, status);
     else if (verb == REPLICA_MARKS)
         get_marks(op);
+    else if (verb == REPLICA_LAYERS)
+        replica_get_layers(op);
     else if (verb == REPLICA_OWNED)
         get_owned(op);
     else if (verb == REPLICA_SUMS)

@@ -176,7 +176,8 @@ static void snapshot_run(struct volume_command *command) {
     record_set_identity(store, layer->record, old, old_size);
     replica_follow(store, head, layer);
     layer_set(store, head, LAYER_STATE, LAYER_LIVE | LAYER_SNAPSHOT | LAYER_READ_ONLY);
-    layer_set(store, head, LAYER_CREATED, host_wall_ns(store->home->host));
+    bool told = command->tree != NULL && command->tree->created_ns != 0;
+    layer_set(store, head, LAYER_CREATED, told ? command->tree->created_ns : host_wall_ns(store->home->host));
     record_set_identity(store, head->record, identity, size);
     promise_update(store, head);
     snapshot->layer = head;
@@ -185,6 +186,7 @@ static void snapshot_run(struct volume_command *command) {
     volume->layer = layer;
     layer->volume = volume;
     layer_freeze(store, head);
+    replica_tree_stamp(command);
     command_subject(command, snapshot);
     command_commit(store, command, volume_registered);
 }
@@ -221,7 +223,10 @@ static void revert_run(struct volume_command *command) {
     struct layer *up = volume->layer->parent;
     while (up != NULL && (snapshot == NULL || up != snapshot->layer))
         up = up->parent;
-    if (up == NULL || snapshot->deleting != NULL || volume->read_only) {
+    if (command->tree != NULL) /* checked there; to any of the mirror's, or below all of them */
+        up = snapshot == NULL ? NULL : snapshot->layer;
+    bool allowed = command->tree != NULL || up != NULL;
+    if (!allowed || (snapshot != NULL && snapshot->deleting != NULL) || volume->read_only) {
         error_set(&command->error, ERROR_INVALID, "%s can be reverted to its own snapshots only", volume->name);
         command_fail(store, command);
         return;
@@ -231,9 +236,9 @@ static void revert_run(struct volume_command *command) {
     struct layer *old = volume->layer, *layer = new_layer(command, NULL);
     if (layer == NULL)
         return;
-    uint64_t created = layer_get(old, LAYER_CREATED);
+    uint64_t created = layer_get(old, LAYER_CREATED), blocks = layer_size(up != NULL ? up : old);
     memcpy(identity, record_identity(old->record, &size), IDENTITY_BYTES);
-    layer_fill(store, layer, 0, up, layer_size(up), layer_size(up));
+    layer_fill(store, layer, 0, up, blocks, blocks);
     layer_set(store, layer, LAYER_CREATED, created);
     record_set_identity(store, layer->record, identity, size);
     record_set_identity(store, old->record, NULL, 0);
@@ -244,6 +249,7 @@ static void revert_run(struct volume_command *command) {
     volume->layer = layer;
     layer->volume = volume;
     background_start(store, old);
+    replica_tree_stamp(command);
     background_kick(store); /* a layer that merges into the old one has no child any more */
     command_subject(command, volume);
     command_commit(store, command, volume_resized);
@@ -268,7 +274,7 @@ static void read_only_run(struct volume_command *command) {
 static void delete_run(struct volume_command *command) {
     struct volume_store *store = command->store;
     struct volume *volume = command_target(command);
-    if (volume == NULL)
+    if (volume == NULL || replica_refuses_delete(command, volume))
         return;
     unsigned children = volume->layer->child_count + volume->layer->heirs;
     if (children > 1) {
@@ -301,6 +307,7 @@ static void delete_layer_run(struct volume_command *command) {
     record_set_identity(store, layer->record, NULL, 0);
     layer_set_state(store, layer, layer->child_count == 0 ? LAYER_DELETING : LAYER_MERGING);
     background_start(store, layer);
+    replica_tree_stamp(command);
     background_kick(store); /* a layer that merges into this one looks again */
     command_commit(store, command, NULL);
 }
@@ -368,15 +375,21 @@ static void resize_run(struct volume_command *command) {
     if (commit_room(store, TREE_CHANGE_WORDS, &store->command_waiter) != GOT)
         return;
     bool clears = blocks < tail && VOLUME_CANARY != VOLUME_CANARY_SHRINK_KEEPS_LIMIT;
-    if (clears && !tail_start(store, command, volume, blocks, tail))
+    bool mirrors = command->tree != NULL; /* who is not kept waiting for the clearing */
+    if (clears && !tail_start(store, mirrors ? NULL : command, volume, blocks, tail)) {
+        if (mirrors)
+            command_fail_status(command, IO_NO_MEMORY);
         return;
+    }
+    command_subject(command, volume);
     layer_set(store, layer, LAYER_SIZE, blocks);
     layer_set(store, layer, LAYER_TAIL, clears ? tail : blocks);
     if (VOLUME_CANARY != VOLUME_CANARY_SHRINK_KEEPS_LIMIT)
         layer_set(store, layer, LAYER_LIMIT, min_u64(layer_get(layer, LAYER_LIMIT), blocks));
     store->move_generation++; /* what was remembered of the parents may be beyond the limit */
     promise_update(store, layer);
-    if (clears) {
+    replica_tree_stamp(command);
+    if (clears && !mirrors) {
         command_leave(store, command);
         return;
     }

@@ -15,6 +15,7 @@
 #define VOLUME_CACHE_DEFAULT MIB(256)
 #define VOLUME_CACHE_MIN MIB(4)
 
+struct replica_tree;
 struct volume;
 struct volume_store;
 
@@ -86,6 +87,8 @@ struct volume_command {
     void (*run)(struct volume_command *command); /* on the home reactor */
     struct volume *subject;                      /* what the control reactor's part is about */
     uint64_t subject_blocks;
+    const struct replica_tree *tree; /* a mirror's change of its leg; NULL = anybody's command */
+    struct volume *leg;
     void *private[4];
 };
 
