@@ -178,22 +178,17 @@ void plane_add_file(struct plane *plane, struct file_device_create *opening, con
     plane_do(plane, add_file, opening);
 }
 
-struct serve_call {
-    const char *nqn, *device;
-};
-
-static void serve(struct plane *plane, void *arg) {
-    struct serve_call *call = arg;
+void plane_serve_now(struct plane *plane, const char *nqn, const char *device) {
     struct error error = {0};
     struct nvme_transport_options transport = {0};
     if (nvme_target_find_transport(plane->target, NVME_TRANSPORT_TCP) == NULL &&
         !nvme_tcp_transport_create(plane->target, plane->control, &transport, &error))
         fail_msg("%s", error.text);
-    struct nvme_subsystem_options options = {.nqn = call->nqn, .allow_any_host = true};
+    struct nvme_subsystem_options options = {.nqn = nqn, .allow_any_host = true};
     struct nvme_subsystem *subsystem = NULL;
     if (!nvme_subsystem_create(plane->target, &options, &subsystem, &error))
         fail_msg("%s", error.text);
-    struct nvme_namespace_options namespace = {.device = call->device};
+    struct nvme_namespace_options namespace = {.device = device};
     uint32_t nsid = 0;
     if (!nvme_subsystem_add_namespace(subsystem, &namespace, &nsid, &error))
         fail_msg("%s", error.text);
@@ -201,6 +196,15 @@ static void serve(struct plane *plane, void *arg) {
     if (!nvme_listen_address_parse("TCP", "IPv4", plane->address, "4420", &address, &error) ||
         !nvme_subsystem_add_listener(subsystem, &address, &error))
         fail_msg("%s", error.text);
+}
+
+struct serve_call {
+    const char *nqn, *device;
+};
+
+static void serve(struct plane *plane, void *arg) {
+    struct serve_call *call = arg;
+    plane_serve_now(plane, call->nqn, call->device);
 }
 
 void plane_serve(struct plane *plane, const char *nqn, const char *device) {

@@ -76,6 +76,8 @@ void plane_add_file(struct plane *plane, struct file_device_create *opening, con
 bool file_is_open(void *opening);
 /* Offers a device as namespace 1 of a subsystem, on the plane's address and PLANE_PORT, to any host. */
 void plane_serve(struct plane *plane, const char *nqn, const char *device);
+/* The same, from the control reactor. */
+void plane_serve_now(struct plane *plane, const char *nqn, const char *device);
 /* Attaches a subsystem of another plane; fails the test unless that works. Its devices are <name>n<nsid>. */
 void plane_attach(struct plane *plane, const char *name, const struct plane *to, const char *nqn);
 /* The same; false with *error if it is refused. */

@@ -37,7 +37,9 @@ void mirror_record_compose(const struct mirror *mirror, const struct mirror_leg 
     r->leg_count = (uint8_t)mirror->leg_count;
     r->mirror = mirror->id;
     r->leg = leg->config.id;
-    r->term = mirror->term;
+    r->term = r->promised_term = mirror->term;
+    r->promised_engine = mirror->engine;
+    r->promised_attempt = leg->attempt;
     r->epoch = mirror->epoch;
     r->policy = (uint8_t)mirror->policy;
     r->settled = mirror->sent_settled;
@@ -230,6 +232,7 @@ static void complete(struct mirror *mirror) {
         leg->joined = leg->barrier = 0;
     }
     bool started = mirror->starting;
+    MIRROR_AT(mirror, NULL, MIRROR_POINT_COMPLETE);
     mirror->starting = mirror->changing = false;
     reactor_timer_stop(mirror->home, &mirror->hold_end);
     mirror->hold_over = false;
@@ -312,6 +315,7 @@ static void step(struct task *task) {
     struct mirror *mirror = container_of(task, struct mirror, epoch_task);
     if (mirror->state == MIRROR_ENDED || mirror->closing)
         return;
+    MIRROR_AT(mirror, NULL, MIRROR_POINT_EPOCH + task->state);
     switch ((enum epoch_phase)task->state) {
     case EPOCH_REST: {
         if (!is_wanted(mirror)) {

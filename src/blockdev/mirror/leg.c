@@ -507,6 +507,7 @@ static void step(struct task *task) {
         task_move(task, LEG_REST);
         return;
     }
+    MIRROR_AT(mirror, leg, MIRROR_POINT_LEG + task->state);
     switch ((enum leg_phase)task->state) {
     case LEG_REST: rest(leg); break;
     case LEG_LOOK: looked(leg); break;

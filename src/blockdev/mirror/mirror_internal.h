@@ -6,6 +6,7 @@
 #pragma once
 
 #include "base/random.h"
+#include "blockdev/mirror/canary.h"
 #include "blockdev/mirror/decide.h"
 #include "blockdev/mirror/mirror.h"
 #include "blockdev/mirror/ranges.h"

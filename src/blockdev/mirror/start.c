@@ -330,6 +330,7 @@ static void step(struct task *task) {
     struct mirror *mirror = container_of(task, struct mirror, start_task);
     if (mirror->state == MIRROR_ENDED || mirror->closing)
         return;
+    MIRROR_AT(mirror, NULL, MIRROR_POINT_START + task->state);
     switch ((enum start_phase)task->state) {
     case START_LOOK:
         if (!is_late(mirror) && (mirror->patient || !all_looked_at(mirror)))

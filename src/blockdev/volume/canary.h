@@ -39,3 +39,24 @@ extern int volume_canary_planted; /* defined by the test */
 #else
 #define VOLUME_CANARY VOLUME_CANARY_NONE
 #endif
+
+/* Moments of a leg's documents and marks, before and after each durable step: tests that compile the store with
+ * -DVOLUME_POINTS_RUNTIME are told, on the home reactor, and may end the process there. */
+enum volume_point {
+    VOLUME_POINT_CLAIM, /* what comes in is fenced, the promise is not written yet */
+    VOLUME_POINT_CLAIM_DURABLE,
+    VOLUME_POINT_STORE,
+    VOLUME_POINT_STORE_DURABLE,
+    VOLUME_POINT_MARK, /* before a write, and by MARK */
+    VOLUME_POINT_MARK_DURABLE,
+    VOLUME_POINT_CLEAR,
+    VOLUME_POINT_CLEAR_DURABLE,
+    VOLUME_POINTS
+};
+#ifdef VOLUME_POINTS_RUNTIME
+struct volume;
+void volume_point(struct volume *volume, enum volume_point point); /* defined by the test */
+#define VOLUME_AT(volume, point) volume_point(volume, VOLUME_POINT_##point)
+#else
+#define VOLUME_AT(volume, point) ((void)0)
+#endif

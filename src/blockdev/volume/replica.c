@@ -97,7 +97,14 @@ void replica_put_done(struct volume_op *op) {
 }
 
 static void put_committed(struct waiter *waiter, enum io_status status) {
-    op_end(container_of(waiter, struct volume_op, waiter), status);
+    struct volume_op *op = container_of(waiter, struct volume_op, waiter);
+    switch (status == IO_OK ? replica_verb(op->request->argument) : 0) {
+    case REPLICA_STORE: VOLUME_AT(op->volume, STORE_DURABLE); break;
+    case REPLICA_MARK: VOLUME_AT(op->volume, MARK_DURABLE); break;
+    case REPLICA_CLEAR: VOLUME_AT(op->volume, CLEAR_DURABLE); break;
+    default: break;
+    }
+    op_end(op, status);
 }
 
 void replica_put_commit(struct volume_op *op) {
@@ -202,8 +209,10 @@ static enum got adopt(struct volume_op *op, const struct replica_claim *claim, e
 
 static void claim_durable(struct waiter *waiter, enum io_status status) {
     struct volume_op *op = container_of(waiter, struct volume_op, waiter);
-    if (status == IO_OK)
+    if (status == IO_OK) {
         op->volume->replica->holder = block_request_association(op->request);
+        VOLUME_AT(op->volume, CLAIM_DURABLE);
+    }
     op_end(op, status);
 }
 
@@ -240,6 +249,7 @@ static void claim_run(struct volume_op *op) {
     }
     if (!alone(op) || commit_room(store, sizeof(struct replica_record) / 8 + 8, &op->waiter) != GOT)
         return;
+    VOLUME_AT(volume, CLAIM);
     replica->record.promised_term = claim->term;
     replica->record.promised_engine = claim->engine;
     replica->record.promised_attempt = claim->attempt;
@@ -309,6 +319,7 @@ static void store_run(struct volume_op *op) {
         op_end(op, status);
     if (got != GOT)
         return;
+    VOLUME_AT(volume, STORE);
     uint64_t attempt = replica->record.promised_attempt;
     if (document->record.epoch.depth != replica->record.epoch.depth && replica->marked != NULL)
         memset(replica->marked, 0, bitmap_words(replica->region_count) * sizeof(uint64_t));
@@ -338,6 +349,10 @@ static void marks_run(struct volume_op *op) {
         op_end(op, status);
     if (got != GOT)
         return;
+    if (clear)
+        VOLUME_AT(volume, CLEAR);
+    else
+        VOLUME_AT(volume, MARK);
     if ((ranges->flags & REPLICA_ALL_REGIONS) != 0)
         layer_set(volume->store, replica->marks, LAYER_TREE, depth); /* the floor under all of them */
     replica_put_commit(op);

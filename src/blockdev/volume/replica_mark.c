@@ -63,6 +63,8 @@ static void mark_run(struct volume_op *op);
 static void mark_committed(struct waiter *waiter, enum io_status status) {
     struct volume_op *op = container_of(waiter, struct volume_op, waiter);
     struct replica *replica = op->volume->replica;
+    if (status == IO_OK)
+        VOLUME_AT(op->volume, MARK_DURABLE);
     if (status == IO_OK && replica != NULL && op->mark_depth == replica->record.epoch.depth)
         bitmap_set_range(replica->marked, op->mark_first, op->mark_end - op->mark_first);
     waiter->wake = op->mark_wake;
@@ -103,6 +105,7 @@ static void mark_run(struct volume_op *op) {
         op_fail(op, status);
     if (got != GOT)
         return; /* what is set already is looked at again */
+    VOLUME_AT(op->volume, MARK);
     op->mark_wake = op->waiter.wake;
     op->waiter.wake = mark_committed;
     commit_join(store, &op->waiter);

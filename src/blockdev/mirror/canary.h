@@ -1,0 +1,21 @@
+/* What the simulator's tests get of the engine's inside when they compile it once more: planted faults, one at a time, with
+ * -DMIRROR_CANARY_RUNTIME, and the moments of its tasks, with -DMIRROR_POINTS_RUNTIME. The product is compiled with neither, and
+ * the compiler drops every hook. */
+#pragma once
+
+/* Moments, with the phase of the task added: every step that a task takes, before it does anything. */
+enum mirror_point {
+    MIRROR_POINT_LEG = 0,    /* + enum leg_phase */
+    MIRROR_POINT_EPOCH = 32, /* + enum epoch_phase */
+    MIRROR_POINT_START = 48, /* + phase of the start */
+    MIRROR_POINT_COMPLETE = 64,
+    MIRROR_POINTS
+};
+#ifdef MIRROR_POINTS_RUNTIME
+struct mirror;
+struct mirror_leg;
+void mirror_point(struct mirror *mirror, struct mirror_leg *leg, unsigned point); /* defined by the test */
+#define MIRROR_AT(mirror, leg, point) mirror_point(mirror, leg, point)
+#else
+#define MIRROR_AT(mirror, leg, point) ((void)0)
+#endif

@@ -1,0 +1,281 @@
+/* Checked I/O on a fleet's engines, and on its stores at the end. */
+#include "fleet.h"
+
+#include <stdio.h>
+
+#include "blockdev/mirror/mirror_internal.h"
+#include "blockdev/volume/replica.h"
+
+static uint64_t offset_of(unsigned block) {
+    return block / FLEET_BLOCKS_A_REGION * REPLICA_REGION_BYTES + (uint64_t)(block % FLEET_BLOCKS_A_REGION) * FLEET_BLOCK;
+}
+
+static uint64_t word_of(uint32_t id, unsigned block) { return id == 0 ? 0 : (uint64_t)block << 32 | id; }
+
+static void fill(uint8_t *bytes, unsigned block, uint32_t id) {
+    uint64_t *words = (uint64_t *)(void *)bytes, word = word_of(id, block);
+    for (unsigned i = 0; i < FLEET_BLOCK / 8; i++)
+        words[i] = word;
+}
+
+/* The version that bytes are of; fails the test if they are of none. */
+static uint32_t id_of(struct fleet *fleet, const uint8_t *bytes, unsigned block, const char *where) {
+    const uint64_t *words = (const uint64_t *)(const void *)bytes;
+    uint64_t differs = 0;
+    for (unsigned i = 1; i < FLEET_BLOCK / 8; i++)
+        differs |= words[i] ^ words[0];
+    if (differs != 0 || words[0] != word_of((uint32_t)words[0], block))
+        fleet_fail(fleet, "block %u in %s is torn or of another place: %016llx", block, where, (unsigned long long)words[0]);
+    return (uint32_t)words[0];
+}
+
+static void check(struct fleet *fleet, const uint8_t *bytes, unsigned block, uint64_t begin, const char *where) {
+    uint32_t id = id_of(fleet, bytes, block, where);
+    const char *wrong = ledger_read(&fleet->ledger, block, id, begin);
+    if (wrong == NULL)
+        return;
+    const struct ledger_block *b = &fleet->ledger.blocks[block];
+    for (unsigned i = 0; i < b->count; i++)
+        printf("  version %u of %u: begun %llu, ended %llu, dead %llu%s\n", b->versions[i].id, b->versions[i].writer,
+               (unsigned long long)b->versions[i].begin, (unsigned long long)b->versions[i].end,
+               (unsigned long long)b->versions[i].dead, b->versions[i].gone ? ", gone" : "");
+    fleet_fail(fleet, "block %u in %s shows %s: version %u, asked at %llu, lost at %llu", block, where, wrong, id,
+               (unsigned long long)begin, (unsigned long long)fleet->ledger.lost_at);
+}
+
+/* ---- requests ---- */
+
+static uint64_t oldest(const struct fleet *fleet) {
+    uint64_t begin = LEDGER_NEVER;
+    for (unsigned i = 0; i < fleet->node_count; i++)
+        for (unsigned j = 0; fleet->nodes[i].channel != NULL && j < FLEET_OPS; j++)
+            if (fleet->nodes[i].ops[j].busy)
+                begin = min_u64(begin, fleet->nodes[i].ops[j].begin);
+    return begin;
+}
+
+static bool prepare(struct fleet_op *op, enum block_op kind, unsigned first, unsigned count);
+static bool prepare_any(struct fleet_op *op);
+
+static bool is_write(const struct fleet_op *op) {
+    return op->request.op == BLOCK_WRITE || op->request.op == BLOCK_WRITE_ZEROES || op->request.op == BLOCK_TRIM;
+}
+
+static void done(struct block_request *request) {
+    struct fleet_op *op = container_of(request, struct fleet_op, request);
+    struct fleet_node *node = op->node;
+    struct fleet *fleet = node->fleet;
+    enum io_status status = (enum io_status)request->status;
+    bool ok = status == IO_OK;
+    fleet_log(fleet, "%s: op %u of %u+%u (%u): %s", node->name, request->op, op->first, op->count, op->ids[0],
+              io_status_name(status));
+    fleet->failures += !ok;
+    node->failed = ok ? 0 : node->failed + 1;
+    if (ok && !node->served) {
+        node->served = true;
+        ledger_writers_over(&fleet->ledger, node->writer);
+    }
+    if (is_write(op)) {
+        for (unsigned i = 0; i < op->count; i++)
+            ledger_write_end(&fleet->ledger, op->first + i, op->ids[i], ok, !ok && status == IO_PATH_LOST);
+    } else if (request->op == BLOCK_READ) {
+        for (unsigned i = 0; ok && i < op->count; i++)
+            check(fleet, op->payload + (size_t)i * FLEET_BLOCK, op->first + i, op->begin, "a read");
+    } else if (ok) {
+        ledger_flush(&fleet->ledger, op->begin, oldest(fleet));
+    }
+    op->busy = false;
+    sim_trace(fleet->cluster.sim, "answer", op->first, (uint64_t)request->op << 8 | status);
+    if (fleet->driving && ok && prepare_any(op))
+        block_submit(node->channel, &op->request);
+}
+
+static bool prepare(struct fleet_op *op, enum block_op kind, unsigned first, unsigned count) {
+    struct fleet *fleet = op->node->fleet;
+    op->busy = true;
+    op->first = first;
+    op->count = kind == BLOCK_FLUSH ? 0 : count;
+    op->begin = ledger_now(&fleet->ledger);
+    op->slice = (struct slice){op->payload, (size_t)count * FLEET_BLOCK};
+    op->request = (struct block_request){.op = (uint8_t)kind, .complete = done};
+    if (kind == BLOCK_FLUSH) {
+        fleet->flushes++;
+        return true;
+    }
+    op->request.offset = offset_of(first);
+    op->request.length = (uint64_t)count * FLEET_BLOCK;
+    if (kind == BLOCK_READ) {
+        fleet->reads++;
+    } else {
+        fleet->writes++;
+        for (unsigned i = 0; i < count; i++)
+            op->ids[i] = ledger_write_begin(&fleet->ledger, first + i, op->node->writer, kind != BLOCK_WRITE, op->begin);
+    }
+    if (kind == BLOCK_READ || kind == BLOCK_WRITE) {
+        op->request.slices = &op->slice;
+        op->request.slice_count = 1;
+        for (unsigned i = 0; i < count; i++)
+            fill(op->payload + (size_t)i * FLEET_BLOCK, kind == BLOCK_WRITE ? first + i : FLEET_BLOCKS,
+                 kind == BLOCK_WRITE ? op->ids[i] : 1);
+    }
+    return true;
+}
+
+static bool prepare_any(struct fleet_op *op) {
+    struct random *random = &op->node->fleet->random;
+    unsigned what = (unsigned)random_below(random, 32), region = (unsigned)random_below(random, FLEET_REGIONS);
+    unsigned at = (unsigned)random_below(random, FLEET_BLOCKS_A_REGION);
+    unsigned count = 1 + (unsigned)random_below(random, min_u32(FLEET_OP_BLOCKS, FLEET_BLOCKS_A_REGION - at));
+    enum block_op kind = what < 2    ? BLOCK_FLUSH
+                         : what < 3  ? BLOCK_WRITE_ZEROES
+                         : what < 4  ? BLOCK_TRIM
+                         : what < 18 ? BLOCK_WRITE
+                                     : BLOCK_READ;
+    return prepare(op, kind, region * FLEET_BLOCKS_A_REGION + at, count);
+}
+
+static void submit(struct reactor_message *message) {
+    struct fleet_op *op = container_of(message, struct fleet_op, message);
+    block_submit(op->node->channel, &op->request);
+}
+
+static struct fleet_op *free_op(struct fleet_node *node) {
+    for (unsigned i = 0; node->channel != NULL && i < FLEET_OPS; i++)
+        if (!node->ops[i].busy)
+            return &node->ops[i];
+    return NULL;
+}
+
+static void send(struct fleet_op *op) {
+    op->message = (struct reactor_message){.run = submit};
+    reactor_post(op->node->plane.data[0], &op->message);
+}
+
+bool fleet_begin(struct fleet_node *node, enum block_op kind, unsigned first, unsigned count) {
+    struct fleet_op *op = free_op(node);
+    if (op == NULL)
+        return false;
+    prepare(op, kind, first, count);
+    send(op);
+    return true;
+}
+
+unsigned fleet_busy(const struct fleet_node *node) {
+    unsigned busy = 0;
+    for (unsigned i = 0; i < FLEET_OPS; i++)
+        busy += node->ops[i].busy;
+    return busy;
+}
+
+bool fleet_is_idle(struct fleet *fleet) {
+    for (unsigned i = 0; i < fleet->node_count; i++)
+        if (fleet_busy(&fleet->nodes[i]) > 0)
+            return false;
+    return true;
+}
+
+void fleet_fill(struct fleet_node *node) {
+    struct fleet_op *op;
+    for (unsigned busy = fleet_busy(node); busy < node->fleet->options.depth && (op = free_op(node)) != NULL; busy++) {
+        prepare_any(op);
+        send(op);
+    }
+}
+
+/* ---- each store by itself ---- */
+
+struct look {
+    struct fleet_node *node;
+    struct block_handle handle;
+    struct block_channel *channel;
+    struct block_request request;
+    struct replica_claim claim;
+    struct slice slice;
+    bool done;
+};
+
+static void look_open(struct plane *plane, void *arg) {
+    struct look *look = arg;
+    struct block_device *device = block_graph_find(&plane->graph, look->node->device);
+    look->handle = (struct block_handle){.owner = "the test"};
+    struct error error = {0};
+    if (device == NULL || !block_handle_open(&look->handle, device, BLOCK_MODE_WRITE, &error))
+        fleet_fail(look->node->fleet, "%s: its volume: %s", look->node->name, error.text);
+}
+static void look_channel(struct plane *plane, void *arg) {
+    struct look *look = arg;
+    (void)plane;
+    look->channel = block_channel_open(&look->handle);
+}
+static void look_done(struct block_request *request) { container_of(request, struct look, request)->done = true; }
+static bool look_is_done(void *arg) { return ((struct look *)arg)->done; }
+static void look_send(struct plane *plane, void *arg) {
+    struct look *look = arg;
+    (void)plane;
+    block_submit(look->channel, &look->request);
+}
+
+static void look_do(struct look *look, enum block_op op, uint64_t argument, uint64_t offset, void *bytes, uint64_t length) {
+    look->done = false;
+    look->slice = (struct slice){bytes, length};
+    look->request = (struct block_request){.op = (uint8_t)op,
+                                           .slices = &look->slice,
+                                           .slice_count = 1,
+                                           .offset = offset,
+                                           .length = length,
+                                           .argument = argument,
+                                           .complete = look_done};
+    plane_do_on(&look->node->plane, look->node->plane.data[0], look_send, look);
+    cluster_wait(look->node->plane.cluster, look_is_done, look, 60 * NS_PER_S, "a look at a store");
+    if (look->request.status != IO_OK)
+        fleet_fail(look->node->fleet, "%s: a look at its store: %s", look->node->name,
+                   io_status_name((enum io_status)look->request.status));
+}
+
+void fleet_compare(struct fleet *fleet) {
+    struct look *looks = plain_alloc(FLEET_NODES * sizeof(*looks));
+    uint8_t *bytes = plain_alloc(FLEET_BLOCK);
+    const struct replica_record *record = NULL;
+    fleet->at_point = NULL;
+    fleet->driving = false;
+    /* An engine's own leg dies with it: what it holds is what was flushed. */
+    struct fleet_node *engine = fleet_engine(fleet);
+    if (engine != NULL && !fleet_begin(engine, BLOCK_FLUSH, 0, 0))
+        fleet_fail(fleet, "requests are under way at the end");
+    fleet_wait(fleet, fleet_is_idle, 10 * NS_PER_S, "the last flush");
+    uint64_t promised = ++fleet->terms;
+    for (unsigned i = 0; i < fleet->node_count; i++)
+        if (fleet->nodes[i].engine && fleet->nodes[i].state != FLEET_DOWN) {
+            fleet->nodes[i].engine = fleet->nodes[i].disk == NULL; /* one with a store comes up again without its engine */
+            fleet_node_die(&fleet->nodes[i], FLEET_CLOSE);
+            if (fleet->nodes[i].disk != NULL)
+                fleet_node_up(&fleet->nodes[i]);
+        }
+    for (unsigned i = 0; i < 50; i++)
+        fleet_run(fleet, 10 * NS_PER_MS);
+    for (unsigned i = 0; i < fleet->node_count; i++) {
+        struct fleet_node *node = &fleet->nodes[i];
+        if (node->disk == NULL)
+            continue;
+        if (node->state != FLEET_UP)
+            fleet_fail(fleet, "%s is not up at the end", node->name);
+        looks[i] = (struct look){.node = node};
+        plane_do(&node->plane, look_open, &looks[i]);
+        plane_do_on(&node->plane, node->plane.data[0], look_channel, &looks[i]);
+        list_for_each (&node->store->volumes, struct volume, volume, node)
+            record = &volume->replica->record;
+        looks[i].claim = (struct replica_claim){
+            .mirror = record->mirror, .engine = {{0xee, (uint8_t)i}}, .term = promised, .attempt = 1, .leg = record->leg};
+        look_do(&looks[i], BLOCK_REPLICA_PUT, replica_argument(REPLICA_CLAIM, 0, 0), 0, &looks[i].claim, sizeof(looks[i].claim));
+    }
+    for (unsigned block = 0; block < FLEET_BLOCKS; block++)
+        for (unsigned i = 0; i < fleet->node_count; i++) {
+            if (fleet->nodes[i].disk == NULL)
+                continue;
+            uint64_t begin = ledger_now(&fleet->ledger);
+            look_do(&looks[i], BLOCK_READ, 0, offset_of(block), bytes, FLEET_BLOCK);
+            check(fleet, bytes, block, begin, fleet->nodes[i].name);
+        }
+    plain_free(bytes);
+    plain_free(looks);
+}

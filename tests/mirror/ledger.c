@@ -1,0 +1,108 @@
+#include "ledger.h"
+
+#include "heap.h"
+
+static struct ledger_version *find(struct ledger *ledger, unsigned block, uint32_t id) {
+    struct ledger_block *b = &ledger->blocks[block];
+    for (unsigned i = b->count; i-- > 0;)
+        if (b->versions[i].id == id)
+            return &b->versions[i];
+    return NULL;
+}
+
+void ledger_init(struct ledger *ledger, unsigned block_count) {
+    *ledger = (struct ledger){.block_count = block_count, .clock = 1};
+    ledger->blocks = plain_alloc(block_count * sizeof(ledger->blocks[0]));
+    for (unsigned i = 0; i < block_count; i++) {
+        ledger->blocks[i].count = 1;
+        ledger->blocks[i].versions[0] = (struct ledger_version){.zero = true, .dead = LEDGER_NEVER};
+    }
+}
+
+void ledger_fini(struct ledger *ledger) { plain_free(ledger->blocks); }
+
+uint32_t ledger_write_begin(struct ledger *ledger, unsigned block, uint32_t writer, bool zero, uint64_t begin) {
+    struct ledger_block *b = &ledger->blocks[block];
+    assert(b->count < LEDGER_VERSIONS);
+    b->versions[b->count++] = (struct ledger_version){
+        .id = ++ledger->last_id, .writer = writer, .zero = zero, .begin = begin, .end = LEDGER_NEVER, .dead = LEDGER_NEVER};
+    return ledger->last_id;
+}
+
+/* Whoever ended before `moment` is over, from `now` on: something else was current at `moment` or later. */
+static void bury(struct ledger_block *b, uint64_t moment, uint64_t now, const struct ledger_version *but, bool but_zeros) {
+    for (unsigned i = 0; i < b->count; i++) {
+        struct ledger_version *version = &b->versions[i];
+        if (version != but && !(but_zeros && version->zero) && version->end < moment)
+            version->dead = min_u64(version->dead, now);
+    }
+}
+
+void ledger_write_end(struct ledger *ledger, unsigned block, uint32_t id, bool ok, bool maybe_later) {
+    struct ledger_version *version = find(ledger, block, id);
+    uint64_t now = ledger_now(ledger);
+    if (version == NULL)
+        return; /* it was gone before its answer came */
+    if (!maybe_later)
+        version->end = min_u64(version->end, now);
+    if (ok && version->begin > ledger->lost_at)
+        bury(&ledger->blocks[block], version->begin, now, version, false);
+}
+
+const char *ledger_read(struct ledger *ledger, unsigned block, uint32_t id, uint64_t begin) {
+    struct ledger_block *b = &ledger->blocks[block];
+    uint64_t now = ledger_now(ledger);
+    const struct ledger_version *shown = NULL;
+    uint64_t first = LEDGER_NEVER; /* the earliest beginning of what it may be */
+    for (unsigned i = 0; i < b->count; i++) {
+        const struct ledger_version *version = &b->versions[i];
+        if ((id == 0 ? version->zero : version->id == id) && version->dead > begin) {
+            shown = version;
+            first = min_u64(first, version->begin);
+        }
+    }
+    if (shown == NULL)
+        return id == 0                           ? "zeros that were overwritten"
+               : find(ledger, block, id) == NULL ? "what is gone"
+                                                 : "what was overwritten";
+    if (begin > ledger->lost_at)
+        bury(b, max_u64(begin, first), now, shown, id == 0);
+    return NULL;
+}
+
+void ledger_flush(struct ledger *ledger, uint64_t begin, uint64_t oldest) {
+    if (begin <= ledger->lost_at)
+        return;
+    for (unsigned block = 0; block < ledger->block_count; block++) {
+        struct ledger_block *b = &ledger->blocks[block];
+        unsigned kept = 0;
+        for (unsigned i = 0; i < b->count; i++) {
+            struct ledger_version *version = &b->versions[i];
+            version->gone = version->gone || version->dead <= begin;
+            if (!version->gone || version->dead >= oldest)
+                b->versions[kept++] = *version;
+        }
+        b->count = kept;
+        assert(kept > 0);
+    }
+}
+
+void ledger_loss(struct ledger *ledger) {
+    ledger->lost_at = ledger_now(ledger);
+    for (unsigned block = 0; block < ledger->block_count; block++) {
+        struct ledger_block *b = &ledger->blocks[block];
+        for (unsigned i = 0; i < b->count; i++)
+            if (!b->versions[i].gone)
+                b->versions[i].dead = LEDGER_NEVER;
+    }
+}
+
+void ledger_writers_over(struct ledger *ledger, uint32_t before) {
+    uint64_t now = ledger_now(ledger);
+    for (unsigned block = 0; block < ledger->block_count; block++) {
+        struct ledger_block *b = &ledger->blocks[block];
+        for (unsigned i = 0; i < b->count; i++)
+            if (b->versions[i].writer < before)
+                b->versions[i].end = min_u64(b->versions[i].end, now);
+    }
+}
