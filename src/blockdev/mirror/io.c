@@ -77,6 +77,8 @@ static void child_done(struct block_request *request) {
         if (likely(request->status == IO_OK)) {
             io->good |= leg->bit;
             mirror_leg_heard(leg, io->sent_ns);
+            if (is_read(io))
+                mirror_leg_read_took(leg, reactor_now_ns(io->mirror->home) - io->sent_ns);
         } else if (!mirror_leg_judge(leg, (enum io_status)request->status)) {
             io->bad |= leg->bit;
             io->status[index] = request->status;
@@ -121,17 +123,6 @@ static void put_under_way(struct mirror_io *io) {
         mirror->ticked_ns = reactor_now_ns(mirror->home);
         reactor_timer_start(mirror->home, &mirror->tick, mirror->ticked_ns + mirror->stall_ns / 8);
     }
-}
-
-/* The cheapest of `from`: a local one before others, then the least busy. */
-static struct mirror_leg *cheapest(struct mirror *mirror, mirror_mask from) {
-    struct mirror_leg *best = NULL;
-    for (; from != 0; from &= (mirror_mask)(from - 1)) {
-        struct mirror_leg *leg = &mirror->legs[__builtin_ctz(from)];
-        if (best == NULL || (leg->local && !best->local) || (leg->local == best->local && leg->outstanding < best->outstanding))
-            best = leg;
-    }
-    return best;
 }
 
 static void buffer_ready(struct buffer_waiter *waiter, void *take_buffer) {
@@ -184,7 +175,7 @@ static void send_write(struct mirror_io *io) {
 }
 
 static void send_read(struct mirror_io *io) {
-    struct mirror_leg *leg = cheapest(io->mirror, io->mirror->readers);
+    struct mirror_leg *leg = mirror_leg_cheapest(io->mirror, io->mirror->readers, io->request->offset);
     bool copied = wants_copy(io, leg);
     if (copied && !has_buffer(io))
         return;
@@ -225,7 +216,7 @@ static void go(struct mirror_io *io) {
                 return;
             }
         }
-        if (!io->ranged) {
+        if (!io->ranged && !(reads && ranges_empty(&mirror->ranges))) {
             io->ranged = true;
             io->range.granted = granted;
             if (unlikely(
@@ -346,7 +337,7 @@ static void settle_read(struct mirror_io *io) {
     }
     mirror->reads_repeated++;
     mirror_mask bad = io->bad;
-    struct mirror_leg *leg = cheapest(mirror, others);
+    struct mirror_leg *leg = mirror_leg_cheapest(mirror, others, io->request->offset);
     put_under_way(io);
     io->bad = bad;
     send_to(io, leg, io->buffer != NULL);
@@ -457,7 +448,7 @@ static void ask_another(struct mirror_io *io) {
     if (io->buffer == NULL)
         return; /* at the next tick */
     io->slice = (struct slice){io->buffer, io->buffer_size};
-    send_to(io, cheapest(mirror, others), true);
+    send_to(io, mirror_leg_cheapest(mirror, others, io->request->offset), true);
 }
 
 /* Deadlines. They count the time that this reactor ran: a gap in its running is at most two ticks long. */

@@ -48,23 +48,23 @@ struct mirror_io {
     struct block_request *request;
     struct mirror *mirror;
     struct list_node node; /* under way, held, or waiting for a region */
-    struct range range;
     uint64_t sequence;
-    uint64_t born_ns;      /* of the engine's running time */
-    uint64_t acknowledged; /* FLUSH: writes acknowledged before it was sent */
+    uint64_t born_ns; /* of the engine's running time */
+    uint64_t sent_ns;
     mirror_mask sent;      /* legs it was given to */
     mirror_mask pending;   /* of those: no answer yet, and not lost */
     mirror_mask out;       /* of those: the child has not come back */
     mirror_mask good, bad; /* of those: answers */
+    mirror_mask buffered;  /* legs whose child has the buffer */
     bool ranged;           /* entered its range */
     bool answered;
+    struct range range;
+    uint64_t acknowledged; /* FLUSH: writes acknowledged before it was sent */
     uint8_t status[MIRROR_LEGS_MAX];
     void *buffer; /* copy of the payload, NULL = none */
     size_t buffer_size;
     struct slice slice; /* the buffer */
     struct buffer_waiter buffer_waiter;
-    mirror_mask buffered; /* legs whose child has the buffer */
-    uint64_t sent_ns;
     struct mirror_child child[]; /* one for each leg */
 };
 
@@ -94,33 +94,37 @@ enum leg_phase {
 };
 
 struct mirror_leg {
+    /* what every request looks at */
     struct mirror *mirror;
-    unsigned index;
-    mirror_mask bit;
-    struct replica_leg config;         /* as in records; a nil id: not known yet */
-    bool tie_breaker, replica, copies; /* copies: cannot be recalled, so it never has a caller's payload */
-    bool local;
-    struct block_handle handle; /* device NULL = absent */
     struct block_channel *channel;
     uint64_t association;
+    uint64_t heard_ns;    /* when the youngest thing that it answered was sent */
+    uint32_t outstanding; /* data requests and calls under way */
+    uint32_t generation;  /* of being lost */
+    uint32_t read_ns;     /* what a read of it takes, a moving average */
+    unsigned index;
+    mirror_mask bit;
+    bool lost;    /* or never had */
+    bool claimed; /* it obeys this engine */
+    bool copies;  /* cannot be recalled, so it never has a caller's payload */
+
+    struct replica_leg config; /* as in records; a nil id: not known yet */
+    bool tie_breaker, replica;
+    struct block_handle handle; /* device NULL = absent */
     struct task task;
     struct reactor_timer retry;
-    uint32_t generation;  /* of being lost */
-    uint32_t outstanding; /* data requests and calls under way */
-    bool lost;            /* or never had */
-    bool fell;            /* the task has to hear of it */
-    bool allowed;         /* a start lets it be claimed */
-    bool relook;          /* what it said is old */
+    bool fell;    /* the task has to hear of it */
+    bool allowed; /* a start lets it be claimed */
+    bool relook;  /* what it said is old */
     uint32_t losses_in_row;
     uint64_t up_since_ns;
     struct replica_status status; /* as seen last */
-    bool seen, claimed, recorded; /* recorded: it has stored the present engine's epoch once */
+    bool seen, recorded;          /* recorded: it has stored the present engine's epoch once */
     enum io_status claim_status;
     enum decide_verdict verdict;
     struct replica_epoch base;
     uint64_t from_depth, joined;
     uint64_t barrier;    /* requests before this sequence were sent without it */
-    uint64_t heard_ns;   /* when the youngest thing that it answered was sent */
     uint64_t *work;      /* regions to copy, while syncing */
     uint64_t *own_marks; /* scratch, as large */
     uint64_t piece;      /* first region of the piece under way */
@@ -202,21 +206,21 @@ struct mirror {
     bool patient; /* it was decided to wait: decided again now and then */
 
     /* requests */
-    mirror_mask writers, readers; /* legs that get writes; that may be read */
-    struct pool ios;
-    struct list under_way, held, regions_wait, reads_wait;
-    uint64_t sequence, reads_repeated;
+    uint64_t sequence, running_ns, ticked_ns;
     uint64_t acknowledged, flushed; /* writes, in order of acknowledgement */
-    struct ranges ranges;
-    struct regions regions;
+    mirror_mask writers, readers;   /* legs that get writes; that may be read */
     bool regions_known;
+    bool settle_queued;
+    bool watched; /* somebody waits for requests to end */
+    struct list under_way, held, regions_wait, reads_wait;
+    struct pool ios;
     struct reactor_timer tick;
-    uint64_t running_ns, ticked_ns;
+    struct regions regions;
+    struct ranges ranges;
+    uint64_t reads_repeated, reads_elsewhere; /* elsewhere: from a leg that was not the cheapest, to measure it */
     struct reactor_timer hold_end;
     bool hold_over;
     struct reactor_job settle_job; /* looks at all requests under way again */
-    bool settle_queued;
-    bool watched; /* somebody waits for requests to end */
 
     /* copying */
     struct mirror_copy *copies[MIRROR_COPIES_MAX];
@@ -258,6 +262,15 @@ void mirror_io_region_equal(struct mirror *mirror);
 static inline void mirror_leg_heard(struct mirror_leg *leg, uint64_t sent_ns) {
     if (sent_ns > leg->heard_ns)
         leg->heard_ns = sent_ns;
+}
+
+/* ---- choice.c ---- */
+
+/* The leg of `from` (not 0) that a read of `offset` is asked of: one that answers quickly and has little to do. */
+struct mirror_leg *mirror_leg_cheapest(struct mirror *mirror, mirror_mask from, uint64_t offset);
+/* A read that was sent to it then has been answered. */
+static inline void mirror_leg_read_took(struct mirror_leg *leg, uint64_t took_ns) {
+    leg->read_ns += ((uint32_t)min_u64(took_ns, NS_PER_S) >> 4) - (leg->read_ns >> 4);
 }
 
 /* ---- leg.c ---- */

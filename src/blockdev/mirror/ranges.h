@@ -32,14 +32,16 @@ struct range {
 };
 
 struct ranges {
-    struct range_link *buckets[RANGE_BUCKETS];
-    struct list wide;
     uint64_t order;
     uint32_t narrow; /* ranges in the buckets */
     uint32_t wide_count;
+    struct list wide;
+    struct range_link *buckets[RANGE_BUCKETS];
 };
 
 void ranges_init(struct ranges *ranges);
+/* Nobody holds or waits for anything: a read need not enter. */
+static inline bool ranges_empty(const struct ranges *ranges) { return ranges->narrow + ranges->wide_count == 0; }
 /* Enters for writing or copying [offset, offset + length), length > 0. True: it is held now. False: it waits, range->granted
  * (set by the caller) is called from inside somebody's ranges_leave(). */
 bool ranges_enter(struct ranges *ranges, struct range *range, uint64_t offset, uint64_t length);
