@@ -41,6 +41,7 @@ static void free_all(struct mirror *mirror) {
     }
     mirror_copy_fini(mirror);
     mirror_retire_fini(mirror);
+    mirror_verify_fini(mirror);
     regions_fini(&mirror->regions);
     free(mirror);
 }
@@ -51,7 +52,8 @@ static bool is_quiet(const struct mirror *mirror) {
     for (const struct mirror_leg *leg = mirror->legs; leg < mirror->legs + mirror->leg_count; leg++)
         if (leg->outstanding > 0)
             return false;
-    return mirror->ios.lent == 0 && !mirror_copy_is_busy(mirror) && !mirror_retire_is_busy(mirror) && !mirror->settle_queued;
+    return mirror->ios.lent == 0 && !mirror_copy_is_busy(mirror) && !mirror_retire_is_busy(mirror) &&
+           !mirror_verify_is_busy(mirror) && !mirror->settle_queued;
 }
 
 /* All that is under way comes back first: no request comes from above any more. */
@@ -192,6 +194,7 @@ bool mirror_create(struct block_graph *graph, struct reactor *control, const str
     mirror->stall_ns = (options->longest_stall_ms == 0 ? DEFAULT_STALL_MS : options->longest_stall_ms) * NS_PER_MS;
     mirror->hold_ns = (options->hold_ms == 0 ? DEFAULT_HOLD_MS : options->hold_ms) * NS_PER_MS;
     mirror->term = options->term;
+    mirror->throttle.rates = options->rates;
     uint64_t seed = options->seed;
     if (seed == 0)
         host_random(graph->host, &seed, sizeof(seed));
@@ -251,7 +254,9 @@ void mirror_status_get(const struct block_device *device, struct mirror_status *
                                          .changes = mirror->changes,
                                          .longest_stall_ns = mirror->longest_stall_ns,
                                          .reads_repeated = mirror->reads_repeated,
-                                         .settled = mirror->settled};
+                                         .settled = mirror->settled,
+                                         .rates = mirror->throttle.rates};
+    mirror_verify_status_get(mirror, &ret_status->verify);
     for (unsigned i = 0; i < mirror->leg_count; i++)
         ret_status->legs[i] = mirror->legs[i].told;
 }
@@ -271,4 +276,40 @@ static void look_home(struct reactor_message *message) {
 void mirror_look(struct mirror_look *look) {
     look->message.run = look_home;
     reactor_post(look->device->home, &look->message);
+}
+
+/* ---- setting ---- */
+
+static void set_done(struct reactor_message *message) {
+    struct mirror_set *set = container_of(message, struct mirror_set, message);
+    set->done(set);
+}
+
+static void set_home(struct reactor_message *message) {
+    struct mirror_set *set = container_of(message, struct mirror_set, message);
+    struct mirror *mirror = mirror_of(set->device);
+    switch (set->what) {
+    case MIRROR_SET_RATES:
+        if (set->rates.share_percent > 100)
+            error_set(&set->error, ERROR_INVALID, "a share of more than 100 %%");
+        else
+            mirror_throttle_set(mirror, &set->rates);
+        break;
+    case MIRROR_VERIFY_START: mirror_verify_begin(mirror, &set->verify, &set->error); break;
+    case MIRROR_VERIFY_STOP:
+        if (mirror->verify == NULL)
+            error_set(&set->error, ERROR_NOT_FOUND, "%s is not being verified", mirror->device.name);
+        else
+            mirror_verify_end(mirror);
+        break;
+    }
+    set->message.run = set_done;
+    reactor_post(set->control, &set->message);
+}
+
+void mirror_set(struct mirror_set *set) {
+    assert(mirror_is(set->device));
+    set->error = (struct error){0};
+    set->message.run = set_home;
+    reactor_post(set->device->home, &set->message);
 }

@@ -17,6 +17,13 @@ struct mirror_leg_options {
     bool tie_breaker;
 };
 
+/* How much the engine may do of its own accord (copying, verifying) beside its hosts' requests. Zeros = the defaults. */
+struct mirror_rates {
+    uint64_t bytes_per_s;   /* at most, 0 = as fast as it goes */
+    unsigned share_percent; /* 1 … 100: of the time, while hosts are at work; 0 = MIRROR_SHARE_DEFAULT */
+};
+#define MIRROR_SHARE_DEFAULT 25
+
 struct mirror_options {
     const char *name;
     struct uuid uuid; /* of the device and of the mirror; nil = as the records say, or random at a first start */
@@ -30,6 +37,7 @@ struct mirror_options {
     uint64_t hold_ms;           /* how long I/O is held while no leg is there, 0 = 30 s */
     unsigned copies;            /* regions that are copied at a time, 0 = 2 */
     uint32_t marked_max;        /* bound on marked regions, 0 = 1024 */
+    struct mirror_rates rates;
     struct reactor *home;
     uint64_t seed; /* of ids and jitter; 0 = unpredictable */
 };
@@ -53,6 +61,34 @@ enum mirror_leg_state {
     MIRROR_LEG_WITNESS
 };
 
+enum mirror_verify_state {
+    MIRROR_VERIFY_NEVER,
+    MIRROR_VERIFY_RUNNING,
+    MIRROR_VERIFY_STOPPED, /* by an operator; can go on */
+    MIRROR_VERIFY_DONE
+};
+
+struct mirror_verify_options {
+    bool repair;      /* what differs is written anew: from the majority of the legs, else from `trusted` */
+    bool trusted_set; /* else the first whole leg is trusted */
+    unsigned trusted; /* leg by index: whose content counts where no majority agrees */
+    bool resume;      /* from where the last one was stopped, with its counts */
+};
+
+struct mirror_verify_status {
+    enum mirror_verify_state state;
+    bool repair;
+    bool waits;                               /* running, but there are no two whole legs to compare now */
+    uint64_t total, done;                     /* bytes */
+    uint64_t mismatches, repaired;            /* blocks of 4 KiB */
+    uint64_t undecided;                       /* of the mismatches: no majority agreed */
+    uint64_t skipped;                         /* regions that were not compared: a leg was lost, or they were being made equal */
+    uint64_t leg_mismatches[MIRROR_LEGS_MAX]; /* blocks in which it differed from what counts */
+    uint64_t started_ns, ended_ns;            /* monotonic; ended_ns 0 = running */
+    uint64_t last_offset;                     /* byte of the newest mismatch; UINT64_MAX = none */
+    char last[128];                           /* what it was, and what was done; "" = none */
+};
+
 struct mirror_leg_status {
     char name[BLOCK_NAME_SIZE];
     enum mirror_leg_state state;
@@ -73,6 +109,8 @@ struct mirror_status {
     uint64_t unequal_regions, marked_regions;
     uint64_t changes, longest_stall_ns, reads_repeated;
     bool settled;
+    struct mirror_rates rates;
+    struct mirror_verify_status verify;
 };
 
 /* Makes the device and begins to look for its legs; I/O is held until they are found. The legs that are there give it its size;
@@ -96,3 +134,25 @@ struct mirror_look {
 void mirror_look(struct mirror_look *look);
 /* The same at once: on the home reactor. */
 void mirror_status_get(const struct block_device *device, struct mirror_status *ret_status);
+
+/* ---- copying and verifying ---- */
+
+enum mirror_set_what {
+    MIRROR_SET_RATES,    /* `rates`; ERROR_INVALID: share_percent above 100 */
+    MIRROR_VERIFY_START, /* `verify`: all whole legs are compared, region by region, while hosts work. ERROR_BUSY: one runs;
+                            ERROR_INVALID: no such leg, or nothing to resume; ERROR_UNSUPPORTED: legs without records */
+    MIRROR_VERIFY_STOP   /* ERROR_NOT_FOUND: none runs */
+};
+/* Takes effect at once. The memory is the caller's until `done`, which is called exactly once, on the control reactor. */
+struct mirror_set {
+    struct block_device *device; /* a mirror that is not being removed */
+    struct reactor *control;
+    enum mirror_set_what what;
+    struct mirror_rates rates;
+    struct mirror_verify_options verify;
+    void (*done)(struct mirror_set *set);
+    struct error error;             /* code ERROR_NONE: done */
+    struct reactor_message message; /* the engine's */
+};
+/* Control reactor. Progress: mirror_look(). */
+void mirror_set(struct mirror_set *set);

@@ -154,6 +154,16 @@ enum epoch_phase {
     EPOCH_PHASES
 };
 
+/* ---- work of the engine's own accord ---- */
+
+struct mirror_throttle {
+    struct mirror_rates rates;
+    uint64_t sequence;        /* mirror->sequence as looked at last */
+    uint64_t active_until_ns; /* hosts count as at work */
+    uint64_t rate_until_ns, share_until_ns, began_ns;
+    unsigned running; /* pieces under way */
+};
+
 /* ---- the mirror ---- */
 
 struct mirror {
@@ -229,6 +239,8 @@ struct mirror {
     uint64_t front[16]; /* unequal regions that somebody waits for */
     unsigned front_count;
     struct mirror_retire *retire;
+    struct mirror_throttle throttle;
+    struct mirror_verify *verify; /* NULL = none was ever asked for */
 
     struct reactor_message opened, closed;
     void (*removed)(struct block_device *device, void *arg);
@@ -331,3 +343,24 @@ void mirror_retire_fini(struct mirror *mirror);
 void mirror_retire_begin(struct mirror *mirror);
 bool mirror_retire_is_busy(const struct mirror *mirror);
 bool mirror_copy_is_busy(const struct mirror *mirror);
+
+/* ---- throttle.c ---- */
+
+/* True if a piece of background work may begin now; else when to ask again (UINT64_MAX: when one that runs has ended, which wakes
+ * copying and verifying). */
+bool mirror_throttle_admits(struct mirror *mirror, uint64_t *ret_until_ns);
+/* A piece of so many bytes begins, admitted or urgent; each has its end. */
+void mirror_throttle_begin(struct mirror *mirror, uint64_t bytes);
+void mirror_throttle_end(struct mirror *mirror);
+void mirror_throttle_set(struct mirror *mirror, const struct mirror_rates *rates);
+
+/* ---- verify.c ---- */
+
+bool mirror_verify_begin(struct mirror *mirror, const struct mirror_verify_options *options, struct error *error);
+/* Ends with what is under way; a later begin may go on from there. */
+void mirror_verify_end(struct mirror *mirror);
+/* A piece may begin now, or a leg has come. */
+void mirror_verify_wake(struct mirror *mirror);
+void mirror_verify_status_get(const struct mirror *mirror, struct mirror_verify_status *ret_status);
+bool mirror_verify_is_busy(const struct mirror *mirror);
+void mirror_verify_fini(struct mirror *mirror);

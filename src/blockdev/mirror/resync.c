@@ -113,7 +113,7 @@ static void end(struct mirror_copy *copy) {
             mirror_epoch_wake(mirror);
     }
     ranges_leave(&mirror->ranges, &copy->range);
-    mirror_copy_wake(mirror);
+    mirror_throttle_end(mirror);
 }
 
 static void written(struct mirror_copy *copy) { next_run(copy); }
@@ -193,6 +193,7 @@ static bool begin(struct mirror_copy *copy, uint64_t region, struct mirror_leg *
     copy->equalise = equalise;
     copy->failed = false;
     copy->waiting = 0;
+    mirror_throttle_begin(mirror, copy->length);
     copy->seed = (uint32_t)random_u64(&mirror->random) & 0xffffff;
     mirror_for_each_leg(mirror, leg) {
         copy->generations[leg->index] = leg->generation;
@@ -261,17 +262,25 @@ static void try_later(struct mirror *mirror) {
     reactor_timer_start(mirror->home, &mirror->copy_timer, reactor_now_ns(mirror->home) + NS_PER_MS);
 }
 
+static struct mirror_leg *source_of(struct mirror *mirror, uint64_t region) {
+    return mirror_leg_cheapest(mirror, mirror->standing, region * REGION_BYTES);
+}
+
 static void look(struct mirror *mirror) {
     if (mirror->state != MIRROR_SERVING || mirror->standing == 0 || !mirror->regions_known || mirror->closing)
         return;
-    struct mirror_leg *source = &mirror->legs[__builtin_ctz(mirror->standing)];
     for (unsigned i = 0; i < mirror->copy_count; i++) {
         struct mirror_copy *copy = mirror->copies[i];
-        uint64_t region = 0;
+        uint64_t region = 0, until_ns;
         if (copy->busy)
             continue;
+        if (list_empty(&mirror->regions_wait) && !mirror_throttle_admits(mirror, &until_ns)) {
+            if (until_ns != UINT64_MAX)
+                reactor_timer_start(mirror->home, &mirror->copy_timer, until_ns);
+            return;
+        }
         if (mirror->regions.unequal_count > 0 && next_unequal(mirror, &region)) {
-            if (!begin(copy, region, source, mirror->writers, true)) {
+            if (!begin(copy, region, source_of(mirror, region), mirror->writers, true)) {
                 try_later(mirror);
                 return;
             }
@@ -280,7 +289,7 @@ static void look(struct mirror *mirror) {
         struct mirror_leg *leg = next_work(mirror, &region);
         if (leg == NULL)
             return;
-        if (!begin(copy, region, source, leg->bit, false)) {
+        if (!begin(copy, region, source_of(mirror, region), leg->bit, false)) {
             leg->work_hand = region;
             try_later(mirror);
             return;
@@ -294,7 +303,7 @@ static void look_job(struct reactor_timer *timer) {
 }
 
 void mirror_copy_wake(struct mirror *mirror) {
-    if (mirror->copy_count > 0 && !reactor_timer_armed(&mirror->copy_timer))
+    if (mirror->copy_count > 0)
         reactor_timer_start(mirror->home, &mirror->copy_timer, 0);
 }
 
