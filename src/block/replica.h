@@ -141,14 +141,15 @@ enum replica_change {
     REPLICA_REVERT,
     REPLICA_RESIZE,
     REPLICA_NOTE, /* nothing but the tree's number and id */
-    REPLICA_KEEP, /* a copy of the head that is nobody's snapshot, until it is dropped; there is at most one, the first stays */
+    REPLICA_KEEP, /* a copy of the head that is nobody's snapshot, until it is dropped; there is at most one, the first stays.
+                     Neither changes the tree, nor its number */
     REPLICA_DROP
 };
 #define REPLICA_TREE_CHECK 1u         /* flag: answers whether it would be done, and does nothing */
 #define REPLICA_SNAPSHOT_NAME_MAX 104 /* with the terminator */
 /* REPLICA_TREE. The answer, of a check too: IO_DEVICE_GONE: there is no such snapshot; IO_INVALID: name, size or attributes
- * cannot be; IO_ABORTED: the snapshot has several children; IO_NO_SPACE; IO_NOT_READY: the volume is at work on an earlier
- * change. */
+ * cannot be; IO_ABORTED, of a check only: the snapshot has several children; IO_NO_SPACE; IO_NOT_READY: the volume is at work on
+ * an earlier change. */
 struct replica_tree {
     uint64_t sequence, change; /* the tree's afterwards: its number, and the id of the change that made it so */
     uint64_t layer;            /* SNAPSHOT: its id, not 0. DELETE, REVERT: which one; 0 = what lies below all of them */
@@ -204,3 +205,6 @@ struct replica_layers {
 };
 static_assert(sizeof(struct replica_layer) == 168 && sizeof(struct replica_layers) == 40, "as documented");
 #define REPLICA_LAYERS_MAX 16384
+
+#define REPLICA_MARKS_MAX KIB(4) /* bytes of a bitmap that one REPLICA_MARKS asks for: 32,768 regions */
+#define REPLICA_OWNED_MAX 256    /* likewise REPLICA_OWNED: it may have to look at 16 map words for each */

@@ -16,7 +16,7 @@
 
 #define MIRROR_IO_MAX 4096        /* requests under way; more wait */
 #define MIRROR_COPIES_MAX 16      /* regions copied at a time */
-#define MIRROR_MARKS_PIECE KIB(8) /* bytes of a bitmap asked for at a time: 64 Gi of the leg */
+#define MIRROR_MARKS_PIECE REPLICA_MARKS_MAX
 #define MIRROR_RETIRE_BATCH 16    /* regions cleared at a time */
 
 static_assert(REGION_BYTES == REPLICA_REGION_BYTES, "one size of regions");

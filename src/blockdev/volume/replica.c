@@ -460,6 +460,8 @@ void replica_forget(struct volume *volume) {
             identity_append(identity, &size, item.type, item.bytes, item.length);
     record_set_identity(store, layer->record, identity, size);
     layer_set(store, layer, LAYER_MARKS, 0);
+    layer_set(store, layer, LAYER_TREE, 0);
+    layer_set(store, layer, LAYER_CHANGE, 0);
     layer_set_state(store, marks, LAYER_DELETING);
     background_start(store, marks);
     replica_close(volume);

@@ -70,7 +70,7 @@ void replica_get_layers(struct volume_op *op);
  * the turn of the change itself. Nothing for commands of others. */
 bool replica_tree_identity(const struct volume_command *command, uint8_t *identity, uint32_t *size);
 void replica_tree_stamp(struct volume_command *command);
-/* Fails a deletion that others than the mirror ask for: true if it did. */
+/* Fails the deletion of a snapshot that is a mirror's: true if it did. */
 bool replica_refuses_delete(struct volume_command *command, const struct volume *volume);
 
 /* ---- replica_get.c ---- */

@@ -6,8 +6,6 @@
 
 #include <stdlib.h>
 
-#define BITMAP_BYTES_MAX KIB(4) /* of one answer: 32,768 regions */
-#define OWNED_BYTES_MAX 256     /* 2048 regions, 32,768 map words */
 #define REGION_CLUSTERS (REPLICA_REGION_BYTES / CLUSTER_BYTES)
 
 static void answer(struct volume_op *op, const void *bytes, size_t length) {
@@ -71,7 +69,7 @@ static void get_marks(struct volume_op *op) {
     uint32_t least = max_u32(1, replica_layer_or_depth(op->request->argument));
     enum io_status status = IO_OK;
     op->resume = get_marks;
-    if (!bitmap_begin(op, BITMAP_BYTES_MAX))
+    if (!bitmap_begin(op, REPLICA_MARKS_MAX))
         return;
     for (uint64_t end = bitmap_end(op, op->volume); op->cursor < end; op->cursor++) {
         uint32_t depth;
@@ -122,7 +120,7 @@ static void get_owned(struct volume_op *op) {
     struct volume *of = layer_asked(op);
     enum io_status status = IO_OK;
     op->resume = get_owned;
-    if (of == NULL || !bitmap_begin(op, OWNED_BYTES_MAX))
+    if (of == NULL || !bitmap_begin(op, REPLICA_OWNED_MAX))
         return;
     struct replica_snapshot snapshot;
     const struct layer *below = replica_layer_below(op->volume->replica, of->layer, &snapshot);

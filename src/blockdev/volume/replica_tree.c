@@ -77,7 +77,7 @@ bool replica_tree_identity(const struct volume_command *command, uint8_t *identi
 
 void replica_tree_stamp(struct volume_command *command) {
     const struct replica_tree *tree = command->tree;
-    if (tree == NULL)
+    if (tree == NULL || tree->what == REPLICA_KEEP)
         return;
     struct volume_store *store = command->store;
     struct volume *leg = command->leg;
@@ -90,7 +90,7 @@ void replica_tree_stamp(struct volume_command *command) {
 
 bool replica_refuses_delete(struct volume_command *command, const struct volume *volume) {
     struct replica_snapshot snapshot;
-    if (command->tree != NULL || !replica_snapshot_of(volume->layer, NULL, &snapshot))
+    if (!replica_snapshot_of(volume->layer, NULL, &snapshot))
         return false;
     list_for_each (&volume->store->volumes, struct volume, leg, node)
         if (leg->replica != NULL && uuid_equal(&leg->replica->record.mirror, &snapshot.mirror)) {
@@ -127,6 +127,9 @@ static void carried_out(struct reactor_message *message) {
     free(work);
     op_end(op, status);
 }
+
+/* What was let go has been deleted, or somebody else must: it is a plain snapshot now, with clones or in use. Control reactor. */
+static void deleted(struct volume_command *command) { free(container_of(command, struct tree_work, command)); }
 
 /* Control reactor. */
 static void done(struct volume_command *command) {
@@ -169,7 +172,7 @@ static enum io_status plan(struct tree_work *work, const struct volume *leg, con
     case REPLICA_DELETE:
         if (snapshot == NULL)
             return IO_DEVICE_GONE;
-        if (too_many_children(snapshot))
+        if (too_many_children(snapshot) && (tree->flags & REPLICA_TREE_CHECK) != 0)
             return IO_ABORTED;
         command->volume = snapshot->uuid;
         *ret_start = volume_delete;
@@ -216,14 +219,55 @@ static void take_pairs(struct tree_work *work, const struct replica_tree *tree) 
     work->command.pair_count = texts / 2;
 }
 
-/* Nothing but the stamp. */
-static void note(struct volume_op *op, const struct replica_tree *tree) {
-    struct volume *leg = op->volume;
-    if (commit_room(leg->store, 2, &op->waiter) != GOT)
-        return;
+static void stamp(struct volume *leg, const struct replica_tree *tree) {
     layer_set(leg->store, leg->layer, LAYER_TREE, tree->sequence);
     layer_set(leg->store, leg->layer, LAYER_CHANGE, tree->change);
+}
+
+/* From this record on the snapshot is not the mirror's any more, whoever has it open or cloned it here; then it is deleted as
+ * any other, which may take until it is closed: nobody is kept waiting for that. */
+static bool let_go(struct volume_op *op, struct volume *snapshot) {
+    struct volume_store *store = op->volume->store;
+    uint8_t identity[IDENTITY_BYTES];
+    uint32_t size = 0, old_size, at = 0;
+    if (commit_room(store, TREE_CHANGE_WORDS, &op->waiter) != GOT)
+        return false;
+    const uint8_t *old = record_identity(snapshot->layer->record, &old_size);
+    for (struct identity_item item; identity_next(old, old_size, &at, &item);)
+        if (item.type != IDENTITY_SNAPSHOT)
+            identity_append(identity, &size, item.type, item.bytes, item.length);
+    record_set_identity(store, snapshot->layer->record, identity, size);
+    return true;
+}
+
+static void delete_behind(struct tree_work *work, struct volume *leg) {
+    work->command.store = leg->store;
+    work->command.done = deleted;
+    volume_delete(&work->command);
+}
+
+/* What needs no command, or none that is waited for. False: `work` is somebody's now. */
+static bool run_here(struct volume_op *op, struct tree_work *work, const struct replica_tree *tree, bool deletes) {
+    struct volume *leg = op->volume;
+    if (tree->what == REPLICA_DELETE) {
+        if (!let_go(op, volume_find(leg->store, &work->command.volume)))
+            return true; /* again, when there is room */
+        stamp(leg, tree);
+        replica_put_commit(op);
+        delete_behind(work, leg);
+        return false;
+    }
+    if (tree->what == REPLICA_KEEP || tree->what == REPLICA_DROP) {
+        op_end(op, IO_OK);
+        if (deletes)
+            delete_behind(work, leg);
+        return !deletes;
+    }
+    if (commit_room(leg->store, 2, &op->waiter) != GOT)
+        return true;
+    stamp(leg, tree);
     replica_put_commit(op);
+    return true;
 }
 
 void replica_tree_run(struct volume_op *op) {
@@ -241,9 +285,9 @@ void replica_tree_run(struct volume_op *op) {
         op_end(op, status);
         return;
     }
-    if (start == NULL) {
-        free(work);
-        note(op, tree);
+    if (start == NULL || start == volume_delete) {
+        if (run_here(op, work, tree, start != NULL))
+            free(work);
         return;
     }
     work->op = op;

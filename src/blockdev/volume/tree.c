@@ -307,7 +307,6 @@ static void delete_layer_run(struct volume_command *command) {
     record_set_identity(store, layer->record, NULL, 0);
     layer_set_state(store, layer, layer->child_count == 0 ? LAYER_DELETING : LAYER_MERGING);
     background_start(store, layer);
-    replica_tree_stamp(command);
     background_kick(store); /* a layer that merges into this one looks again */
     command_commit(store, command, NULL);
 }
