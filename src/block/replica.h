@@ -204,7 +204,7 @@ struct replica_layers {
     struct replica_layer layers[]; /* in no order */
 };
 static_assert(sizeof(struct replica_layer) == 168 && sizeof(struct replica_layers) == 40, "as documented");
-#define REPLICA_LAYERS_MAX 16384
+#define REPLICA_LAYERS_MAX 1024 /* snapshots of a mirror */
 
 #define REPLICA_MARKS_MAX KIB(4) /* bytes of a bitmap that one REPLICA_MARKS asks for: 32,768 regions */
 #define REPLICA_OWNED_MAX 256    /* likewise REPLICA_OWNED: it may have to look at 16 map words for each */

@@ -230,6 +230,8 @@ static void complete(struct mirror *mirror) {
         leg->config.last = (struct replica_epoch){0};
         leg->base = (struct replica_epoch){0};
         leg->joined = leg->barrier = 0;
+        mirror->tree_sequence = leg->status.tree_sequence;
+        mirror->tree_change = leg->status.tree_change;
     }
     bool started = mirror->starting;
     MIRROR_AT(mirror, NULL, MIRROR_POINT_COMPLETE);

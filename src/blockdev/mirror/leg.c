@@ -14,7 +14,15 @@ static const uint64_t moves[LEG_PHASES] = {
     [LEG_CLAIM] = ALWAYS | M(RELOOK) | M(SEEN),
     [LEG_RELOOK] = ALWAYS | M(CLAIMED) | M(STUCK),
     [LEG_CLAIMED] = ALWAYS | M(ADOPT) | M(MEMBER) | M(STUCK),
-    [LEG_ADOPT] = ALWAYS | M(OWN_MARKS) | M(WITNESS) | M(STUCK),
+    [LEG_ADOPT] = ALWAYS | M(KEEP) | M(WITNESS) | M(STUCK),
+    [LEG_KEEP] = ALWAYS | M(LISTED) | M(TREES),
+    [LEG_TREES] = ALWAYS | M(TREE_STEP),
+    [LEG_TREE_STEP] = ALWAYS | M(TREE_CHANGE) | M(FILL_LIST) | M(TREES),
+    [LEG_TREE_CHANGE] = ALWAYS | M(TREES) | M(LISTED),
+    [LEG_FILL_LIST] = ALWAYS | M(FILL) | M(TREES),
+    [LEG_FILL] = ALWAYS | M(FILL_FLUSH) | M(TREES),
+    [LEG_FILL_FLUSH] = ALWAYS | M(TREE_CHANGE),
+    [LEG_LISTED] = ALWAYS | M(OWN_MARKS),
     [LEG_OWN_MARKS] = ALWAYS | M(JOIN),
     [LEG_JOIN] = ALWAYS | M(BARRIER),
     [LEG_BARRIER] = ALWAYS | M(SOURCE_MARKS),
@@ -28,17 +36,20 @@ static const uint64_t moves[LEG_PHASES] = {
     [LEG_STUCK] = ALWAYS,
     [LEG_OVER] = 0,
 };
-static const char *const names[LEG_PHASES] = {"rest",      "look",   "seen",    "claim",        "relook", "claimed", "adopt",
-                                              "own marks", "join",   "barrier", "source marks", "mark",   "copy",    "flush",
-                                              "raise",     "member", "witness", "stuck",        "over"};
+static const char *const names[LEG_PHASES] = {
+    "rest",         "look",        "seen",      "claim", "relook",     "claimed", "adopt",     "keep",  "trees",
+    "tree step",    "tree change", "fill list", "fill",  "fill flush", "listed",  "own marks", "join",  "barrier",
+    "source marks", "mark",        "copy",      "flush", "raise",      "member",  "witness",   "stuck", "over"};
 static const enum mirror_leg_state shown[LEG_PHASES] = {
-    [LEG_REST] = MIRROR_LEG_SET_ASIDE,   [LEG_LOOK] = MIRROR_LEG_CONNECTING,      [LEG_SEEN] = MIRROR_LEG_CONNECTING,
-    [LEG_CLAIM] = MIRROR_LEG_CONNECTING, [LEG_RELOOK] = MIRROR_LEG_CONNECTING,    [LEG_CLAIMED] = MIRROR_LEG_CONNECTING,
-    [LEG_ADOPT] = MIRROR_LEG_SYNCING,    [LEG_OWN_MARKS] = MIRROR_LEG_SYNCING,    [LEG_JOIN] = MIRROR_LEG_SYNCING,
-    [LEG_BARRIER] = MIRROR_LEG_SYNCING,  [LEG_SOURCE_MARKS] = MIRROR_LEG_SYNCING, [LEG_MARK] = MIRROR_LEG_SYNCING,
-    [LEG_COPY] = MIRROR_LEG_SYNCING,     [LEG_FLUSH] = MIRROR_LEG_SYNCING,        [LEG_RAISE] = MIRROR_LEG_SYNCING,
-    [LEG_MEMBER] = MIRROR_LEG_WHOLE,     [LEG_WITNESS] = MIRROR_LEG_WITNESS,      [LEG_STUCK] = MIRROR_LEG_DIVERGED,
-    [LEG_OVER] = MIRROR_LEG_SET_ASIDE,
+    [LEG_REST] = MIRROR_LEG_SET_ASIDE,       [LEG_LOOK] = MIRROR_LEG_CONNECTING,     [LEG_SEEN] = MIRROR_LEG_CONNECTING,
+    [LEG_CLAIM] = MIRROR_LEG_CONNECTING,     [LEG_RELOOK] = MIRROR_LEG_CONNECTING,   [LEG_CLAIMED] = MIRROR_LEG_CONNECTING,
+    [LEG_ADOPT] = MIRROR_LEG_SYNCING,        [LEG_KEEP] = MIRROR_LEG_SYNCING,        [LEG_TREES] = MIRROR_LEG_SYNCING,
+    [LEG_TREE_STEP] = MIRROR_LEG_SYNCING,    [LEG_TREE_CHANGE] = MIRROR_LEG_SYNCING, [LEG_FILL_LIST] = MIRROR_LEG_SYNCING,
+    [LEG_FILL] = MIRROR_LEG_SYNCING,         [LEG_FILL_FLUSH] = MIRROR_LEG_SYNCING,  [LEG_LISTED] = MIRROR_LEG_SYNCING,
+    [LEG_OWN_MARKS] = MIRROR_LEG_SYNCING,    [LEG_JOIN] = MIRROR_LEG_SYNCING,        [LEG_BARRIER] = MIRROR_LEG_SYNCING,
+    [LEG_SOURCE_MARKS] = MIRROR_LEG_SYNCING, [LEG_MARK] = MIRROR_LEG_SYNCING,        [LEG_COPY] = MIRROR_LEG_SYNCING,
+    [LEG_FLUSH] = MIRROR_LEG_SYNCING,        [LEG_RAISE] = MIRROR_LEG_SYNCING,       [LEG_MEMBER] = MIRROR_LEG_WHOLE,
+    [LEG_WITNESS] = MIRROR_LEG_WITNESS,      [LEG_STUCK] = MIRROR_LEG_DIVERGED,      [LEG_OVER] = MIRROR_LEG_SET_ASIDE,
 };
 
 /* ---- documents ---- */
@@ -164,8 +175,7 @@ static void stick(struct mirror_leg *leg, const char *why) {
     task_move(&leg->task, LEG_STUCK);
 }
 
-/* A call of the task has ended: true if it went well. Else the leg goes back to the beginning. */
-static bool went_well(struct mirror_leg *leg, const char *what) {
+bool mirror_leg_went_well(struct mirror_leg *leg, const char *what) {
     if (leg->call.status == IO_OK)
         return true;
     if (leg->call.status == IO_FENCED) {
@@ -182,6 +192,7 @@ static bool went_well(struct mirror_leg *leg, const char *what) {
 /* Takes over what a leg said of itself; false if it makes no sense. */
 static bool take_status(struct mirror_leg *leg) {
     memcpy(&leg->status, leg->call_document, sizeof(leg->status));
+    leg->mirror->tree_highest = max_u64(leg->mirror->tree_highest, leg->status.tree_sequence);
     bool has = (leg->status.flags & REPLICA_HAS_RECORD) != 0;
     return !has || (leg->status.record.leg_count == 0 && leg->status.record.epoch.depth == 0) ||
            replica_record_check(&leg->status.record) == NULL;
@@ -216,7 +227,7 @@ static void rest(struct mirror_leg *leg) {
 }
 
 static void looked(struct mirror_leg *leg) {
-    if (leg->call.busy || !went_well(leg, "it does not tell its record"))
+    if (leg->call.busy || !mirror_leg_went_well(leg, "it does not tell its record"))
         return;
     if (!take_status(leg)) {
         stick(leg, "its record is damaged");
@@ -278,7 +289,7 @@ static void claimed(struct mirror_leg *leg) {
         task_move(&leg->task, LEG_SEEN);
         return;
     }
-    if (!went_well(leg, "it cannot be claimed"))
+    if (!mirror_leg_went_well(leg, "it cannot be claimed"))
         return;
     task_move(&leg->task, LEG_RELOOK);
     get(leg, REPLICA_STATUS, 0, 0, sizeof(struct replica_status));
@@ -286,7 +297,7 @@ static void claimed(struct mirror_leg *leg) {
 
 static void relooked(struct mirror_leg *leg) {
     struct mirror *mirror = leg->mirror;
-    if (leg->call.busy || !went_well(leg, "it does not tell its record"))
+    if (leg->call.busy || !mirror_leg_went_well(leg, "it does not tell its record"))
         return;
     if (!take_status(leg) || (leg->status.flags & REPLICA_HAS_RECORD) == 0 ||
         !uuid_equal(&leg->status.record.leg, &leg->config.id)) {
@@ -312,6 +323,7 @@ static void decided(struct mirror_leg *leg) {
     if ((mirror->members & mirror->standing & leg->bit) != 0) {
         task_move(&leg->task, LEG_MEMBER);
         tell(leg, "");
+        mirror_layers_drop(leg);
         return;
     }
     bool short_of_records =
@@ -344,15 +356,35 @@ static void adopt(struct mirror_leg *leg) {
         tell(leg, "");
         return;
     }
-    mirror_for_each_leg(mirror, other) if ((mirror->standing & other->bit) != 0 &&
-                                           other->status.tree_sequence != leg->status.tree_sequence) {
-        stick(leg, "its snapshots are others than the mirror's: bringing them up is not served yet");
+    leg->keeping = leg->listing = false;
+    leg->retry.deadline_ns = 0;
+    task_move(&leg->task, LEG_KEEP);
+}
+
+bool mirror_leg_work_begin(struct mirror_leg *leg, uint64_t regions) {
+    uint64_t words = bitmap_words(regions);
+    if (words > leg->work_words) {
+        uint64_t *work = realloc(leg->work, words * sizeof(uint64_t));
+        if (work == NULL)
+            return false;
+        leg->work = work;
+        leg->work_words = words;
+    }
+    leg->work_count = regions;
+    memset(leg->work, 0, words * sizeof(uint64_t));
+    return true;
+}
+
+/* Its tree is the mirror's: the work on its head begins with all, if nothing is known of it, or its own marks. */
+static void listed(struct mirror_leg *leg) {
+    struct mirror *mirror = leg->mirror;
+    if (!mirror_leg_work_begin(leg, mirror->regions.count)) {
+        mirror_leg_lose(leg, "no memory for its work");
         return;
     }
-    memset(leg->work, leg->verdict == DECIDE_FULL ? 0xff : 0, bitmap_words(mirror->regions.count) * sizeof(uint64_t));
+    if (leg->verdict == DECIDE_FULL)
+        bitmap_set_range(leg->work, 0, leg->work_count);
     leg->piece = 0;
-    if (leg->verdict == DECIDE_FULL && mirror->regions.count % 64 != 0)
-        leg->work[mirror->regions.count / 64] &= (UINT64_C(1) << mirror->regions.count % 64) - 1;
     task_move(&leg->task, LEG_OWN_MARKS);
     get(leg, REPLICA_MARKS, 0, 0, (size_t)min_u64(MIRROR_MARKS_PIECE, bitmap_words(mirror->regions.count) * 8));
 }
@@ -370,7 +402,7 @@ static size_t piece_bytes(const struct mirror *mirror, uint64_t piece) {
 
 static void own_marks(struct mirror_leg *leg) {
     struct mirror *mirror = leg->mirror;
-    if (leg->call.busy || !went_well(leg, "it does not tell its marks"))
+    if (leg->call.busy || !mirror_leg_went_well(leg, "it does not tell its marks"))
         return;
     merge(leg, leg);
     leg->piece += leg->call.slice.length * 8;
@@ -396,9 +428,9 @@ static void join(struct mirror_leg *leg) {
     task_move(&leg->task, LEG_BARRIER);
 }
 
-/* Sums up the work: what is unequal among the members comes after it is equal. */
-static void count_work(struct mirror_leg *leg) {
-    leg->work_total = leg->work_left = bitmap_count(leg->work, leg->mirror->regions.count);
+/* What is unequal among the members comes after it is equal. */
+void mirror_leg_work_count(struct mirror_leg *leg) {
+    leg->work_total = leg->work_left = bitmap_count(leg->work, leg->work_count);
     leg->work_hand = 0;
     leg->told.sync_total = leg->work_total * REGION_BYTES;
 }
@@ -482,13 +514,13 @@ static void source_marks(struct mirror_leg *leg) {
 }
 
 static void marked(struct mirror_leg *leg) {
-    if (leg->call.busy || !went_well(leg, "it does not mark"))
+    if (leg->call.busy || !mirror_leg_went_well(leg, "it does not mark"))
         return;
     task_move(&leg->task, LEG_SOURCE_MARKS);
     if (leg->piece < bitmap_words(leg->mirror->regions.count) * 64)
         return;
     leave_source(leg);
-    count_work(leg);
+    mirror_leg_work_count(leg);
     task_move(&leg->task, LEG_COPY);
     mirror_copy_wake(leg->mirror);
 }
@@ -516,6 +548,14 @@ static void step(struct task *task) {
     case LEG_RELOOK: relooked(leg); break;
     case LEG_CLAIMED: decided(leg); break;
     case LEG_ADOPT: adopt(leg); break;
+    case LEG_KEEP: mirror_layers_keep(leg); break;
+    case LEG_TREES: mirror_layers_begin(leg); break;
+    case LEG_TREE_STEP: mirror_layers_step(leg); break;
+    case LEG_TREE_CHANGE: mirror_layers_change(leg); break;
+    case LEG_FILL_LIST: mirror_layers_list(leg); break;
+    case LEG_FILL: mirror_layers_fill(leg); break;
+    case LEG_FILL_FLUSH: mirror_layers_freeze(leg); break;
+    case LEG_LISTED: listed(leg); break;
     case LEG_OWN_MARKS: own_marks(leg); break;
     case LEG_JOIN: join(leg); break;
     case LEG_BARRIER:
@@ -532,7 +572,7 @@ static void step(struct task *task) {
         mirror_call_send(leg, &leg->call, BLOCK_FLUSH, 0, 0, NULL, 0, called);
         break;
     case LEG_FLUSH:
-        if (leg->call.busy || !went_well(leg, "it does not flush"))
+        if (leg->call.busy || !mirror_leg_went_well(leg, "it does not flush"))
             break;
         task_move(task, LEG_RAISE);
         mirror_epoch_wake(mirror);
@@ -543,6 +583,7 @@ static void step(struct task *task) {
         tell(leg, "");
         leg->told.sync_total = leg->told.sync_done = 0;
         task_move(task, LEG_MEMBER);
+        mirror_layers_drop(leg);
         break;
     case LEG_MEMBER:
     case LEG_WITNESS:
@@ -562,14 +603,13 @@ static void retry(struct reactor_timer *timer) {
 }
 
 bool mirror_leg_init(struct mirror_leg *leg) {
-    size_t bytes = bitmap_words(leg->mirror->regions.count) * sizeof(uint64_t);
-    leg->work = calloc(1, bytes);
     leg->call_document = calloc(1, REPLICA_DOCUMENT_MAX);
     leg->store_document = calloc(1, REPLICA_DOCUMENT_MAX);
-    return leg->work != NULL && leg->call_document != NULL && leg->store_document != NULL;
+    return mirror_leg_work_begin(leg, leg->mirror->regions.count) && leg->call_document != NULL && leg->store_document != NULL;
 }
 
 void mirror_leg_fini(struct mirror_leg *leg) {
+    mirror_layers_fini(leg);
     free(leg->work);
     free(leg->call_document);
     free(leg->store_document);

@@ -11,13 +11,14 @@
 #include "blockdev/mirror/mirror.h"
 #include "blockdev/mirror/ranges.h"
 #include "blockdev/mirror/region.h"
+#include "blockdev/mirror/tree.h"
 #include "reactor/pool.h"
 #include "reactor/task.h"
 
-#define MIRROR_IO_MAX 4096        /* requests under way; more wait */
-#define MIRROR_COPIES_MAX 16      /* regions copied at a time */
+#define MIRROR_IO_MAX 4096   /* requests under way; more wait */
+#define MIRROR_COPIES_MAX 16 /* regions copied at a time */
 #define MIRROR_MARKS_PIECE REPLICA_MARKS_MAX
-#define MIRROR_RETIRE_BATCH 16    /* regions cleared at a time */
+#define MIRROR_RETIRE_BATCH 16 /* regions cleared at a time */
 
 static_assert(REGION_BYTES == REPLICA_REGION_BYTES, "one size of regions");
 
@@ -34,6 +35,17 @@ struct mirror_call {
     uint64_t sent_ns;
     void (*done)(struct mirror_call *call); /* also when the leg was lost meanwhile: leg->generation tells */
     uint32_t generation;
+};
+
+/* The tree of a leg, asked for in pieces. */
+struct mirror_fetch {
+    struct mirror_call call;
+    struct replica_layers *tree; /* room for the largest; checked when status is IO_OK */
+    size_t have;
+    bool busy;
+    enum io_status status;
+    const char *wrong; /* status is another */
+    void (*done)(struct mirror_fetch *fetch);
 };
 
 /* ---- requests ---- */
@@ -78,6 +90,14 @@ enum leg_phase {
     LEG_RELOOK,  /* its record, under the claim */
     LEG_CLAIMED, /* waits for what it is to be */
     LEG_ADOPT,   /* its record says syncing */
+    LEG_KEEP,    /* its head is kept as it is, for people */
+    LEG_TREES,   /* both trees are asked for */
+    LEG_TREE_STEP,
+    LEG_TREE_CHANGE,
+    LEG_FILL_LIST, /* which regions of its head may differ from the layer that it lacks */
+    LEG_FILL,
+    LEG_FILL_FLUSH,
+    LEG_LISTED, /* its tree is the mirror's: what its head misses is listed */
     LEG_OWN_MARKS,
     LEG_JOIN,    /* it is stored that it takes part in writes */
     LEG_BARRIER, /* requests sent without it end */
@@ -124,11 +144,16 @@ struct mirror_leg {
     enum decide_verdict verdict;
     struct replica_epoch base;
     uint64_t from_depth, joined;
-    uint64_t barrier;    /* requests before this sequence were sent without it */
-    uint64_t *work;      /* regions to copy, while syncing */
-    uint64_t *own_marks; /* scratch, as large */
-    uint64_t piece;      /* first region of the piece under way */
+    uint64_t barrier;                /* requests before this sequence were sent without it */
+    uint64_t *work;                  /* regions to copy, while syncing */
+    uint64_t work_count, work_words; /* regions that it speaks of; words that there is room for */
+    uint64_t piece;                  /* first region of the piece under way */
     uint64_t work_total, work_left, work_hand;
+    struct mirror_layers *layers; /* NULL = its tree was never another */
+    bool keeping, listing;        /* layers.c: the document of this phase has been sent */
+    struct mirror_leg *fill;      /* LEG_FILL: whose layer its head is filled from */
+    uint32_t fill_generation, fill_layer;
+    uint64_t fill_size;
     unsigned copying;
     struct mirror_leg *source; /* of marks */
     struct mirror_leg *asker;  /* who uses this one's call to ask for marks */
@@ -137,6 +162,8 @@ struct mirror_leg {
     struct mirror_call call, store, ping;
     void *call_document, *store_document;
     struct replica_status ping_document;
+    struct mirror_call drop; /* of the private copy */
+    struct replica_tree drop_document;
     struct replica_epoch store_epoch; /* of the record under way */
     bool store_failed;
     uint64_t attempt;
@@ -199,6 +226,8 @@ struct mirror {
     bool together;                          /* an attempt that all must store who were a member of any since */
     uint64_t incarnations[MIRROR_LEGS_MAX]; /* of members */
     bool settled;
+    uint64_t tree_sequence, tree_change; /* of the members */
+    uint64_t tree_highest;               /* number of any tree that was ever seen */
 
     /* the change under way */
     struct task epoch_task;
@@ -300,8 +329,32 @@ void mirror_call_send(struct mirror_leg *leg, struct mirror_call *call, enum blo
 /* True if the leg is there, claimed, and its requests count. */
 static inline bool mirror_leg_is_up(const struct mirror_leg *leg) { return leg->claimed && !leg->lost; }
 void mirror_legs_wake(struct mirror *mirror);
+/* A call of the leg's own task has ended: true if it went well. Else the leg goes back to the beginning; `what` is shown. */
+bool mirror_leg_went_well(struct mirror_leg *leg, const char *what);
+/* An empty list of work for so many regions; false: no memory. */
+bool mirror_leg_work_begin(struct mirror_leg *leg, uint64_t regions);
+/* Sums it up when it is complete. */
+void mirror_leg_work_count(struct mirror_leg *leg);
 /* The engine is over: no request is sent any more. */
 void mirror_end(struct mirror *mirror, enum error_code code, const char *why);
+
+/* ---- layers.c: each is the step of one phase of the leg's task ---- */
+
+/* Asks a leg that is up for its tree; false: no memory. */
+bool mirror_fetch_begin(struct mirror_fetch *fetch, struct mirror_leg *of, void (*done)(struct mirror_fetch *fetch));
+void mirror_fetch_fini(struct mirror_fetch *fetch);
+/* True if number and change say that the leg's tree is the mirror's. */
+bool mirror_tree_is_equal(const struct mirror_leg *leg);
+void mirror_layers_keep(struct mirror_leg *leg);
+void mirror_layers_begin(struct mirror_leg *leg);
+void mirror_layers_step(struct mirror_leg *leg);
+void mirror_layers_change(struct mirror_leg *leg);
+void mirror_layers_list(struct mirror_leg *leg);
+void mirror_layers_fill(struct mirror_leg *leg);
+void mirror_layers_freeze(struct mirror_leg *leg);
+/* A whole leg's private copy goes. */
+void mirror_layers_drop(struct mirror_leg *leg);
+void mirror_layers_fini(struct mirror_leg *leg);
 
 /* ---- epoch.c ---- */
 

@@ -12,7 +12,8 @@ struct mirror_copy {
     bool busy;
     struct range range;
     uint64_t region, offset, length;
-    bool equalise; /* of the unequal list; else for one leg */
+    bool equalise;  /* of the unequal list; else for one leg */
+    uint32_t layer; /* of the source, that a leg's head is filled from: nobody writes either; REPLICA_LAYER_HEAD = the mirror */
     struct mirror_leg *source;
     mirror_mask targets; /* those still up */
     uint32_t generations[MIRROR_LEGS_MAX];
@@ -68,14 +69,14 @@ static void all_answered(struct reactor_job *job) {
 static void send(struct mirror_copy *copy, struct mirror_leg *leg, enum block_op op, uint64_t argument, uint64_t offset,
                  void *bytes, uint64_t length) {
     struct copy_request *own = &copy->requests[leg->index];
-    copy->slices[leg->index] = (struct slice){bytes, op == BLOCK_REPLICA_GET ? length / REPLICA_BLOCK_BYTES * 8 : length};
+    copy->slices[leg->index] = (struct slice){bytes, length};
     own->copy = copy;
     own->request = (struct block_request){.op = (uint8_t)op,
                                           .flags = BLOCK_FAIL_FAST,
                                           .slices = &copy->slices[leg->index],
                                           .slice_count = 1,
                                           .offset = offset,
-                                          .length = copy->slices[leg->index].length,
+                                          .length = length,
                                           .argument = argument,
                                           .association = leg->association,
                                           .complete = answered};
@@ -105,14 +106,16 @@ static void end(struct mirror_copy *copy) {
     buffer_give(&mirror->home->buffers, copy->buffer, CHUNK_BLOCKS * REPLICA_BLOCK_BYTES);
     copy->buffer = NULL;
     copy->busy = false;
-    regions_touch(&mirror->regions, copy->offset, copy->length); /* who was written has it marked */
+    if (copy->layer == REPLICA_LAYER_HEAD) {
+        regions_touch(&mirror->regions, copy->offset, copy->length); /* who was written has it marked */
+        ranges_leave(&mirror->ranges, &copy->range);
+    }
     if (copy->equalise && done) {
         regions_unequal_remove(&mirror->regions, copy->region);
         mirror_io_region_equal(mirror);
         if (mirror->regions.unequal_count == 0)
             mirror_epoch_wake(mirror);
     }
-    ranges_leave(&mirror->ranges, &copy->range);
     mirror_throttle_end(mirror);
 }
 
@@ -145,8 +148,9 @@ static void next_run(struct mirror_copy *copy) {
     uint64_t last = min_u64(bitmap_find_clear(copy->differ, blocks, first), first + CHUNK_BLOCKS);
     copy->at = last;
     copy->then = read_done;
-    send(copy, copy->source, BLOCK_READ, 0, copy->offset + first * REPLICA_BLOCK_BYTES, copy->buffer,
-         (last - first) * REPLICA_BLOCK_BYTES);
+    bool layer = copy->layer != REPLICA_LAYER_HEAD;
+    send(copy, copy->source, layer ? BLOCK_REPLICA_GET : BLOCK_READ, layer ? replica_argument(REPLICA_READ, 0, copy->layer) : 0,
+         copy->offset + first * REPLICA_BLOCK_BYTES, copy->buffer, (last - first) * REPLICA_BLOCK_BYTES);
 }
 
 static void summed(struct mirror_copy *copy) {
@@ -166,8 +170,9 @@ static void begin_held(struct mirror_copy *copy) {
     mirror_mask asked = copy->targets | copy->source->bit;
     copy->then = summed;
     mirror_for_each_leg(mirror, leg) if ((asked & leg->bit) != 0 && is_there(copy, leg))
-        send(copy, leg, BLOCK_REPLICA_GET, replica_argument(REPLICA_SUMS, copy->seed, REPLICA_LAYER_HEAD), copy->offset,
-             copy->sums[leg->index], copy->length);
+        send(copy, leg, BLOCK_REPLICA_GET,
+             replica_argument(REPLICA_SUMS, copy->seed, leg == copy->source ? copy->layer : REPLICA_LAYER_HEAD), copy->offset,
+             copy->sums[leg->index], copy->length / REPLICA_BLOCK_BYTES * 8);
     if (copy->waiting == 0)
         end(copy);
 }
@@ -179,7 +184,8 @@ static void granted(struct range *range) {
 }
 
 /* False: there is no buffer now. */
-static bool begin(struct mirror_copy *copy, uint64_t region, struct mirror_leg *source, mirror_mask targets, bool equalise) {
+static bool begin(struct mirror_copy *copy, uint64_t region, struct mirror_leg *source, mirror_mask targets, bool equalise,
+                  const struct mirror_leg *fills) {
     struct mirror *mirror = copy->mirror;
     copy->buffer = buffer_take(&mirror->home->buffers, CHUNK_BLOCKS * REPLICA_BLOCK_BYTES);
     if (copy->buffer == NULL)
@@ -187,7 +193,8 @@ static bool begin(struct mirror_copy *copy, uint64_t region, struct mirror_leg *
     copy->busy = true;
     copy->region = region;
     copy->offset = region * REGION_BYTES;
-    copy->length = min_u64(REGION_BYTES, block_device_size(&mirror->device) - copy->offset);
+    copy->layer = fills != NULL ? fills->fill_layer : REPLICA_LAYER_HEAD;
+    copy->length = min_u64(REGION_BYTES, (fills != NULL ? fills->fill_size : block_device_size(&mirror->device)) - copy->offset);
     copy->source = source;
     copy->targets = targets & (mirror_mask)~source->bit;
     copy->equalise = equalise;
@@ -201,7 +208,7 @@ static bool begin(struct mirror_copy *copy, uint64_t region, struct mirror_leg *
             leg->copying++;
     }
     copy->range.granted = granted;
-    if (ranges_enter(&mirror->ranges, &copy->range, copy->offset, copy->length))
+    if (fills != NULL || ranges_enter(&mirror->ranges, &copy->range, copy->offset, copy->length))
         granted(&copy->range);
     return true;
 }
@@ -235,18 +242,23 @@ static bool next_unequal(struct mirror *mirror, uint64_t *ret_region) {
 
 static struct mirror_leg *next_work(struct mirror *mirror, uint64_t *ret_region) {
     mirror_for_each_leg(mirror, leg) {
-        if (leg->task.state != LEG_COPY || !mirror_leg_is_up(leg) || leg->work_left == 0)
+        bool fills = leg->task.state == LEG_FILL;
+        if ((leg->task.state != LEG_COPY && !fills) || !mirror_leg_is_up(leg) || leg->work_left == 0)
             continue;
-        uint64_t left = mirror->regions.count;
+        if (fills && ((mirror->standing & leg->fill->bit) == 0 || leg->fill->generation != leg->fill_generation)) {
+            task_wake(&leg->task); /* another one has that layer, too */
+            continue;
+        }
+        uint64_t left = leg->work_count;
         for (uint64_t at = leg->work_hand; left > 0; left--) {
-            at = bitmap_find_set(leg->work, mirror->regions.count, at);
-            if (at >= mirror->regions.count) {
+            at = bitmap_find_set(leg->work, leg->work_count, at);
+            if (at >= leg->work_count) {
                 if (leg->work_hand == 0)
                     break;
                 at = leg->work_hand = 0;
                 continue;
             }
-            if (!is_copied(mirror, at) && !bitmap_test(mirror->regions.unequal, at)) {
+            if (!is_copied(mirror, at) && (fills || !bitmap_test(mirror->regions.unequal, at))) {
                 leg->work_hand = at + 1;
                 *ret_region = at;
                 return leg;
@@ -280,7 +292,7 @@ static void look(struct mirror *mirror) {
             return;
         }
         if (mirror->regions.unequal_count > 0 && next_unequal(mirror, &region)) {
-            if (!begin(copy, region, source_of(mirror, region), mirror->writers, true)) {
+            if (!begin(copy, region, source_of(mirror, region), mirror->writers, true, NULL)) {
                 try_later(mirror);
                 return;
             }
@@ -289,7 +301,8 @@ static void look(struct mirror *mirror) {
         struct mirror_leg *leg = next_work(mirror, &region);
         if (leg == NULL)
             return;
-        if (!begin(copy, region, source_of(mirror, region), leg->bit, false)) {
+        bool fills = leg->task.state == LEG_FILL;
+        if (!begin(copy, region, fills ? leg->fill : source_of(mirror, region), leg->bit, false, fills ? leg : NULL)) {
             leg->work_hand = region;
             try_later(mirror);
             return;

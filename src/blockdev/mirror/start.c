@@ -210,6 +210,16 @@ static void begin_epoch(struct mirror *mirror) {
             leg->from_depth = decision->epoch.depth;
         }
     mirror->start_members = same != 0 ? same : sources;
+    /* Of those the ones whose tree has come furthest: a change of it that others missed was not acknowledged, or was. */
+    uint64_t furthest = 0;
+    mirror_for_each_leg(mirror, leg) if ((mirror->start_members & leg->bit) != 0) furthest =
+        max_u64(furthest, leg->status.tree_sequence);
+    mirror_for_each_leg(mirror, leg) if ((mirror->start_members & leg->bit) != 0 && leg->status.tree_sequence < furthest) {
+        leg->verdict = decision->newest != NULL ? DECIDE_RETURNING : DECIDE_FULL;
+        leg->base = decision->epoch;
+        leg->from_depth = decision->epoch.depth;
+        mirror->start_members &= (mirror_mask)~leg->bit;
+    }
     if (mirror->start_members == 0) {
         look_again(mirror);
         return;

@@ -54,6 +54,14 @@ static struct volume *snapshot_find(const struct replica *replica, uint64_t id) 
     return NULL;
 }
 
+static uint32_t snapshot_count(const struct volume *leg) {
+    struct replica_snapshot snapshot;
+    uint32_t count = 0;
+    list_for_each (&leg->store->volumes, struct volume, volume, node)
+        count += volume->layer != NULL && replica_snapshot_of(volume->layer, &leg->replica->record.mirror, &snapshot);
+    return count;
+}
+
 static struct volume *volume_named(struct volume_store *store, const char *name) {
     list_for_each (&store->volumes, struct volume, volume, node)
         if (strcmp(volume->name, name) == 0)
@@ -162,6 +170,8 @@ static enum io_status plan(struct tree_work *work, const struct volume *leg, con
     case REPLICA_SNAPSHOT:
         if (snapshot != NULL)
             return IO_OK;
+        if (snapshot_count(leg) >= REPLICA_LAYERS_MAX)
+            return IO_NO_SPACE;
         snprintf(suffix, sizeof(suffix), "snap-%s", tree->name);
         if (!compose_name(leg, suffix, work->name) || !text_is_name(work->name, VOLUME_NAME_SIZE - 1) ||
             volume_named(store, work->name) != NULL)
@@ -321,9 +331,7 @@ void replica_get_layers(struct volume_op *op) {
     const struct volume *leg = op->volume;
     const struct replica *replica = leg->replica;
     struct replica_snapshot snapshot;
-    uint32_t count = 0;
-    list_for_each (&leg->store->volumes, struct volume, volume, node)
-        count += volume->layer != NULL && replica_snapshot_of(volume->layer, &replica->record.mirror, &snapshot);
+    uint32_t count = snapshot_count(leg);
     size_t size = sizeof(struct replica_layers) + count * sizeof(struct replica_layer);
     struct replica_layers *layers = count > REPLICA_LAYERS_MAX ? NULL : calloc(1, size);
     if (layers == NULL) {
