@@ -70,12 +70,12 @@ struct mirror_layers {
     uint32_t source_generation;
     struct mirror_fetch own, from; /* its tree, and the source's */
     struct tree_step step;
-    struct replica_tree document;
     unsigned query; /* which bitmap of those that are gathered */
     uint64_t piece; /* bytes of it that are there */
     struct mirror_call ask;
     uint64_t answer[REPLICA_MARKS_MAX / 8];
     uint64_t waits_until_ns;
+    struct replica_tree document; /* the last: it has no attributes */
 };
 
 void mirror_layers_fini(struct mirror_leg *leg) {
@@ -139,8 +139,8 @@ static void dropped(struct mirror_call *call) { (void)call; } /* it has gone, or
 void mirror_layers_drop(struct mirror_leg *leg) {
     if (leg->mirror->plain || leg->drop.busy)
         return;
-    leg->drop_document = (struct replica_tree){.what = REPLICA_DROP};
-    mirror_call_send(leg, &leg->drop, BLOCK_REPLICA_PUT, replica_argument(REPLICA_TREE, 0, 0), 0, &leg->drop_document,
+    *(struct replica_tree *)(void *)leg->drop_document = (struct replica_tree){.what = REPLICA_DROP};
+    mirror_call_send(leg, &leg->drop, BLOCK_REPLICA_PUT, replica_argument(REPLICA_TREE, 0, 0), 0, leg->drop_document,
                      sizeof(leg->drop_document), dropped);
 }
 

@@ -163,7 +163,7 @@ struct mirror_leg {
     void *call_document, *store_document;
     struct replica_status ping_document;
     struct mirror_call drop; /* of the private copy */
-    struct replica_tree drop_document;
+    uint8_t drop_document[sizeof(struct replica_tree)] __attribute__((aligned(8)));
     struct replica_epoch store_epoch; /* of the record under way */
     bool store_failed;
     uint64_t attempt;
