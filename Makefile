@@ -33,7 +33,8 @@ QUIETLY = out=$$($(1) 2>&1) || { printf '%s\n' "$$out"; exit 1; }
 NEED_CC := links:$(CC)=$(if $(findstring clang,$(CC)),clang,gcc),libc6-dev
 NEED_BUILD := $(NEED_CC) meson=meson ninja=ninja-build python3=python3 pkg-config=pkg-config \
 	pkg:liburing=liburing-dev pkg:jansson=libjansson-dev pkg:libxxhash=libxxhash-dev
-NEED_CONTROL := pkg:libnghttp2=libnghttp2-dev pkg:libprotobuf-c=libprotobuf-c-dev protoc-c=protobuf-c-compiler pkg:openssl=libssl-dev
+NEED_CONTROL := pkg:libnghttp2=libnghttp2-dev pkg:libprotobuf-c=libprotobuf-c-dev protoc-c=protobuf-c-compiler pkg:openssl=libssl-dev \
+	pkg:sqlite3=libsqlite3-dev
 NEED_TEST := $(NEED_BUILD) $(NEED_CONTROL) pkg:cmocka=libcmocka-dev nm=binutils \
 	file:/usr/lib/python3/dist-packages/grpc/__init__.py=python3-grpcio openssl=openssl
 NEED_HOUSE := clang-format=clang-format shellcheck=shellcheck qemu-storage-daemon=qemu-system-common
