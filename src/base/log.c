@@ -20,8 +20,8 @@ const char *log_level_name(enum log_level level) {
 }
 
 const char *log_area_name(enum log_area area) {
-    static const char *const names[LOG_AREA_COUNT] = {"app",  "reactor", "rpc",       "bdev", "aio",     "vbdev_delay",
-                                                      "lvol", "blob",    "bdev_nvme", "nvmf", "nvmf_tcp"};
+    static const char *const names[LOG_AREA_COUNT] = {"app",  "reactor", "rpc",       "bdev", "aio",      "vbdev_delay",
+                                                      "lvol", "blob",    "bdev_nvme", "nvmf", "nvmf_tcp", "bdev_raid"};
     return names[area];
 }
 

@@ -22,6 +22,7 @@ enum log_area {
     LOG_AREA_NVME,     /* "bdev_nvme": the initiator */
     LOG_AREA_NVMF,     /* "nvmf": subsystems */
     LOG_AREA_NVMF_TCP, /* "nvmf_tcp": its transport */
+    LOG_AREA_MIRROR,   /* "bdev_raid" */
     LOG_AREA_COUNT
 };
 

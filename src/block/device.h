@@ -112,6 +112,8 @@ bool block_device_remove(struct block_device *device, void (*removed)(struct blo
                          struct error *error);
 /* Another name; ERROR_EXISTS if taken. alias_index ≥ 0: that alias instead ("" takes it away). */
 bool block_device_rename(struct block_device *device, int alias_index, const char *name, struct error *error);
+/* Another UUID, for a kind that learns its own late; ERROR_EXISTS if another device has it. Who asked before has the old one. */
+bool block_device_set_uuid(struct block_device *device, const struct uuid *uuid, struct error *error);
 /* Tells handles and watchers of a new size. Control reactor. */
 void block_device_set_size(struct block_device *device, uint64_t block_count);
 /* Tells handles that its path is there, or is away. Control reactor. */

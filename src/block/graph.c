@@ -179,6 +179,20 @@ bool block_device_rename(struct block_device *device, int alias_index, const cha
     return false;
 }
 
+bool block_device_set_uuid(struct block_device *device, const struct uuid *uuid, struct error *error) {
+    struct uuid old = device->uuid;
+    if (uuid_equal(&old, uuid) || device->removing)
+        return true;
+    name_remove(device, 1);
+    device->uuid = *uuid;
+    if (name_insert(device, 1, error))
+        return true;
+    device->uuid = old;
+    bool restored = name_insert(device, 1, NULL);
+    assert(restored); /* its place in the table's array was just freed */
+    return false;
+}
+
 void block_device_set_size(struct block_device *device, uint64_t block_count) {
     atomic_store(&device->block_count, block_count);
     events(device, BLOCK_EVENT_RESIZED);

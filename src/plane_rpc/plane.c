@@ -6,6 +6,7 @@
 #include "blockdev/nvme_tcp/nvme_tcp.h"
 #include "frontend/nvme/target.h"
 #include "plane_rpc/config.h"
+#include "plane_rpc/mirrors.h"
 #include "plane_rpc/server.h"
 #include "plane_rpc/stores.h"
 
@@ -16,16 +17,19 @@ uint64_t plane_ticks(const struct plane *plane, uint64_t ns) {
     return (uint64_t)((unsigned __int128)ns * plane->host->ticks_per_second / NS_PER_S);
 }
 
+void plane_say_no_device(const char *name, struct error *error) {
+    error_set(error, ERROR_NO_DEVICE, "there is no block device %s", name);
+    if (error != NULL) {
+        snprintf(error->field, sizeof(error->field), "name");
+        snprintf(error->value, sizeof(error->value), "%.*s", (int)sizeof(error->value) - 1, name);
+    }
+    error_hint(error, "the name, alias or UUID of a device (bdev_get_bdevs)");
+}
+
 struct block_device *plane_find_device(struct plane *plane, const char *name, struct error *error) {
     struct block_device *device = block_graph_find(&plane->graph, name);
-    if (device == NULL) {
-        error_set(error, ERROR_NO_DEVICE, "there is no block device %s", name);
-        if (error != NULL) {
-            snprintf(error->field, sizeof(error->field), "name");
-            snprintf(error->value, sizeof(error->value), "%.*s", (int)sizeof(error->value) - 1, name);
-        }
-        error_hint(error, "the name, alias or UUID of a device (bdev_get_bdevs)");
-    }
+    if (device == NULL)
+        plane_say_no_device(name, error);
     return device;
 }
 
@@ -59,6 +63,7 @@ static void watch(void *arg, const char *what, const struct block_device *device
     notify_ring_add(&plane->notify, what, device->name);
     log_info(&plane->log, LOG_AREA_BLOCK, "%s %s", what, device->name);
     plane_wake_waiters(plane);
+    plane_mirrors_device_came(plane);
 }
 
 /* ---- start ---- */
@@ -140,10 +145,11 @@ static bool detach_controllers(struct plane *plane) {
 
 static void stop_look(struct reactor_timer *timer) {
     struct plane *plane = container_of(timer, struct plane, stop_timer);
-    if (plane->target == NULL && plane_stores_close_all(plane) && detach_controllers(plane))
+    if (plane->target == NULL && plane_mirrors_delete_all(plane) && plane_stores_close_all(plane) && detach_controllers(plane))
         remove_devices(plane);
-    bool empty = plane->target == NULL && list_empty(&plane->stores) && nvme_initiator_next(plane->initiator, NULL) == NULL &&
-                 plane->graph.device_count == 0 && plane->rpc.call_count == 0;
+    bool empty = plane->target == NULL && list_empty(&plane->mirrors) && list_empty(&plane->stores) &&
+                 nvme_initiator_next(plane->initiator, NULL) == NULL && plane->graph.device_count == 0 &&
+                 plane->rpc.call_count == 0;
     if (!empty && reactor_now_ns(plane->control) < plane->stop_deadline_ns) {
         reactor_timer_start(plane->control, timer, reactor_now_ns(plane->control) + STOP_LOOK_NS);
         return;
@@ -239,6 +245,7 @@ bool plane_create(const struct plane_options *options, struct plane **ret_plane,
     list_init(&plane->examines);
     list_init(&plane->stores);
     list_init(&plane->openings);
+    plane_mirrors_init(plane);
     log_init(&plane->log, log_wall_ns, log_write_through, plane);
     if (!make_reactors(plane, error)) {
         free_plane(plane);

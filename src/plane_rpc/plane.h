@@ -63,8 +63,11 @@ struct plane {
     struct reactor *reactors[PLANE_REACTORS_MAX]; /* data reactors */
     unsigned reactor_count;
     struct block_graph graph;
-    struct list stores;   /* struct plane_store */
-    struct list openings; /* stores on their way in: stores.c */
+    struct list stores;             /* struct plane_store */
+    struct list openings;           /* stores on their way in: stores.c */
+    struct list mirrors;            /* struct plane_mirror */
+    struct reactor_job mirrors_job; /* a device has come: it may be a leg */
+    bool mirrors_queued;
     struct nvme_initiator *initiator;
     struct nvme_target *target; /* NULL once it is gone, while the plane stops */
     struct rpc_server rpc;
@@ -104,5 +107,6 @@ void plane_add_waiter(struct list *list, struct plane_waiter *waiter);
 void plane_wake_waiters(struct plane *plane);
 /* Finds a device or says ERROR_NO_DEVICE. */
 struct block_device *plane_find_device(struct plane *plane, const char *name, struct error *error);
+void plane_say_no_device(const char *name, struct error *error);
 /* Nanoseconds as ticks, as the dialect reports times. */
 uint64_t plane_ticks(const struct plane *plane, uint64_t ns);

@@ -247,6 +247,7 @@ static void complete(struct mirror *mirror) {
     mirror_legs_wake(mirror);
     mirror_io_look(mirror);
     mirror_copy_wake(mirror);
+    mirror_watch_look(mirror);
 }
 
 static void send_stores(struct mirror *mirror) {

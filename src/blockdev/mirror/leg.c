@@ -594,8 +594,13 @@ static void step(struct task *task) {
     leg->told.state = leg->handle.device == NULL ? MIRROR_LEG_ABSENT : shown[task->state];
 }
 
+static void step_and_tell(struct task *task) {
+    step(task);
+    mirror_watch_look(container_of(task, struct mirror_leg, task)->mirror);
+}
+
 static const struct task_type type = {
-    .name = "mirror leg", .state_names = names, .state_count = LEG_PHASES, .moves = moves, .step = step};
+    .name = "mirror leg", .state_names = names, .state_count = LEG_PHASES, .moves = moves, .step = step_and_tell};
 
 static void retry(struct reactor_timer *timer) {
     struct mirror_leg *leg = container_of(timer, struct mirror_leg, retry);
@@ -637,4 +642,5 @@ void mirror_end(struct mirror *mirror, enum error_code code, const char *why) {
     mirror_legs_wake(mirror);
     mirror_copy_wake(mirror);
     mirror_io_look(mirror);
+    mirror_watch_look(mirror);
 }

@@ -46,14 +46,21 @@ static void free_all(struct mirror *mirror) {
     free(mirror);
 }
 
-static void freed(struct reactor_message *message) { free_all(container_of(message, struct mirror, closed)); }
+static void freed(struct reactor_message *message) {
+    struct mirror *mirror = container_of(message, struct mirror, closed);
+    void (*gone)(void *arg) = mirror->options.gone;
+    void *arg = mirror->options.event_arg;
+    free_all(mirror);
+    if (gone != NULL)
+        gone(arg);
+}
 
 static bool is_quiet(const struct mirror *mirror) {
     for (const struct mirror_leg *leg = mirror->legs; leg < mirror->legs + mirror->leg_count; leg++)
         if (leg->outstanding > 0)
             return false;
     return mirror->ios.lent == 0 && !mirror_copy_is_busy(mirror) && !mirror_retire_is_busy(mirror) &&
-           !mirror_verify_is_busy(mirror) && !mirror->settle_queued;
+           !mirror_verify_is_busy(mirror) && !mirror->settle_queued && !mirror->watch.busy;
 }
 
 /* All that is under way comes back first: no request comes from above any more. */
@@ -89,6 +96,7 @@ static void close_home(struct reactor_message *message) {
 
 static void destroy(struct block_device *device) {
     struct mirror *mirror = mirror_of(device);
+    mirror->watch.over = true;
     mirror->closed.run = close_home;
     reactor_post(mirror->home, &mirror->closed);
 }
@@ -247,6 +255,7 @@ void mirror_status_get(const struct block_device *device, struct mirror_status *
                                          .mirror = mirror->id,
                                          .engine = mirror->engine,
                                          .term = mirror->term,
+                                         .policy = mirror->policy,
                                          .epoch = mirror->complete,
                                          .leg_count = mirror->leg_count,
                                          .unequal_regions = mirror->regions.unequal_count,

@@ -11,6 +11,7 @@
 #define MIRROR_LEGS_MAX REPLICA_LEGS_MAX
 
 struct mirror;
+struct mirror_event;
 
 struct mirror_leg_options {
     const char *device; /* a device's name; one that is not there yet is absent */
@@ -26,7 +27,8 @@ struct mirror_rates {
 
 struct mirror_options {
     const char *name;
-    struct uuid uuid; /* of the device and of the mirror; nil = as the records say, or random at a first start */
+    struct uuid uuid; /* of the device and of the mirror; nil = as the records say (the device has it from when it serves), or
+                         random at a first start */
     unsigned leg_count;
     struct mirror_leg_options legs[MIRROR_LEGS_MAX];
     enum replica_policy policy; /* of a first start; afterwards the records' counts */
@@ -40,6 +42,11 @@ struct mirror_options {
     struct mirror_rates rates;
     struct reactor *home;
     uint64_t seed; /* of ids and jitter; 0 = unpredictable */
+    /* Called on the control reactor. event: each change of state, in order, until the device is removed. gone: it was deleted,
+     * and its legs are free for others. NULL = nobody listens. */
+    void (*event)(void *arg, struct block_device *device, const struct mirror_event *event);
+    void (*gone)(void *arg);
+    void *event_arg;
 };
 
 enum mirror_state {
@@ -89,6 +96,20 @@ struct mirror_verify_status {
     char last[128];                           /* what it was, and what was done; "" = none */
 };
 
+const char *mirror_state_name(enum mirror_state state);         /* "serving" */
+const char *mirror_leg_state_name(enum mirror_leg_state state); /* "set aside" */
+
+/* A change of state; or MIRROR_CONFIGURING again, when it is known what it waits for. */
+struct mirror_event {
+    int leg;                /* index; -1 = of the mirror itself */
+    unsigned before, state; /* enum mirror_leg_state or enum mirror_state */
+    uint64_t at_ns;         /* monotonic */
+    uint64_t dropped;       /* events that came too fast and were left out, so far */
+    struct uuid mirror;     /* its id; nil while not known */
+    char why[96];
+    struct error error; /* of the mirror's own: as in mirror_status */
+};
+
 struct mirror_leg_status {
     char name[BLOCK_NAME_SIZE];
     enum mirror_leg_state state;
@@ -103,6 +124,7 @@ struct mirror_status {
     struct error error; /* CONFIGURING, REFUSED, ENDED: why */
     struct uuid mirror, engine;
     uint64_t term;
+    enum replica_policy policy;
     struct replica_epoch epoch;
     unsigned leg_count;
     struct mirror_leg_status legs[MIRROR_LEGS_MAX];

@@ -191,6 +191,22 @@ struct mirror_throttle {
     unsigned running; /* pieces under way */
 };
 
+/* ---- who is told (watch.c) ---- */
+
+#define MIRROR_EVENTS_MAX 32
+struct mirror_watch {
+    struct mirror_event events[MIRROR_EVENTS_MAX]; /* not told yet */
+    struct mirror_event sent[MIRROR_EVENTS_MAX];   /* the control reactor's, while busy */
+    unsigned count, sent_count;
+    bool busy;
+    bool over; /* the device is removed: the control reactor's */
+    uint64_t dropped;
+    enum mirror_state state; /* as noticed last */
+    bool waits;
+    enum mirror_leg_state legs[MIRROR_LEGS_MAX];
+    struct reactor_message message;
+};
+
 /* ---- the mirror ---- */
 
 struct mirror {
@@ -270,6 +286,7 @@ struct mirror {
     struct mirror_retire *retire;
     struct mirror_throttle throttle;
     struct mirror_verify *verify; /* NULL = none was ever asked for */
+    struct mirror_watch watch;
 
     struct reactor_message opened, closed;
     void (*removed)(struct block_device *device, void *arg);
@@ -279,6 +296,11 @@ struct mirror {
 static inline struct mirror *mirror_of(const struct block_device *device) { return container_of(device, struct mirror, device); }
 #define mirror_for_each_leg(mirror, leg)                                                                                         \
     for (struct mirror_leg *leg = (mirror)->legs; leg < (mirror)->legs + (mirror)->leg_count; leg++)
+
+/* ---- watch.c ---- */
+
+/* Something may have changed that is told. */
+void mirror_watch_look(struct mirror *mirror);
 
 /* ---- io.c ---- */
 

@@ -81,7 +81,7 @@ static void configure(struct mirror *mirror) {
     const struct replica_record *newest = decision->newest;
     bool placed[REPLICA_LEGS_MAX] = {false};
     if (newest == NULL) { /* a first start */
-        mirror->id = uuid_is_nil(&mirror->options.uuid) ? mirror_random_id(mirror) : mirror->options.uuid;
+        mirror->id = mirror->device.uuid;
         mirror_for_each_leg(mirror, leg) /* an earlier first start may have got no further than claims */
             if (is_seen(leg) && (leg->status.flags & REPLICA_HAS_RECORD) != 0) mirror->id = leg->status.record.mirror;
         mirror->policy = mirror->options.policy;
@@ -415,8 +415,13 @@ static void step(struct task *task) {
     }
 }
 
+static void step_and_tell(struct task *task) {
+    step(task);
+    mirror_watch_look(container_of(task, struct mirror, start_task));
+}
+
 static const struct task_type type = {
-    .name = "mirror start", .state_names = names, .state_count = START_PHASES, .moves = moves, .step = step};
+    .name = "mirror start", .state_names = names, .state_count = START_PHASES, .moves = moves, .step = step_and_tell};
 
 static void late(struct reactor_timer *timer) {
     struct mirror *mirror = container_of(timer, struct mirror, start_timer);

@@ -13,14 +13,22 @@
 #include "plane_rpc/methods/bdev_object.h"
 #include "plane_rpc/methods/lvol.h"
 #include "plane_rpc/methods/methods.h"
+#include "plane_rpc/methods/mirror_object.h"
 #include "plane_rpc/rpc_methods.h"
 
 /* ---- listing, waiting ---- */
 
 struct devices_answer {
     struct rpc_call *call;
-    struct uuid only; /* nil = all */
+    struct plane_store *store; /* NULL = of all */
+    struct uuid only;          /* nil = all */
 };
+
+/* To clients of the dialect a mirror comes into being when it serves. */
+static bool is_shown(struct plane *plane, const struct block_device *device) {
+    const struct plane_mirror *mirror = plane_mirror_of(plane, device);
+    return !device->removing && (mirror == NULL || mirror_is_shown(mirror));
+}
 
 static void put_devices(struct lvol_listing *listing) {
     struct devices_answer *answer = listing->arg;
@@ -28,14 +36,25 @@ static void put_devices(struct lvol_listing *listing) {
     struct json_writer *writer = rpc_call_result(call);
     json_begin_array(writer, RPC_RESULT);
     for (struct block_device *device = NULL; (device = block_graph_next(&listing->plane->graph, device)) != NULL;)
-        if (!device->removing && (uuid_is_nil(&answer->only) || uuid_equal(&answer->only, &device->uuid)))
+        if (is_shown(listing->plane, device) && (uuid_is_nil(&answer->only) || uuid_equal(&answer->only, &device->uuid)))
             bdev_put_object(writer, device, listing);
     json_end(writer);
     rpc_call_end(call);
     free(answer);
 }
 
-/* `only` NULL = all. What volumes hold is asked of their stores first. */
+static void mirrors_looked_at(void *arg) {
+    struct devices_answer *answer = arg;
+    struct plane *plane = plane_of(answer->call);
+    struct plane_store *still = NULL; /* it may have been closed meanwhile */
+    list_for_each (&plane->stores, struct plane_store, store, node) {
+        if (store == answer->store)
+            still = store;
+    }
+    lvol_listing_run(plane, still, put_devices, answer);
+}
+
+/* `only` NULL = all. What volumes hold is asked of their stores first, how mirrors are of their engines. */
 static void answer_devices(struct rpc_call *call, struct block_device *only) {
     struct devices_answer *answer = calloc(1, sizeof(*answer));
     struct error error;
@@ -47,9 +66,9 @@ static void answer_devices(struct rpc_call *call, struct block_device *only) {
     answer->call = call;
     if (only != NULL)
         answer->only = only->uuid;
-    struct plane_store *store =
-        only != NULL && volume_device_is(only) ? plane_store_of(plane_of(call), volume_device_store(only)) : NULL;
-    lvol_listing_run(plane_of(call), store, put_devices, answer);
+    if (only != NULL && volume_device_is(only))
+        answer->store = plane_store_of(plane_of(call), volume_device_store(only));
+    plane_mirrors_look(plane_of(call), mirrors_looked_at, answer);
 }
 
 /* bdev_get_bdevs with a timeout. */
@@ -69,7 +88,7 @@ static void device_waiter_run(struct plane_waiter *plane_waiter) {
     struct device_waiter *waiter = container_of(plane_waiter, struct device_waiter, waiter);
     struct rpc_call *call = plane_waiter->call;
     struct block_device *device = plane_find_device(plane_of(call), waiter->name, NULL);
-    if (device == NULL)
+    if (device == NULL || !is_shown(plane_of(call), device))
         return;
     device_waiter_end(waiter);
     answer_devices(call, device);
@@ -79,7 +98,7 @@ static void device_waiter_expire(struct reactor_timer *timer) {
     struct device_waiter *waiter = container_of(timer, struct device_waiter, timer);
     struct rpc_call *call = waiter->waiter.call;
     struct error error;
-    plane_find_device(plane_of(call), waiter->name, &error);
+    plane_say_no_device(waiter->name, &error);
     device_waiter_end(waiter);
     rpc_call_fail(call, &error);
 }
@@ -92,6 +111,10 @@ void method_bdev_get_bdevs(struct rpc_call *call, const struct params_bdev_get_b
     struct plane *plane = plane_of(call);
     struct error error;
     struct block_device *device = params->name == NULL ? NULL : plane_find_device(plane, params->name, &error);
+    if (device != NULL && !is_shown(plane, device)) {
+        plane_say_no_device(params->name, &error);
+        device = NULL;
+    }
     if (params->name == NULL || device != NULL) {
         answer_devices(call, device);
         return;
@@ -288,5 +311,10 @@ void methods_put_bdev_config(struct plane *plane, struct json_writer *writer) {
             put_delay(writer, device);
         else if (error_device_is(device))
             put_error(writer, device);
+        else if (plane_mirror_of(plane, device) != NULL)
+            mirror_put_config(writer, plane_mirror_of(plane, device));
     }
+    list_for_each (&plane->mirrors, struct plane_mirror, mirror, node)
+        if (mirror->device == NULL)
+            mirror_put_config(writer, mirror);
 }

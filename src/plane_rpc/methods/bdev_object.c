@@ -10,6 +10,7 @@
 #include "blockdev/null/null.h"
 #include "blockdev/nvme_tcp/nvme_tcp.h"
 #include "plane_rpc/methods/methods.h"
+#include "plane_rpc/methods/mirror_object.h"
 #include "plane_rpc/methods/nvme.h"
 
 static void put_aliases(struct json_writer *writer, const struct block_device *device) {
@@ -81,6 +82,7 @@ static void put_file(struct json_writer *writer, const struct block_device *devi
 
 static void put_driver_specific(struct json_writer *writer, const struct block_device *device,
                                 const struct lvol_listing *listing) {
+    const struct plane_mirror *mirror = plane_mirror_of(listing->plane, device);
     json_begin_object(writer, "driver_specific");
     if (volume_device_is(device)) {
         lvol_put_driver_specific(writer, listing, device);
@@ -108,6 +110,10 @@ static void put_driver_specific(struct json_writer *writer, const struct block_d
         json_put_string(writer, "name", device->name);
         json_put_string(writer, "base_bdev", error_device_base(device)->name);
         json_put_u64(writer, "hits", error_device_hits(device));
+        json_end(writer);
+    } else if (mirror != NULL) {
+        json_begin_object(writer, "raid");
+        mirror_put_raid_members(writer, mirror);
         json_end(writer);
     }
     json_end(writer);

@@ -1,0 +1,212 @@
+#include "plane_rpc/methods/mirror_object.h"
+
+#include <stdio.h>
+
+#include "base/text.h"
+#include "plane_rpc/methods/methods.h"
+
+bool mirror_is_shown(const struct plane_mirror *mirror) { return mirror->served; }
+
+/* ---- as the dialect knows it ---- */
+
+static const char *raid_state(enum mirror_state state) {
+    switch (state) {
+    case MIRROR_SERVING: return "online";
+    case MIRROR_CONFIGURING:
+    case MIRROR_STARTING: return "configuring";
+    case MIRROR_HOLDING:
+    case MIRROR_REFUSED:
+    case MIRROR_ENDED: break;
+    }
+    return "offline";
+}
+
+static const struct block_device *leg_device(const struct plane_mirror *mirror, unsigned index) {
+    return block_graph_find(&mirror->plane->graph, mirror->legs[index].name);
+}
+
+/* It takes writes. */
+static bool is_configured(enum mirror_leg_state state) { return state == MIRROR_LEG_WHOLE || state == MIRROR_LEG_SYNCING; }
+
+static uint64_t percent(uint64_t done, uint64_t total) { return total == 0 ? 0 : min_u64(done * 100 / total, 100); }
+
+static void put_uuid(struct json_writer *writer, const struct plane_mirror *mirror) {
+    const struct uuid *id = mirror->device != NULL ? &mirror->device->uuid : &mirror->options.uuid;
+    json_put_uuid(writer, "uuid", id);
+}
+
+static void put_process(struct json_writer *writer, const struct plane_mirror *mirror) {
+    for (unsigned i = 0; i < mirror->status.leg_count; i++) {
+        const struct mirror_leg_status *leg = &mirror->status.legs[i];
+        if (leg->state != MIRROR_LEG_SYNCING)
+            continue;
+        json_begin_object(writer, "process");
+        json_put_string(writer, "type", "rebuild");
+        json_put_string(writer, "target", leg->name);
+        json_begin_object(writer, "progress");
+        json_put_u64(writer, "blocks", mirror->device != NULL ? leg->sync_done / mirror->device->block_size : 0);
+        json_put_u64(writer, "percent", percent(leg->sync_done, leg->sync_total));
+        json_end(writer);
+        json_end(writer);
+        return; /* the dialect knows one at a time */
+    }
+}
+
+void mirror_put_raid_members(struct json_writer *writer, const struct plane_mirror *mirror) {
+    const struct mirror_status *status = &mirror->status;
+    unsigned discovered = 0, operational = 0;
+    for (unsigned i = 0; i < status->leg_count; i++) {
+        discovered += is_configured(status->legs[i].state);
+        operational += status->legs[i].state == MIRROR_LEG_WHOLE;
+    }
+    put_uuid(writer, mirror);
+    json_put_u64(writer, "strip_size_kb", 0);
+    json_put_string(writer, "state", raid_state(status->state));
+    json_put_string(writer, "raid_level", "raid1");
+    json_put_bool(writer, "superblock", false);
+    json_put_u64(writer, "num_base_bdevs", status->leg_count);
+    json_put_u64(writer, "num_base_bdevs_discovered", discovered);
+    json_put_u64(writer, "num_base_bdevs_operational", operational);
+    put_process(writer, mirror);
+    json_begin_array(writer, "base_bdevs_list");
+    for (unsigned i = 0; i < status->leg_count; i++) {
+        const struct block_device *device = leg_device(mirror, i);
+        json_begin_object(writer, NULL);
+        json_put_string(writer, "name", status->legs[i].name);
+        json_put_uuid(writer, "uuid", device != NULL ? &device->uuid : &(struct uuid){0});
+        json_put_bool(writer, "is_configured", is_configured(status->legs[i].state));
+        json_put_u64(writer, "data_offset", 0);
+        json_put_u64(writer, "data_size", mirror->device != NULL ? atomic_load(&mirror->device->block_count) : 0);
+        json_end(writer);
+    }
+    json_end(writer);
+}
+
+/* ---- as it is ---- */
+
+static void put_time(struct json_writer *writer, uint64_t wall_ns) {
+    char text[TEXT_TIME_SIZE];
+    json_put_string(writer, "since", text_format_time(wall_ns, text, sizeof(text)));
+}
+
+/* A monotonic time of the past as a time of day. */
+static uint64_t wall_of(const struct plane_mirror *mirror, uint64_t monotonic_ns) {
+    uint64_t now = reactor_now_ns(mirror->plane->control), wall = host_wall_ns(mirror->plane->host);
+    return monotonic_ns == 0 || monotonic_ns > now ? wall : wall - (now - monotonic_ns);
+}
+
+#define NEXT_SIZE (2 * BLOCK_NAME_SIZE + 128)
+
+/* What to do about a leg; "" = nothing. */
+static void leg_next(const struct plane_mirror *mirror, const struct mirror_leg_status *leg, char to[NEXT_SIZE]) {
+    const char *name = leg->name;
+    to[0] = '\0';
+    switch (leg->state) {
+    case MIRROR_LEG_WHOLE:
+    case MIRROR_LEG_WITNESS:
+    case MIRROR_LEG_CONNECTING: break;
+    case MIRROR_LEG_SYNCING: snprintf(to, NEXT_SIZE, "nothing: it becomes whole by itself"); break;
+    case MIRROR_LEG_SET_ASIDE: snprintf(to, NEXT_SIZE, "look after the node or path of %s: it comes back by itself", name); break;
+    case MIRROR_LEG_ABSENT: snprintf(to, NEXT_SIZE, "there is no device %s: attach its node, or open its disk", name); break;
+    case MIRROR_LEG_DIVERGED:
+        snprintf(to, NEXT_SIZE, "look at what it has, then delete %s: it is kept as it is, and %s goes on without it", name,
+                 mirror->name);
+        break;
+    }
+}
+
+static void put_leg(struct json_writer *writer, const struct plane_mirror *mirror, unsigned index) {
+    const struct mirror_leg_status *leg = &mirror->status.legs[index];
+    uint64_t behind = leg->state == MIRROR_LEG_SYNCING ? leg->sync_total - leg->sync_done
+                      : leg->state == MIRROR_LEG_WHOLE || leg->state == MIRROR_LEG_WITNESS
+                          ? 0
+                          : mirror->status.marked_regions * REPLICA_REGION_BYTES;
+    char next[NEXT_SIZE];
+    leg_next(mirror, leg, next);
+    json_begin_object(writer, NULL);
+    json_put_string(writer, "name", leg->name);
+    json_put_string(writer, "state", mirror_leg_state_name(leg->state));
+    put_time(writer, wall_of(mirror, leg->since_ns));
+    json_put_string(writer, "why", leg->why);
+    json_put_string(writer, "next", next);
+    json_put_u64(writer, "bytes_out_of_step", behind);
+    if (leg->state == MIRROR_LEG_SYNCING) {
+        json_begin_object(writer, "sync");
+        json_put_u64(writer, "total", leg->sync_total);
+        json_put_u64(writer, "done", leg->sync_done);
+        json_put_u64(writer, "percent", percent(leg->sync_done, leg->sync_total));
+        json_end(writer);
+    }
+    json_put_u64(writer, "times_lost", leg->times_lost);
+    json_put_u64(writer, "bytes_copied", leg->bytes_copied);
+    json_end(writer);
+}
+
+static void put_counters(struct json_writer *writer, const struct plane_mirror *mirror) {
+    const struct mirror_status *status = &mirror->status;
+    json_begin_object(writer, "counters");
+    json_put_u64(writer, "changes", status->changes);
+    json_put_u64(writer, "legs_set_aside", mirror->legs_set_aside);
+    json_put_u64(writer, "longest_stall_ms", divide_up(status->longest_stall_ns, NS_PER_MS));
+    json_put_u64(writer, "reads_repeated", status->reads_repeated);
+    json_put_u64(writer, "unequal_regions", status->unequal_regions);
+    json_put_u64(writer, "marked_regions", status->marked_regions);
+    json_put_u64(writer, "events_dropped", mirror->events_dropped);
+    json_end(writer);
+}
+
+void mirror_put_object(struct json_writer *writer, const struct plane_mirror *mirror) {
+    const struct mirror_status *status = &mirror->status;
+    json_begin_object(writer, NULL);
+    json_put_string(writer, "name", mirror->name);
+    put_uuid(writer, mirror);
+    json_put_string(writer, "state", mirror_state_name(status->state));
+    put_time(writer, mirror->since_wall_ns);
+    if (status->error.code != ERROR_NONE) {
+        json_begin_object(writer, "error");
+        json_put_string(writer, "code", error_facts(status->error.code)->name);
+        json_put_string(writer, "text", status->error.text);
+        json_put_string(writer, "expected", status->error.expected);
+        json_end(writer);
+    }
+    json_put_u64(writer, "size", mirror->device != NULL ? block_device_size(mirror->device) : 0);
+    json_put_string(writer, "policy", status->policy == REPLICA_MAJORITY ? "majority" : "any");
+    json_put_uuid(writer, "engine", &status->engine);
+    json_put_u64(writer, "term", status->term);
+    json_begin_object(writer, "epoch");
+    json_put_u64(writer, "depth", status->epoch.depth);
+    json_put_uuid(writer, "id", &status->epoch.id);
+    json_end(writer);
+    json_put_bool(writer, "settled", status->settled);
+    json_put_u64(writer, "longest_stall_ms", mirror->options.longest_stall_ms);
+    json_put_u64(writer, "hold_ms", mirror->options.hold_ms);
+    json_begin_array(writer, "legs");
+    for (unsigned i = 0; i < status->leg_count; i++)
+        put_leg(writer, mirror, i);
+    json_end(writer);
+    put_counters(writer, mirror);
+    json_end(writer);
+}
+
+/* ---- configuration ---- */
+
+void mirror_put_config(struct json_writer *writer, const struct plane_mirror *mirror) {
+    const struct mirror_options *options = &mirror->options;
+    methods_config_begin(writer, "mirror_create");
+    json_put_string(writer, "name", mirror->name);
+    json_begin_array(writer, "legs");
+    for (unsigned i = 0; i < options->leg_count; i++)
+        json_put_string(writer, NULL, mirror->legs[i].name);
+    json_end(writer);
+    json_put_string(writer, "policy", options->policy == REPLICA_MAJORITY ? "majority" : "any");
+    for (unsigned i = 0; i < options->leg_count; i++)
+        if (options->legs[i].tie_breaker)
+            json_put_string(writer, "tie_breaker", mirror->legs[i].name);
+    if (mirror->device != NULL || !uuid_is_nil(&options->uuid))
+        put_uuid(writer, mirror);
+    json_put_u64(writer, "longest_stall_ms", options->longest_stall_ms);
+    json_put_u64(writer, "hold_ms", options->hold_ms);
+    json_put_bool(writer, "assume_equal", options->assume_equal);
+    json_put_bool(writer, "wait", false);
+    methods_config_end(writer);
+}

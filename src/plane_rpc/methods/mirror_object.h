@@ -1,0 +1,13 @@
+/* What the methods of mirrors print; the status is as plane_mirrors_look() left it. */
+#pragma once
+
+#include "plane_rpc/mirrors.h"
+
+/* The members of driver_specific.raid, into an open object. */
+void mirror_put_raid_members(struct json_writer *writer, const struct plane_mirror *mirror);
+/* The object of mirror_get. */
+void mirror_put_object(struct json_writer *writer, const struct plane_mirror *mirror);
+/* The call that makes it again, for framework_get_config. */
+void mirror_put_config(struct json_writer *writer, const struct plane_mirror *mirror);
+/* True if it is in service, or was: clients of the dialect see no other. */
+bool mirror_is_shown(const struct plane_mirror *mirror);

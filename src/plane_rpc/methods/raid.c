@@ -1,0 +1,154 @@
+/* The dialect's methods of RAID, for mirrors: its names, codes and messages. */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "plane_rpc/methods/bdev_object.h"
+#include "plane_rpc/methods/methods.h"
+#include "plane_rpc/methods/mirror_object.h"
+#include "plane_rpc/rpc_methods.h"
+
+#define MESSAGE_SIZE (BLOCK_NAME_SIZE + 128)
+
+static const char *const level_names[] = {"raid0", "raid0", "raid1", "raid1", "raid5f", "raid5f", "concat"};
+
+/* -errno, "WHAT NAME: errno's text". */
+static void fail_create(struct rpc_call *call, const char *name, const struct error *error) {
+    const struct error_code_facts *facts = error_facts(error->code);
+    char message[MESSAGE_SIZE];
+    snprintf(message, sizeof(message), "Failed to create RAID bdev %.*s: %s", BLOCK_NAME_SIZE - 1, name, facts->errno_text);
+    rpc_call_error(call, facts->negative_errno, message, error);
+}
+
+/* The mirror of that name; else the call is answered with -19 and "BEFORE NAME AFTER". */
+static struct plane_mirror *find(struct rpc_call *call, const char *field, const char *name, const char *message_format) {
+    struct plane_mirror *mirror = plane_mirror_find(plane_of(call), name);
+    struct error error;
+    char message[MESSAGE_SIZE];
+    if (mirror != NULL)
+        return mirror;
+    error_invalid(&error, field, name, "a mirror of bdev_raid_get_bdevs");
+    error.code = ERROR_NO_DEVICE;
+    snprintf(message, sizeof(message), "raid bdev %.*s %s", BLOCK_NAME_SIZE - 1, name, message_format);
+    rpc_call_error(call, error_facts(ERROR_NO_DEVICE)->negative_errno, message, &error);
+    return NULL;
+}
+
+/* ---- making, ending ---- */
+
+static bool set_legs(const struct params_bdev_raid_create *params, struct plane *plane, struct mirror_options *options,
+                     struct error *error) {
+    const char *const *names = params->base_bdevs.items;
+    char value[24];
+    if (params->base_bdevs.count == 0 || params->base_bdevs.count > MIRROR_LEGS_MAX)
+        return error_invalid(error, "base_bdevs", methods_number(params->base_bdevs.count, value), "one to %d devices",
+                             MIRROR_LEGS_MAX);
+    options->leg_count = params->base_bdevs.count;
+    for (unsigned i = 0; i < params->base_bdevs.count; i++) {
+        const struct block_device *device = block_graph_find(&plane->graph, names[i]);
+        options->legs[i].device = names[i];
+        /* Devices without a record cannot tell whether they are equal: as with any array of this dialect, they are taken to be.
+         */
+        options->assume_equal = options->assume_equal || (device != NULL && !block_device_is_replica(device));
+    }
+    return true;
+}
+
+static bool check_level(const struct params_bdev_raid_create *params, struct error *error) {
+    char value[24];
+    if (params->raid_level != RPC_RAID_LEVEL_RAID1 && params->raid_level != RPC_RAID_LEVEL_1) {
+        error_invalid(error, "raid_level", level_names[params->raid_level], "raid1: there is no other level");
+        error->code = ERROR_UNSUPPORTED;
+        return false;
+    }
+    return params->strip_size_kb == 0 ||
+           error_invalid(error, "strip_size_kb", methods_number(params->strip_size_kb, value), "0: a mirror has no strips");
+}
+
+struct creation {
+    struct rpc_call *call;
+    char name[BLOCK_NAME_SIZE];
+};
+
+static void created(void *arg, struct plane_mirror *mirror, const struct error *error) {
+    struct creation *creation = arg;
+    if (mirror != NULL)
+        rpc_call_result_true(creation->call);
+    else
+        fail_create(creation->call, creation->name, error);
+    free(creation);
+}
+
+void method_bdev_raid_create(struct rpc_call *call, const struct params_bdev_raid_create *params) {
+    struct plane *plane = plane_of(call);
+    struct error error;
+    struct mirror_options options = {
+        .name = params->name, .uuid = params->uuid, .policy = REPLICA_ANY, .longest_stall_ms = 900, .hold_ms = 30000};
+    struct creation *creation = calloc(1, sizeof(*creation));
+    bool ok = creation != NULL || error_set(&error, ERROR_NO_MEMORY, "no memory");
+    ok = ok && check_level(params, &error) && bdev_check_name(plane, params->name, &error) &&
+         set_legs(params, plane, &options, &error);
+    if (!ok) {
+        free(creation);
+        fail_create(call, params->name, &error);
+        return;
+    }
+    creation->call = call;
+    snprintf(creation->name, sizeof(creation->name), "%s", params->name);
+    plane_mirror_create(plane, &options, false, created, creation);
+}
+
+static void deleted(void *arg) { rpc_call_result_true(arg); }
+
+void method_bdev_raid_delete(struct rpc_call *call, const struct params_bdev_raid_delete *params) {
+    struct plane_mirror *mirror = find(call, "name", params->name, "not found");
+    struct error error;
+    if (mirror != NULL && !plane_mirror_delete(mirror, deleted, call, &error))
+        rpc_call_fail_late(call, &error);
+}
+
+/* ---- listing ---- */
+
+struct listing {
+    struct rpc_call *call;
+    uint32_t category;
+};
+
+static bool is_in(enum mirror_state state, uint32_t category) {
+    switch ((enum rpc_raid_category)category) {
+    case RPC_RAID_CATEGORY_ALL: return true;
+    case RPC_RAID_CATEGORY_ONLINE: return state == MIRROR_SERVING;
+    case RPC_RAID_CATEGORY_CONFIGURING: return state == MIRROR_CONFIGURING || state == MIRROR_STARTING;
+    case RPC_RAID_CATEGORY_OFFLINE: return state == MIRROR_HOLDING || state == MIRROR_REFUSED || state == MIRROR_ENDED;
+    }
+    return false;
+}
+
+static void put_mirrors(void *arg) {
+    struct listing *listing = arg;
+    struct rpc_call *call = listing->call;
+    struct json_writer *writer = rpc_call_result(call);
+    json_begin_array(writer, RPC_RESULT);
+    list_for_each (&plane_of(call)->mirrors, struct plane_mirror, mirror, node) {
+        if (!is_in(mirror->status.state, listing->category))
+            continue;
+        json_begin_object(writer, NULL);
+        json_put_string(writer, "name", mirror->name);
+        mirror_put_raid_members(writer, mirror);
+        json_end(writer);
+    }
+    json_end(writer);
+    free(listing);
+    rpc_call_end(call);
+}
+
+void method_bdev_raid_get_bdevs(struct rpc_call *call, const struct params_bdev_raid_get_bdevs *params) {
+    struct listing *listing = calloc(1, sizeof(*listing));
+    struct error error;
+    if (listing == NULL) {
+        error_set(&error, ERROR_NO_MEMORY, "no memory for the list");
+        rpc_call_fail(call, &error);
+        return;
+    }
+    *listing = (struct listing){.call = call, .category = params->category};
+    plane_mirrors_look(plane_of(call), put_mirrors, listing);
+}

@@ -1,0 +1,374 @@
+#include "plane_rpc/mirrors.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "plane_rpc/examine.h"
+#include "plane_rpc/stores.h"
+
+/* The look at a mirror that has begun to serve; may outlive it. */
+struct plane_mirror_look {
+    struct plane_examine examine;
+    struct plane_mirror *mirror; /* NULL: gone */
+};
+
+/* ---- being told ---- */
+
+static void created(struct plane_mirror *mirror, const struct error *error) {
+    void (*done)(void *, struct plane_mirror *, const struct error *) = mirror->created;
+    mirror->created = NULL;
+    if (done != NULL)
+        done(mirror->created_arg, error == NULL ? mirror : NULL, error);
+}
+
+static void forget(struct plane_mirror *mirror) {
+    list_remove(&mirror->node);
+    if (mirror->look != NULL)
+        mirror->look->mirror = NULL;
+    if (mirror->deleted != NULL)
+        mirror->deleted(mirror->deleted_arg);
+    free(mirror);
+}
+
+static void gone(void *arg) {
+    struct plane_mirror *mirror = arg;
+    log_notice(&mirror->plane->log, LOG_AREA_MIRROR, "mirror %s is deleted; its legs are free", mirror->name);
+    if (mirror->failure.code == ERROR_NONE)
+        error_set(&mirror->failure, ERROR_CANCELLED, "mirror %s was deleted", mirror->name);
+    created(mirror, &mirror->failure);
+    forget(mirror);
+}
+
+/* It cannot serve. Where somebody waits for it to be made, it is ended, and he is told why when its legs are free. */
+static void failed(struct plane_mirror *mirror) {
+    if (mirror->keep || mirror->created == NULL || mirror->deleting)
+        return;
+    mirror->failure = mirror->status.error;
+    plane_mirror_delete(mirror, NULL, NULL, NULL);
+}
+
+static void examined(struct plane_examine *examine) {
+    struct plane_mirror_look *look = container_of(examine, struct plane_mirror_look, examine);
+    struct plane_mirror *mirror = look->mirror;
+    free(look);
+    if (mirror == NULL)
+        return;
+    mirror->look = NULL;
+    created(mirror, NULL);
+}
+
+/* It serves for the first time: there may be a store on it. Who made it is answered when that is known. */
+static void examine(struct plane_mirror *mirror) {
+    mirror->look = calloc(1, sizeof(*mirror->look));
+    if (mirror->look == NULL) {
+        created(mirror, NULL);
+        return;
+    }
+    mirror->look->mirror = mirror;
+    mirror->look->examine.done = examined;
+    plane_examine_automatically(mirror->plane, mirror->device, &mirror->look->examine);
+}
+
+static void leg_event(struct plane_mirror *mirror, const struct mirror_event *event) {
+    struct plane *plane = mirror->plane;
+    struct mirror_leg_status *leg = &mirror->status.legs[event->leg];
+    bool loss = event->before == MIRROR_LEG_WHOLE || event->before == MIRROR_LEG_SYNCING;
+    bool bad = loss && event->state != MIRROR_LEG_WHOLE && event->state != MIRROR_LEG_SYNCING;
+    char text[NOTIFY_CONTEXT_SIZE];
+    leg->state = (enum mirror_leg_state)event->state;
+    leg->since_ns = event->at_ns;
+    snprintf(leg->why, sizeof(leg->why), "%.*s", (int)sizeof(leg->why) - 1, event->why);
+    if (bad) {
+        mirror->legs_set_aside++;
+        mirror->legs[event->leg].set_aside++;
+    }
+    snprintf(text, sizeof(text), "%.80s %.80s %s%s%.60s", mirror->name, leg->name,
+             mirror_leg_state_name((enum mirror_leg_state)event->state), event->why[0] != '\0' ? ": " : "", event->why);
+    notify_ring_add(&plane->notify, "mirror_leg", text);
+    log_write(&plane->log,
+              bad || event->state == MIRROR_LEG_DIVERGED       ? LOG_LEVEL_WARNING
+              : event->state == MIRROR_LEG_CONNECTING && !loss ? LOG_LEVEL_INFO
+                                                               : LOG_LEVEL_NOTICE,
+              LOG_AREA_MIRROR, "mirror %s: leg %s is %s, was %s%s%s", mirror->name, leg->name,
+              mirror_leg_state_name((enum mirror_leg_state)event->state),
+              mirror_leg_state_name((enum mirror_leg_state)event->before), event->why[0] != '\0' ? ": " : "", event->why);
+}
+
+static void own_event(struct plane_mirror *mirror, const struct mirror_event *event) {
+    static const enum log_level levels[] = {
+        [MIRROR_CONFIGURING] = LOG_LEVEL_NOTICE, [MIRROR_STARTING] = LOG_LEVEL_INFO, [MIRROR_SERVING] = LOG_LEVEL_NOTICE,
+        [MIRROR_HOLDING] = LOG_LEVEL_ERROR,      [MIRROR_REFUSED] = LOG_LEVEL_ERROR, [MIRROR_ENDED] = LOG_LEVEL_ERROR};
+    struct plane *plane = mirror->plane;
+    enum mirror_state state = (enum mirror_state)event->state;
+    char text[NOTIFY_CONTEXT_SIZE];
+    mirror->status.state = state;
+    mirror->status.error = event->error;
+    mirror->since_wall_ns = host_wall_ns(plane->host);
+    const char *why = event->error.code != ERROR_NONE ? event->error.text : "";
+    snprintf(text, sizeof(text), "%.80s %s%s%.120s", mirror->name, mirror_state_name(state), why[0] != '\0' ? ": " : "", why);
+    notify_ring_add(&plane->notify, "mirror_state", text);
+    log_write(&plane->log, levels[state], LOG_AREA_MIRROR, "mirror %s is %s%s%s", mirror->name, mirror_state_name(state),
+              why[0] != '\0' ? ": " : "", why);
+    switch (state) {
+    case MIRROR_SERVING:
+        if (!mirror->served)
+            examine(mirror);
+        mirror->served = true;
+        plane_wake_waiters(plane);
+        break;
+    case MIRROR_CONFIGURING:
+        if (event->error.code != ERROR_NONE)
+            created(mirror, NULL);
+        break;
+    case MIRROR_REFUSED:
+    case MIRROR_ENDED: failed(mirror); break;
+    case MIRROR_STARTING:
+    case MIRROR_HOLDING: break;
+    }
+}
+
+static void heard(void *arg, struct block_device *device, const struct mirror_event *event) {
+    struct plane_mirror *mirror = arg;
+    (void)device;
+    mirror->events_dropped = event->dropped;
+    if (event->leg >= 0)
+        leg_event(mirror, event);
+    else
+        own_event(mirror, event);
+}
+
+/* ---- making ---- */
+
+/* Where the first leg lives that has a home, else the data reactor with the fewest mirrors: one hop less for each request. */
+static struct reactor *pick_home(const struct plane_mirror *mirror) {
+    struct plane *plane = mirror->plane;
+    unsigned best = 0, fewest = UINT32_MAX;
+    for (unsigned i = 0; i < mirror->options.leg_count; i++) {
+        const struct block_device *device = block_graph_find(&plane->graph, mirror->legs[i].name);
+        if (device != NULL && device->home != NULL)
+            return device->home;
+    }
+    for (unsigned i = 0; i < plane->reactor_count; i++) {
+        unsigned count = 0;
+        list_for_each (&plane->mirrors, struct plane_mirror, other, node)
+            count += other->device != NULL && other->device->home == plane->reactors[i];
+        if (count < fewest) {
+            best = i;
+            fewest = count;
+        }
+    }
+    return plane->reactors[best];
+}
+
+static bool has_leg(const struct plane_mirror *mirror) {
+    for (unsigned i = 0; i < mirror->options.leg_count; i++)
+        if (block_graph_find(&mirror->plane->graph, mirror->legs[i].name) != NULL)
+            return true;
+    return false;
+}
+
+/* Makes the engine if a leg is there. False: that failed. */
+static bool make(struct plane_mirror *mirror, struct error *error) {
+    if (mirror->device != NULL)
+        return true;
+    if (!has_leg(mirror)) {
+        error_set(&mirror->status.error, ERROR_NO_DEVICE, "none of its legs is there");
+        error_hint(&mirror->status.error, "attach them: bdev_nvme_attach_controller, bdev_aio_create");
+        return true;
+    }
+    mirror->options.home = pick_home(mirror);
+    error_clear(&mirror->status.error);
+    return mirror_create(&mirror->plane->graph, mirror->plane->control, &mirror->options, &mirror->device, error);
+}
+
+static void came(struct reactor_job *job) {
+    struct plane *plane = container_of(job, struct plane, mirrors_job);
+    plane->mirrors_queued = false;
+    list_for_each_safe (&plane->mirrors, struct plane_mirror, mirror, node) {
+        struct error error;
+        if (mirror->device != NULL || mirror->deleting || make(mirror, &error))
+            continue;
+        mirror->status.error = error;
+        mirror->status.state = MIRROR_REFUSED;
+        log_error(&plane->log, LOG_AREA_MIRROR, "mirror %s: %s", mirror->name, error.text);
+    }
+}
+
+void plane_mirrors_device_came(struct plane *plane) {
+    if (plane->mirrors_queued || list_empty(&plane->mirrors))
+        return;
+    plane->mirrors_queued = true;
+    reactor_defer(plane->control, &plane->mirrors_job);
+}
+
+void plane_mirrors_init(struct plane *plane) {
+    list_init(&plane->mirrors);
+    plane->mirrors_job.run = came;
+}
+
+static bool check(struct plane *plane, const struct mirror_options *options, struct error *error) {
+    if (plane_mirror_find(plane, options->name) != NULL || block_graph_find(&plane->graph, options->name) != NULL) {
+        error_invalid(error, "name", options->name, "a name that is not taken");
+        error->code = ERROR_EXISTS;
+        return false;
+    }
+    if (options->leg_count == 0 || options->leg_count > MIRROR_LEGS_MAX)
+        return error_invalid(error, "legs", options->leg_count == 0 ? "0" : "too many", "one to %u legs", MIRROR_LEGS_MAX);
+    for (unsigned i = 0; i < options->leg_count; i++) {
+        if (options->legs[i].device[0] == '\0' || strlen(options->legs[i].device) >= BLOCK_NAME_SIZE)
+            return error_invalid(error, "legs", options->legs[i].device, "names of devices");
+        for (unsigned j = 0; j < i; j++)
+            if (strcmp(options->legs[i].device, options->legs[j].device) == 0) {
+                error_invalid(error, "legs", options->legs[i].device, "each leg once");
+                return false;
+            }
+    }
+    return true;
+}
+
+void plane_mirror_create(struct plane *plane, const struct mirror_options *options, bool keep,
+                         void (*done)(void *arg, struct plane_mirror *mirror, const struct error *error), void *arg) {
+    struct error error;
+    if (!check(plane, options, &error)) {
+        done(arg, NULL, &error);
+        return;
+    }
+    struct plane_mirror *mirror = calloc(1, sizeof(*mirror));
+    if (mirror == NULL) {
+        error_set(&error, ERROR_NO_MEMORY, "no memory for %s", options->name);
+        done(arg, NULL, &error);
+        return;
+    }
+    *mirror = (struct plane_mirror){.plane = plane,
+                                    .options = *options,
+                                    .keep = keep,
+                                    .since_wall_ns = host_wall_ns(plane->host),
+                                    .created = done,
+                                    .created_arg = arg,
+                                    .status.leg_count = options->leg_count};
+    snprintf(mirror->name, sizeof(mirror->name), "%s", options->name);
+    mirror->options.name = mirror->name;
+    mirror->options.event = heard;
+    mirror->options.gone = gone;
+    mirror->options.event_arg = mirror;
+    for (unsigned i = 0; i < options->leg_count; i++) {
+        snprintf(mirror->legs[i].name, sizeof(mirror->legs[i].name), "%s", options->legs[i].device);
+        snprintf(mirror->status.legs[i].name, sizeof(mirror->status.legs[i].name), "%s", options->legs[i].device);
+        mirror->options.legs[i].device = mirror->legs[i].name;
+    }
+    list_push_back(&plane->mirrors, &mirror->node);
+    if (!make(mirror, &error)) {
+        created(mirror, &error);
+        forget(mirror);
+        return;
+    }
+    if (mirror->device == NULL || keep) /* what follows is told by events */
+        created(mirror, NULL);
+}
+
+/* ---- finding, ending ---- */
+
+bool plane_mirror_delete(struct plane_mirror *mirror, void (*deleted)(void *arg), void *arg, struct error *error) {
+    if (mirror->deleting)
+        return error_set(error, ERROR_BUSY, "mirror %s is being deleted", mirror->name);
+    mirror->deleted = deleted;
+    mirror->deleted_arg = arg;
+    if (mirror->device == NULL) {
+        forget(mirror);
+        return true;
+    }
+    if (!mirror_delete(mirror->device, NULL, NULL, error))
+        return false;
+    mirror->deleting = true;
+    return true;
+}
+
+struct plane_mirror *plane_mirror_find(struct plane *plane, const char *name) {
+    struct uuid uuid;
+    bool by_uuid = uuid_parse(name, &uuid);
+    list_for_each (&plane->mirrors, struct plane_mirror, mirror, node) {
+        if (strcmp(mirror->name, name) == 0 || (by_uuid && mirror->device != NULL && uuid_equal(&mirror->device->uuid, &uuid)))
+            return mirror;
+    }
+    return NULL;
+}
+
+struct plane_mirror *plane_mirror_of(struct plane *plane, const struct block_device *device) {
+    list_for_each (&plane->mirrors, struct plane_mirror, mirror, node) {
+        if (mirror->device == device)
+            return mirror;
+    }
+    return NULL;
+}
+
+struct plane_mirror *plane_mirror_with_leg(struct plane *plane, const char *leg, unsigned *ret_index) {
+    list_for_each (&plane->mirrors, struct plane_mirror, mirror, node) {
+        for (unsigned i = 0; i < mirror->options.leg_count; i++)
+            if (strcmp(mirror->legs[i].name, leg) == 0) {
+                *ret_index = i;
+                return mirror;
+            }
+    }
+    return NULL;
+}
+
+/* ---- looking ---- */
+
+struct looking {
+    struct plane *plane;
+    unsigned waiting, count;
+    void (*done)(void *arg);
+    void *arg;
+    struct looking_one {
+        struct mirror_look look;
+        struct looking *looking;
+        struct plane_mirror *mirror; /* may be gone when the answer comes */
+    } one[];
+};
+
+static void looking_end(struct looking *looking) {
+    void (*done)(void *arg) = looking->done;
+    void *arg = looking->arg;
+    free(looking);
+    done(arg);
+}
+
+static void looked(struct mirror_look *look) {
+    struct looking_one *one = container_of(look, struct looking_one, look);
+    struct looking *looking = one->looking;
+    list_for_each (&looking->plane->mirrors, struct plane_mirror, mirror, node) {
+        if (mirror == one->mirror && mirror->device == look->device)
+            mirror->status = look->status;
+    }
+    if (--looking->waiting == 0)
+        looking_end(looking);
+}
+
+void plane_mirrors_look(struct plane *plane, void (*done)(void *arg), void *arg) {
+    unsigned count = 0;
+    list_for_each (&plane->mirrors, struct plane_mirror, mirror, node)
+        count += mirror->device != NULL && !mirror->deleting;
+    struct looking *looking = count == 0 ? NULL : calloc(1, sizeof(*looking) + count * sizeof(looking->one[0]));
+    if (looking == NULL) { /* without memory: what is known */
+        done(arg);
+        return;
+    }
+    *looking = (struct looking){.plane = plane, .waiting = count, .done = done, .arg = arg};
+    list_for_each (&plane->mirrors, struct plane_mirror, mirror, node) {
+        if (mirror->device == NULL || mirror->deleting)
+            continue;
+        struct looking_one *one = &looking->one[looking->count++];
+        one->looking = looking;
+        one->mirror = mirror;
+        one->look = (struct mirror_look){.device = mirror->device, .control = plane->control, .done = looked};
+        mirror_look(&one->look);
+    }
+}
+
+bool plane_mirrors_delete_all(struct plane *plane) {
+    list_for_each_safe (&plane->mirrors, struct plane_mirror, mirror, node) {
+        if (!mirror->deleting)
+            plane_mirror_delete(mirror, NULL, NULL, NULL);
+    }
+    return list_empty(&plane->mirrors);
+}

@@ -1,0 +1,298 @@
+"""Nodes of a mirror on one machine: real penstock-block processes on 127.0.0.x, their disks, what can happen to them, and who checks
+the data. Used by test_mirror_net.py."""
+
+import hashlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import time
+
+NQN = "nqn.2026-11.io.penstock:"
+DEADLINE_S = 60
+MIB = 1 << 20
+
+
+class Failure(AssertionError):
+    pass
+
+
+def check(condition, text):
+    if not condition:
+        raise Failure(text)
+
+
+def wait_for(what, condition, seconds=DEADLINE_S):
+    """Waits until it returns something true, and returns that."""
+    deadline = time.monotonic() + seconds
+    while True:
+        value = condition()
+        if value:
+            return value
+        check(time.monotonic() < deadline, f"after {seconds} s: {what() if callable(what) else what}")
+        time.sleep(0.002)
+
+
+class RpcError(Failure):
+    def __init__(self, method, error):
+        super().__init__(f"{method}: {error.get('message')} {error.get('data', '')}")
+        self.code = error["code"]
+
+
+class Node:
+    """One penstock-block, with an address of its own and a disk that outlives it."""
+
+    def __init__(self, world, index):
+        self.world, self.index = world, index
+        self.address = f"127.0.0.{index + 1}"
+        self.folder = os.path.join(world.folder, f"node{index}")
+        os.makedirs(self.folder, exist_ok=True)
+        self.socket_path = os.path.join(self.folder, "s.sock")
+        self.disk = os.path.join(self.folder, "disk.img")
+        self.process = self.socket = None
+
+    def start(self):
+        log = open(os.path.join(self.folder, "log"), "ab")
+        self.process = subprocess.Popen([self.world.program("penstock-block"), "-r", self.socket_path, "-m", "1"], stdout=log, stderr=log)
+        log.close()
+        self.connect()
+
+    def connect(self):
+        def attempt():
+            check(self.process.poll() is None, f"node {self.index} ended by itself")
+            self.socket = socket.socket(socket.AF_UNIX)
+            self.socket.settimeout(DEADLINE_S)
+            try:
+                self.socket.connect(self.socket_path)
+                return True
+            except OSError:
+                self.socket.close()
+                return False
+        wait_for(f"node {self.index} does not listen", attempt)
+        self.call("framework_wait_init")
+
+    def call(self, method, **params):
+        request = {"jsonrpc": "2.0", "id": 1, "method": method}
+        if params:
+            request["params"] = params
+        self.socket.sendall(json.dumps(request).encode())
+        answer = bytearray()
+        while not answer.endswith(b"\n"):
+            more = self.socket.recv(1 << 16)
+            check(more, f"node {self.index} closed the connection in {method}")
+            answer += more
+        answer = json.loads(answer)
+        if "error" in answer:
+            raise RpcError(method, answer["error"])
+        return answer["result"]
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+        self.socket.close()
+
+    def signal(self, number):
+        self.process.send_signal(number)
+
+    def end(self):
+        if self.process is None or self.process.poll() is not None:
+            return
+        self.process.send_signal(signal.SIGCONT)
+        self.process.terminate()
+        try:
+            self.process.wait(20)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self.socket.close()
+
+    # what a node has
+
+    def open_disk(self, size=512 * MIB):
+        """Opens its disk, as a new one if there is none."""
+        new = not os.path.exists(self.disk)
+        if new:
+            with open(self.disk, "wb") as f:
+                f.truncate(size)
+        self.call("bdev_aio_create", name="disk", filename=self.disk, block_size=4096, fallocate=True)
+        if new:
+            self.call("bdev_lvol_create_lvstore", bdev_name="disk", lvs_name="disk", cluster_sz=MIB)
+
+    def create_volume(self, name, size_mib):
+        return self.call("bdev_lvol_create", lvs_name="disk", lvol_name=name, size_in_mib=size_mib, thin_provision=True)
+
+    def export(self, device, nqn, port):
+        self.call("nvmf_create_subsystem", nqn=nqn, allow_any_host=True)
+        self.call("nvmf_subsystem_add_ns", nqn=nqn, namespace={"bdev_name": device})
+        self.call("nvmf_subsystem_add_listener", nqn=nqn,
+                  listen_address={"trtype": "TCP", "adrfam": "IPv4", "traddr": self.address, "trsvcid": str(port)})
+
+    def transport(self):
+        self.call("nvmf_create_transport", trtype="TCP")
+
+    def log_text(self):
+        with open(os.path.join(self.folder, "log"), encoding="utf-8", errors="replace") as f:
+            return f.read()
+
+
+class Replica(Node):
+    """A node with a volume that it serves, to be a leg."""
+
+    def __init__(self, world, index, size_mib):
+        super().__init__(world, index)
+        self.size_mib = size_mib
+        self.nqn = f"{NQN}leg{index}"
+        self.port = world.port
+        self.name = f"r{index}"  # of the controller on the engine's node
+        self.leg = f"{self.name}n1"
+
+    def start(self):
+        super().start()
+        self.open_disk()
+        if not self.call("bdev_lvol_get_lvols"):
+            self.create_volume("v", self.size_mib)
+        self.transport()
+        self.export("disk/v", self.nqn, self.port)
+
+
+class World:
+    """Replicas, and a node with the engine, which serves the mirror to a load."""
+
+    def __init__(self, build, folder, legs=3, size_mib=64):
+        self.build, self.folder, self.size_mib = build, folder, size_mib
+        self.port = self.free_port()
+        self.engine = Node(self, 0)
+        self.replicas = [Replica(self, i + 1, size_mib) for i in range(legs)]
+        self.loads = []
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, value, trace):
+        for load in self.loads:
+            load.kill()
+        for node in [self.engine, *self.replicas]:
+            if node.process is not None and node.process.poll() is None:
+                if kind is None:
+                    node.end()
+                else:
+                    node.process.kill()
+                    node.process.wait()
+
+    def program(self, name):
+        return os.path.join(self.build, "src", "programs", name, name)
+
+    @staticmethod
+    def free_port():
+        with socket.socket() as s:
+            s.bind(("127.0.0.1", 0))
+            return s.getsockname()[1]
+
+    # the mirror
+
+    def attach(self, replica, **options):
+        self.engine.call("bdev_nvme_attach_controller", **{
+            "name": replica.name, "trtype": "TCP", "adrfam": "IPv4", "traddr": replica.address, "trsvcid": str(replica.port),
+            "subnqn": replica.nqn, "ctrlr_loss_timeout_sec": -1, "reconnect_delay_sec": 1, "fast_io_fail_timeout_sec": 0, **options})
+
+    def start(self, **options):
+        """Everything from nothing: replicas, engine, mirror, and the mirror's export."""
+        for replica in self.replicas:
+            replica.start()
+        self.engine.start()
+        for replica in self.replicas:
+            self.attach(replica)
+        self.create_mirror(**options)
+        self.engine.transport()
+        self.engine.export("m", f"{NQN}m", self.port)
+        self.wait_state("serving")
+
+    def create_mirror(self, **options):
+        self.engine.call("mirror_create", name="m", legs=[r.leg for r in self.replicas], **options)
+
+    def status(self):
+        return self.engine.call("mirror_get", name="m")[0]
+
+    def wait_state(self, state, seconds=DEADLINE_S):
+        wait_for(lambda: f"the mirror is not {state}: {self.status()}", lambda: self.status()["state"] == state, seconds)
+
+    def leg(self, replica):
+        return next(leg for leg in self.status()["legs"] if leg["name"] == replica.leg)
+
+    def wait_leg(self, replica, state, seconds=DEADLINE_S):
+        begin = time.monotonic()
+        wait_for(lambda: f"{replica.leg} is not {state}: {self.status()}", lambda: self.leg(replica)["state"] == state, seconds)
+        return time.monotonic() - begin
+
+    def wait_whole(self, seconds=DEADLINE_S):
+        for replica in self.replicas:
+            self.wait_leg(replica, "whole", seconds)
+
+    # data
+
+    def url(self):
+        return f"nvme-tcp://{self.engine.address}:{self.port}/{NQN}m"
+
+    def load(self, seconds, *options):
+        load = Load(self, seconds, *options)
+        self.loads.append(load)
+        return load
+
+    def bench(self, *words, url=None):
+        done = subprocess.run([self.program("penstock-bench"), url or self.url(), *words], capture_output=True, text=True,
+                              timeout=DEADLINE_S * 3, check=False)
+        check(done.returncode == 0, f"penstock-bench {' '.join(words)}: {done.stdout}{done.stderr}")
+        return done.stdout
+
+    def sum(self):
+        """What the mirror reads as, all of it."""
+        path = os.path.join(self.folder, "content")
+        self.bench("--to", path, "--length", str(self.size_mib * MIB))
+        with open(path, "rb") as f:
+            return hashlib.file_digest(f, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else hashlib.sha256(f.read()).hexdigest()
+
+    def check_legs_equal(self):
+        """Reads all of the mirror from each leg alone: the others are killed, and come back."""
+        self.wait_whole()
+        wanted = self.sum()
+        for alone in self.replicas:
+            for other in self.replicas:
+                if other is not alone:
+                    other.kill()
+            for other in self.replicas:
+                if other is not alone:
+                    self.wait_not_whole(other)
+            check(self.sum() == wanted, f"{alone.leg} alone reads otherwise than all together")
+            for other in self.replicas:
+                if other is not alone:
+                    other.start()
+            self.wait_whole()
+
+    def wait_not_whole(self, replica):
+        wait_for(f"{replica.leg} is still whole", lambda: self.leg(replica)["state"] != "whole")
+
+
+class Load:
+    """A verified load: stamped blocks, every read checked, all read back at the end."""
+
+    def __init__(self, world, seconds, *options):
+        self.process = subprocess.Popen(
+            [world.program("penstock-bench"), world.url(), "-p", "randrw", "-b", "4K", "-d", "16", "--length", f"{world.size_mib}M",
+             "--flush-every", "32", "--verify", "-t", str(seconds), "-o", "json", *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            text=True)
+
+    def kill(self):
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+
+    def unflushed_may_be_gone(self):
+        self.process.send_signal(signal.SIGUSR1)
+
+    def result(self):
+        out, err = self.process.communicate(timeout=DEADLINE_S * 3)
+        check(self.process.returncode == 0, f"the load: {out}{err}")
+        result = json.loads(out)
+        check(result["mismatches"] == 0 and result["errors"] == 0, f"the load: {out}")
+        return result
