@@ -9,6 +9,7 @@
 
 #define CLI_ARGUMENTS_MAX 64
 #define CLI_OPTIONS_MAX 12
+#define CLI_NVME_SCHEME "nvme-tcp://" /* of what another node exports */
 
 struct cli;
 
@@ -25,7 +26,8 @@ enum cli_complete {
     CLI_COMPLETE_STORE,
     CLI_COMPLETE_VOLUME,
     CLI_COMPLETE_SNAPSHOT,
-    CLI_COMPLETE_NQN
+    CLI_COMPLETE_NQN,
+    CLI_COMPLETE_MIRROR
 };
 
 struct cli_verb {
@@ -71,6 +73,8 @@ const char *cli_member(const json_t *object, const char *key);
 const char *cli_option(const struct cli *cli, const char *name);
 /* Parses a size argument ("10G"); false: cli->error names it. */
 bool cli_size(struct cli *cli, const char *what, const char *text, uint64_t *ret_bytes);
+/* Lets time pass. */
+void cli_sleep(struct cli *cli, uint64_t ms);
 /* Prints JSON, indented. */
 void cli_print_json(const json_t *value);
 
@@ -109,5 +113,11 @@ bool cli_snapshot_clone(struct cli *cli);
 bool cli_export_list(struct cli *cli);
 bool cli_export_create(struct cli *cli);
 bool cli_export_delete(struct cli *cli);
+bool cli_mirror_list(struct cli *cli);
+bool cli_mirror_show(struct cli *cli);
+bool cli_mirror_create(struct cli *cli);
+bool cli_mirror_delete(struct cli *cli);
+/* Calls `line` for everything about mirrors that is not well. */
+bool cli_mirror_advice(struct cli *cli, void (*line)(void *arg, const char *what, const char *advice), void *arg);
 bool cli_complete(struct cli *cli);
 bool cli_manual(struct cli *cli);

@@ -62,6 +62,7 @@ static void offer_argument(struct cli *cli, const struct cli_verb *verb, const c
     case CLI_COMPLETE_VOLUME: offer_volumes(cli, last, false); break;
     case CLI_COMPLETE_SNAPSHOT: offer_volumes(cli, last, true); break;
     case CLI_COMPLETE_NQN: offer_members(cli, last, "nvmf_get_subsystems", "nqn"); break;
+    case CLI_COMPLETE_MIRROR: offer_members(cli, last, "mirror_get", "name"); break;
     case CLI_COMPLETE_NONE: break;
     }
 }

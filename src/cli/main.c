@@ -111,11 +111,14 @@ static int take_option(struct cli *cli, int argc, char **argv) {
     return 0;
 }
 
+/* "A [B]": one or two; "A B …": two or more. */
 static bool count_is_right(const struct cli_verb *verb, unsigned count) {
-    unsigned words = count_words(verb->arguments);
-    if (strstr(verb->arguments, "…") != NULL)
-        return count >= (strchr(verb->arguments, '[') != NULL ? 1 : 0);
-    return verb->arguments[0] == '[' ? count <= words : count == words;
+    char needed[128];
+    bool more = strstr(verb->arguments, "…") != NULL;
+    unsigned words = count_words(verb->arguments) - more;
+    snprintf(needed, sizeof(needed), "%.*s", (int)strcspn(verb->arguments, "["), verb->arguments);
+    unsigned least = count_words(needed) - (strstr(needed, "…") != NULL);
+    return count >= least && (more || count <= words);
 }
 
 /* argv is behind the verb. */
@@ -239,6 +242,21 @@ bool cli_do(struct cli *cli, const char *method, json_t *take_params) {
 const char *cli_member(const json_t *object, const char *key) {
     const char *text = json_string_value(json_object_get(object, key));
     return text != NULL ? text : "-";
+}
+
+struct nap {
+    struct reactor_timer timer;
+    struct host_loop *loop;
+};
+
+static void nap_over(struct reactor_timer *timer) { host_loop_stop(container_of(timer, struct nap, timer)->loop); }
+
+void cli_sleep(struct cli *cli, uint64_t ms) {
+    struct nap nap = {.timer.run = nap_over, .loop = cli->reactor->loop};
+    reactor_enter(cli->reactor);
+    reactor_timer_start(cli->reactor, &nap.timer, host_now_ns(cli->reactor->host) + ms * NS_PER_MS);
+    reactor_enter(NULL);
+    cli->run(cli->reactor->loop);
 }
 
 static int finish(struct cli *cli, bool ok) {

@@ -7,9 +7,12 @@
 
 #define SPACE_WARNING_PERCENT 80
 
-static void line(bool *ret_well, const char *what, const char *advice) {
-    *ret_well = false;
-    printf("!  %s\n   %s\n", what, advice);
+static void line(void *arg, const char *what, const char *advice) {
+    bool *well = arg;
+    *well = false;
+    printf("!  %s\n", what);
+    if (advice[0] != '\0')
+        printf("   %s\n", advice);
 }
 
 static uint64_t number(const json_t *object, const char *key) {
@@ -59,7 +62,7 @@ bool cli_status(struct cli *cli) {
                                 "subsystems", (json_int_t)json_array_size(subsystems));
         cli_print_json(all);
         json_decref(all);
-    } else if (ok && (ok = stores(cli, &well, &store_count))) {
+    } else if (ok && (ok = stores(cli, &well, &store_count) && cli_mirror_advice(cli, line, &well))) {
         printf("%s, %s\n", cli_member(version, "version"), process);
         size_t exports =
             json_array_size(subsystems) > 0 ? json_array_size(subsystems) - 1 : 0; /* the first is the discovery one */

@@ -17,6 +17,18 @@ static const struct cli_option export_create_options[] = {
     {"--host", "NQN", "Allow this host only (default: any)"},
     {0},
 };
+static const struct cli_option mirror_create_options[] = {
+    {"--policy", "any|majority", "Who may go on and who may start (default any)"},
+    {"--tie-breaker", "LEG", "This one of the legs keeps a record and no data"},
+    {"--longest-stall", "MS", "How long a silent leg may hold I/O up (default 900)"},
+    {"--hold", "MS", "How long I/O waits while no leg is there (default 30000)"},
+    {"--follow", NULL, "Wait, with a bar, until no leg is being copied to"},
+    {0},
+};
+static const struct cli_option mirror_show_options[] = {
+    {"--follow", NULL, "Wait, with a bar, until no leg is being copied to"},
+    {0},
+};
 static const struct cli_option complete_options[] = {{0}};
 
 const struct cli_verb cli_verbs[] = {
@@ -44,6 +56,26 @@ const struct cli_verb cli_verbs[] = {
     {"block snapshot clone", "DISK/SNAPSHOT NAME", "Make a writable volume from a snapshot", NULL, CLI_COMPLETE_SNAPSHOT,
      cli_snapshot_clone},
     {"block snapshot delete", "DISK/SNAPSHOT", "Delete a snapshot", NULL, CLI_COMPLETE_SNAPSHOT, cli_snapshot_delete},
+    {"block mirror list", "", "Mirrors and how their legs are", NULL, CLI_COMPLETE_NONE, cli_mirror_list},
+    {"block mirror show", "NAME", "A mirror: each leg's state, since when, why, how far it is out of step, and what to do",
+     mirror_show_options, CLI_COMPLETE_MIRROR, cli_mirror_show},
+    {"block mirror create", "NAME LEG …",
+     "Make a mirror of up to eight legs, or start it again over the legs that it had\nA LEG is a device of this node "
+     "(DISK/VOLUME) "
+     "or what another node exports (nvme-tcp://ADDRESS:PORT/NQN), whose node is attached then. The first start needs all of "
+     "them; if "
+     "they are not all empty, the first one counts and the others become equal to it. Later starts find out from the legs which "
+     "of "
+     "them is newest. With the policy any, each leg alone may go on, and a start needs all that went on last; with majority, "
+     "more "
+     "than half of the legs are needed for either. A silent leg is noticed after half of --longest-stall and the others know "
+     "after "
+     "three quarters of it at the latest: I/O stands still for less than that time for each leg that is lost. A leg whose "
+     "connection "
+     "breaks is known at once.",
+     mirror_create_options, CLI_COMPLETE_NONE, cli_mirror_create},
+    {"block mirror delete", "NAME", "End a mirror; its legs stay, and may be put together again", NULL, CLI_COMPLETE_MIRROR,
+     cli_mirror_delete},
     {"block export list", "", "Subsystems, where they listen and what they serve", NULL, CLI_COMPLETE_NONE, cli_export_list},
     {"block export create", "DEVICE", "Serve a volume (or any device) over NVMe/TCP", export_create_options, CLI_COMPLETE_VOLUME,
      cli_export_create},

@@ -119,6 +119,42 @@ def case_an_export_is_read_and_written(d):
     assert node.end() == 0
 
 
+def case_a_mirror_by_verbs(d):
+    """Of a volume here and one of another node, named by its address."""
+    other_d = os.path.join(d, "other")
+    os.mkdir(other_d)
+    node, other = Node(d), Node(other_d)
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    for one, directory in ((node, d), (other, other_d)):
+        one.ok("block", "disk", "create", "disk0", os.path.join(directory, "disk.img"), "--size", "256M")
+        one.ok("block", "volume", "create", "disk0/v", "64M")
+    nqn = other.ok("block", "export", "create", "disk0/v", "--listen", f"127.0.0.1:{port}").strip()
+    leg = f"nvme-tcp://127.0.0.1:{port}/{nqn}"
+    node.fails(64, "usage", "block", "mirror", "create", "m")
+    node.fails(64, "nvme-tcp://ADDRESS:PORT/NQN", "block", "mirror", "create", "m", "disk0/v", "nvme-tcp://127.0.0.1/x")
+    node.fails(64, "--tie-breaker", "block", "mirror", "create", "m", "disk0/v", "--tie-breaker", "x")
+    node.fails(66, "No such device", "block", "mirror", "show", "m")
+    node.ok("block", "mirror", "create", "m", "disk0/v", leg, "--policy", "majority", "--longest-stall", "2000", "--follow")
+    assert "2 whole" in node.ok("block", "mirror", "list")
+    shown = node.ok("block", "mirror", "show", "m", "--follow")
+    assert "m is serving since" in shown and "longest stall 2000 ms allowed" in shown and "m-127.0.0.1n1" in shown, shown
+    assert json.loads(node.ok("-o", "json", "block", "mirror", "show", "m"))["policy"] == "majority"
+    assert "all is well" in node.ok("status")
+    assert "m" in node.ok("__complete", "block", "mirror", "show", "").split()
+    assert other.end(signal.SIGKILL) == -signal.SIGKILL
+    for _ in range(1000):
+        if "set aside" in node.ok("block", "mirror", "show", "m"):
+            break
+        time.sleep(0.01)
+    done = node.run("status")
+    assert done.returncode == 1 and "leg m-127.0.0.1n1 is" in done.stdout and "comes back by itself" in done.stdout, done.stdout
+    node.ok("block", "mirror", "delete", "m")
+    node.fails(66, "No such device", "block", "mirror", "delete", "m")
+    assert node.end() == 0
+
+
 def case_words_that_are_wrong(d):
     node = Node(d)
     node.fails(64, "no verb", "blok")

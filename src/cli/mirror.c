@@ -1,0 +1,303 @@
+/* `penstock block mirror …`: mirrors, their legs, and how far they are. A leg is a device of the node, or another node's export
+ * by its address: then its node is attached first. */
+#include <inttypes.h>
+#include <string.h>
+
+#include "base/text.h"
+#include "cli/cli.h"
+
+#define FOLLOW_MS 200
+#define BAR_WIDTH 30
+
+static uint64_t number(const json_t *object, const char *key) {
+    return (uint64_t)json_integer_value(json_object_get(object, key));
+}
+
+static bool is(const json_t *object, const char *key, const char *value) { return strcmp(cli_member(object, key), value) == 0; }
+
+/* ---- looking ---- */
+
+/* "3 whole, 1 syncing 40 %" */
+static void legs_text(const json_t *mirror, char *to, size_t size) {
+    static const char *const states[] = {"whole", "syncing", "set aside", "connecting", "absent", "diverged", "tie-breaker"};
+    const json_t *legs = json_object_get(mirror, "legs"), *leg;
+    size_t used = 0, i;
+    to[0] = '\0';
+    for (size_t s = 0; s < sizeof(states) / sizeof(states[0]); s++) {
+        unsigned count = 0;
+        uint64_t percent = 0;
+        json_array_foreach(legs, i, leg) if (is(leg, "state", states[s])) {
+            count++;
+            percent = number(json_object_get(leg, "sync"), "percent");
+        }
+        if (count > 0 && used < size)
+            used += (size_t)snprintf(to + used, size - used, "%s%u %s", used > 0 ? ", " : "", count, states[s]);
+        if (count == 1 && s == 1 && used < size)
+            used += (size_t)snprintf(to + used, size - used, " %" PRIu64 " %%", percent);
+    }
+}
+
+bool cli_mirror_list(struct cli *cli) {
+    json_t *mirrors, *mirror;
+    size_t i;
+    if (!cli_call(cli, "mirror_get", NULL, &mirrors))
+        return false;
+    if (cli->output == CLI_JSON) {
+        cli_print_json(mirrors);
+    } else {
+        static const char *const titles[] = {"MIRROR", "SIZE", "STATE", "LEGS", "POLICY", "UUID"};
+        struct cli_table table;
+        cli_table_init(&table, titles, 6, 0x2);
+        json_array_foreach(mirrors, i, mirror) {
+            char size[24], legs[CLI_CELL_MAX];
+            legs_text(mirror, legs, sizeof(legs));
+            cli_table_row(&table, cli_member(mirror, "name"), text_format_size(number(mirror, "size"), size, sizeof(size)),
+                          cli_member(mirror, "state"), legs, cli_member(mirror, "policy"), cli_member(mirror, "uuid"));
+        }
+        cli_table_print(&table, stdout);
+    }
+    json_decref(mirrors);
+    return true;
+}
+
+static void print_mirror(const json_t *mirror) {
+    static const char *const titles[] = {"LEG", "STATE", "SINCE", "OUT OF STEP", "WHY"};
+    const json_t *legs = json_object_get(mirror, "legs"), *counters = json_object_get(mirror, "counters"),
+                 *error = json_object_get(mirror, "error"), *leg;
+    struct cli_table table;
+    char size[24];
+    size_t i;
+    printf("%s is %s since %s\n", cli_member(mirror, "name"), cli_member(mirror, "state"), cli_member(mirror, "since"));
+    if (error != NULL)
+        printf("  why: %s\n", cli_member(error, "text"));
+    if (error != NULL && cli_member(error, "expected")[0] != '\0')
+        printf("  next: %s\n", cli_member(error, "expected"));
+    printf("%s, policy %s, longest stall %" PRIu64 " ms allowed, %" PRIu64 " ms seen; %" PRIu64
+           " times a leg was set aside; UUID %s\n\n",
+           text_format_size(number(mirror, "size"), size, sizeof(size)), cli_member(mirror, "policy"),
+           number(mirror, "longest_stall_ms"), number(counters, "longest_stall_ms"), number(counters, "legs_set_aside"),
+           cli_member(mirror, "uuid"));
+    cli_table_init(&table, titles, 5, 0x8);
+    json_array_foreach(legs, i, leg) {
+        char behind[24], state[48];
+        const json_t *sync = json_object_get(leg, "sync");
+        snprintf(state, sizeof(state), "%s", cli_member(leg, "state"));
+        if (sync != NULL)
+            snprintf(state, sizeof(state), "%.30s %" PRIu64 " %%", cli_member(leg, "state"), number(sync, "percent"));
+        cli_table_row(&table, cli_member(leg, "name"), state, cli_member(leg, "since"),
+                      text_format_size(number(leg, "bytes_out_of_step"), behind, sizeof(behind)), cli_member(leg, "why"));
+    }
+    cli_table_print(&table, stdout);
+    json_array_foreach(legs, i, leg) if (cli_member(leg, "next")[0] != '\0')
+        printf("%s%s: %s\n", i == 0 ? "\n" : "", cli_member(leg, "name"), cli_member(leg, "next"));
+}
+
+static bool get(struct cli *cli, const char *name, json_t **ret_mirrors) {
+    return cli_call(cli, "mirror_get", json_pack("{s:s}", "name", name), ret_mirrors);
+}
+
+/* ---- waiting, with a bar ---- */
+
+/* Bytes done of all, over the legs that are being copied to; false if there is none. */
+static bool progress(const json_t *mirror, uint64_t *ret_done, uint64_t *ret_total) {
+    const json_t *legs = json_object_get(mirror, "legs"), *leg;
+    size_t i;
+    bool any = false;
+    *ret_done = *ret_total = 0;
+    json_array_foreach(legs, i, leg) if (is(leg, "state", "syncing")) {
+        const json_t *sync = json_object_get(leg, "sync");
+        any = true;
+        *ret_done += number(sync, "done");
+        *ret_total += number(sync, "total");
+    }
+    return any;
+}
+
+static void print_bar(uint64_t done, uint64_t total, uint64_t per_s) {
+    char a[24], b[24], c[24];
+    unsigned full = total == 0 ? 0 : (unsigned)(done * BAR_WIDTH / total);
+    fprintf(stderr, "\r[");
+    for (unsigned i = 0; i < BAR_WIDTH; i++)
+        fputc(i < full ? '#' : '.', stderr);
+    fprintf(stderr, "] %s of %s, %s/s   ", text_format_size(done, a, sizeof(a)), text_format_size(total, b, sizeof(b)),
+            text_format_size(per_s, c, sizeof(c)));
+}
+
+/* Until no leg is being brought up, with a bar for who reads tables. */
+static bool follow(struct cli *cli, const char *name) {
+    uint64_t last = 0, per_s = 0;
+    bool bar = cli->output == CLI_TABLE, printed = false;
+    for (;;) {
+        json_t *mirrors;
+        uint64_t done, total;
+        if (!get(cli, name, &mirrors))
+            return false;
+        const json_t *mirror = json_array_get(mirrors, 0);
+        bool busy = progress(mirror, &done, &total) || is(mirror, "state", "starting");
+        if (done >= last)
+            per_s = (done - last) * 1000 / FOLLOW_MS;
+        last = done;
+        if (busy && bar)
+            print_bar(done, total, per_s);
+        printed = printed || (busy && bar);
+        json_decref(mirrors);
+        if (!busy) {
+            if (printed)
+                fputc('\n', stderr);
+            return true;
+        }
+        cli_sleep(cli, FOLLOW_MS);
+    }
+}
+
+bool cli_mirror_show(struct cli *cli) {
+    json_t *mirrors;
+    if (cli_option(cli, "--follow") != NULL && !follow(cli, cli->arguments[0]))
+        return false;
+    if (!get(cli, cli->arguments[0], &mirrors))
+        return false;
+    if (cli->output == CLI_JSON)
+        cli_print_json(json_array_get(mirrors, 0));
+    else
+        print_mirror(json_array_get(mirrors, 0));
+    json_decref(mirrors);
+    return true;
+}
+
+/* ---- legs ---- */
+
+struct remote {
+    char address[64], port[8], nqn[224], controller[64];
+};
+
+/* "nvme-tcp://ADDRESS:PORT/NQN"; an IPv6 address in brackets. */
+static bool parse_remote(struct cli *cli, const char *text, struct remote *ret) {
+    const char *begin = text + strlen(CLI_NVME_SCHEME), *slash = strchr(begin, '/');
+    const char *end = begin[0] == '[' ? strchr(begin, ']') : strchr(begin, ':');
+    const char *colon = end == NULL ? NULL : strchr(end, ':');
+    bool v6 = begin[0] == '[';
+    uint64_t port;
+    if (slash == NULL || end == NULL || colon == NULL || colon > slash || slash[1] == '\0' ||
+        (size_t)(end - begin) - v6 >= sizeof(ret->address) || (size_t)(slash - colon) - 1 >= sizeof(ret->port) ||
+        strlen(slash + 1) >= sizeof(ret->nqn))
+        return error_invalid(&cli->error, "leg", text, "a device, or nvme-tcp://ADDRESS:PORT/NQN");
+    snprintf(ret->address, sizeof(ret->address), "%.*s", (int)(end - begin - v6), begin + v6);
+    snprintf(ret->port, sizeof(ret->port), "%.*s", (int)(slash - colon - 1), colon + 1);
+    snprintf(ret->nqn, sizeof(ret->nqn), "%s", slash + 1);
+    return text_parse_u64(ret->port, 65535, &port) || error_invalid(&cli->error, "leg", text, "a port after the address");
+}
+
+/* A controller that is attached to this place already; false if there is none. */
+static bool find_attached(struct cli *cli, struct remote *remote, bool *ret_found) {
+    json_t *controllers, *controller;
+    size_t i;
+    if (!cli_call(cli, "bdev_nvme_get_controllers", NULL, &controllers))
+        return false;
+    *ret_found = false;
+    json_array_foreach(controllers, i, controller) {
+        const json_t *trid = json_object_get(json_array_get(json_object_get(controller, "ctrlrs"), 0), "trid");
+        if (!is(trid, "subnqn", remote->nqn) || !is(trid, "traddr", remote->address) || !is(trid, "trsvcid", remote->port))
+            continue;
+        *ret_found = true;
+        snprintf(remote->controller, sizeof(remote->controller), "%.63s", cli_member(controller, "name"));
+    }
+    json_decref(controllers);
+    return true;
+}
+
+/* The device of a leg as it was typed; its node is attached, for ever, if it is named by address. `device` holds 256. */
+static bool leg_device(struct cli *cli, const char *mirror, const char *typed, char device[256]) {
+    struct remote remote;
+    bool found;
+    if (strncmp(typed, CLI_NVME_SCHEME, strlen(CLI_NVME_SCHEME)) != 0) {
+        snprintf(device, 256, "%s", typed);
+        return true;
+    }
+    if (!parse_remote(cli, typed, &remote) || !find_attached(cli, &remote, &found))
+        return false;
+    if (!found) {
+        json_t *names;
+        snprintf(remote.controller, sizeof(remote.controller), "%.30s-%.20s", mirror, remote.address);
+        for (char *c = remote.controller; *c != '\0'; c++)
+            if (*c == ':')
+                *c = '.';
+        if (!cli_call(cli, "bdev_nvme_attach_controller",
+                      json_pack("{s:s, s:s, s:s, s:s, s:s, s:i, s:i, s:i}", "name", remote.controller, "trtype", "TCP", "traddr",
+                                remote.address, "trsvcid", remote.port, "subnqn", remote.nqn, "ctrlr_loss_timeout_sec", -1,
+                                "reconnect_delay_sec", 1, "fast_io_fail_timeout_sec", 0),
+                      &names))
+            return false;
+        json_decref(names);
+    }
+    snprintf(device, 256, "%.63sn1", remote.controller);
+    return true;
+}
+
+/* ---- making, ending ---- */
+
+static bool option_ms(struct cli *cli, const char *option, const char *key, json_t *params) {
+    const char *text = cli_option(cli, option);
+    uint64_t ms;
+    if (text == NULL)
+        return true;
+    if (!text_parse_u64(text, 3600000, &ms))
+        return error_invalid(&cli->error, option, text, "milliseconds");
+    json_object_set_new(params, key, json_integer((json_int_t)ms));
+    return true;
+}
+
+bool cli_mirror_create(struct cli *cli) {
+    const char *name = cli->arguments[0], *tie_breaker = cli_option(cli, "--tie-breaker"), *policy = cli_option(cli, "--policy");
+    json_t *legs = json_array(), *params = json_pack("{s:s, s:o}", "name", name, "legs", legs);
+    bool ok = true;
+    for (unsigned i = 1; i < cli->argument_count && ok; i++) {
+        char device[256];
+        ok = leg_device(cli, name, cli->arguments[i], device);
+        if (ok)
+            json_array_append_new(legs, json_string(device));
+        if (ok && tie_breaker != NULL && strcmp(tie_breaker, cli->arguments[i]) == 0)
+            json_object_set_new(params, "tie_breaker", json_string(device));
+    }
+    if (ok && tie_breaker != NULL && json_object_get(params, "tie_breaker") == NULL)
+        ok = error_invalid(&cli->error, "--tie-breaker", tie_breaker, "one of the legs");
+    if (policy != NULL)
+        json_object_set_new(params, "policy", json_string(policy));
+    ok = ok && option_ms(cli, "--longest-stall", "longest_stall_ms", params) && option_ms(cli, "--hold", "hold_ms", params);
+    if (!ok) {
+        json_decref(params);
+        return false;
+    }
+    if (!cli_do(cli, "mirror_create", params))
+        return false;
+    return cli_option(cli, "--follow") == NULL || follow(cli, name);
+}
+
+bool cli_mirror_delete(struct cli *cli) { return cli_do(cli, "mirror_delete", json_pack("{s:s}", "name", cli->arguments[0])); }
+
+/* ---- what status says ---- */
+
+bool cli_mirror_advice(struct cli *cli, void (*line)(void *arg, const char *what, const char *advice), void *arg) {
+    json_t *mirrors, *mirror, *leg;
+    size_t i, j;
+    char what[CLI_CELL_MAX];
+    if (!cli_call(cli, "mirror_get", NULL, &mirrors))
+        return false;
+    json_array_foreach(mirrors, i, mirror) {
+        const char *name = cli_member(mirror, "name");
+        const json_t *error = json_object_get(mirror, "error");
+        if (!is(mirror, "state", "serving")) {
+            snprintf(what, sizeof(what), "mirror %.60s is %.20s: %.140s", name, cli_member(mirror, "state"),
+                     error != NULL ? cli_member(error, "text") : "no leg of it is there");
+            line(arg, what, error != NULL ? cli_member(error, "expected") : "");
+        }
+        json_array_foreach(json_object_get(mirror, "legs"), j, leg) {
+            if (is(leg, "state", "whole") || is(leg, "state", "tie-breaker"))
+                continue;
+            snprintf(what, sizeof(what), "mirror %.60s: leg %.60s is %.20s%s%.60s", name, cli_member(leg, "name"),
+                     cli_member(leg, "state"), cli_member(leg, "why")[0] != '\0' ? ": " : "", cli_member(leg, "why"));
+            line(arg, what, cli_member(leg, "next"));
+        }
+    }
+    json_decref(mirrors);
+    return true;
+}
