@@ -88,10 +88,15 @@ struct block_graph {
     unsigned device_count;
     unsigned reactor_count;        /* reactors of the node, the control one included; index of reactor < this */
     _Atomic uint64_t associations; /* given out so far */
-    /* Told of every registration, removal and resize; NULL = nobody. */
-    void (*watch)(void *arg, const char *what /* "bdev_register", "bdev_unregister", "bdev_resize" */,
-                  const struct block_device *device);
-    void *watch_arg;
+    struct list watchers;
+};
+
+/* Somebody who is told of every registration, removal and resize. Embedded in its owner. Control reactor; it may not open, close
+ * or remove from inside. */
+struct block_watcher {
+    void (*told)(struct block_watcher *watcher, const char *what /* "bdev_register", "bdev_unregister", "bdev_resize" */,
+                 const struct block_device *device);
+    struct list_node node;
 };
 
 void block_graph_init(struct block_graph *graph, struct host *host, unsigned reactor_count);
@@ -101,6 +106,9 @@ void block_graph_fini(struct block_graph *graph);
 struct block_device *block_graph_find(struct block_graph *graph, const char *name);
 /* First device, and the one after; NULL at the end. */
 struct block_device *block_graph_next(struct block_graph *graph, struct block_device *after);
+
+void block_graph_watch(struct block_graph *graph, struct block_watcher *watcher);
+void block_graph_unwatch(struct block_watcher *watcher);
 
 /* A number for a way to devices that has none of a handle's, such as an NVMe controller with all its queues. Any thread. */
 uint64_t block_graph_new_association(struct block_graph *graph);

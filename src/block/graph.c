@@ -8,6 +8,18 @@ void block_graph_init(struct block_graph *graph, struct host *host, unsigned rea
     *graph = (struct block_graph){.host = host, .reactor_count = reactor_count};
     hash_map_init(&graph->names);
     list_init(&graph->devices);
+    list_init(&graph->watchers);
+}
+
+void block_graph_watch(struct block_graph *graph, struct block_watcher *watcher) {
+    list_push_back(&graph->watchers, &watcher->node);
+}
+
+void block_graph_unwatch(struct block_watcher *watcher) { list_remove(&watcher->node); }
+
+static void tell_watchers(const struct block_device *device, const char *what) {
+    list_for_each_safe (&device->graph->watchers, struct block_watcher, watcher, node)
+        watcher->told(watcher, what, device);
 }
 
 void block_graph_fini(struct block_graph *graph) {
@@ -114,8 +126,7 @@ bool block_device_register(struct block_graph *graph, struct block_device *devic
     }
     list_push_back(&graph->devices, &device->node);
     graph->device_count++;
-    if (graph->watch != NULL)
-        graph->watch(graph->watch_arg, "bdev_register", device);
+    tell_watchers(device, "bdev_register");
     return true;
 }
 
@@ -126,8 +137,7 @@ static void removal_finish(struct block_device *device) {
     void *arg = device->removed_arg;
     list_remove(&device->node);
     device->graph->device_count--;
-    if (device->graph->watch != NULL)
-        device->graph->watch(device->graph->watch_arg, "bdev_unregister", device);
+    tell_watchers(device, "bdev_unregister");
     free(device->stats);
     device->stats = NULL;
     if (removed != NULL)
@@ -196,8 +206,7 @@ bool block_device_set_uuid(struct block_device *device, const struct uuid *uuid,
 void block_device_set_size(struct block_device *device, uint64_t block_count) {
     atomic_store(&device->block_count, block_count);
     events(device, BLOCK_EVENT_RESIZED);
-    if (device->graph->watch != NULL)
-        device->graph->watch(device->graph->watch_arg, "bdev_resize", device);
+    tell_watchers(device, "bdev_resize");
 }
 
 void block_device_set_path(struct block_device *device, bool up) {

@@ -58,8 +58,8 @@ static void cancel_waiters(struct list *list) {
     }
 }
 
-static void watch(void *arg, const char *what, const struct block_device *device) {
-    struct plane *plane = arg;
+static void watch(struct block_watcher *watcher, const char *what, const struct block_device *device) {
+    struct plane *plane = container_of(watcher, struct plane, watcher);
     notify_ring_add(&plane->notify, what, device->name);
     log_info(&plane->log, LOG_AREA_BLOCK, "%s %s", what, device->name);
     plane_wake_waiters(plane);
@@ -253,8 +253,8 @@ bool plane_create(const struct plane_options *options, struct plane **ret_plane,
     }
     reactor_enter(plane->control);
     block_graph_init(&plane->graph, plane->host, plane->reactor_count + 1);
-    plane->graph.watch = watch;
-    plane->graph.watch_arg = plane;
+    plane->watcher.told = watch;
+    block_graph_watch(&plane->graph, &plane->watcher);
     rpc_server_init(&plane->rpc, options->table, plane, &plane->log, &RPC_LIMITS_DEFAULT);
     struct nvme_target_options target = {
         .graph = &plane->graph, .control = plane->control, .data = plane->reactors, .data_count = plane->reactor_count};

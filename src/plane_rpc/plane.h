@@ -63,6 +63,7 @@ struct plane {
     struct reactor *reactors[PLANE_REACTORS_MAX]; /* data reactors */
     unsigned reactor_count;
     struct block_graph graph;
+    struct block_watcher watcher;   /* of the graph */
     struct list stores;             /* struct plane_store */
     struct list openings;           /* stores on their way in: stores.c */
     struct list mirrors;            /* struct plane_mirror */

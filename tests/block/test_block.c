@@ -65,12 +65,13 @@ struct world {
     struct host *host;
     struct reactor *io, *control;
     struct block_graph graph;
+    struct block_watcher watcher;
     struct plain_disk *disk;
     unsigned registered, unregistered, resized;
 };
 
-static void watch(void *arg, const char *what, const struct block_device *device) {
-    struct world *world = arg;
+static void watch(struct block_watcher *watcher, const char *what, const struct block_device *device) {
+    struct world *world = container_of(watcher, struct world, watcher);
     (void)device;
     world->registered += strcmp(what, "bdev_register") == 0;
     world->unregistered += strcmp(what, "bdev_unregister") == 0;
@@ -89,8 +90,8 @@ static int set_up(void **state) {
     reactor.index = 1;
     assert_int_equal(reactor_create(world->host, &reactor, &world->control), 0);
     block_graph_init(&world->graph, world->host, 2);
-    world->graph.watch = watch;
-    world->graph.watch_arg = world;
+    world->watcher.told = watch;
+    block_graph_watch(&world->graph, &world->watcher);
     world->disk = calloc(1, sizeof(*world->disk));
     struct block_device *device = &world->disk->device;
     device->ops = &plain_ops;

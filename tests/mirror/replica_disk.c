@@ -50,6 +50,7 @@ void replica_disk_init(struct replica_disk *disk, const char *name, uint64_t siz
     disk->marks = plain_alloc(regions * sizeof(uint32_t));
     memset(disk->marks, 0, regions * sizeof(uint32_t));
     list_init(&disk->operations);
+    list_init(&disk->views);
     disk->incarnation = random_u64(&disk->random) | 1;
 }
 
@@ -183,6 +184,9 @@ static enum io_status store(struct operation *operation) {
         document->record.epoch.depth < old->epoch.depth ||
         (document->record.epoch.depth == old->epoch.depth && !replica_epoch_equal(&document->record.epoch, &old->epoch)))
         return IO_INVALID;
+    if (document->record.promised_term != old->promised_term ||
+        !uuid_equal(&document->record.promised_engine, &old->promised_engine))
+        return IO_INVALID;
     at(disk, "before store");
     if ((disk->canaries & REPLICA_MARKS_RESET) != 0 && document->record.epoch.depth != old->epoch.depth)
         memset(disk->marks, 0, regions_of(disk) * sizeof(uint32_t));
@@ -206,6 +210,17 @@ static enum io_status put(struct operation *operation) {
     case REPLICA_MARK: at(disk, "before mark"); return mark_ranges(disk, ranges, operation->length, false);
     case REPLICA_CLEAR: at(disk, "before clear"); return mark_ranges(disk, ranges, operation->length, true);
     case REPLICA_RELEASE: disk->claim_association = 0; return IO_OK;
+    case REPLICA_FORGET:
+        if (operation->length != sizeof(struct uuid) ||
+            memcmp(operation->payload, &disk->record.mirror, sizeof(struct uuid)) != 0)
+            return IO_INVALID;
+        at(disk, "before forget");
+        disk->has_record = false;
+        disk->record = (struct replica_record){0};
+        disk->claim_association = disk->claim_view = 0;
+        memset(disk->marks, 0, regions_of(disk) * sizeof(uint32_t));
+        at(disk, "after forget");
+        return IO_OK;
     default: return IO_UNSUPPORTED;
     }
 }
@@ -419,7 +434,11 @@ static void submit(struct block_channel *channel, struct block_request *request)
     disk->operation_count++;
 }
 
-static void destroy(struct block_device *device) { plain_free(container_of(device, struct replica_view, device)); }
+static void destroy(struct block_device *device) {
+    struct replica_view *view = container_of(device, struct replica_view, device);
+    list_remove(&view->node);
+    plain_free(view);
+}
 
 static const struct block_device_ops ops = {.kind = "replica", .product_name = "replica", .submit = submit, .destroy = destroy};
 
@@ -427,6 +446,7 @@ struct replica_view *replica_view_create(struct replica_disk *disk, struct block
     struct replica_view *view = plain_alloc(sizeof(*view));
     *view = (struct replica_view){.disk = disk};
     view->number = random_u64(&disk->random) | 1;
+    list_push_back(&disk->views, &view->node);
     struct block_device *device = &view->device;
     device->ops = &ops;
     snprintf(device->name, sizeof(device->name), "%s", disk->name);
@@ -445,6 +465,10 @@ struct replica_view *replica_view_create(struct replica_disk *disk, struct block
     return view;
 }
 
+struct block_device *replica_view_device(struct replica_view *view) {
+    return &view->device;
+}
+
 void replica_view_break(struct replica_view *view) {
     view->broken = true;
     lose_connections(view->disk, view);
@@ -452,7 +476,7 @@ void replica_view_break(struct replica_view *view) {
 
 void replica_view_mend(struct replica_view *view) { view->broken = false; }
 
-void replica_view_die(struct replica_view *view) {
+static void die(struct replica_view *view) {
     struct replica_disk *disk = view->disk;
     list_for_each_safe (&disk->operations, struct operation, operation, node) {
         if (operation->view != view)
@@ -463,4 +487,9 @@ void replica_view_die(struct replica_view *view) {
             operation_free(operation);
     }
     plain_free(view);
+}
+
+void replica_disk_forsake(struct replica_disk *disk) {
+    for (struct list_node *node; (node = list_pop_front(&disk->views)) != NULL;)
+        die(list_entry(node, struct replica_view, node));
 }

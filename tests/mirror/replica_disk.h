@@ -28,7 +28,7 @@ struct replica_disk {
     bool fail_flush, full; /* the next flush fails; writes fail with no space */
     uint64_t incarnation, tree_sequence;
     uint64_t claim_view, claim_association; /* 0 = nobody's */
-    struct list operations;
+    struct list operations, views;
     unsigned operation_count;
     struct random random;
     unsigned canaries;
@@ -49,8 +49,10 @@ void replica_disk_cut(struct replica_disk *disk, bool lose);
 /* Registers a way to the disk under its name; `home` NULL = any reactor. Control reactor of the process; the view is the test's
  * memory. */
 struct replica_view *replica_view_create(struct replica_disk *disk, struct block_graph *graph, struct reactor *home);
+/* The view as a device, which may be removed: then it is freed with its last user. Its connection is lost before that. */
+struct block_device *replica_view_device(struct replica_view *view);
 /* The connection is lost (and stays so until it is mended): what is under way ends with IO_PATH_LOST, and may still arrive. */
 void replica_view_break(struct replica_view *view);
 void replica_view_mend(struct replica_view *view);
-/* Its process has died: nothing is answered any more; what it sent may still arrive. Frees the view. */
-void replica_view_die(struct replica_view *view);
+/* The process of all views has died: nothing is answered any more; what they sent may still arrive. Frees the views. */
+void replica_disk_forsake(struct replica_disk *disk);

@@ -15,7 +15,7 @@ static void fault(struct world *world) {
     unsigned disk = (unsigned)random_below(&world->random, world->disk_count);
     struct replica_disk *d = &world->disks[disk];
     world->faults++;
-    switch (random_below(&world->random, 12)) {
+    switch (random_below(&world->random, 16)) {
     case 0:
     case 1: world_break(world, disk); break;
     case 2:
@@ -42,6 +42,13 @@ static void fault(struct world *world) {
         break;
     case 10: d->fail_flush = true; break;
     case 11: d->full = !d->full; break;
+    case 12: world_vanish(world, disk); break;
+    case 13:
+        world_vanish(world, disk);
+        world_appear(world, disk);
+        break;
+    case 14: world_ask(world, MIRROR_REMOVE_LEG, disk); break;
+    case 15: world_ask(world, MIRROR_ADD_LEG, disk); break;
     default: break;
     }
 }
@@ -50,6 +57,8 @@ static void heal(struct world *world) {
     for (unsigned i = 0; i < world->disk_count; i++) {
         if (random_chance(&world->random, 1, 2))
             world_mend(world, i);
+        if (random_chance(&world->random, 1, 2))
+            world_appear(world, i);
         if (random_chance(&world->random, 1, 2))
             world->disks[i].hung = world->disks[i].full = false;
     }

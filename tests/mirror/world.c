@@ -185,7 +185,8 @@ static void engine_create(struct plane *plane, void *arg) {
     struct world *world = arg;
     struct error error = {0};
     for (unsigned i = 0; i < world->disk_count; i++) {
-        world->views[i] = replica_view_create(&world->disks[i], &plane->graph, plane->data[0]);
+        if ((world->absent >> i & 1) == 0)
+            world->views[i] = replica_view_create(&world->disks[i], &plane->graph, plane->data[0]);
         world->options.legs[i].device = world->disks[i].name;
     }
     world->options.home = plane->data[0];
@@ -229,8 +230,11 @@ void world_engine_start(struct world *world) {
 void world_engine_kill(struct world *world) {
     world_log(world, "the engine dies");
     plane_kill(&world->plane, SIM_KILL_CLOSE);
-    for (unsigned i = 0; i < world->disk_count; i++)
-        replica_view_die(world->views[i]);
+    for (unsigned i = 0; i < world->disk_count; i++) {
+        replica_disk_forsake(&world->disks[i]);
+        world->views[i] = NULL;
+    }
+    world->asked = false;
     world->channel = NULL;
     world->mirror = NULL;
     world->running = false;
@@ -267,19 +271,120 @@ void world_cut(struct world *world, unsigned disk, bool lose) {
         lose_unflushed(world);
 }
 
+static void vanish(struct plane *plane, void *arg) {
+    (void)plane;
+    struct error error = {0};
+    if (!block_device_remove(replica_view_device(arg), NULL, NULL, &error))
+        fail_msg("%s", error.text);
+}
+
+void world_vanish(struct world *world, unsigned disk) {
+    world_log(world, "%s: its device goes", world->disks[disk].name);
+    world->absent |= 1u << disk;
+    if (world->views[disk] == NULL)
+        return;
+    replica_view_break(world->views[disk]);
+    plane_do(&world->plane, vanish, world->views[disk]);
+    world->views[disk] = NULL; /* freed when its last user lets go of it */
+}
+
+struct appearance {
+    struct world *world;
+    unsigned disk;
+};
+
+static void appear(struct plane *plane, void *arg) {
+    struct appearance *a = arg;
+    a->world->views[a->disk] = replica_view_create(&a->world->disks[a->disk], &plane->graph, plane->data[0]);
+}
+
+void world_appear(struct world *world, unsigned disk) {
+    if ((world->absent >> disk & 1) == 0)
+        return;
+    world_log(world, "%s: its device comes", world->disks[disk].name);
+    world->absent &= ~(1u << disk);
+    if (world->running)
+        plane_do(&world->plane, appear, &(struct appearance){world, disk});
+}
+
+static void command_done(struct mirror_command *command) { command->device = NULL; }
+
+static void command_send(struct plane *plane, void *arg) {
+    struct mirror_command *command = arg;
+    command->control = plane->control;
+    mirror_command(command);
+}
+
+enum error_code world_command(struct world *world, struct mirror_command *command) {
+    command->device = world->mirror;
+    command->done = command_done;
+    plane_do(&world->plane, command_send, command);
+    for (unsigned i = 0; command->device != NULL; i++) {
+        if (i > 400000)
+            fail_msg("seed %llu: a command does not end", (unsigned long long)world->seed);
+        world_run(world, 20 * NS_PER_US, 20);
+    }
+    world_log(world, "command %d on %s: %s", command->verb, command->leg, command->error.text);
+    return command->error.code;
+}
+
+static void asked_done(struct mirror_command *command) {
+    struct world *world = container_of(command, struct world, command);
+    world->asked = false;
+    world_log(world, "command %d on %s: %s", command->verb, command->leg, command->error.text);
+}
+
+void world_ask(struct world *world, enum mirror_verb verb, unsigned disk) {
+    if (world->asked || !world->running)
+        return;
+    world->asked = true;
+    world->command = (struct mirror_command){.device = world->mirror, .verb = verb, .done = asked_done};
+    snprintf(world->command.leg, sizeof(world->command.leg), "%s", world->disks[disk].name);
+    world_log(world, "command %d on %s", verb, world->command.leg);
+    plane_do(&world->plane, command_send, &world->command);
+}
+
+/* Who was removed comes back. */
+static void ask_for_all(struct world *world) {
+    struct mirror_status status;
+    world_status(world, &status);
+    for (unsigned disk = 0; disk < world->disk_count; disk++) {
+        bool is_leg = (world->apart >> disk & 1) != 0;
+        for (unsigned i = 0; i < status.leg_count; i++)
+            is_leg = is_leg || strcmp(status.legs[i].name, world->disks[disk].name) == 0;
+        if (!is_leg)
+            world_ask(world, MIRROR_ADD_LEG, disk);
+    }
+}
+
+void world_until(struct world *world, bool (*condition)(struct world *world), const char *what) {
+    for (unsigned i = 0; !condition(world); i++) {
+        if (i > 400000) {
+            world_tell(world);
+            fail_msg("seed %llu: %s", (unsigned long long)world->seed, what);
+        }
+        world_run(world, 50 * NS_PER_US, 20);
+    }
+}
+
 void world_break(struct world *world, unsigned disk) {
+    if (world->views[disk] == NULL)
+        return;
     world_log(world, "%s: connection lost", world->disks[disk].name);
     replica_view_break(world->views[disk]);
 }
 
-void world_mend(struct world *world, unsigned disk) { replica_view_mend(world->views[disk]); }
+void world_mend(struct world *world, unsigned disk) {
+    if (world->views[disk] != NULL)
+        replica_view_mend(world->views[disk]);
+}
 
 void world_init(struct world *world, uint64_t seed, unsigned disk_count, enum replica_policy policy) {
     *world = (struct world){.seed = seed, .disk_count = disk_count, .trace = getenv("MIRROR_TRACE") != NULL};
     cluster_init(&world->cluster, seed);
     random_init(&world->random, seed);
     plane_init(&world->plane, &world->cluster, "engine", "10.0.0.1", 1);
-    static const char *const names[WORLD_DISKS] = {"a", "b", "c"};
+    static const char *const names[WORLD_DISKS] = {"a", "b", "c", "d"};
     for (unsigned i = 0; i < disk_count; i++)
         replica_disk_init(&world->disks[i], names[i], BYTES, random_u64(&world->random));
     for (unsigned i = 0; i < WORLD_BLOCKS; i++) {
@@ -330,9 +435,14 @@ void world_status(struct world *world, struct mirror_status *ret_status) { mirro
 static bool all_whole(struct world *world) {
     struct mirror_status status;
     world_status(world, &status);
+    unsigned legs = 0;
     bool whole = status.state == MIRROR_SERVING && status.settled && status.unequal_regions == 0;
-    for (unsigned i = 0; i < status.leg_count; i++)
-        whole = whole && status.legs[i].state == MIRROR_LEG_WHOLE;
+    for (unsigned i = 0; i < status.leg_count; i++) {
+        legs += status.legs[i].name[0] != '\0';
+        whole = whole && (status.legs[i].name[0] == '\0' || status.legs[i].state == MIRROR_LEG_WHOLE ||
+                          status.legs[i].state == MIRROR_LEG_WITNESS);
+    }
+    whole = whole && legs == world->disk_count - (unsigned)__builtin_popcount(world->apart);
     return whole;
 }
 
@@ -371,6 +481,7 @@ void world_settle(struct world *world) {
     struct mirror_status status;
     for (unsigned i = 0; i < world->disk_count; i++) {
         world->disks[i].hung = world->disks[i].full = world->disks[i].fail_flush = false;
+        world_appear(world, i);
         if (world->running)
             world_mend(world, i);
     }
@@ -390,6 +501,7 @@ void world_settle(struct world *world) {
             world_tell(world);
             fail_msg("seed %llu: the legs do not become whole", (unsigned long long)world->seed);
         }
+        ask_for_all(world);
         unsigned busy = 0;
         for (unsigned i = 0; i < world->disk_count; i++)
             busy += world->disks[i].operation_count;
@@ -405,6 +517,7 @@ void world_settle(struct world *world) {
             fail_msg("seed %llu: a leg was lost while nothing was wrong", (unsigned long long)world->seed);
         }
         for (unsigned d = 0; d < world->disk_count; d++)
-            check(world, world->disks[d].bytes + world->blocks[i].offset, i, world->disks[d].name, true);
+            if ((world->apart >> d & 1) == 0)
+                check(world, world->disks[d].bytes + world->blocks[i].offset, i, world->disks[d].name, true);
     }
 }

@@ -6,7 +6,7 @@
 #include "cluster.h"
 #include "replica_disk.h"
 
-#define WORLD_DISKS 3
+#define WORLD_DISKS 4
 #define WORLD_REGIONS 6
 #define WORLD_BLOCKS 18
 #define WORLD_VERSIONS 512
@@ -46,7 +46,9 @@ struct world {
     struct plane plane;
     struct replica_disk disks[WORLD_DISKS];
     struct replica_view *views[WORLD_DISKS];
-    unsigned disk_count;
+    unsigned disk_count; /* the first options.leg_count are named as legs when an engine starts */
+    unsigned absent;     /* bits: no device of that name is there */
+    unsigned apart;      /* bits: not a leg, and not compared with them */
     struct block_device *mirror;
     struct block_handle handle;
     struct block_channel *channel;
@@ -56,6 +58,8 @@ struct world {
     struct world_block blocks[WORLD_BLOCKS];
     struct world_op ops[WORLD_OPS];
     uint32_t version;
+    struct mirror_command command; /* of world_ask() */
+    bool asked;                    /* it is under way */
     bool running;
     uint64_t reads, writes, flushes, failed, faults, engines, losses;
     bool trace;
@@ -67,6 +71,15 @@ void world_fini(struct world *world);
 /* Starts an engine; the one before is dead. */
 void world_engine_start(struct world *world);
 void world_engine_kill(struct world *world);
+/* Its device is not there, and comes (again). */
+void world_vanish(struct world *world, unsigned disk);
+void world_appear(struct world *world, unsigned disk);
+/* Asks the engine for it and waits; what became of it. */
+enum error_code world_command(struct world *world, struct mirror_command *command);
+/* Asks, if nothing is asked for now, and does not wait. */
+void world_ask(struct world *world, enum mirror_verb verb, unsigned disk);
+/* Lets time pass until condition(world) holds; fails the test with `what` if it does not come. */
+void world_until(struct world *world, bool (*condition)(struct world *world), const char *what);
 /* Power or process of a replica. */
 void world_cut(struct world *world, unsigned disk, bool lose);
 void world_break(struct world *world, unsigned disk);

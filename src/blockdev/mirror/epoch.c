@@ -34,7 +34,6 @@ void mirror_masks_update(struct mirror *mirror) {
 void mirror_record_compose(const struct mirror *mirror, const struct mirror_leg *leg, struct replica_record *ret_record) {
     struct replica_record *r = ret_record;
     *r = (struct replica_record){.magic = REPLICA_RECORD_MAGIC, .version = REPLICA_RECORD_VERSION};
-    r->leg_count = (uint8_t)mirror->leg_count;
     r->mirror = mirror->id;
     r->leg = leg->config.id;
     r->term = r->promised_term = mirror->term;
@@ -45,15 +44,17 @@ void mirror_record_compose(const struct mirror *mirror, const struct mirror_leg 
     r->settled = mirror->sent_settled;
     r->history_count = (uint8_t)mirror->history_count;
     memcpy(r->history, mirror->history, mirror->history_count * sizeof(r->history[0]));
-    for (unsigned i = 0; i < mirror->leg_count; i++) {
-        const struct mirror_leg *other = &mirror->legs[i];
-        r->legs[i] = other->config;
-        r->legs[i].flags &= ~(uint32_t)REPLICA_LEG_MEMBER;
-        r->legs[i].incarnation = 0;
+    mirror_for_each_leg(mirror, other) {
+        if (!other->configured)
+            continue;
+        struct replica_leg *told = &r->legs[r->leg_count++];
+        *told = other->config;
+        told->flags &= ~(uint32_t)REPLICA_LEG_MEMBER;
+        told->incarnation = 0;
         if ((mirror->sent_members & other->bit) != 0) {
-            r->legs[i].flags |= REPLICA_LEG_MEMBER;
-            r->legs[i].incarnation = other->status.incarnation;
-            r->legs[i].last = (struct replica_epoch){0};
+            told->flags |= REPLICA_LEG_MEMBER;
+            told->incarnation = other->status.incarnation;
+            told->last = (struct replica_epoch){0};
         }
     }
     if ((mirror->sent_members & leg->bit) != 0) {
@@ -129,8 +130,7 @@ void mirror_store_send(struct mirror_leg *leg, bool marks) {
 
 mirror_mask mirror_up(const struct mirror *mirror) {
     mirror_mask mask = 0;
-    for (const struct mirror_leg *leg = mirror->legs; leg < mirror->legs + mirror->leg_count; leg++)
-        mask |= mirror_leg_is_up(leg) ? leg->bit : 0;
+    mirror_for_each_leg(mirror, leg) mask |= mirror_leg_is_up(leg) ? leg->bit : 0;
     return mask;
 }
 
@@ -145,26 +145,24 @@ static bool has_all(const struct mirror *mirror, const struct mirror_leg *leg) {
 static mirror_mask survivor(const struct mirror *mirror, bool *ret_together) {
     bool all = true;
     *ret_together = false;
-    for (const struct mirror_leg *leg = mirror->legs; leg < mirror->legs + mirror->leg_count; leg++) {
+    mirror_for_each_leg(mirror, leg) {
         if ((mirror->chain & leg->bit) != 0 && has_all(mirror, leg))
             return leg->bit;
         if ((mirror->named & leg->bit) != 0)
             all = all && mirror_leg_is_up(leg) && leg->task.state == LEG_CLAIMED;
     }
-    for (const struct mirror_leg *leg = mirror->legs; all && leg < mirror->legs + mirror->leg_count; leg++)
-        if (has_all(mirror, leg)) {
-            *ret_together = true;
-            return leg->bit;
-        }
+    mirror_for_each_leg(mirror, leg) if (all && has_all(mirror, leg)) {
+        *ret_together = true;
+        return leg->bit;
+    }
     return 0;
 }
 
 /* Every member is back, and each has forgotten what was not flushed. */
 static bool all_forgot(const struct mirror *mirror) {
-    for (const struct mirror_leg *leg = mirror->legs; leg < mirror->legs + mirror->leg_count; leg++)
-        if ((mirror->members & leg->bit) != 0 &&
-            (leg->task.state != LEG_CLAIMED || leg->status.incarnation == mirror->incarnations[leg->index]))
-            return false;
+    mirror_for_each_leg(mirror, leg) if ((mirror->members & leg->bit) != 0 &&
+                                         (leg->task.state != LEG_CLAIMED ||
+                                          leg->status.incarnation == mirror->incarnations[leg->index])) return false;
     return true;
 }
 
@@ -188,7 +186,27 @@ static bool is_wanted(struct mirror *mirror) {
         return false;
     if (raisable(mirror) != 0)
         return true;
+    if (mirror->config_done != mirror->config_wanted)
+        return true;
     return !mirror->settled && mirror->regions_known && mirror->regions.unequal_count == 0;
+}
+
+uint64_t mirror_config_wish(struct mirror_leg *leg, enum mirror_wish wish) {
+    leg->wishes |= (uint8_t)wish;
+    mirror_epoch_wake(leg->mirror);
+    return ++leg->mirror->config_wanted;
+}
+
+/* Only between attempts, so that all records of an epoch tell one configuration. */
+static void grant_wishes(struct mirror *mirror) {
+    mirror->config_sent = mirror->config_wanted;
+    mirror_for_each_leg(mirror, leg) {
+        if ((leg->wishes & WISH_IN) != 0)
+            leg->configured = true;
+        if ((leg->wishes & WISH_OUT) != 0)
+            leg->configured = false;
+        leg->wishes = 0;
+    }
 }
 
 /* Who leaves keeps the epoch in which it was whole last, if all that was unequal then is marked as new as that. */
@@ -200,18 +218,24 @@ static void set_lasts(struct mirror *mirror, mirror_mask members, bool equal) {
     }
 }
 
-static bool majority(const struct mirror *mirror) {
+/* Of the configuration that is sent, or (`before`) of the one before it. */
+static bool majority_of(const struct mirror *mirror, bool before) {
     unsigned configured = 0, stored = 0;
     bool tie_breaker = false;
-    for (const struct mirror_leg *leg = mirror->legs; leg < mirror->legs + mirror->leg_count; leg++) {
-        if ((leg->config.flags & REPLICA_LEG_EXCLUDED) != 0)
+    mirror_for_each_leg(mirror, leg) {
+        if (!(before ? leg->counted : mirror_leg_counts(leg)))
             continue;
         bool has = (mirror->stored & leg->bit) != 0;
         configured++;
         stored += has;
         tie_breaker = tie_breaker || (has && leg->tie_breaker);
     }
-    return mirror->policy != REPLICA_MAJORITY || 2 * stored > configured || (2 * stored == configured && tie_breaker);
+    return configured == 0 || 2 * stored > configured || (2 * stored == configured && tie_breaker);
+}
+
+/* By both configurations, so that a start that knows only the older one meets this epoch. */
+static bool majority(const struct mirror *mirror) {
+    return mirror->policy != REPLICA_MAJORITY || (majority_of(mirror, false) && majority_of(mirror, true));
 }
 
 static void complete(struct mirror *mirror) {
@@ -223,6 +247,8 @@ static void complete(struct mirror *mirror) {
     mirror->settled = mirror->sent_settled;
     mirror->raise = 0;
     mirror->changes++;
+    mirror->config_done = mirror->config_sent;
+    mirror_for_each_leg(mirror, leg) leg->counted = mirror_leg_counts(leg);
     mirror_for_each_leg(mirror, leg) {
         if ((mirror->members & leg->bit) == 0)
             continue;
@@ -248,6 +274,7 @@ static void complete(struct mirror *mirror) {
     mirror_io_look(mirror);
     mirror_copy_wake(mirror);
     mirror_watch_look(mirror);
+    mirror_commands_look(mirror);
 }
 
 static void send_stores(struct mirror *mirror) {
@@ -274,6 +301,7 @@ static bool attempt(struct mirror *mirror) {
         mirror->raise = 0;
     mirror_mask members = base | mirror->raise;
     bool equal = mirror->regions.unequal_count == 0 && mirror->regions_known;
+    grant_wishes(mirror);
     set_lasts(mirror, members, mirror->settled && (equal || mirror->starting));
     next_epoch(mirror);
     mirror->sent_members = members;
@@ -285,12 +313,13 @@ static bool attempt(struct mirror *mirror) {
     mirror_for_each_leg(mirror, leg) if (mirror_leg_is_up(leg) &&
                                          ((members & leg->bit) != 0 || leg->recorded || (mirror->starting && leg->allowed)))
         mirror->awaited |= leg->bit;
-    if (mirror->together)
-        mirror_for_each_leg(mirror, leg) if ((mirror->named & ~members & leg->bit) != 0) {
-            mirror->awaited |= leg->bit;
-            leg->base = mirror->complete;
-            leg->joined = 0;
-        }
+    mirror_for_each_leg(mirror, leg) {
+        if (!mirror->together || (mirror->named & ~members & leg->bit) == 0)
+            continue;
+        mirror->awaited |= leg->bit;
+        leg->base = mirror->complete;
+        leg->joined = 0;
+    }
     mirror->awaited &= (mirror_mask)~mirror->raise;
     mirror->unsent = mirror->awaited;
     reactor_timer_stop(mirror->home, &mirror->store_deadline);

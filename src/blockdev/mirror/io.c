@@ -93,7 +93,7 @@ static void send_to(struct mirror_io *io, struct mirror_leg *leg, bool from_buff
     struct mirror_child *child = &io->child[leg->index];
     const struct block_request *request = io->request;
     child->io = io;
-    child->request.op = request->op;
+    child->request.op = likely(request->op != BLOCK_TRIM || leg->trims) ? request->op : BLOCK_WRITE_ZEROES;
     child->request.flags = request->flags | BLOCK_FAIL_FAST;
     child->request.slices = from_buffer ? &io->slice : request->slices;
     child->request.slice_count = from_buffer ? 1 : request->slice_count;
@@ -287,8 +287,8 @@ static bool is_fresh(const struct mirror *mirror) {
     uint64_t now = reactor_now_ns(mirror->home);
     unsigned configured = 0, heard = 0;
     bool tie_breaker = false;
-    for (const struct mirror_leg *leg = mirror->legs; leg < mirror->legs + mirror->leg_count; leg++) {
-        if ((leg->config.flags & REPLICA_LEG_EXCLUDED) != 0)
+    mirror_for_each_leg(mirror, leg) {
+        if (!mirror_leg_counts(leg))
             continue;
         bool young = mirror_leg_is_up(leg) && leg->heard_ns + mirror->stall_ns >= now;
         configured++;
@@ -504,7 +504,7 @@ bool mirror_io_idle_on(const struct mirror *mirror, const struct mirror_leg *leg
 }
 
 void mirror_io_init(struct mirror *mirror) {
-    pool_init(&mirror->ios, sizeof(struct mirror_io) + mirror->leg_count * sizeof(struct mirror_child), MIRROR_IO_MAX);
+    pool_init(&mirror->ios, sizeof(struct mirror_io) + MIRROR_LEGS_MAX * sizeof(struct mirror_child), MIRROR_IO_MAX);
     list_init(&mirror->under_way);
     list_init(&mirror->held);
     list_init(&mirror->regions_wait);

@@ -218,7 +218,7 @@ static bool size_is_known(struct mirror_leg *leg) {
         const struct replica_layer *layer = tree_find(layers->own.tree, tree->layer);
         size = layer == NULL ? layers->own.tree->head_size : layer->size;
     }
-    if (size == 0 || block_device_size(leg->handle.device) == size)
+    if (size == 0 || block_device_size(block_channel_device(leg->channel)) == size)
         return true;
     if (layers->waits_until_ns == 0)
         layers->waits_until_ns = now + leg->mirror->stall_ns;

@@ -11,8 +11,9 @@ static const uint64_t moves[LEG_PHASES] = {
     [LEG_REST] = ALWAYS | M(LOOK),
     [LEG_LOOK] = ALWAYS | M(SEEN) | M(STUCK) | M(CLAIMED),
     [LEG_SEEN] = ALWAYS | M(CLAIM) | M(STUCK) | M(LOOK),
-    [LEG_CLAIM] = ALWAYS | M(RELOOK) | M(SEEN),
+    [LEG_CLAIM] = ALWAYS | M(RELOOK) | M(SEEN) | M(FORGET) | M(STUCK),
     [LEG_RELOOK] = ALWAYS | M(CLAIMED) | M(STUCK),
+    [LEG_FORGET] = ALWAYS,
     [LEG_CLAIMED] = ALWAYS | M(ADOPT) | M(MEMBER) | M(STUCK),
     [LEG_ADOPT] = ALWAYS | M(KEEP) | M(WITNESS) | M(STUCK),
     [LEG_KEEP] = ALWAYS | M(LISTED) | M(TREES),
@@ -37,9 +38,9 @@ static const uint64_t moves[LEG_PHASES] = {
     [LEG_OVER] = 0,
 };
 static const char *const names[LEG_PHASES] = {
-    "rest",         "look",        "seen",      "claim", "relook",     "claimed", "adopt",     "keep",  "trees",
-    "tree step",    "tree change", "fill list", "fill",  "fill flush", "listed",  "own marks", "join",  "barrier",
-    "source marks", "mark",        "copy",      "flush", "raise",      "member",  "witness",   "stuck", "over"};
+    "rest",      "look",        "seen",      "claim", "relook",     "forget",  "claimed",   "adopt", "keep",    "trees",
+    "tree step", "tree change", "fill list", "fill",  "fill flush", "listed",  "own marks", "join",  "barrier", "source marks",
+    "mark",      "copy",        "flush",     "raise", "member",     "witness", "stuck",     "over"};
 static const enum mirror_leg_state shown[LEG_PHASES] = {
     [LEG_REST] = MIRROR_LEG_SET_ASIDE,       [LEG_LOOK] = MIRROR_LEG_CONNECTING,     [LEG_SEEN] = MIRROR_LEG_CONNECTING,
     [LEG_CLAIM] = MIRROR_LEG_CONNECTING,     [LEG_RELOOK] = MIRROR_LEG_CONNECTING,   [LEG_CLAIMED] = MIRROR_LEG_CONNECTING,
@@ -50,6 +51,7 @@ static const enum mirror_leg_state shown[LEG_PHASES] = {
     [LEG_SOURCE_MARKS] = MIRROR_LEG_SYNCING, [LEG_MARK] = MIRROR_LEG_SYNCING,        [LEG_COPY] = MIRROR_LEG_SYNCING,
     [LEG_FLUSH] = MIRROR_LEG_SYNCING,        [LEG_RAISE] = MIRROR_LEG_SYNCING,       [LEG_MEMBER] = MIRROR_LEG_WHOLE,
     [LEG_WITNESS] = MIRROR_LEG_WITNESS,      [LEG_STUCK] = MIRROR_LEG_DIVERGED,      [LEG_OVER] = MIRROR_LEG_SET_ASIDE,
+    [LEG_FORGET] = MIRROR_LEG_CONNECTING,
 };
 
 /* ---- documents ---- */
@@ -142,6 +144,31 @@ void mirror_leg_lose(struct mirror_leg *leg, const char *why) {
     task_wake(&leg->task);
 }
 
+void mirror_leg_detach(struct mirror_leg *leg, const char *why) {
+    if (leg->channel == NULL || leg->leaving)
+        return;
+    leg->leaving = true;
+    if (mirror_leg_is_up(leg)) {
+        mirror_leg_lose(leg, why);
+        return;
+    }
+    tell(leg, why);
+    leg->generation++;
+    leg->fell = leg->task.state != LEG_REST;
+    leg->claimed = leg->allowed = false;
+    block_channel_recall(leg->channel);
+    task_wake(&leg->task);
+}
+
+void mirror_leg_retry(struct mirror_leg *leg) {
+    if (leg->task.state != LEG_REST)
+        return;
+    reactor_timer_stop(leg->mirror->home, &leg->retry);
+    leg->losses_in_row = 0;
+    leg->retry.deadline_ns = 0;
+    task_wake(&leg->task);
+}
+
 bool mirror_leg_judge(struct mirror_leg *leg, enum io_status status) {
     switch (status) {
     case IO_FENCED: mirror_end(leg->mirror, ERROR_PERMISSION, "another engine has claimed the legs"); return true;
@@ -159,13 +186,16 @@ bool mirror_leg_judge(struct mirror_leg *leg, enum io_status status) {
 /* Before it is up: tries again later. */
 static void back_off(struct mirror_leg *leg, const char *why) {
     leg->generation++;
+    leg->forget = leg->forget && !leg->removing; /* who cannot be told keeps its record: it is out of the others' */
     tell(leg, why);
     task_move(&leg->task, LEG_REST);
+    mirror_commands_look(leg->mirror);
 }
 
 static void stick(struct mirror_leg *leg, const char *why) {
     struct mirror *mirror = leg->mirror;
     tell(leg, why);
+    mirror_commands_look(mirror);
     if (mirror_leg_is_up(leg)) {
         leg->lost = true;
         leg->claimed = leg->recorded = false;
@@ -198,11 +228,42 @@ static bool take_status(struct mirror_leg *leg) {
            replica_record_check(&leg->status.record) == NULL;
 }
 
+/* Gives its device back, then its slot. */
+static void depart(struct mirror_leg *leg) {
+    mirror_attach_drop(leg);
+    if (!leg->dropped)
+        return;
+    mirror_leg_detach(leg, "it was removed");
+    if (leg->channel != NULL)
+        return;
+    leg->vacant = true;
+    leg->config = (struct replica_leg){0};
+    reactor_timer_stop(leg->mirror->home, &leg->retry);
+    leg->retry.deadline_ns = 0;
+    mirror_commands_look(leg->mirror);
+    task_end(&leg->task);
+}
+
+void mirror_leg_depart(struct mirror_leg *leg, const char *why) {
+    leg->removing = true;
+    leg->forget = false;
+    mirror_leg_detach(leg, why);
+    task_wake(&leg->task);
+}
+
 static void rest(struct mirror_leg *leg) {
     struct mirror *mirror = leg->mirror;
     leg->seen = leg->allowed = false;
-    if (leg->handle.device == NULL || leg->outstanding > 0)
+    if (leg->leaving && leg->outstanding == 0)
+        mirror_attach_leave(leg);
+    if (leg->removing && !leg->forget && !leg->configured) {
+        depart(leg);
+        return;
+    }
+    if (leg->channel == NULL || leg->leaving || leg->outstanding > 0)
         return; /* late answers come first */
+    if (leg->removing && leg->configured)
+        return; /* the change that takes it out comes first */
     if (!reactor_timer_armed(&leg->retry) && leg->retry.deadline_ns == 0) {
         uint64_t wait_s = leg->losses_in_row == 0 ? 0 : min_u64(UINT64_C(1) << min_u32(leg->losses_in_row - 1, 6), 60);
         leg->losses_in_row++;
@@ -215,7 +276,7 @@ static void rest(struct mirror_leg *leg) {
     leg->lost = true;
     task_move(&leg->task, LEG_LOOK);
     if (mirror->plain) {
-        leg->status = (struct replica_status){.size = block_device_size(leg->handle.device)};
+        leg->status = (struct replica_status){.size = leg->size};
         leg->seen = leg->claimed = true;
         leg->lost = leg->fell = false;
         leg->up_since_ns = reactor_now_ns(mirror->home);
@@ -250,10 +311,44 @@ static void judge_record(struct mirror_leg *leg) {
     leg->from_depth = leg->base.depth;
 }
 
+static bool runs(const struct mirror *mirror) { return mirror->state == MIRROR_SERVING || mirror->state == MIRROR_HOLDING; }
+
+/* It says that it is another leg than this slot's: that one's place, if nobody has it; else none of this mirror's any more.
+ * False: it is stuck. */
+static bool identify(struct mirror_leg *leg) {
+    const struct replica_record *record = &leg->status.record;
+    char text[UUID_TEXT_SIZE], why[96];
+    if ((leg->status.flags & REPLICA_HAS_RECORD) == 0)
+        return true;
+    if (!uuid_equal(&record->mirror, &leg->mirror->id)) {
+        uuid_format(&record->mirror, text);
+        snprintf(why, sizeof(why), "it is a leg of mirror %s", text);
+        stick(leg, why);
+        return false;
+    }
+    if (uuid_equal(&record->leg, &leg->config.id) || leg->forget)
+        return true;
+    if (!mirror_leg_trade(leg)) {
+        stick(leg, "it is offered twice");
+        return false;
+    }
+    leg->forget = !uuid_equal(&record->leg, &leg->config.id);
+    return true;
+}
+
 static void seen(struct mirror_leg *leg) {
     struct mirror *mirror = leg->mirror;
-    if (mirror->state == MIRROR_SERVING || mirror->state == MIRROR_HOLDING) {
-        judge_record(leg);
+    if (!leg->configured && !leg->forget) {
+        mirror_commands_look(mirror); /* it is being added: looked at there */
+        return;
+    }
+    if (runs(mirror)) {
+        if (!identify(leg))
+            return;
+        if (!leg->forget)
+            judge_record(leg);
+        else
+            leg->verdict = DECIDE_FULL;
         if (leg->verdict == DECIDE_DIVERGED) {
             stick(leg, "it has another history: kept as it is until it is discarded");
             return;
@@ -268,6 +363,11 @@ static void seen(struct mirror_leg *leg) {
     }
     struct replica_claim *claim = leg->call_document;
     uint64_t before = leg->status.record.promised_attempt;
+    if (leg->forget && (leg->status.flags & REPLICA_HAS_RECORD) == 0) {
+        leg->forget = false;
+        task_move(&leg->task, LEG_REST);
+        return;
+    }
     if (uuid_equal(&leg->status.record.promised_engine, &mirror->engine))
         leg->attempt = max_u64(leg->attempt, before);
     *claim =
@@ -283,6 +383,11 @@ static void claimed(struct mirror_leg *leg) {
     if (leg->call.busy)
         return;
     leg->claim_status = leg->call.status;
+    if (leg->forget && leg->call.status == IO_FENCED) { /* that engine may have no other leg of this mirror */
+        leg->forget = false;
+        stick(leg, "it was another leg of this mirror, and is promised to an engine of a higher term");
+        return;
+    }
     if (leg->call.status == IO_FENCED && mirror->state != MIRROR_SERVING && mirror->state != MIRROR_HOLDING) {
         leg->allowed = false;
         mirror_start_wake(mirror); /* the start is refused: it looks at claim_status */
@@ -291,8 +396,26 @@ static void claimed(struct mirror_leg *leg) {
     }
     if (!mirror_leg_went_well(leg, "it cannot be claimed"))
         return;
+    if (leg->forget) {
+        struct uuid *id = leg->call_document;
+        *id = mirror->id;
+        task_move(&leg->task, LEG_FORGET);
+        mirror_call_send(leg, &leg->call, BLOCK_REPLICA_PUT, replica_argument(REPLICA_FORGET, 0, 0), 0, id, sizeof(*id), called);
+        return;
+    }
     task_move(&leg->task, LEG_RELOOK);
     get(leg, REPLICA_STATUS, 0, 0, sizeof(struct replica_status));
+}
+
+/* Without a record it is found anew, or leaves. */
+static void forgotten(struct mirror_leg *leg) {
+    if (leg->call.busy || !mirror_leg_went_well(leg, "it does not forget what it was"))
+        return;
+    leg->forget = false;
+    leg->attempt = 0;
+    leg->losses_in_row = 0;
+    task_move(&leg->task, LEG_REST);
+    mirror_commands_look(leg->mirror);
 }
 
 static void relooked(struct mirror_leg *leg) {
@@ -320,6 +443,10 @@ static void relooked(struct mirror_leg *leg) {
 
 static void decided(struct mirror_leg *leg) {
     struct mirror *mirror = leg->mirror;
+    if (!leg->configured) {
+        mirror_commands_look(mirror);
+        return;
+    }
     if ((mirror->members & mirror->standing & leg->bit) != 0) {
         task_move(&leg->task, LEG_MEMBER);
         tell(leg, "");
@@ -531,6 +658,8 @@ static void step(struct task *task) {
     if (mirror->state == MIRROR_ENDED || mirror->closing) {
         if (task->state != LEG_OVER)
             task_move(task, LEG_OVER);
+        else if (leg->leaving && leg->outstanding == 0 && !mirror->closing)
+            mirror_attach_leave(leg);
         return;
     }
     if (leg->fell && task->state != LEG_REST) {
@@ -546,6 +675,7 @@ static void step(struct task *task) {
     case LEG_SEEN: seen(leg); break;
     case LEG_CLAIM: claimed(leg); break;
     case LEG_RELOOK: relooked(leg); break;
+    case LEG_FORGET: forgotten(leg); break;
     case LEG_CLAIMED: decided(leg); break;
     case LEG_ADOPT: adopt(leg); break;
     case LEG_KEEP: mirror_layers_keep(leg); break;
@@ -591,7 +721,7 @@ static void step(struct task *task) {
     case LEG_OVER:
     case LEG_PHASES: break;
     }
-    leg->told.state = leg->handle.device == NULL ? MIRROR_LEG_ABSENT : shown[task->state];
+    leg->told.state = leg->channel == NULL ? MIRROR_LEG_ABSENT : shown[task->state];
 }
 
 static void step_and_tell(struct task *task) {
@@ -608,9 +738,12 @@ static void retry(struct reactor_timer *timer) {
 }
 
 bool mirror_leg_init(struct mirror_leg *leg) {
-    leg->call_document = calloc(1, REPLICA_DOCUMENT_MAX);
-    leg->store_document = calloc(1, REPLICA_DOCUMENT_MAX);
-    return mirror_leg_work_begin(leg, leg->mirror->regions.count) && leg->call_document != NULL && leg->store_document != NULL;
+    if (leg->call_document == NULL)
+        leg->call_document = calloc(1, REPLICA_DOCUMENT_MAX);
+    if (leg->store_document == NULL)
+        leg->store_document = calloc(1, REPLICA_DOCUMENT_MAX);
+    return (leg->work != NULL || mirror_leg_work_begin(leg, leg->mirror->regions.count)) && leg->call_document != NULL &&
+           leg->store_document != NULL;
 }
 
 void mirror_leg_fini(struct mirror_leg *leg) {
@@ -622,6 +755,7 @@ void mirror_leg_fini(struct mirror_leg *leg) {
 
 void mirror_leg_begin(struct mirror_leg *leg) {
     leg->lost = true;
+    leg->claimed = leg->fell = leg->seen = false;
     leg->retry = (struct reactor_timer){.run = retry};
     task_start(&leg->task, &type, leg->mirror->home, LEG_REST, UINT64_MAX);
 }
@@ -639,6 +773,7 @@ void mirror_end(struct mirror *mirror, enum error_code code, const char *why) {
         leg->lost = true;
         mirror_io_forget_leg(mirror, leg);
     }
+    mirror_commands_cancel(mirror, code, why);
     mirror_legs_wake(mirror);
     mirror_copy_wake(mirror);
     mirror_io_look(mirror);

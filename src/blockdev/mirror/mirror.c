@@ -21,10 +21,7 @@ static void hold_is_over(struct reactor_timer *timer) {
 
 static void assemble(struct reactor_message *message) {
     struct mirror *mirror = container_of(message, struct mirror, opened);
-    mirror_for_each_leg(mirror, leg) if (leg->handle.device != NULL) {
-        leg->channel = block_channel_open(&leg->handle);
-        assert(leg->channel != NULL);
-    }
+    mirror_for_each_leg(mirror, leg) if (leg->first) mirror_attach_here(leg);
     mirror->assembled = true;
     mirror->hold_end.run = hold_is_over;
     reactor_timer_start(mirror->home, &mirror->hold_end, reactor_now_ns(mirror->home) + mirror->hold_ns);
@@ -34,7 +31,7 @@ static void assemble(struct reactor_message *message) {
 }
 
 static void free_all(struct mirror *mirror) {
-    mirror_for_each_leg(mirror, leg) {
+    for (struct mirror_leg *leg = mirror->legs; leg < mirror->legs + MIRROR_LEGS_MAX; leg++) {
         mirror_leg_fini(leg);
         if (leg->handle.device != NULL)
             block_handle_close(&leg->handle);
@@ -56,10 +53,8 @@ static void freed(struct reactor_message *message) {
 }
 
 static bool is_quiet(const struct mirror *mirror) {
-    for (const struct mirror_leg *leg = mirror->legs; leg < mirror->legs + mirror->leg_count; leg++)
-        if (leg->outstanding > 0)
-            return false;
-    return mirror->ios.lent == 0 && !mirror_copy_is_busy(mirror) && !mirror_retire_is_busy(mirror) &&
+    mirror_for_each_leg(mirror, leg) if (leg->outstanding > 0) return false;
+    return mirror->ios.lent == 0 && mirror->adding == NULL && !mirror_copy_is_busy(mirror) && !mirror_retire_is_busy(mirror) &&
            !mirror_verify_is_busy(mirror) && !mirror->settle_queued && !mirror->watch.busy;
 }
 
@@ -72,6 +67,7 @@ static void wind_down(struct reactor_timer *timer) {
     }
     reactor_timer_stop(mirror->home, &mirror->hold_end);
     reactor_timer_stop(mirror->home, &mirror->start_timer);
+    reactor_timer_stop(mirror->home, &mirror->command_timer);
     reactor_timer_stop(mirror->home, &mirror->store_deadline);
     mirror_for_each_leg(mirror, leg) {
         reactor_timer_stop(mirror->home, &leg->retry);
@@ -86,6 +82,7 @@ static void wind_down(struct reactor_timer *timer) {
 static void close_home(struct reactor_message *message) {
     struct mirror *mirror = container_of(message, struct mirror, closed);
     mirror->closing = true;
+    mirror_commands_cancel(mirror, ERROR_CANCELLED, "the mirror is removed");
     mirror_legs_wake(mirror);
     reactor_timer_stop(mirror->home, &mirror->tick);
     mirror->tick.run = wind_down;
@@ -97,6 +94,7 @@ static void close_home(struct reactor_message *message) {
 static void destroy(struct block_device *device) {
     struct mirror *mirror = mirror_of(device);
     mirror->watch.over = true;
+    mirror_attach_end(mirror);
     mirror->closed.run = close_home;
     reactor_post(mirror->home, &mirror->closed);
 }
@@ -106,67 +104,43 @@ static const struct block_device_ops ops = {
 
 /* ---- on the control reactor ---- */
 
-static void leg_event(struct block_handle *handle, enum block_event event) {
-    (void)handle;
-    (void)event; /* what a leg answers tells the engine more than what its device says of itself */
-}
-
-static bool open_leg(struct mirror *mirror, struct mirror_leg *leg, const struct mirror_leg_options *options,
-                     struct error *error) {
-    struct block_device *device = block_graph_find(mirror->graph, options->device);
-    leg->mirror = mirror;
-    leg->bit = (mirror_mask)(1u << leg->index);
-    leg->tie_breaker = options->tie_breaker;
-    if (device == NULL)
-        return true;
-    for (unsigned i = 0; i < leg->index; i++)
-        if (mirror->legs[i].handle.device == device)
-            return error_set(error, ERROR_EXISTS, "%s is named as a leg twice", options->device);
-    leg->handle = (struct block_handle){.owner = mirror->device.name, .event = leg_event};
-    if (!block_handle_open(&leg->handle, device, BLOCK_MODE_CLAIM, error)) {
-        leg->handle.device = NULL;
+bool mirror_resize(struct mirror *mirror, uint64_t bytes) {
+    if (!regions_grow(&mirror->regions, bytes))
         return false;
-    }
-    leg->replica = block_device_is_replica(device);
-    leg->copies = !block_device_is_prompt(device);
+    mirror->size = bytes;
     return true;
 }
 
-/* Size, blocks and abilities are the legs', which must agree. */
-static bool take_geometry(struct mirror *mirror, struct error *error) {
-    struct block_device *device = &mirror->device;
-    const struct mirror_leg *first = NULL;
-    device->trim_reads_zero = true;
-    mirror_for_each_leg(mirror, leg) {
-        const struct block_device *other = leg->handle.device;
-        if (other == NULL)
-            continue;
-        if (first == NULL) {
-            first = leg;
-            device->block_size = other->block_size;
-            device->physical_block_size = other->physical_block_size;
-            device->optimal_io_bytes = other->optimal_io_bytes;
-            atomic_store(&device->block_count, atomic_load(&other->block_count));
-            mirror->plain = !leg->replica;
-        }
-        if (other->block_size != device->block_size)
-            return error_set(error, ERROR_INVALID, "%s has blocks of another size than %s", other->name,
-                             first->handle.device->name);
-        if (!leg->tie_breaker && block_device_size(other) != block_device_size(first->handle.device))
-            return error_set(error, ERROR_INVALID, "%s is not as large as %s", other->name, first->handle.device->name);
-        if (mirror->plain == leg->replica)
-            return error_set(error, ERROR_UNSUPPORTED, "%s and %s: legs with and without a record are not served together",
-                             first->handle.device->name, other->name);
-        device->memory_alignment = max_u32(device->memory_alignment, other->memory_alignment);
-        device->volatile_cache = device->volatile_cache || other->volatile_cache;
-        device->trim_reads_zero = device->trim_reads_zero && other->trim_reads_zero;
+/* Device and slots for the legs that are named. */
+static bool open_legs(struct mirror *mirror, const struct mirror_options *options, struct error *error) {
+    for (unsigned i = 0; i < MIRROR_LEGS_MAX; i++) {
+        struct mirror_leg *leg = &mirror->legs[i];
+        leg->index = i;
+        leg->mirror = mirror;
+        leg->bit = (mirror_mask)(1u << i);
+        leg->vacant = i >= options->leg_count;
     }
-    if (first == NULL)
-        return error_set(error, ERROR_NO_DEVICE, "no leg of %s is there", device->name);
-    if (block_device_size(device) % REPLICA_BLOCK_BYTES != 0)
-        return error_set(error, ERROR_INVALID, "the size of %s is no multiple of 4 KiB", first->handle.device->name);
-    if (mirror->plain && !mirror->options.assume_equal) {
-        error_set(error, ERROR_UNSUPPORTED, "the legs of %s keep no record: which is newest cannot be told", device->name);
+    for (unsigned i = 0; i < options->leg_count; i++) {
+        struct mirror_leg *leg = &mirror->legs[i];
+        const char *name = options->legs[i].device;
+        snprintf(leg->attach.name, sizeof(leg->attach.name), "%s", name);
+        snprintf(leg->told.name, sizeof(leg->told.name), "%s", name);
+        snprintf(leg->told.why, sizeof(leg->told.why), "there is no device of this name");
+        leg->attach.state = ATTACH_AWAY;
+        leg->attach.tie_breaker = leg->tie_breaker = options->legs[i].tie_breaker;
+        leg->configured = true;
+        for (unsigned j = 0; j < i; j++)
+            if (strcmp(mirror->legs[j].attach.name, name) == 0)
+                return error_set(error, ERROR_EXISTS, "%s is named as a leg twice", name);
+        struct block_device *device = block_graph_find(mirror->graph, name);
+        leg->first = device != NULL;
+        if (device == NULL)
+            mirror->device.volatile_cache = true; /* whatever it turns out to be */
+        else if (!mirror_attach_open(leg, device, error))
+            return false;
+    }
+    if (mirror->geometry_size > 0 && mirror->geometry_plain && !options->assume_equal) {
+        error_set(error, ERROR_UNSUPPORTED, "the legs of %s keep no record: which is newest cannot be told", mirror->device.name);
         return error_hint(error, "say that they are equal (assume_equal), or use volumes");
     }
     return true;
@@ -208,19 +182,19 @@ bool mirror_create(struct block_graph *graph, struct reactor *control, const str
         host_random(graph->host, &seed, sizeof(seed));
     random_init(&mirror->random, seed);
     mirror->engine = mirror_random_id(mirror);
-    bool ok = true;
-    for (unsigned i = 0; i < mirror->leg_count && ok; i++) {
-        struct mirror_leg *leg = &mirror->legs[i];
-        leg->index = i;
-        ok = open_leg(mirror, leg, &options->legs[i], error);
-        snprintf(leg->told.name, sizeof(leg->told.name), "%s", options->legs[i].device);
-    }
-    ok = ok && take_geometry(mirror, error);
-    if (ok &&
-        !(regions_init(&mirror->regions, block_device_size(device)) && mirror_copy_init(mirror) && mirror_retire_init(mirror)))
+    mirror_commands_init(mirror);
+    device->block_size = options->block_size == 0 ? REPLICA_BLOCK_BYTES : options->block_size;
+    device->trim_reads_zero = true; /* where a leg does not promise it, zeroes are written */
+    bool ok = open_legs(mirror, options, error);
+    if (ok && !(regions_init(&mirror->regions, 0) && mirror_copy_init(mirror) && mirror_retire_init(mirror)))
         ok = error_set(error, ERROR_NO_MEMORY, "no memory for %s", options->name);
     for (unsigned i = 0; i < mirror->leg_count && ok; i++)
         ok = mirror_leg_init(&mirror->legs[i]) || error_set(error, ERROR_NO_MEMORY, "no memory for %s", options->name);
+    if (ok && mirror->geometry_size > 0) {
+        ok = mirror_resize(mirror, mirror->geometry_size) || error_set(error, ERROR_NO_MEMORY, "no memory for %s", options->name);
+        atomic_store(&device->block_count, mirror->geometry_size / device->block_size);
+        mirror->plain = mirror->geometry_plain;
+    }
     device->native_ops = BLOCK_BIT(BLOCK_READ) | BLOCK_BIT(BLOCK_WRITE) | BLOCK_BIT(BLOCK_FLUSH) | BLOCK_BIT(BLOCK_TRIM) |
                          BLOCK_BIT(BLOCK_WRITE_ZEROES);
     device->native_fua = true;
@@ -235,6 +209,7 @@ bool mirror_create(struct block_graph *graph, struct reactor *control, const str
     }
     mirror->opened.run = assemble;
     reactor_post(mirror->home, &mirror->opened);
+    mirror_attach_begin(mirror);
     *ret_device = device;
     return true;
 }
@@ -257,7 +232,6 @@ void mirror_status_get(const struct block_device *device, struct mirror_status *
                                          .term = mirror->term,
                                          .policy = mirror->policy,
                                          .epoch = mirror->complete,
-                                         .leg_count = mirror->leg_count,
                                          .unequal_regions = mirror->regions.unequal_count,
                                          .marked_regions = mirror->regions.marked_count,
                                          .changes = mirror->changes,
@@ -266,8 +240,8 @@ void mirror_status_get(const struct block_device *device, struct mirror_status *
                                          .settled = mirror->settled,
                                          .rates = mirror->throttle.rates};
     mirror_verify_status_get(mirror, &ret_status->verify);
-    for (unsigned i = 0; i < mirror->leg_count; i++)
-        ret_status->legs[i] = mirror->legs[i].told;
+    ret_status->leg_count = mirror->leg_count;
+    mirror_for_each_leg(mirror, leg) if (leg->configured || !leg->nameless) ret_status->legs[leg->index] = leg->told;
 }
 
 static void look_home(struct reactor_message *message);

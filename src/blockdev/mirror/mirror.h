@@ -27,8 +27,9 @@ struct mirror_rates {
 
 struct mirror_options {
     const char *name;
-    struct uuid uuid; /* of the device and of the mirror; nil = as the records say (the device has it from when it serves), or
-                         random at a first start */
+    uint32_t block_size; /* bytes, while no leg is there to give it; 0 = 4096 */
+    struct uuid uuid;    /* of the device and of the mirror; nil = as the records say (the device has it from when it serves), or
+                            random at a first start */
     unsigned leg_count;
     struct mirror_leg_options legs[MIRROR_LEGS_MAX];
     enum replica_policy policy; /* of a first start; afterwards the records' counts */
@@ -111,7 +112,7 @@ struct mirror_event {
 };
 
 struct mirror_leg_status {
-    char name[BLOCK_NAME_SIZE];
+    char name[BLOCK_NAME_SIZE]; /* "" = a place whose leg was removed */
     enum mirror_leg_state state;
     char why[96];                      /* it is not whole; "" else */
     uint64_t since_ns;                 /* monotonic, of the state */
@@ -135,9 +136,11 @@ struct mirror_status {
     struct mirror_verify_status verify;
 };
 
-/* Makes the device and begins to look for its legs; I/O is held until they are found. The legs that are there give it its size;
- * ERROR_INVALID if their sizes or block sizes differ, ERROR_UNSUPPORTED for a mix of legs with and without the replica interface,
- * ERROR_EXISTS for a leg named twice, and the errors of block_handle_open() and block_device_register(). */
+/* Makes the device and begins to look for its legs; I/O is held until they are found. Legs are devices by name: one that is not
+ * there yet, or goes away, is taken when it appears; while none was ever there the device has 0 blocks. The first one gives the
+ * size, one that does not agree with it is not taken (ERROR_INVALID if it is there already). ERROR_UNSUPPORTED for a mix of legs
+ * with and without the replica interface, ERROR_EXISTS for a leg named twice, and the errors of block_handle_open() and
+ * block_device_register(). */
 bool mirror_create(struct block_graph *graph, struct reactor *control, const struct mirror_options *options,
                    struct block_device **ret_device, struct error *error);
 /* As block_device_remove(): the legs keep their claim's promise, and their records. */
@@ -178,3 +181,36 @@ struct mirror_set {
 };
 /* Control reactor. Progress: mirror_look(). */
 void mirror_set(struct mirror_set *set);
+
+/* ---- commands ---- */
+
+enum mirror_verb {
+    /* A new leg: `leg` is the name of a device that is there, and is a leg of no other mirror (ERROR_PERMISSION). It gets a new
+     * leg id, joins write-only and is copied to as a whole; what it held is gone. Ends when all records name it. */
+    MIRROR_ADD_LEG,
+    /* No leg any more: ends when the other records say so, its own record and marks are forgotten (if it can be reached: if not
+     * it keeps them, and they mean nothing) and its device is given back. ERROR_PERMISSION for the last whole copy. */
+    MIRROR_REMOVE_LEG
+};
+
+/* What an operator asks for. One is under way at a time, the others wait. The memory is the caller's until `done`, which is
+ * called exactly once, on the control reactor. */
+struct mirror_command {
+    struct block_device *device; /* a mirror that is not being removed */
+    struct reactor *control;
+    enum mirror_verb verb;
+    char leg[BLOCK_NAME_SIZE]; /* a device's name, a leg's as the records have it, or its id */
+    bool tie_breaker;          /* ADD_LEG: it holds a record and no data */
+    void (*done)(struct mirror_command *command);
+    struct error error; /* code ERROR_NONE: done. ERROR_NOT_FOUND: no such leg; ERROR_BUSY: not in this state */
+
+    /* the engine's */
+    struct reactor_message message;
+    struct list_node node;
+    unsigned step;
+    uint64_t config;
+    struct mirror_leg *found;
+    struct block_device *attached;
+};
+/* Control reactor. */
+void mirror_command(struct mirror_command *command);

@@ -1,8 +1,8 @@
 /* Inside of blockdev/mirror. Everything here lives on the home reactor, but creation and removal (mirror.c).
  *
- * Who does what: io.c a request's life; leg.c a task a leg: finding, claiming, bringing up; start.c the first epoch; epoch.c
- * changes of it; resync.c copying, for returning legs and for unequal regions; retire.c clearing of marks; decide.c, ranges.c,
- * region.c are pure. */
+ * Who does what: attach.c devices that come and go, on the control reactor; command.c what an operator asks for; io.c a request's
+ * life; leg.c a task a leg: finding, claiming, bringing up; start.c the first epoch; epoch.c changes of it; resync.c copying, for
+ * returning legs and for unequal regions; retire.c clearing of marks; decide.c, ranges.c, region.c are pure. */
 #pragma once
 
 #include "base/random.h"
@@ -82,12 +82,33 @@ struct mirror_io {
 
 /* ---- legs ---- */
 
+enum mirror_wish { WISH_IN = 1, WISH_OUT = 2 };
+
+enum attach_state {
+    ATTACH_FREE,   /* no device is wanted */
+    ATTACH_AWAY,   /* there is none of that name, or none that can be taken */
+    ATTACH_THERE,  /* the home has it */
+    ATTACH_LEAVING /* it was asked back */
+};
+
+/* A leg's device as the control reactor sees it. */
+struct mirror_attach {
+    enum attach_state state;
+    char name[BLOCK_NAME_SIZE];
+    bool tie_breaker;
+    bool dropped; /* the slot is free when it has left */
+    char refusal[96];
+    struct reactor_message come, go, left, hint, refused, drop;
+    _Atomic bool hinted, refusing; /* those two are under way */
+};
+
 enum leg_phase {
     LEG_REST,    /* lost, or not looked for yet: waits for its time and for its requests to come back */
     LEG_LOOK,    /* its record is asked for */
     LEG_SEEN,    /* waits for a verdict that lets it be claimed */
     LEG_CLAIM,   /* the claim is under way */
     LEG_RELOOK,  /* its record, under the claim */
+    LEG_FORGET,  /* its record and marks go: it was another leg of this mirror, or is none any more */
     LEG_CLAIMED, /* waits for what it is to be */
     LEG_ADOPT,   /* its record says syncing */
     LEG_KEEP,    /* its head is kept as it is, for people */
@@ -127,10 +148,22 @@ struct mirror_leg {
     bool lost;    /* or never had */
     bool claimed; /* it obeys this engine */
     bool copies;  /* cannot be recalled, so it never has a caller's payload */
+    bool trims;   /* what was trimmed reads as zeros */
+    bool vacant;  /* nobody: for_each passes over it */
 
     struct replica_leg config; /* as in records; a nil id: not known yet */
     bool tie_breaker, replica;
-    struct block_handle handle; /* device NULL = absent */
+    bool configured;             /* stands in records, or will with the next change */
+    bool counted;                /* stands in the records of the last complete epoch, and is not excluded there */
+    bool nameless;               /* the records have it, nobody named a device for it */
+    uint8_t wishes;              /* enum mirror_wish: what the next change does to its configuration */
+    struct mirror_attach attach; /* with the handle, the control reactor's; here it is there if there is a channel */
+    struct block_handle handle;
+    uint64_t size;          /* bytes */
+    bool first;             /* its device was there when the mirror was made */
+    bool leaving;           /* the channel is given back when nothing is under way */
+    bool dropping, dropped; /* no device comes for it any more: asked for, granted */
+    bool removing, forget;  /* is to be no leg any more; is to lose its record */
     struct task task;
     struct reactor_timer retry;
     bool fell;    /* the task has to hear of it */
@@ -221,8 +254,16 @@ struct mirror {
     uint64_t stall_ns, hold_ns;
     unsigned leg_count;
     struct mirror_leg legs[MIRROR_LEGS_MAX];
-    bool plain; /* legs without records */
+    bool plain;    /* legs without records */
+    uint64_t size; /* bytes that there is room for here; 0 = no leg was there yet */
     bool assembled, closing;
+
+    /* the control reactor's */
+    struct block_watcher watcher;
+    struct reactor_timer attach_timer;
+    struct reactor_message grown;
+    uint64_t geometry_size; /* bytes, 0 = no leg was there yet */
+    bool geometry_plain, destroyed;
 
     /* identity of the engine, and history */
     struct uuid id, engine;
@@ -250,7 +291,8 @@ struct mirror {
     bool changing; /* no write may be sent */
     bool starting; /* the change is a start's, with start_members */
     mirror_mask start_members, raise, stored, awaited, unsent;
-    mirror_mask fell; /* lost since the attempt was sent */
+    mirror_mask fell;                                 /* lost since the attempt was sent */
+    uint64_t config_wanted, config_sent, config_done; /* versions of the configuration: as it is, sent last, complete */
     struct reactor_timer store_deadline;
     uint64_t change_began_ns, changes, longest_stall_ns;
 
@@ -288,6 +330,10 @@ struct mirror {
     struct mirror_verify *verify; /* NULL = none was ever asked for */
     struct mirror_watch watch;
 
+    struct list commands; /* in order; the first is under way */
+    struct reactor_timer command_timer;
+    struct mirror_leg *adding; /* its slot is not in use yet, and is taken */
+
     struct reactor_message opened, closed;
     void (*removed)(struct block_device *device, void *arg);
     void *removed_arg;
@@ -295,7 +341,42 @@ struct mirror {
 
 static inline struct mirror *mirror_of(const struct block_device *device) { return container_of(device, struct mirror, device); }
 #define mirror_for_each_leg(mirror, leg)                                                                                         \
-    for (struct mirror_leg *leg = (mirror)->legs; leg < (mirror)->legs + (mirror)->leg_count; leg++)
+    for (typeof(&(mirror)->legs[0]) leg = (mirror)->legs; leg < (mirror)->legs + (mirror)->leg_count; leg++)                     \
+        if (leg->vacant) {                                                                                                       \
+        } else
+/* True if its record counts for a majority. */
+static inline bool mirror_leg_counts(const struct mirror_leg *leg) {
+    return leg->configured && (leg->config.flags & REPLICA_LEG_EXCLUDED) == 0;
+}
+
+/* ---- attach.c ---- */
+
+/* Control reactor: opens the device for the leg, if it fits. The home hears of it by mirror_attach_send(), or takes it itself
+ * before it runs (mirror_attach_here()). Errors: ERROR_INVALID, ERROR_EXISTS, and those of block_handle_open(). */
+bool mirror_attach_open(struct mirror_leg *leg, struct block_device *device, struct error *error);
+void mirror_attach_send(struct mirror_leg *leg);
+/* Control reactor: devices are looked for from here on, and no more. */
+void mirror_attach_begin(struct mirror *mirror);
+void mirror_attach_end(struct mirror *mirror);
+/* Home: the device is here. */
+void mirror_attach_here(struct mirror_leg *leg);
+/* Home: nothing of the leg is under way: its channel is given back. */
+void mirror_attach_leave(struct mirror_leg *leg);
+/* Home: no device is wanted for the leg any more; leg->vacant when that is so. */
+void mirror_attach_drop(struct mirror_leg *leg);
+
+/* ---- command.c ---- */
+
+/* Home: something that the command under way waits for may have come. */
+void mirror_commands_look(struct mirror *mirror);
+void mirror_commands_init(struct mirror *mirror);
+/* Home: no command comes to an end any more. */
+void mirror_commands_cancel(struct mirror *mirror, enum error_code code, const char *why);
+
+/* ---- mirror.c ---- */
+
+/* Home: room for a larger device; false if there is no memory. */
+bool mirror_resize(struct mirror *mirror, uint64_t bytes);
 
 /* ---- watch.c ---- */
 
@@ -338,11 +419,18 @@ static inline void mirror_leg_read_took(struct mirror_leg *leg, uint64_t took_ns
 
 /* ---- leg.c ---- */
 
+/* Memory for a leg that is used; false if there is none. Done again it does nothing. */
 bool mirror_leg_init(struct mirror_leg *leg);
 void mirror_leg_fini(struct mirror_leg *leg);
 void mirror_leg_begin(struct mirror_leg *leg);
 /* Lost: no request of it counts any more, its channel is recalled. Wakes whoever must act. `why` is shown. */
 void mirror_leg_lose(struct mirror_leg *leg, const char *why);
+/* Its device is asked back: it goes to rest, and gives the channel up. */
+void mirror_leg_detach(struct mirror_leg *leg, const char *why);
+/* It is no leg any more: gives its device and its slot back; leg->vacant when it has. */
+void mirror_leg_depart(struct mirror_leg *leg, const char *why);
+/* It rests: tries again now. */
+void mirror_leg_retry(struct mirror_leg *leg);
 /* What an answer means beyond the request: FENCED ends the engine, a dead path costs the leg. True if the leg is lost by it. */
 bool mirror_leg_judge(struct mirror_leg *leg, enum io_status status);
 /* Sends a document; call->done when it is answered. `length` bytes at `bytes`, which stay until then. */
@@ -391,6 +479,8 @@ void mirror_epoch_adopt(struct mirror *mirror, const struct replica_record *reco
 void mirror_store_send(struct mirror_leg *leg, bool marks);
 /* Legs that are claimed and not lost. */
 mirror_mask mirror_up(const struct mirror *mirror);
+/* Wants a change of the configuration; it is in all records when mirror->config_done has reached what is returned. */
+uint64_t mirror_config_wish(struct mirror_leg *leg, enum mirror_wish wish);
 /* Sets readers and writers by who stands. */
 void mirror_masks_update(struct mirror *mirror);
 struct uuid mirror_random_id(struct mirror *mirror);
@@ -398,6 +488,8 @@ struct uuid mirror_random_id(struct mirror *mirror);
 /* ---- start.c ---- */
 
 void mirror_start_begin(struct mirror *mirror);
+/* A leg that says that it is the one another slot stands for takes that slot's place. False if that one is in use. */
+bool mirror_leg_trade(struct mirror_leg *leg);
 void mirror_start_wake(struct mirror *mirror);
 /* The first epoch is complete. */
 void mirror_start_complete(struct mirror *mirror);

@@ -4,7 +4,7 @@
 
 bool regions_init(struct regions *regions, uint64_t bytes) {
     *regions = (struct regions){.count = divide_up(bytes, REGION_BYTES)};
-    size_t words = bitmap_words(regions->count);
+    size_t words = max_u64(bitmap_words(regions->count), 1);
     regions->marked = calloc(words, sizeof(uint64_t));
     regions->touched = calloc(words, sizeof(uint64_t));
     regions->unequal = calloc(words, sizeof(uint64_t));
@@ -19,6 +19,23 @@ void regions_fini(struct regions *regions) {
     free(regions->touched);
     free(regions->unequal);
     *regions = (struct regions){0};
+}
+
+bool regions_grow(struct regions *regions, uint64_t bytes) {
+    struct regions larger;
+    assert(divide_up(bytes, REGION_BYTES) >= regions->count);
+    if (!regions_init(&larger, bytes))
+        return false;
+    size_t old = bitmap_words(regions->count) * sizeof(uint64_t);
+    memcpy(larger.marked, regions->marked, old);
+    memcpy(larger.touched, regions->touched, old);
+    memcpy(larger.unequal, regions->unequal, old);
+    larger.marked_count = regions->marked_count;
+    larger.unequal_count = regions->unequal_count;
+    larger.hand = regions->hand;
+    regions_fini(regions);
+    *regions = larger;
+    return true;
 }
 
 void regions_forget(struct regions *regions) {

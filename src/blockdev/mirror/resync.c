@@ -194,7 +194,7 @@ static bool begin(struct mirror_copy *copy, uint64_t region, struct mirror_leg *
     copy->region = region;
     copy->offset = region * REGION_BYTES;
     copy->layer = fills != NULL ? fills->fill_layer : REPLICA_LAYER_HEAD;
-    copy->length = min_u64(REGION_BYTES, (fills != NULL ? fills->fill_size : block_device_size(&mirror->device)) - copy->offset);
+    copy->length = min_u64(REGION_BYTES, (fills != NULL ? fills->fill_size : mirror->size) - copy->offset);
     copy->source = source;
     copy->targets = targets & (mirror_mask)~source->bit;
     copy->equalise = equalise;

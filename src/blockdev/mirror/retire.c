@@ -36,9 +36,7 @@ static void pick(struct mirror_retire *retire);
 static bool may_clear(const struct mirror *mirror) {
     if (mirror->state != MIRROR_SERVING || !mirror->settled || mirror->changing || mirror->regions.unequal_count > 0)
         return false;
-    for (const struct mirror_leg *leg = mirror->legs; leg < mirror->legs + mirror->leg_count; leg++)
-        if (!leg->tie_breaker && (mirror->standing & leg->bit) == 0)
-            return false;
+    mirror_for_each_leg(mirror, leg) if (leg->configured && !leg->tie_breaker && (mirror->standing & leg->bit) == 0) return false;
     return true;
 }
 
@@ -123,7 +121,7 @@ static void cleared(struct mirror_retire *retire) {
 static void pick(struct mirror_retire *retire) {
     struct mirror *mirror = retire->mirror;
     struct replica_ranges *document = (struct replica_ranges *)(void *)retire->document;
-    uint64_t size = block_device_size(&mirror->device);
+    uint64_t size = mirror->size;
     while (retire->count < MIRROR_RETIRE_BATCH) {
         uint64_t region = regions_next_idle(&mirror->regions, &retire->left);
         if (region == UINT64_MAX)

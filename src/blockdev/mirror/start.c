@@ -51,6 +51,7 @@ static void look_again(struct mirror *mirror) {
     mirror->named = mirror->standing = 0;
     mirror_masks_update(mirror);
     mirror_io_forget_all(mirror);
+    mirror_commands_cancel(mirror, ERROR_CANCELLED, "the mirror starts anew");
     mirror_for_each_leg(mirror, leg) leg->relook = true; /* where it is still unclaimed */
     mirror_legs_wake(mirror);
     arm(mirror, mirror->stall_ns / 4);
@@ -71,71 +72,110 @@ static void run_decide(struct mirror *mirror) {
                                  .mirror = mirror->options.uuid,
                                  .accept_absent = mirror->options.accept_absent,
                                  .assume_equal = mirror->options.assume_equal};
-    mirror_for_each_leg(mirror, leg) input.legs[leg->index].status = is_seen(leg) ? &leg->status : NULL;
+    mirror_for_each_leg(mirror, leg) input.legs[leg->index].status =
+        is_seen(leg) && leg->configured && !leg->forget ? &leg->status : NULL;
     decide(&input, &mirror->decision);
+}
+
+/* The slot stands for this leg of the newest record. */
+static void place(struct mirror_leg *leg, unsigned at) {
+    struct mirror *mirror = leg->mirror;
+    const struct replica_leg *configured = &mirror->decision.newest->legs[at];
+    leg->config = *configured;
+    leg->config.flags &= ~(uint32_t)REPLICA_LEG_MEMBER;
+    if ((configured->flags & REPLICA_LEG_MEMBER) != 0)
+        mirror->members |= leg->bit;
+    if ((mirror->decision.excluded >> at & 1) != 0)
+        leg->config.flags |= REPLICA_LEG_EXCLUDED;
+    leg->tie_breaker = (configured->flags & REPLICA_LEG_TIE_BREAKER) != 0;
+    leg->configured = true;
+    leg->counted = (configured->flags & REPLICA_LEG_EXCLUDED) == 0;
+}
+
+static bool is_placed(const struct mirror *mirror, unsigned at) {
+    mirror_for_each_leg(mirror, leg) {
+        if (uuid_equal(&leg->config.id, &mirror->decision.newest->legs[at].id))
+            return true;
+    }
+    return false;
+}
+
+/* A leg that the records have and that was not seen: the slot that has its name, whose device holds nothing then, or has to
+ * forget what it was before it is claimed; else one that was not seen either, since nobody knows better (mirror_leg_trade() does,
+ * later); else one without a device, which is made. */
+static void place_unseen(struct mirror *mirror, unsigned at) {
+    const struct replica_leg *configured = &mirror->decision.newest->legs[at];
+    struct mirror_leg *found = NULL, *any = NULL;
+    mirror_for_each_leg(mirror, leg) {
+        if (!uuid_is_nil(&leg->config.id) || leg->removing)
+            continue;
+        if (strncmp(leg->told.name, configured->name, sizeof(configured->name) - 1) == 0)
+            found = leg;
+        else if (!is_seen(leg) && (any == NULL || any->nameless))
+            any = leg;
+    }
+    found = found != NULL ? found : any;
+    for (unsigned i = 0; i < MIRROR_LEGS_MAX && found == NULL; i++) {
+        struct mirror_leg *leg = &mirror->legs[i];
+        if (!leg->vacant || leg == mirror->adding || !mirror_leg_init(leg))
+            continue;
+        leg->vacant = false;
+        leg->nameless = true;
+        mirror->leg_count = max_u32(mirror->leg_count, i + 1);
+        mirror_leg_begin(leg);
+        found = leg;
+    }
+    if (found == NULL)
+        return;
+    if (found->nameless) {
+        snprintf(found->told.name, sizeof(found->told.name), "%s", configured->name);
+        snprintf(found->told.why, sizeof(found->told.why), "no device was named for it");
+    }
+    place(found, at);
 }
 
 /* Takes over identity and configuration: whose slot is which leg's. */
 static void configure(struct mirror *mirror) {
-    const struct decide_result *decision = &mirror->decision;
-    const struct replica_record *newest = decision->newest;
-    bool placed[REPLICA_LEGS_MAX] = {false};
+    const struct replica_record *newest = mirror->decision.newest;
+    mirror->members = 0;
     if (newest == NULL) { /* a first start */
         mirror->id = mirror->device.uuid;
         mirror_for_each_leg(mirror, leg) /* an earlier first start may have got no further than claims */
             if (is_seen(leg) && (leg->status.flags & REPLICA_HAS_RECORD) != 0) mirror->id = leg->status.record.mirror;
         mirror->policy = mirror->options.policy;
-        mirror->members = 0;
         mirror->epoch = (struct replica_epoch){0};
         mirror->history_count = 0;
     } else {
         mirror_epoch_adopt(mirror, newest);
-        mirror->members = 0;
     }
     mirror_for_each_leg(mirror, leg) {
-        bool has = is_seen(leg) && (leg->status.flags & REPLICA_HAS_RECORD) != 0;
-        struct uuid id = has ? leg->status.record.leg : (struct uuid){0};
-        unsigned at = newest == NULL || !has ? REPLICA_LEGS_MAX : replica_record_leg(newest, &id);
-        if (newest != NULL && at < newest->leg_count) {
-            leg->config = newest->legs[at];
-            placed[at] = true;
-            if ((newest->legs[at].flags & REPLICA_LEG_MEMBER) != 0)
-                mirror->members |= leg->bit;
-            if ((decision->excluded >> at & 1) != 0)
-                leg->config.flags |= REPLICA_LEG_EXCLUDED;
-        } else if (is_seen(leg)) {
-            struct uuid own = uuid_is_nil(&leg->config.id) ? mirror_random_id(mirror) : leg->config.id;
-            leg->config = (struct replica_leg){.id = has ? id : own};
-            snprintf(leg->config.name, sizeof(leg->config.name), "%.27s", mirror->options.legs[leg->index].device);
-            if (leg->tie_breaker)
-                leg->config.flags = REPLICA_LEG_TIE_BREAKER;
-        } else {
-            leg->config = (struct replica_leg){0};
-        }
-        leg->tie_breaker = (leg->config.flags & REPLICA_LEG_TIE_BREAKER) != 0;
-        leg->config.flags &= ~(uint32_t)REPLICA_LEG_MEMBER;
+        leg->counted = false;
+        leg->config.flags = leg->tie_breaker ? REPLICA_LEG_TIE_BREAKER : 0;
+        leg->configured = leg->configured || (!is_seen(leg) && !leg->nameless && !leg->removing);
+        if (newest == NULL)
+            leg->config.id =
+                (leg->status.flags & REPLICA_HAS_RECORD) != 0 && is_seen(leg) ? leg->status.record.leg : leg->config.id;
+        else
+            leg->config = (struct replica_leg){.flags = leg->config.flags};
     }
-    /* Configured legs that were not seen stand where a device was not seen. */
-    for (unsigned at = 0; newest != NULL && at < newest->leg_count; at++) {
-        if (placed[at])
-            continue;
-        mirror_for_each_leg(mirror, leg) {
-            if (!uuid_is_nil(&leg->config.id))
-                continue;
-            leg->config = newest->legs[at];
-            leg->config.flags &= ~(uint32_t)REPLICA_LEG_MEMBER;
-            leg->tie_breaker = (leg->config.flags & REPLICA_LEG_TIE_BREAKER) != 0;
-            if ((newest->legs[at].flags & REPLICA_LEG_MEMBER) != 0)
-                mirror->members |= leg->bit;
-            if ((decision->excluded >> at & 1) != 0)
-                leg->config.flags |= REPLICA_LEG_EXCLUDED;
-            break;
-        }
+    mirror_for_each_leg(mirror, leg) {
+        bool has = newest != NULL && is_seen(leg) && (leg->status.flags & REPLICA_HAS_RECORD) != 0;
+        unsigned at = has ? replica_record_leg(newest, &leg->status.record.leg) : REPLICA_LEGS_MAX;
+        if (has && at < newest->leg_count)
+            place(leg, at);
+        else if (has && leg->status.record.epoch.depth == 0 && uuid_equal(&leg->status.record.promised_engine, &mirror->engine))
+            leg->config.id = leg->status.record.leg; /* new, and claimed by this start */
     }
+    for (unsigned at = 0; newest != NULL && at < newest->leg_count; at++)
+        if (!is_placed(mirror, at))
+            place_unseen(mirror, at);
+    mirror_for_each_leg(mirror, leg) leg->configured = leg->configured && (!leg->nameless || !uuid_is_nil(&leg->config.id));
     /* A new depth is above every one that was ever seen. */
     mirror_for_each_leg(mirror, leg) {
         if (uuid_is_nil(&leg->config.id))
             leg->config.id = mirror_random_id(mirror); /* never seen so far: it becomes a new leg */
+        if (leg->config.name[0] == '\0')
+            snprintf(leg->config.name, sizeof(leg->config.name), "%.27s", leg->told.name);
         if (!is_seen(leg))
             continue;
         mirror->deepest = max_u64(mirror->deepest, leg->status.record.epoch.depth);
@@ -144,9 +184,53 @@ static void configure(struct mirror *mirror) {
     }
 }
 
+bool mirror_leg_trade(struct mirror_leg *leg) {
+    struct mirror *mirror = leg->mirror;
+    mirror_for_each_leg(mirror, other) {
+        if (other == leg || !uuid_equal(&other->config.id, &leg->status.record.leg))
+            continue;
+        if (other->channel != NULL || other->removing)
+            return false;
+        struct replica_leg config = leg->config;
+        bool tie_breaker = leg->tie_breaker, configured = leg->configured, counted = leg->counted;
+        uint64_t incarnation = mirror->incarnations[leg->index];
+        leg->config = other->config;
+        leg->tie_breaker = other->tie_breaker;
+        leg->configured = other->configured;
+        leg->counted = other->counted;
+        mirror->incarnations[leg->index] = mirror->incarnations[other->index];
+        other->config = config;
+        other->tie_breaker = tie_breaker;
+        other->configured = configured;
+        other->counted = counted;
+        mirror->incarnations[other->index] = incarnation;
+        mirror_mask *masks[] = {&mirror->members, &mirror->named, &mirror->chain, &mirror->sent_members};
+        for (unsigned i = 0; i < array_count(masks); i++) {
+            bool own = (*masks[i] & leg->bit) != 0, its = (*masks[i] & other->bit) != 0;
+            *masks[i] &= (mirror_mask) ~(leg->bit | other->bit);
+            *masks[i] |= (mirror_mask)((its ? leg->bit : 0) | (own ? other->bit : 0));
+        }
+        return true;
+    }
+    return true;
+}
+
 static bool may_claim(const struct mirror *mirror, const struct mirror_leg *leg) {
-    return is_seen(leg) && mirror->decision.verdicts[leg->index] != DECIDE_DIVERGED &&
-           (leg->config.flags & REPLICA_LEG_EXCLUDED) == 0;
+    bool has = (leg->status.flags & REPLICA_HAS_RECORD) != 0;
+    return is_seen(leg) && mirror->decision.verdicts[leg->index] != DECIDE_DIVERGED && leg->configured && !leg->forget &&
+           (!has || uuid_equal(&leg->status.record.leg, &leg->config.id)) && (leg->config.flags & REPLICA_LEG_EXCLUDED) == 0;
+}
+
+/* At a first start no record has names. */
+static void name_missing(struct mirror *mirror) {
+    const char *between = ": ";
+    mirror_for_each_leg(mirror, leg) {
+        size_t length = strlen(mirror->error.text);
+        if ((mirror->decision.missing >> leg->index & 1) == 0)
+            continue;
+        snprintf(mirror->error.text + length, sizeof(mirror->error.text) - length, "%s%s", between, leg->told.name);
+        between = ", ";
+    }
 }
 
 /* False: it was refused or has to wait. */
@@ -157,6 +241,8 @@ static bool decide_now(struct mirror *mirror) {
     case DECIDE_FIRST_START: return true;
     case DECIDE_WAIT:
         mirror->error = mirror->decision.error;
+        if (mirror->decision.newest == NULL)
+            name_missing(mirror);
         look_again(mirror);
         return false;
     case DECIDE_REFUSE: refuse(mirror, &mirror->decision.error); return false;
@@ -203,12 +289,13 @@ static void begin_epoch(struct mirror *mirror) {
             same |= leg->bit;
     }
     /* Who was not opened anew has forgotten nothing; who was, beside it, comes back like one that was away. */
-    if (same != 0)
-        mirror_for_each_leg(mirror, leg) if ((sources & ~same & leg->bit) != 0) {
-            leg->verdict = DECIDE_RETURNING;
-            leg->base = decision->epoch;
-            leg->from_depth = decision->epoch.depth;
-        }
+    mirror_for_each_leg(mirror, leg) {
+        if (same == 0 || (sources & ~same & leg->bit) == 0)
+            continue;
+        leg->verdict = DECIDE_RETURNING;
+        leg->base = decision->epoch;
+        leg->from_depth = decision->epoch.depth;
+    }
     mirror->start_members = same != 0 ? same : sources;
     /* Of those the ones whose tree has come furthest: a change of it that others missed was not acknowledged, or was. */
     uint64_t furthest = 0;
@@ -276,9 +363,7 @@ static bool read_marks(struct mirror *mirror) {
 /* ---- steps ---- */
 
 static bool all_looked_at(const struct mirror *mirror) {
-    for (const struct mirror_leg *leg = mirror->legs; leg < mirror->legs + mirror->leg_count; leg++)
-        if (!is_seen(leg) && leg->handle.device != NULL)
-            return false;
+    mirror_for_each_leg(mirror, leg) if (!is_seen(leg) && leg->channel != NULL && leg->configured) return false;
     return true;
 }
 
@@ -356,6 +441,7 @@ static void step(struct task *task) {
                 leg->allowed = true;
                 leg->verdict = DECIDE_SOURCE;
                 leg->config.id = mirror_random_id(mirror);
+                leg->counted = false;
                 mirror->start_members |= leg->bit;
             }
             mirror->starting = true;

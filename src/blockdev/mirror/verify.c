@@ -255,7 +255,7 @@ static void begin_region(struct verify_job *job) {
     job->held = job->repaired = false;
     job->region = verify->next++;
     job->offset = job->region * REGION_BYTES;
-    job->length = min_u64(REGION_BYTES, block_device_size(&mirror->device) - job->offset);
+    job->length = min_u64(REGION_BYTES, mirror->size - job->offset);
     mirror_fan_begin(&job->fan, mirror->standing);
     mirror_throttle_begin(mirror, job->length);
     ask(job);
@@ -273,7 +273,7 @@ static void finish(struct mirror_verify *verify) {
 
 static void look(struct mirror_verify *verify) {
     struct mirror *mirror = verify->mirror;
-    uint64_t count = divide_up(block_device_size(&mirror->device), REGION_BYTES), now = reactor_now_ns(mirror->home), until_ns;
+    uint64_t count = divide_up(mirror->size, REGION_BYTES), now = reactor_now_ns(mirror->home), until_ns;
     if (verify->status.state != MIRROR_VERIFY_RUNNING)
         return;
     verify->stopping = verify->stopping || mirror->closing || mirror->state == MIRROR_ENDED;
@@ -284,7 +284,7 @@ static void look(struct mirror_verify *verify) {
         /* regions that are being made equal need no comparing */
         for (; !verify->stopping && verify->next < count && bitmap_test(mirror->regions.unequal, verify->next); verify->next++) {
             verify->status.skipped++;
-            verify->status.done += min_u64(REGION_BYTES, block_device_size(&mirror->device) - verify->next * REGION_BYTES);
+            verify->status.done += min_u64(REGION_BYTES, mirror->size - verify->next * REGION_BYTES);
         }
         if (verify->stopping || verify->next >= count) {
             if (!mirror_verify_is_busy(mirror))
@@ -344,7 +344,7 @@ bool mirror_verify_begin(struct mirror *mirror, const struct mirror_verify_optio
     verify->status.state = MIRROR_VERIFY_RUNNING;
     verify->status.repair = options->repair;
     verify->status.ended_ns = 0;
-    verify->status.total = block_device_size(&mirror->device);
+    verify->status.total = mirror->size;
     mirror_verify_wake(mirror);
     return true;
 }
