@@ -138,19 +138,24 @@ static void leg_event(struct block_handle *handle, enum block_event event) {
 static bool check_geometry(struct mirror *mirror, const struct mirror_leg *leg, const struct block_device *device,
                            struct error *error) {
     struct block_device *own = &mirror->device;
-    const char *name = device->name;
+    const char *name = device->name, *other = own->name;
     uint64_t size = block_device_size(device);
-    if (!leg->attach.tie_breaker && size % REPLICA_BLOCK_BYTES != 0)
-        return error_set(error, ERROR_INVALID, "the size of %s is no multiple of 4 KiB", name);
-    if (!leg->attach.tie_breaker && mirror->geometry_size > 0 && size != mirror->geometry_size)
-        return error_set(error, ERROR_INVALID, "%s has %llu bytes, and the mirror %llu", name, (unsigned long long)size,
-                         (unsigned long long)mirror->geometry_size);
-    bool open = mirror->geometry_size > 0 || (own->graph != NULL && !list_empty(&own->handles));
-    if (!leg->attach.tie_breaker && open && device->block_size != own->block_size)
-        return error_set(error, ERROR_INVALID, "%s has blocks of %u bytes, and the mirror of %u", name, device->block_size,
-                         own->block_size);
+    for (unsigned i = MIRROR_LEGS_MAX; i-- > 0;)
+        if (&mirror->legs[i] != leg && mirror->legs[i].handle.device != NULL && !mirror->legs[i].attach.tie_breaker)
+            other = mirror->legs[i].handle.device->name;
     if (mirror->geometry_size > 0 && block_device_is_replica(device) == mirror->geometry_plain)
-        return error_set(error, ERROR_UNSUPPORTED, "%s: legs with and without a record are not served together", name);
+        return error_set(error, ERROR_UNSUPPORTED, "%s and %s: legs with and without a record are not served together", other,
+                         name);
+    if (leg->attach.tie_breaker)
+        return true;
+    bool open = mirror->geometry_size > 0 || (own->graph != NULL && !list_empty(&own->handles));
+    if (open && device->block_size != own->block_size)
+        return error_set(error, ERROR_INVALID, "%s has blocks of another size than %s: %u bytes", name, other,
+                         device->block_size);
+    if (mirror->geometry_size > 0 && size != mirror->geometry_size)
+        return error_set(error, ERROR_INVALID, "%s is not as large as %s", name, other);
+    if (size % REPLICA_BLOCK_BYTES != 0)
+        return error_set(error, ERROR_INVALID, "the size of %s is no multiple of 4 KiB", name);
     return true;
 }
 
@@ -174,11 +179,13 @@ bool mirror_attach_open(struct mirror_leg *leg, struct block_device *device, str
             return error_set(error, ERROR_EXISTS, "%s is named as a leg twice", leg->attach.name);
     if (device == &mirror->device)
         return error_set(error, ERROR_INVALID, "%s cannot be a leg of itself", leg->attach.name);
-    if (!check_geometry(mirror, leg, device, error))
-        return false;
     leg->handle = (struct block_handle){.owner = mirror->device.name, .event = leg_event};
     if (!block_handle_open(&leg->handle, device, BLOCK_MODE_CLAIM, error)) {
         leg->handle.device = NULL;
+        return false;
+    }
+    if (!check_geometry(mirror, leg, device, error)) {
+        block_handle_close(&leg->handle);
         return false;
     }
     take_geometry(mirror, leg, device);
