@@ -61,7 +61,7 @@ static void *begin(void *base, size_t skip, size_t size) {
 }
 
 static bool fails(void) {
-    if (current == NULL || ++current->allocations != current->fail_at)
+    if (current == NULL || (++current->allocations != current->fail_at && !current->dry))
         return false;
     current->failed++;
     return true;

@@ -9,6 +9,7 @@ struct heap {
     struct list blocks;
     uint64_t allocations; /* asked for so far */
     uint64_t fail_at;     /* the allocation with this number (from 1) fails; 0 = none */
+    bool dry;             /* every allocation fails */
     uint64_t failed;
     uint64_t live_bytes, peak_bytes;
 };

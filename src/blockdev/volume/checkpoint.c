@@ -7,19 +7,34 @@
 /* References to what a kind's pages are in must be written after them. */
 static const enum page_kind rounds[] = {PAGE_MAP, PAGE_DIR, PAGE_ALLOC, PAGE_TABLE, PAGE_TABLE_INDEX, PAGE_ALLOC_INDEX};
 
+#define RETRY_NS (20 * NS_PER_MS)
+
 static void step(struct volume_store *store);
 static void round_begin(struct volume_store *store);
 
+/* A page that it needs cannot be had. What is only out for now – memory, as a rule – is asked for again a little later. */
+static void page_missing(struct volume_store *store, enum io_status status) {
+    struct checkpoint *checkpoint = &store->checkpoint;
+    if (status == IO_DAMAGED || status == IO_MEDIUM_READ || status == IO_INTERNAL)
+        store_set_read_only(store, "a metadata page that a checkpoint needs cannot be had: %s", io_status_name(status));
+    else
+        reactor_timer_start(store->home, &checkpoint->retry, reactor_now_ns(store->home) + RETRY_NS);
+}
+
+static void retry_run(struct reactor_timer *timer) { step(container_of(timer, struct volume_store, checkpoint.retry)); }
+
 static void waiter_wake(struct waiter *waiter, enum io_status status) {
     struct volume_store *store = container_of(waiter, struct volume_store, checkpoint.waiter);
-    if (status == IO_DAMAGED || status == IO_MEDIUM_READ)
-        store_set_read_only(store, "a metadata page that the journal changes cannot be read");
-    step(store);
+    if (status != IO_OK)
+        page_missing(store, status);
+    if (status == IO_OK || store_frozen(store))
+        step(store);
 }
 
 void checkpoint_init(struct volume_store *store) {
     struct checkpoint *checkpoint = &store->checkpoint;
     checkpoint->waiter.wake = waiter_wake;
+    checkpoint->retry.run = retry_run;
     list_init(&checkpoint->queue);
     list_init(&checkpoint->waiters);
 }
@@ -37,6 +52,7 @@ static void journal_trim(struct volume_store *store) {
 static void finish(struct volume_store *store, enum io_status status) {
     struct checkpoint *checkpoint = &store->checkpoint;
     checkpoint->state = CHECKPOINT_IDLE;
+    reactor_timer_stop(store->home, &checkpoint->retry);
     waiters_wake(&checkpoint->waiters, status);
     waiters_wake(&store->memory_waiters, IO_OK);
     waiters_wake(&store->commit.room_waiters, IO_OK);
@@ -117,7 +133,7 @@ static enum got next_page(struct volume_store *store, struct page **ret_page) {
         got = page_get(store, overlay->space, overlay->index, &checkpoint->waiter, &page, &status);
     }
     if (got == FAILED)
-        store_set_read_only(store, "a page that the journal changes cannot be had: %s", io_status_name(status));
+        page_missing(store, status);
     if (got == GOT)
         *ret_page = list_entry(list_first(&checkpoint->queue), struct page, dirty_node);
     return got;
@@ -139,7 +155,7 @@ static bool fill_group(struct volume_store *store) {
             page_holder(page->space, page->index, &space, &index, &slot->word, &slot->sub);
             enum got got = page_get(store, space, index, &checkpoint->waiter, &holder, &status);
             if (got == FAILED)
-                store_set_read_only(store, "a checkpoint cannot go on: %s", io_status_name(status));
+                page_missing(store, status);
             if (got != GOT)
                 return false;
             page_pin(holder);

@@ -26,7 +26,7 @@ bool store_alloc(struct block_device *base, struct reactor *home, struct reactor
     struct list *lists[] = {&store->memory_waiters, &store->grace,         &store->discards, &store->space_waiters,
                             &store->makings,        &store->drain_waiters, &store->layers,   &store->volumes,
                             &store->hold_waiters,   &store->gate_waiters,  &store->commands, &store->backgrounds,
-                            &store->copies};
+                            &store->copies,         &store->fill_waiters};
     for (size_t i = 0; i < array_count(lists); i++)
         list_init(lists[i]);
     commit_init(store);
@@ -38,10 +38,11 @@ bool store_alloc(struct block_device *base, struct reactor *home, struct reactor
     store->cache_limit = cache_bytes / CACHE_PAGE_BYTES;
     store->layer_by_id = calloc(LAYERS_MAX, sizeof(*store->layer_by_id));
     store->zero_block = aligned_alloc(BLOCK_BYTES, BLOCK_BYTES);
+    store->fill_block = aligned_alloc(BLOCK_BYTES, BLOCK_BYTES);
     store->checkpoint.images = aligned_alloc(BLOCK_BYTES, (size_t)CHECKPOINT_GROUP * BLOCK_BYTES);
     store->checkpoint.superblock = aligned_alloc(BLOCK_BYTES, BLOCK_BYTES);
-    if (store->layer_by_id == NULL || store->zero_block == NULL || store->checkpoint.images == NULL ||
-        store->checkpoint.superblock == NULL) {
+    if (store->layer_by_id == NULL || store->zero_block == NULL || store->fill_block == NULL ||
+        store->checkpoint.images == NULL || store->checkpoint.superblock == NULL) {
         store_free(store);
         return error_set(error, ERROR_NO_MEMORY, "no memory for a volume store on %s", base->name);
     }
@@ -54,6 +55,7 @@ bool store_alloc(struct block_device *base, struct reactor *home, struct reactor
 void store_free(struct volume_store *store) {
     reactor_timer_stop(store->home, &store->commit.timer);
     reactor_timer_stop(store->home, &store->commit.hold);
+    reactor_timer_stop(store->home, &store->checkpoint.retry);
     background_fini(store);
     copies_fini(store);
     reactor_timer_stop(store->home, &store->close_timer);
@@ -77,6 +79,7 @@ void store_free(struct volume_store *store) {
     free(store->checkpoint.images);
     free(store->checkpoint.superblock);
     free(store->zero_block);
+    free(store->fill_block);
     free(store->layer_by_id);
     free(store);
 }

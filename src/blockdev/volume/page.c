@@ -93,6 +93,8 @@ struct page *page_create(struct volume_store *store, uint32_t space, uint32_t in
         }
     }
     struct page *page = slab_take(store);
+    if (page == NULL && evict_one(store)) /* what is here must do */
+        page = slab_take(store);
     if (page == NULL || !hash_map_insert(&store->pages, &page->node, page_hash(space, index))) {
         if (page != NULL)
             slab_give(store, page);

@@ -13,6 +13,18 @@ static enum io_status reads_end(struct volume_op *op, enum io_status status) {
     return status == IO_OK && layer_state(layer) != LAYER_LIVE ? IO_DEVICE_GONE : status;
 }
 
+void op_buffer_give(struct volume_op *op) {
+    struct volume_store *store = op->volume->store;
+    uint8_t *buffer = op->buffer;
+    op->buffer = NULL;
+    if (buffer == store->fill_block) {
+        store->fill_block_lent = false;
+        waiters_wake(&store->fill_waiters, IO_OK); /* all: the pool may have some for the others by now */
+    } else if (buffer != NULL) {
+        buffer_give(&store->home->buffers, buffer, BLOCK_BYTES);
+    }
+}
+
 void op_end(struct volume_op *op, enum io_status status) {
     struct block_request *request = op->request;
     struct volume_store *store = op->volume->store;
@@ -20,7 +32,7 @@ void op_end(struct volume_op *op, enum io_status status) {
     lock_release(&op->lock);
     hold_release(store, &op->hold);
     if (op->buffer != NULL)
-        buffer_give(&store->home->buffers, op->buffer, BLOCK_BYTES);
+        op_buffer_give(op);
     if (unlikely(op->reads != NULL))
         status = reads_end(op, status);
     struct volume *volume = op->volume;

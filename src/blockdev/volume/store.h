@@ -205,7 +205,7 @@ struct volume_op {
     bool *ended;       /* inside submit: tell it there; else NULL */
     struct block_lock lock;
     struct hold hold;
-    uint8_t *buffer;     /* of a fill: one block */
+    uint8_t *buffer;     /* one block: of a fill, or an answer that is put together */
     uint32_t zero_stage; /* of write-zeroes: which edge */
     struct reactor_job job;
     uint8_t generation;                                          /* in which count of its volume it is */
@@ -219,7 +219,6 @@ struct volume_op {
     uint32_t mark_depth;
     /* not cleared for each request */
     struct walk walk;
-    struct buffer_waiter buffer_waiter;
 };
 
 /* ---- commit ---- */
@@ -264,8 +263,9 @@ struct checkpoint {
     unsigned round;        /* index into the order of kinds */
     struct list queue;     /* pages of this round to be written */
     struct waiter waiter;
-    uint64_t sequence;  /* the journal up to here is free afterwards */
-    uint32_t head, crc; /* of the journal there */
+    struct reactor_timer retry; /* memory was out */
+    uint64_t sequence;          /* the journal up to here is free afterwards */
+    uint32_t head, crc;         /* of the journal there */
     struct checkpoint_slot group[CHECKPOINT_GROUP];
     uint32_t group_count, group_writing;
     bool group_filled;
@@ -333,6 +333,9 @@ struct volume_store {
     uint32_t *quarantined; /* a few, or none */
     uint32_t quarantined_count, quarantined_capacity;
     void *zero_block;
+    void *fill_block; /* for a fill when the reactor's pool has no buffer left: so one of them always goes on */
+    bool fill_block_lent;
+    struct list fill_waiters; /* for it; empty while it is not lent */
     uint64_t epoch, epoch_oldest;
     uint32_t epoch_count[EPOCH_RING];
 
@@ -586,6 +589,8 @@ enum io_status change_status(const struct volume_op *op, uint64_t end);
 enum got write_prepare(struct volume_op *op, struct layer *layer, uint64_t from, uint64_t end, enum io_status *ret_status);
 void trim_run(struct volume_op *op);
 void op_child_done(struct volume_op *op, enum io_status status);
+/* Gives op->buffer back, if it has one. */
+void op_buffer_give(struct volume_op *op);
 /* What each block of `mask` in a cluster reads as, through the chain: a base block number, or 0 = zeros. `skip_own`: begin at the
  * parent. */
 struct resolved {

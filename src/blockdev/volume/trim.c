@@ -165,6 +165,11 @@ static void trim_walk(struct volume_op *op) {
     struct volume_store *store = op->volume->store;
     enum io_status status = IO_OK;
     uint32_t budget = WALK_STEPS;
+    const struct layer *now = op->volume->layer;
+    if (now != NULL && op->request->op == BLOCK_TRIM) { /* a shrink came between: what it cut off needs no trim */
+        op->walk.end = min_u64(op->walk.end, layer_size(now));
+        op->walk.first = min_u64(op->walk.first, op->walk.end);
+    }
     status = change_status(op, op->walk.end << BLOCK_SHIFT);
     if (unlikely(status != IO_OK)) {
         op_fail(op, status);

@@ -117,6 +117,11 @@ enum got write_prepare(struct volume_op *op, struct layer *layer, uint64_t from,
 
 static void fill_read(struct volume_op *op);
 
+static void fill_written(struct store_io *io) {
+    op_buffer_give(io->owner);
+    data_written(io);
+}
+
 static void fill_write(struct volume_op *op) {
     struct volume_store *store = op->volume->store;
     struct layer *layer = op->lock.layer;
@@ -134,7 +139,7 @@ static void fill_write(struct volume_op *op) {
     if (got != GOT)
         return;
     assert(op->hold.layer == layer && map_cluster(page->words[cluster % PAGE_WORDS]) != 0);
-    struct store_io *io = io_take(store, data_written, op);
+    struct store_io *io = io_take(store, fill_written, op);
     if (io == NULL) {
         op_fail(op, IO_NO_MEMORY);
         return;
@@ -171,13 +176,21 @@ static void fill_read_done(struct store_io *io) {
     op_child_done(op, status); /* op->resume is fill_write */
 }
 
-static void buffer_ready(struct buffer_waiter *waiter, void *take_buffer) {
-    struct volume_op *op = container_of(waiter, struct volume_op, buffer_waiter);
-    op->buffer = take_buffer;
-    op->waiter.wake(&op->waiter, IO_OK);
+/* From the pool or, so that fills which wait for each other's cannot all stand still, the store's own. False: waits for that. */
+static bool fill_buffer_take(struct volume_op *op) {
+    struct volume_store *store = op->volume->store;
+    op->buffer = buffer_take(&store->home->buffers, BLOCK_BYTES);
+    if (op->buffer == NULL && !store->fill_block_lent) {
+        store->fill_block_lent = true;
+        op->buffer = store->fill_block;
+    }
+    if (op->buffer == NULL)
+        list_push_back(&store->fill_waiters, &op->waiter.node);
+    return op->buffer != NULL;
 }
 
-/* The block is this request's alone from here on; its new content is put together in op->buffer. */
+/* The block is this request's alone from here on; its new content is put together in op->buffer. Whoever has a buffer waits for
+ * no lock and no buffer: those that wait for it may hold them. */
 static void fill_read(struct volume_op *op) {
     struct volume_store *store = op->volume->store;
     struct layer *layer = op->volume->layer;
@@ -185,6 +198,8 @@ static void fill_read(struct volume_op *op) {
     struct waiter *waiter = &op->waiter;
     if (op->lock.layer != NULL && (op->lock.layer != layer || !op->lock.exclusive || op->lock.first != block))
         lock_release(&op->lock);
+    if (op->lock.layer == NULL)
+        op_buffer_give(op);
     op->waiting = true; /* until shown otherwise */
     if (op->lock.layer == NULL && !lock_take(layer, &op->lock, block, block, true, waiter)) {
         if (VOLUME_CANARY != VOLUME_CANARY_RMW_RACES)
@@ -198,16 +213,8 @@ static void fill_read(struct volume_op *op) {
             list_push_back(&up->drain_waiters, &waiter->node);
             return;
         }
-    if (op->buffer == NULL && (op->buffer = buffer_take(&store->home->buffers, BLOCK_BYTES)) == NULL) {
-        if (store->home->buffers.in_use == 0) { /* nobody would ever give one back */
-            op->waiting = false;
-            op_fail(op, IO_NO_MEMORY);
-            return;
-        }
-        op->buffer_waiter = (struct buffer_waiter){.size = BLOCK_BYTES, .ready = buffer_ready};
-        buffer_wait(&store->home->buffers, &op->buffer_waiter);
+    if (op->buffer == NULL && !fill_buffer_take(op))
         return;
-    }
     struct resolved resolved;
     enum io_status status = IO_OK;
     unsigned b = (unsigned)(block % CLUSTER_BLOCKS);
@@ -217,6 +224,7 @@ static void fill_read(struct volume_op *op) {
     if (got == GOT && (map_present(word) >> b & 1) != 0) { /* somebody else filled it */
         op->waiting = false;
         lock_release(&op->lock);
+        op_buffer_give(op);
         op->resume = write_run;
         write_run(op);
         return;
