@@ -142,10 +142,6 @@ static void fault(void *arg) {
     struct world *world = arg;
     for (struct sim_connection *c = NULL; (c = sim_connection_next(world->sim, c)) != NULL && !world->calm;) {
         enum sim_direction direction = (enum sim_direction)random_below(&world->random, 2);
-        struct sim_connection_facts facts;
-        sim_connection_facts(c, &facts);
-        if (!facts.client_open || !facts.server_open)
-            continue;
         switch (random_below(&world->random, 8)) {
         case 0: sim_connection_reset(c); break;
         case 1: sim_connection_reset_one(c, direction); break;

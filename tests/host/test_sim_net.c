@@ -14,17 +14,22 @@ struct net {
     struct peer clients[PEERS], servers[PEERS];
 };
 
-static void net_init_options(struct net *net, const struct sim_options *options, unsigned accepts) {
+/* `capacity`: bytes of a peer's memory. */
+static void net_init_sized(struct net *net, const struct sim_options *options, unsigned accepts, size_t capacity) {
     memset(net, 0, sizeof(*net));
     rig_init_options(&net->one, options);
     rig_join(&net->two, &net->one, "two", "10.0.0.2");
     for (unsigned i = 0; i < PEERS; i++) {
-        peer_init(&net->clients[i], CAPACITY);
-        peer_init(&net->servers[i], CAPACITY);
+        peer_init(&net->clients[i], capacity);
+        peer_init(&net->servers[i], capacity);
         net->door.peers[i] = &net->servers[i];
     }
     net->door.capacity = accepts;
     door_open(&net->one.actor, &net->door, HOST_IPV4, "10.0.0.1", 4420);
+}
+
+static void net_init_options(struct net *net, const struct sim_options *options, unsigned accepts) {
+    net_init_sized(net, options, accepts, CAPACITY);
 }
 
 static void net_init(struct net *net, uint64_t seed) {
@@ -378,6 +383,57 @@ static void a_half_open_end_learns_it_when_it_sends(void **state) {
     net_fini(&net);
 }
 
+/* Every connection that there still is, whatever is left of it. */
+static void reset_all(struct net *net, int direction) {
+    for (struct sim_connection *c = NULL; (c = sim_connection_next(net->one.sim, c)) != NULL;) {
+        if (direction == 2)
+            sim_connection_reset(c);
+        else
+            sim_connection_reset_one(c, (enum sim_direction)direction);
+    }
+}
+
+/* One end, the other or both are closed, with bytes under way, held up or not, or none: a reset ends what is left of it. */
+static void a_reset_of_what_is_half_closed_already(void **state) {
+    (void)state;
+    for (unsigned variant = 0; variant < 2 * 3 * 4 * 3; variant++) {
+        bool stall = variant % 2 != 0;
+        unsigned how = variant / 2 % 3, bytes = variant / 6 % 4, closed = variant / 24;
+        struct net net;
+        struct sim_options options;
+        sim_options_init(&options, 100 + variant);
+        net_init_sized(&net, &options, PEERS, 4096);
+        struct sim_connection *connection = net_connect(&net, 0);
+        for (unsigned i = 0; stall && i < 2; i++)
+            sim_connection_stall(connection, (enum sim_direction)i, true);
+        if ((bytes & 1) != 0)
+            send_bytes(&net.two, &net.clients[0], 1000, 0);
+        if ((bytes & 2) != 0)
+            send_bytes(&net.one, &net.servers[0], 1000, 0);
+        if (closed != 1)
+            actor_do(&net.two.actor, close_peer, &net.clients[0]);
+        if (closed != 0)
+            actor_do(&net.one.actor, close_peer, &net.servers[0]);
+        reset_all(&net, (int)how);
+        sim_run_for(net.one.sim, NS_PER_S);
+        reset_all(&net, (int)how); /* and again */
+        for (struct sim_connection *c = NULL; (c = sim_connection_next(net.one.sim, c)) != NULL;)
+            for (unsigned i = 0; i < 2; i++)
+                sim_connection_stall(c, (enum sim_direction)i, false);
+        struct peer *left = closed == 0 ? &net.servers[0] : closed == 1 ? &net.clients[0] : NULL;
+        if (left != NULL && left->socket != NULL && !left->closed) /* it finds out when it sends */
+            send_bytes(closed == 0 ? &net.one : &net.two, left, 10, 0);
+        sim_run_for(net.one.sim, 1000 * NS_PER_S);
+        if (left != NULL) {
+            assert_true(left->closed);
+            actor_do(closed == 0 ? &net.one.actor : &net.two.actor, close_peer, left);
+        }
+        sim_run_for(net.one.sim, NS_PER_S);
+        assert_null(sim_connection_next(net.one.sim, NULL)); /* nothing is left */
+        net_fini(&net);
+    }
+}
+
 static void closing_over_unread_bytes_resets(void **state) {
     (void)state;
     struct net net;
@@ -583,6 +639,7 @@ int main(void) {
         cmocka_unit_test(a_connect_through_a_short_cut_succeeds_later),
         cmocka_unit_test(a_reset_ends_both_sides),
         cmocka_unit_test(a_half_open_end_learns_it_when_it_sends),
+        cmocka_unit_test(a_reset_of_what_is_half_closed_already),
         cmocka_unit_test(closing_over_unread_bytes_resets),
         cmocka_unit_test(a_full_backlog_delays_connects),
         cmocka_unit_test(a_process_has_so_many_sockets),

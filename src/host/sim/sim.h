@@ -169,7 +169,7 @@ void sim_connection_delay(struct sim_connection *connection, enum sim_direction 
  * follows later. At most SIM_SPLITS_MAX places wait at a time. */
 #define SIM_SPLITS_MAX 64
 void sim_connection_split_at(struct sim_connection *connection, enum sim_direction direction, uint64_t byte);
-/* Both ends get -ECONNRESET, bytes under way are dropped. */
+/* Both ends that are open get -ECONNRESET, bytes under way are dropped. The connection stays until the simulation goes on. */
 void sim_connection_reset(struct sim_connection *connection);
 /* Only the end that reads this direction is reset: the other one stays half open and hears nothing until it sends. */
 void sim_connection_reset_one(struct sim_connection *connection, enum sim_direction direction);

@@ -150,14 +150,17 @@ static bool syn_arrives(struct sim_connection *connection) {
     return true;
 }
 
-/* Three events use it: the SYN, its answer, and a repetition when either got lost (after 1, 2, 4 … s, as TCP does). */
+/* Four events use it: the SYN, its answer, a repetition when either got lost (after 1, 2, 4 … s, as TCP does), and the end of a
+ * connection that a fault left nothing of. */
 static void connect_run(struct sim_event *event) {
     struct sim_connection *connection = container_of(event, struct sim_connection, connect);
     struct sim *sim = connection->sim;
     struct sim_socket *client = connection->sockets[0];
     sim_note(sim, SIM_TRACE_CONNECT, connection->id, connection->connect_tries);
-    if (client == NULL || connection->dead || client->error != 0)
+    if (client == NULL || connection->dead || client->error != 0) {
+        sim_connection_reap(connection);
         return;
+    }
     uint64_t deadline_ns = connection->connect_began_ns + sim->options.connect_timeout_ns;
     if (sim->now_ns >= deadline_ns) {
         connection->dead = !connection->answered;
@@ -510,13 +513,19 @@ void sim_connection_split_at(struct sim_connection *connection, enum sim_directi
     stream->splits[at] = byte;
 }
 
+/* Not in here, where the caller holds a pointer to it: whose ends are closed both goes when time goes on. */
+static void reap_later(struct sim_connection *connection) {
+    if (!sim_event_armed(&connection->connect))
+        sim_event_at(connection->sim, &connection->connect, connection->sim->now_ns);
+}
+
 void sim_connection_reset_one(struct sim_connection *connection, enum sim_direction direction) {
     reset_arrives(&connection->streams[direction]);
-    sim_connection_reap(connection);
+    reap_later(connection);
 }
 
 void sim_connection_reset(struct sim_connection *connection) {
     reset_arrives(&connection->streams[0]);
     reset_arrives(&connection->streams[1]);
-    sim_connection_reap(connection);
+    reap_later(connection);
 }
