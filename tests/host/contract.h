@@ -16,6 +16,7 @@
 struct fixture {
     struct host *host;
     char directory[96]; /* where files and Unix sockets go; names in it are free at the start of each case */
+    bool no_ipv6;       /* the machine has none */
     /* Lets the host run until condition(arg), looked at again and again; false if that takes too long. */
     bool (*wait)(struct fixture *fixture, bool (*condition)(void *arg), void *arg);
     void *world;

@@ -2,8 +2,10 @@
 #include "contract.h"
 
 #include <dirent.h>
+#include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -35,6 +37,15 @@ static void remove_folder(const char *path) {
     assert_int_equal(rmdir(path), 0);
 }
 
+static bool has_ipv6(void) {
+    struct sockaddr_in6 address = {.sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT};
+    int fd = socket(AF_INET6, SOCK_STREAM, 0);
+    bool has = fd >= 0 && bind(fd, (struct sockaddr *)&address, sizeof(address)) == 0;
+    if (fd >= 0)
+        close(fd);
+    return has;
+}
+
 static void each_way(void **state) {
     const struct CMUnitTest *test = *state;
     for (size_t i = 0; i < array_count(ways); i++) {
@@ -42,7 +53,7 @@ static void each_way(void **state) {
             continue;
         print_message("%s\n", ways[i].name);
         struct host_linux_options options = {.no_io_uring = ways[i].no_io_uring};
-        struct fixture fixture = {.wait = wait};
+        struct fixture fixture = {.wait = wait, .no_ipv6 = !has_ipv6()};
         assert_int_equal(host_linux_create(&options, &fixture.host), 0);
         snprintf(fixture.directory, sizeof(fixture.directory), "%s/penstock-contract-XXXXXX", ways[i].where);
         assert_non_null(mkdtemp(fixture.directory));

@@ -1,7 +1,10 @@
 /* host/linux: stream sockets over IPv4, IPv6 and Unix; events, moving between loops, stale and live paths. */
 #include "loop_fixture.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
+#include <ifaddrs.h>
+#include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
@@ -94,7 +97,8 @@ static void close_end(void *arg) {
 }
 static void close_listener(void *arg) { host_socket_close(((struct net *)arg)->listener); }
 
-static void net_up(struct net *net, enum host_family family) {
+/* NULL = the family's usual place. */
+static void net_up_at(struct net *net, enum host_family family, const char *address) {
     memset(net, 0, sizeof(*net));
     net->host = make_host(false);
     loop_fixture_start(&net->a, net->host, HOST_POLL_ADAPTIVE, -1);
@@ -107,10 +111,14 @@ static void net_up(struct net *net, enum host_family family) {
     if (family == HOST_UNIX)
         snprintf(net->address.text, sizeof(net->address.text), "%s/s", net->folder);
     else
-        snprintf(net->address.text, sizeof(net->address.text), "%s", family == HOST_IPV4 ? "127.0.0.1" : "::1");
+        snprintf(net->address.text, sizeof(net->address.text), "%s",
+                 address != NULL       ? address
+                 : family == HOST_IPV4 ? "127.0.0.1"
+                                       : "::1");
     loop_fixture_run(&net->a, do_listen, net);
     assert_non_null(net->listener);
 }
+static void net_up(struct net *net, enum host_family family) { net_up_at(net, family, NULL); }
 static void net_connect(struct net *net) {
     loop_fixture_run(&net->b, do_connect, net);
     wait_for(&net->client.event);
@@ -183,12 +191,12 @@ static void hand_client_to_pump(void *arg) {
 static void start_echo(void *arg) { ((struct end *)arg)->echo = true; }
 
 static bool has_ipv6(void) {
+    struct sockaddr_in6 address = {.sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT};
     int fd = socket(AF_INET6, SOCK_STREAM, 0);
-    if (fd < 0)
-        return false;
-    struct stat stat_of;
-    close(fd);
-    return stat("/proc/net/if_inet6", &stat_of) == 0;
+    bool has = fd >= 0 && bind(fd, (struct sockaddr *)&address, sizeof(address)) == 0;
+    if (fd >= 0)
+        close(fd);
+    return has;
 }
 
 static void streams_are_whole(void **state) {
@@ -501,6 +509,64 @@ static void bad_addresses_say_why(void **state) {
     net_down(&net);
 }
 
+/* ---- pacing ---- */
+
+/* An address of this machine that is not a loopback one. */
+static bool own_address(char *to, socklen_t size) {
+    struct ifaddrs *all;
+    bool found = false;
+    if (getifaddrs(&all) != 0)
+        return false;
+    for (const struct ifaddrs *i = all; i != NULL && !found; i = i->ifa_next) {
+        const struct sockaddr_in *address = (const void *)i->ifa_addr;
+        found = address != NULL && address->sin_family == AF_INET && ntohl(address->sin_addr.s_addr) >> 24 != 127 &&
+                inet_ntop(AF_INET, &address->sin_addr, to, size) != NULL;
+    }
+    freeifaddrs(all);
+    return found;
+}
+
+/* How many ends of connections to our port there are, and how many of them are unpaced. */
+static unsigned ends(uint16_t port, unsigned *ret_unpaced) {
+    unsigned count = 0;
+    *ret_unpaced = 0;
+    for (int fd = 0; fd < 1024; fd++) {
+        struct sockaddr_in local, peer;
+        socklen_t local_length = sizeof(local), peer_length = sizeof(peer), length = 16;
+        char name[16] = "";
+        if (getpeername(fd, (struct sockaddr *)&peer, &peer_length) != 0 || peer.sin_family != AF_INET ||
+            getsockname(fd, (struct sockaddr *)&local, &local_length) != 0)
+            continue;
+        if (ntohs(local.sin_port) != port && ntohs(peer.sin_port) != port)
+            continue;
+        assert_int_equal(getsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, name, &length), 0);
+        count++;
+        *ret_unpaced += strcmp(name, "reno") == 0;
+    }
+    return count;
+}
+
+/* Whatever the system's choice is for others: on loopback and on an address of its own, the listener on that or on all of them.
+ */
+static void connections_within_the_machine_are_not_paced(void **state) {
+    (void)state;
+    char own[64];
+    bool has_own = own_address(own, sizeof(own));
+    const char *const listen[] = {"127.0.0.1", "0.0.0.0", "0.0.0.0", own}, *const to[] = {"127.0.0.1", "127.0.0.1", own, own};
+    for (unsigned i = 0; i < (has_own ? 4 : 2); i++) {
+        struct net net;
+        unsigned unpaced;
+        net_up_at(&net, HOST_IPV4, listen[i]);
+        snprintf(net.address.text, sizeof(net.address.text), "%s", to[i]);
+        net_connect(&net);
+        assert_int_equal(ends(net.address.port, &unpaced), 2);
+        assert_int_equal(unpaced, 2);
+        net_down(&net);
+    }
+    if (!has_own)
+        print_message("this machine has loopback addresses only\n");
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(streams_are_whole),
@@ -511,6 +577,7 @@ int main(void) {
         cmocka_unit_test(a_closed_socket_hears_nothing),
         cmocka_unit_test(unix_paths_are_taken_from_the_dead_only),
         cmocka_unit_test(bad_addresses_say_why),
+        cmocka_unit_test(connections_within_the_machine_are_not_paced),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -26,6 +26,7 @@ struct linux_socket {
     bool bound;         /* Unix listener: `path` is there, to be removed when closed */
     int lock_fd;        /* Unix listener: of <path>.lock; else -1 */
     char *path;
+    char congestion_control[16]; /* TCP listener: the system's choice */
 };
 
 union address {
@@ -120,19 +121,36 @@ static int watch_socket(struct linux_socket *s, struct linux_loop *loop) {
     return result;
 }
 
-/* ---- connections within the machine ---- */
+/* ---- connections within the machine ----
+ *
+ * They lose nothing and share no link. A congestion control made for wide networks (bbr, often the system's default) would pace
+ * them, with a timer for every burst: it halves what such a connection moves. Pacing, once begun, goes on, and it begins when the
+ * connection is made. So listeners are unpaced, and what they accept from elsewhere gets the system's choice back. */
 
-static bool is_loopback(const union address *address) {
-    if (address->any.sa_family == AF_INET)
-        return ntohl(address->v4.sin_addr.s_addr) >> 24 == 127;
-    return address->any.sa_family == AF_INET6 && IN6_IS_ADDR_LOOPBACK(&address->v6.sin6_addr);
+#define UNPACED "reno" /* every system has it, for everybody */
+
+static void choose_congestion_control(int fd, const char *name) {
+    setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, name, (socklen_t)strlen(name)); /* refused: it is only slower */
 }
 
-/* They lose nothing and share no link. A congestion control made for wide networks (bbr, often the system's default) would pace
- * them, with a timer for every burst: it halves what a loopback connection moves. Set before the connection is made: pacing,
- * once begun, goes on. */
-static void send_unpaced(int fd) {
-    setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, "reno", sizeof("reno") - 1); /* every system has it, for everybody */
+/* True if the address is one of this machine's: what is sent there comes from there. */
+static bool is_own(const union address *address) {
+    if (address->any.sa_family == AF_INET && ntohl(address->v4.sin_addr.s_addr) >> 24 == 127)
+        return true;
+    if (address->any.sa_family == AF_INET6 && IN6_IS_ADDR_LOOPBACK(&address->v6.sin6_addr))
+        return true;
+    union address from = {.any.sa_family = AF_UNSPEC};
+    socklen_t length = address->any.sa_family == AF_INET ? sizeof(address->v4) : sizeof(address->v6), from_length = sizeof(from);
+    int fd = socket(address->any.sa_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return false;
+    bool own = connect(fd, &address->any, length) == 0 && getsockname(fd, &from.any, &from_length) == 0; /* sends nothing */
+    close(fd);
+    if (own && address->any.sa_family == AF_INET)
+        own = from.v4.sin_addr.s_addr == address->v4.sin_addr.s_addr;
+    else if (own)
+        own = IN6_ARE_ADDR_EQUAL(&from.v6.sin6_addr, &address->v6.sin6_addr);
+    return own;
 }
 
 /* Takes the descriptor, also when it fails. */
@@ -246,8 +264,11 @@ static bool bind_and_listen(struct linux_socket *s, const struct host_address *a
         return errno == EADDRINUSE ? error_hint(error, "another process listens there: end it, or choose another port") : false;
     }
     s->bound = address->family == HOST_UNIX;
-    if (is_loopback(&system)) /* its connections inherit it */
-        send_unpaced(s->watch.fd);
+    if (address->family != HOST_UNIX) {
+        length = sizeof(s->congestion_control) - 1;
+        if (getsockopt(s->watch.fd, IPPROTO_TCP, TCP_CONGESTION, s->congestion_control, &length) == 0)
+            choose_congestion_control(s->watch.fd, UNPACED);
+    }
     if (listen(s->watch.fd, LISTEN_BACKLOG) != 0)
         return error_set_errno(error, errno, "cannot listen on %s", show(address, shown, sizeof(shown)));
     return true;
@@ -306,6 +327,8 @@ struct host_socket *linux_accept(struct host_socket *base, struct host_address *
         *ret_errno = -ENOMEM;
         return NULL;
     }
+    if (listener->congestion_control[0] != '\0' && !is_own(&peer))
+        choose_congestion_control(fd, listener->congestion_control);
     if (ret_peer != NULL)
         from_system(&peer, length, ret_peer);
     return &s->base;
@@ -329,8 +352,8 @@ static bool begin_connect(struct linux_socket *s, const struct host_address *to,
     }
     if (!to_system(to, &system, &length, error))
         return false;
-    if (is_loopback(&system))
-        send_unpaced(s->watch.fd);
+    if (to->family != HOST_UNIX && is_own(&system))
+        choose_congestion_control(s->watch.fd, UNPACED);
     if (connect(s->watch.fd, &system.any, length) != 0 && errno != EINPROGRESS && errno != EINTR)
         return error_set_errno(error, errno, "cannot connect to %s", show(to, shown, sizeof(shown)));
     return true;
