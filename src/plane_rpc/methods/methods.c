@@ -109,6 +109,13 @@ void methods_remove_device(struct rpc_call *call, struct block_device *device,
         rpc_call_fail(call, &error);
 }
 
+void methods_put_address(struct json_writer *writer, bool ipv6, const char *address, uint16_t port) {
+    json_put_string(writer, "trtype", "TCP");
+    json_put_string(writer, "adrfam", ipv6 ? "IPv6" : "IPv4");
+    json_put_string(writer, "traddr", address);
+    json_putf(writer, "trsvcid", "%u", port);
+}
+
 const char *methods_number(uint64_t number, char to[24]) {
     snprintf(to, 24, "%" PRIu64, number);
     return to;

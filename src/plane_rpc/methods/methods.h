@@ -28,6 +28,8 @@ struct block_device *methods_device_of(struct rpc_call *call, const char *name, 
 void methods_remove_device(struct rpc_call *call, struct block_device *device,
                            bool (*remove)(struct block_device *device, void (*removed)(struct block_device *, void *), void *arg,
                                           struct error *error));
+/* Where something listens or is reached: trtype, adrfam, traddr, trsvcid, into an open object. */
+void methods_put_address(struct json_writer *writer, bool ipv6, const char *address, uint16_t port);
 /* A uint32_t or uint64_t as text, for errors. */
 const char *methods_number(uint64_t number, char to[24]);
 

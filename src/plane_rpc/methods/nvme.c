@@ -273,10 +273,7 @@ void method_bdev_nvme_set_hotplug(struct rpc_call *call, const struct params_bde
 
 static void put_trid(struct json_writer *writer, const struct nvme_initiator_controller_info *info) {
     json_begin_object(writer, "trid");
-    json_put_string(writer, "trtype", "TCP");
-    json_put_string(writer, "adrfam", info->address.family == HOST_IPV6 ? "IPv6" : "IPv4");
-    json_put_string(writer, "traddr", info->address.text);
-    json_putf(writer, "trsvcid", "%u", info->address.port);
+    methods_put_address(writer, info->address.family == HOST_IPV6, info->address.text, info->address.port);
     json_put_string(writer, "subnqn", info->subnqn);
     json_end(writer);
 }
@@ -396,10 +393,7 @@ void methods_put_nvme_config(struct plane *plane, struct json_writer *writer) {
         nvme_initiator_controller_info(controller, &info);
         methods_config_begin(writer, "bdev_nvme_attach_controller");
         json_put_string(writer, "name", info.name);
-        json_put_string(writer, "trtype", "TCP");
-        json_put_string(writer, "adrfam", info.address.family == HOST_IPV6 ? "IPv6" : "IPv4");
-        json_put_string(writer, "traddr", info.address.text);
-        json_putf(writer, "trsvcid", "%u", info.address.port);
+        methods_put_address(writer, info.address.family == HOST_IPV6, info.address.text, info.address.port);
         json_put_string(writer, "subnqn", info.subnqn);
         json_put_string(writer, "hostnqn", info.hostnqn);
         json_put_bool(writer, "hdgst", info.header_digest);

@@ -8,10 +8,7 @@
 
 static void put_address(struct json_writer *writer, const char *key, const struct nvme_listen_address *address) {
     json_begin_object(writer, key);
-    json_put_string(writer, "trtype", "TCP");
-    json_put_string(writer, "adrfam", nvme_address_family_name(address->family));
-    json_put_string(writer, "traddr", address->address);
-    json_putf(writer, "trsvcid", "%u", address->port);
+    methods_put_address(writer, address->family == NVME_FAMILY_IPV6, address->address, address->port);
     json_end(writer);
 }
 
