@@ -489,3 +489,8 @@ unsigned world_controllers(struct world *world) {
     world_do(world, count, &counts);
     return counts.controllers;
 }
+
+void fill(uint8_t *to, size_t size, uint8_t seed) {
+    for (size_t i = 0; i < size; i++)
+        to[i] = (uint8_t)(i * 31 + seed + i / 256);
+}

@@ -118,3 +118,6 @@ struct client *controller_open(struct world *world, uint32_t kato_ms);
 struct client *queue_open(struct client *admin, uint16_t qid);
 unsigned client_io(struct client *client, uint8_t opcode, uint64_t block, uint32_t blocks, void *data, uint32_t length);
 unsigned client_identify(struct client *client, uint8_t cns, uint32_t nsid, void *to);
+
+/* Bytes that depend on their place and on the seed. */
+void fill(uint8_t *to, size_t size, uint8_t seed);
