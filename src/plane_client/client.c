@@ -17,7 +17,9 @@ struct plane_client {
     struct list calls;   /* under way */
     struct list failing; /* to be ended from the loop */
     struct reactor_job fail_job;
-    bool fail_queued, dead, destroyed;
+    bool fail_queued, dead, destroyed, lost_told;
+    void (*lost)(void *arg, const struct error *why);
+    void *lost_arg;
     struct error why; /* it is dead */
     struct text out;  /* requests not yet sent */
     size_t sent;
@@ -51,10 +53,23 @@ static void end_failing(struct plane_client *client) {
 static void run_failing(struct reactor_job *job) {
     struct plane_client *client = container_of(job, struct plane_client, fail_job);
     client->fail_queued = false;
-    if (client->destroyed)
+    if (client->destroyed) {
         release(client);
-    else
-        end_failing(client);
+        return;
+    }
+    end_failing(client);
+    if (client->destroyed || !client->dead || client->lost_told || client->lost == NULL)
+        return;
+    client->lost_told = true;
+    client->lost(client->lost_arg, &client->why);
+}
+
+/* Ends what has failed, and tells that the connection is lost, from the loop. */
+static void fail_soon(struct plane_client *client) {
+    if (!client->fail_queued) {
+        client->fail_queued = true;
+        reactor_defer(client->reactor, &client->fail_job);
+    }
 }
 
 static void fail_later(struct plane_call *call, const struct error *why) {
@@ -63,10 +78,7 @@ static void fail_later(struct plane_call *call, const struct error *why) {
     if (list_linked(&call->node))
         list_remove(&call->node);
     list_push_back(&client->failing, &call->node);
-    if (!client->fail_queued) {
-        client->fail_queued = true;
-        reactor_defer(client->reactor, &client->fail_job);
-    }
+    fail_soon(client);
 }
 
 /* The connection is of no more use: every call ends. */
@@ -77,6 +89,8 @@ static void die(struct plane_client *client) {
     client->dead = true;
     while (!list_empty(&client->calls))
         fail_later(list_entry(list_first(&client->calls), struct plane_call, node), &client->why);
+    if (client->lost != NULL)
+        fail_soon(client);
 }
 
 static void die_with(struct plane_client *client, int number, const char *what) {
@@ -295,7 +309,13 @@ bool plane_client_create(struct reactor *reactor, const char *socket_path, struc
     return true;
 }
 
+void plane_client_watch(struct plane_client *client, void (*lost)(void *arg, const struct error *why), void *arg) {
+    client->lost = lost;
+    client->lost_arg = arg;
+}
+
 void plane_client_destroy(struct plane_client *client) {
+    client->lost = NULL;
     error_set(&client->why, ERROR_CANCELLED, "the connection to %s was closed", client->path);
     die(client);
     end_failing(client);

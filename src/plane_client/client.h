@@ -34,6 +34,9 @@ struct plane_call {
 
 /* Begins to connect; calls may be made at once, they fail if nobody answers. False: error names the path. */
 bool plane_client_create(struct reactor *reactor, const char *socket_path, struct plane_client **ret_client, struct error *error);
+/* `lost` comes once, from the loop, when the connection is of no more use, after the calls under way have ended. The client may
+ * be destroyed inside. */
+void plane_client_watch(struct plane_client *client, void (*lost)(void *arg, const struct error *why), void *arg);
 /* Calls under way end with ERROR_CANCELLED, before this returns. */
 void plane_client_destroy(struct plane_client *client);
 /* Sends a call. `done` is never called from inside. A call whose time is over ends with ERROR_TIMED_OUT; the plane may still

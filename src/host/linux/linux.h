@@ -35,6 +35,28 @@ int host_linux_confine(void);
  */
 int host_linux_notify(const char *state);
 
+/* ---- other programs ---- */
+
+struct host_linux_process;
+struct host_linux_process_options {
+    const char *const *arguments; /* the program (a path, or a name to be found in $PATH), its arguments, NULL */
+    const char *log_path;         /* takes what it writes to stdout and stderr; appended to, made (0600) if absent */
+};
+
+/* Starts a program in a session of its own, with no open file but those three: it goes on when we end. `ended` comes once, from
+ * the loop, with the exit status (128 + the signal that ended it), and the process is released then. On the loop, or before it
+ * starts. -errno or 0. */
+int host_linux_process_start(struct host_loop *loop, const struct host_linux_process_options *options,
+                             void (*ended)(void *arg, int status), void *arg, struct host_linux_process **ret_process);
+/* Watches a process that somebody else started; its end has status -1. -ESRCH: there is none; -ENOSYS: the kernel cannot. */
+int host_linux_process_adopt(struct host_loop *loop, uint64_t number, void (*ended)(void *arg, int status), void *arg,
+                             struct host_linux_process **ret_process);
+uint64_t host_linux_process_number(const struct host_linux_process *process);
+/* Watches it no more; the process goes on. */
+void host_linux_process_release(struct host_linux_process *process);
+/* Makes a folder (0700) unless it is there. May sleep: before the loops run. -errno or 0. */
+int host_linux_make_folder(const char *path);
+
 /* What is in use, for framework_get_reactors and tests. Any thread. */
 bool host_linux_uses_io_uring(struct host *host); /* false once the kernel refused it */
 /* Of this process, for clients that want to know whom they speak to. */

@@ -115,6 +115,8 @@ void lvol_put_driver_specific(struct json_writer *writer, const struct lvol_list
         json_put_bool(writer, "esnap_clone", false);
         json_put_u64(writer, "used_bytes", info->used_bytes);
         json_put_bool(writer, "damaged", info->damaged);
+        char created[TEXT_TIME_SIZE];
+        json_put_string(writer, "creation_time", text_format_time(info->created_ns, created, sizeof(created)));
     }
     json_end(writer);
 }

@@ -1,0 +1,551 @@
+/* The node: its objects, their states as judged from record and observation, what it does by itself, start and stop. */
+#include "control/control.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "control/internal.h"
+
+enum {
+    GONE_S = 30,     /* a plane that is away for so long is no passing matter */
+    PATIENCE_S = 15, /* for the first observation, before callers are served without */
+    TICK_S = 1
+};
+
+const char *control_state_name(enum control_state state) {
+    static const char *const names[] = {
+        [CONTROL_CREATING] = "creating", [CONTROL_READY] = "ready",     [CONTROL_PENDING] = "pending",
+        [CONTROL_STOPPED] = "stopped",   [CONTROL_RUNNING] = "running", [CONTROL_TERMINATING] = "terminating",
+        [CONTROL_ERROR] = "error"};
+    return names[state];
+}
+
+static uint64_t now_ns(const struct control *control) { return host_now_ns(control->options.reactor->host); }
+
+/* ---- objects ---- */
+
+const char *control_object_name(struct control_object *object) {
+    return object->is_disk ? disk_of(object)->record.name : replica_of(object)->record.name;
+}
+
+struct control_disk *control_find_disk(struct control *control, const char *name) {
+    list_for_each (&control->disks, struct control_object, object, node)
+        if (strcmp(disk_of(object)->record.name, name) == 0)
+            return disk_of(object);
+    return NULL;
+}
+
+struct control_replica *control_find_replica(struct control *control, const char *name) {
+    for (struct hash_node *n = hash_map_first(&control->replica_names, hash_text(name)); n != NULL; n = hash_map_next(n)) {
+        struct control_replica *replica = container_of(n, struct control_replica, by_name);
+        if (strcmp(replica->record.name, name) == 0)
+            return replica;
+    }
+    return NULL;
+}
+
+struct control_disk *control_find_store(struct control *control, const char *uuid, const char *name) {
+    list_for_each (&control->disks, struct control_object, object, node) {
+        struct control_disk *disk = disk_of(object);
+        if (disk->state == CONTROL_READY &&
+            (uuid[0] != '\0' ? strcasecmp(disk->record.uuid, uuid) == 0 : strcmp(disk->record.name, name) == 0))
+            return disk;
+    }
+    return NULL;
+}
+
+const struct observation *control_shown(const struct control *control, const struct control_disk *disk) {
+    return disk != NULL && disk->state == CONTROL_CREATING && disk->shown != NULL ? disk->shown : control_seen(control);
+}
+
+struct control_disk *control_add_disk(struct control *control, const char *name) {
+    struct control_disk *disk = calloc(1, sizeof(*disk));
+    if (disk == NULL)
+        return NULL;
+    disk->object.is_disk = true;
+    disk->state = CONTROL_CREATING;
+    list_init(&disk->object.goals);
+    snprintf(disk->record.name, sizeof(disk->record.name), "%s", name);
+    list_push_back(&control->disks, &disk->object.node);
+    return disk;
+}
+
+struct control_replica *control_add_replica(struct control *control, const char *name) {
+    struct control_replica *replica = calloc(1, sizeof(*replica));
+    if (replica == NULL)
+        return NULL;
+    replica->state = CONTROL_PENDING;
+    list_init(&replica->object.goals);
+    snprintf(replica->record.name, sizeof(replica->record.name), "%s", name);
+    if (!hash_map_insert(&control->replica_names, &replica->by_name, hash_text(name))) {
+        free(replica);
+        return NULL;
+    }
+    list_push_back(&control->replicas, &replica->object.node);
+    return replica;
+}
+
+static void remove_disk(struct control_disk *disk) {
+    observation_unref(disk->shown);
+    list_remove(&disk->object.node);
+    if (disk->identifying != NULL)
+        *disk->identifying = NULL;
+    free(disk);
+}
+
+static void remove_replica(struct control *control, struct control_replica *replica) {
+    list_remove(&replica->object.node);
+    hash_map_remove(&control->replica_names, &replica->by_name);
+    free(replica);
+}
+
+/* ---- the device behind a disk ---- */
+
+struct identifying {
+    struct host_file_open open;
+    struct control_disk *disk; /* NULL: gone meanwhile */
+    char path[256];
+};
+
+static void identified(struct host_file_open *open) {
+    struct identifying *asked = container_of(open, struct identifying, open);
+    struct control_disk *disk = asked->disk;
+    if (open->ok) {
+        if (disk != NULL) /* as makedev(3) puts them together */
+            snprintf(disk->id, sizeof(disk->id), "%" PRIu64 "-%" PRIu64,
+                     (open->facts.device >> 8 & 0xfff) | (open->facts.device >> 32 & ~UINT64_C(0xfff)),
+                     (open->facts.device & 0xff) | (open->facts.device >> 12 & ~UINT64_C(0xff)));
+        host_file_close(open->file);
+    }
+    if (disk != NULL)
+        disk->identifying = NULL;
+    free(asked);
+}
+
+static void identify(struct control *control, struct control_disk *disk) {
+    struct identifying *asked = disk->id_asked ? NULL : calloc(1, sizeof(*asked));
+    if (asked == NULL)
+        return;
+    disk->id_asked = true;
+    disk->identifying = &asked->disk;
+    asked->disk = disk;
+    snprintf(asked->path, sizeof(asked->path), "%s", disk->record.path);
+    asked->open = (struct host_file_open){.path = asked->path, .options = {.read_only = true}, .done = identified};
+    host_file_open_submit(control->options.reactor->loop, &asked->open);
+}
+
+/* ---- states ---- */
+
+static bool is_gone(const struct control *control) { return control_plane_gone_ns(&control->plane) >= GONE_S * NS_PER_S; }
+
+static void set(enum control_state *state, char *reason, size_t size, enum control_state new_state, const char *format, ...)
+    __attribute__((format(printf, 5, 6)));
+static void set(enum control_state *state, char *reason, size_t size, enum control_state new_state, const char *format, ...) {
+    va_list arguments;
+    *state = new_state;
+    va_start(arguments, format);
+    vsnprintf(reason, size, format, arguments);
+    va_end(arguments);
+}
+#define set_disk(disk, ...) set(&(disk)->state, (disk)->reason, sizeof((disk)->reason), __VA_ARGS__)
+#define set_replica(replica, ...) set(&(replica)->state, (replica)->reason, sizeof((replica)->reason), __VA_ARGS__)
+
+static void judge_disk(struct control *control, struct control_disk *disk) {
+    const struct control_object *object = &disk->object;
+    const struct observation *seen = control_seen(control);
+    bool current = seen != NULL && control_plane_ready(&control->plane);
+    const struct observed_store *store = current && disk->record.uuid[0] != '\0' ? observed_store(seen, disk->record.uuid) : NULL;
+    if (store != NULL && disk->shown != seen) {
+        observation_unref(disk->shown);
+        disk->shown = observation_ref(control->observer.seen);
+    }
+    if (disk->record.failure[0] != '\0')
+        set_disk(disk, CONTROL_ERROR, "%s", disk->record.failure);
+    else if (is_gone(control))
+        set_disk(disk, CONTROL_ERROR, "the storage plane is not there: %s", control->plane.error.text);
+    else if (store != NULL && strcmp(store->base, disk->record.name) == 0 && !store->failed) {
+        if (disk->state != CONTROL_READY)
+            log_notice(control->options.log, LOG_AREA_APP, "disk %s is ready: store %s on %s", disk->record.name,
+                       disk->record.uuid, disk->record.path);
+        set_disk(disk, CONTROL_READY, "%s", "");
+        identify(control, disk);
+    } else if (store != NULL && store->failed)
+        set_disk(disk, CONTROL_ERROR, "its store has failed: %s", store->reason != NULL ? store->reason : "");
+    else if (object->failures > 0)
+        set_disk(disk, CONTROL_ERROR, "%s", object->failure);
+    else if (current || disk->state != CONTROL_READY)
+        set_disk(disk, CONTROL_CREATING, "%s", "");
+}
+
+static bool disk_comes(struct control *control, const char *name) {
+    const struct control_disk *disk = control_find_disk(control, name);
+    return disk != NULL && disk->state == CONTROL_CREATING;
+}
+
+static bool is_being_made(const struct control_object *object) {
+    return !list_empty(&object->goals) &&
+           list_entry(list_first(&object->goals), struct control_goal, node)->verb == CONTROL_REPLICA_CREATE;
+}
+
+/* By the disk, which is open. */
+static void judge_by_disk(struct control *control, struct control_replica *replica) {
+    const struct control_replica_record *record = &replica->record;
+    const struct observation *seen = control_seen(control);
+    const struct observed_volume *head = observed_volume(seen, record->store, record->name);
+    if (head == NULL && is_being_made(&replica->object))
+        set_replica(replica, CONTROL_PENDING, "%s", "");
+    else if (head == NULL && record->made)
+        set_replica(replica, CONTROL_ERROR, "it is missing on disk %s", record->disk);
+    else if (head == NULL)
+        set_replica(replica, CONTROL_ERROR, "%s",
+                    replica->object.recorded ? "its making was not finished" : "its head is missing");
+    else if (head->snapshot)
+        set_replica(replica, CONTROL_ERROR, "its head on disk %s is a snapshot", record->disk);
+    else if (head->damaged)
+        set_replica(replica, CONTROL_ERROR, "it is damaged on disk %s", record->disk);
+    else if (!record->exported)
+        set_replica(replica, CONTROL_STOPPED, "%s", "");
+    else if (plan_export_stands(record, head, seen, control->options.address))
+        set_replica(replica, CONTROL_RUNNING, "%s", "");
+    else if (replica->object.failures > 0)
+        set_replica(replica, CONTROL_ERROR, "%s", replica->object.failure);
+    /* else it is being exported: as it was */
+}
+
+static void judge_replica(struct control *control, struct control_replica *replica) {
+    const struct control_replica_record *record = &replica->record;
+    if (record->deleting)
+        set_replica(replica, CONTROL_TERMINATING, "%s", replica->object.failures > 0 ? replica->object.failure : "");
+    else if (record->failure[0] != '\0')
+        set_replica(replica, CONTROL_ERROR, "%s", record->failure);
+    else if (is_gone(control))
+        set_replica(replica, CONTROL_ERROR, "the storage plane is not there: %s", control->plane.error.text);
+    else if (!control_plane_ready(&control->plane) || control_seen(control) == NULL)
+        return; /* as it was, for now */
+    else if (observed_store(control_seen(control), record->store) != NULL)
+        judge_by_disk(control, replica);
+    else if (!disk_comes(control, record->disk) && !is_being_made(&replica->object))
+        set_replica(replica, CONTROL_ERROR, "its disk %s is not open", record->disk);
+}
+
+/* What is on the disks and has no record: listed, since it takes space and may be wanted. */
+static void discover(struct control *control) {
+    const struct observation *seen = control_seen(control);
+    for (size_t i = 0; i < seen->volume_count; i++) {
+        const struct observed_volume *volume = &seen->volumes[i];
+        const struct observed_store *store = observed_store(seen, volume->store);
+        size_t length = names_replica_of(volume->name);
+        char name[CONTROL_NAME_MAX + 1];
+        if (length == 0 || length > CONTROL_NAME_MAX || store == NULL || strlen(volume->store) >= UUID_TEXT_SIZE ||
+            strlen(store->name) > CONTROL_NAME_MAX)
+            continue;
+        memcpy(name, volume->name, length);
+        name[length] = '\0';
+        struct control_replica *replica = control_find_replica(control, name);
+        if (replica == NULL && (replica = control_add_replica(control, name)) == NULL)
+            continue;
+        replica->seen_ns = seen->at_ns;
+        if (replica->object.recorded || !list_empty(&replica->object.goals))
+            continue;
+        snprintf(replica->record.disk, sizeof(replica->record.disk), "%s", store->name);
+        snprintf(replica->record.store, sizeof(replica->record.store), "%s", volume->store);
+        if (strlen(volume->name) == length) {
+            replica->record.made = true;
+            replica->record.bytes = volume->bytes;
+        }
+    }
+}
+
+/* Of what a watcher would want to list again for. */
+static uint64_t fingerprint(struct control *control, const struct control_replica *replica) {
+    const struct observation *seen = control_shown(control, control_find_disk(control, replica->record.disk));
+    uint64_t print = hash_bytes(&replica->state, sizeof(replica->state), hash_text(replica->reason) ^ replica->record.port);
+    if (seen == NULL)
+        return print;
+    size_t length = strlen(replica->record.name);
+    const struct observed_volume *v = observed_volumes_from(seen, replica->record.store, replica->record.name);
+    for (; v < observed_volumes_end(seen) && strncmp(v->name, replica->record.name, length) == 0 &&
+           strcmp(v->store, replica->record.store) == 0;
+         v++) {
+        print = hash_bytes(v->uuid, strlen(v->uuid), print + v->bytes + v->children);
+        print = hash_bytes(v->name, strlen(v->name), print);
+        print = hash_bytes(v->parent, v->parent == NULL ? 0 : strlen(v->parent), print);
+    }
+    return print;
+}
+
+/* ---- what it does by itself ---- */
+
+static bool may_try(const struct control *control, const struct control_object *object) {
+    return object->recorded && list_empty(&object->goals) && !control->stopping && control_plane_ready(&control->plane) &&
+           now_ns(control) >= object->not_before_ns;
+}
+
+static void care_for_disk(struct control *control, struct control_disk *disk) {
+    if (may_try(control, &disk->object) && disk->record.failure[0] == '\0' && disk->state != CONTROL_READY)
+        goal_start_own(control, &disk->object, CONTROL_DISK_OPEN);
+}
+
+static void care_for_replica(struct control *control, struct control_replica *replica) {
+    const struct control_replica_record *record = &replica->record;
+    const struct observation *seen = control_seen(control);
+    char nqn[NAMES_NQN_SIZE];
+    if (!may_try(control, &replica->object) || observed_store(seen, record->store) == NULL)
+        return;
+    names_make_nqn(record->name, nqn);
+    const struct observed_volume *head = observed_volume(seen, record->store, record->name);
+    if (record->deleting)
+        goal_start_own(control, &replica->object, CONTROL_REPLICA_DELETE);
+    else if (record->exported && record->made && head != NULL &&
+             !plan_export_stands(record, head, seen, control->options.address))
+        goal_start_own(control, &replica->object, CONTROL_REPLICA_EXPORT);
+    else if (!record->exported && observed_export(seen, nqn) != NULL)
+        goal_start_own(control, &replica->object, CONTROL_REPLICA_STOP);
+}
+
+static void tell_watchers(struct control *control) {
+    list_for_each_safe (&control->watchers, struct control_watcher, watcher, node)
+        watcher->changed(watcher);
+}
+
+void control_judge(struct control *control) {
+    const struct observation *seen = control_seen(control);
+    bool changed = false;
+    if (control->stopping)
+        return;
+    if (seen != NULL)
+        discover(control);
+    list_for_each_safe (&control->disks, struct control_object, object, node) {
+        judge_disk(control, disk_of(object));
+        if (!object->recorded && list_empty(&object->goals))
+            remove_disk(disk_of(object));
+    }
+    list_for_each_safe (&control->replicas, struct control_object, object, node) {
+        struct control_replica *replica = replica_of(object);
+        judge_replica(control, replica);
+        uint64_t print = fingerprint(control, replica);
+        changed |= print != replica->fingerprint;
+        replica->fingerprint = print;
+        if (!object->recorded && list_empty(&object->goals) && (seen == NULL || replica->seen_ns != seen->at_ns)) {
+            remove_replica(control, replica);
+            changed = true;
+        }
+    }
+    if (seen != NULL) {
+        list_for_each (&control->disks, struct control_object, object, node)
+            care_for_disk(control, disk_of(object));
+        list_for_each (&control->replicas, struct control_object, object, node)
+            care_for_replica(control, replica_of(object));
+    }
+    if (changed)
+        tell_watchers(control);
+}
+
+void control_watch(struct control *control, struct control_watcher *watcher) {
+    list_push_back(&control->watchers, &watcher->node);
+}
+
+/* ---- what comes from below ---- */
+
+static bool is_replica(void *arg, const struct observed_volume *volume) {
+    struct control *control = arg;
+    if (names_replica_of(volume->name) != 0)
+        return true;
+    const char *token = strstr(volume->name, "-snap-"); /* of one that was given another sort of name */
+    char name[CONTROL_NAME_MAX + 1];
+    if (token == NULL || (size_t)(token - volume->name) > CONTROL_NAME_MAX)
+        return false;
+    memcpy(name, volume->name, (size_t)(token - volume->name));
+    name[token - volume->name] = '\0';
+    return control_find_replica(control, name) != NULL;
+}
+
+static void become_ready(struct control *control) {
+    reactor_timer_stop(control->options.reactor, &control->patience);
+    if (control->started)
+        return;
+    control->started = true;
+    control->ready(control->arg, NULL);
+}
+
+static void observed(void *arg) {
+    struct control *control = arg;
+    control_judge(control);
+    bool opening = false;
+    list_for_each (&control->disks, struct control_object, object, node)
+        opening |= disk_of(object)->state == CONTROL_CREATING;
+    if (!opening)
+        become_ready(control);
+}
+
+static void waited(struct observe_waiter *waiter) { (void)waiter; }
+
+static void ask(struct control *control) {
+    observer_forget(&control->waiter);
+    observer_ask(&control->observer, &control->waiter);
+}
+
+static void plane_changed(void *arg) {
+    struct control *control = arg;
+    if (control->stopping)
+        return;
+    if (control_plane_ready(&control->plane)) {
+        ask(control);
+        observer_resume(&control->observer);
+    } else {
+        control_judge(control);
+    }
+}
+
+/* Second tries, and a plane that stays away. */
+static void tick(struct reactor_timer *timer) {
+    struct control *control = container_of(timer, struct control, timer);
+    bool due = false;
+    list_for_each (&control->disks, struct control_object, object, node)
+        due |= object->failures > 0 && object->recorded;
+    list_for_each (&control->replicas, struct control_object, object, node)
+        due |= object->failures > 0 && object->recorded;
+    if (due && control_plane_ready(&control->plane))
+        ask(control);
+    else if (!control_plane_ready(&control->plane))
+        control_judge(control);
+    reactor_timer_start(control->options.reactor, timer, now_ns(control) + TICK_S * NS_PER_S);
+}
+
+static void out_of_patience(struct reactor_timer *timer) { become_ready(container_of(timer, struct control, patience)); }
+
+/* ---- start ---- */
+
+static void load_entry(struct control *control, const struct store_entry *entry, size_t prefix_length) {
+    const char *rest = entry->key + prefix_length;
+    union control_record record;
+    struct error error;
+    if (strncmp(rest, "disks/", 6) == 0 && records_read_disk(entry->value, entry->value_length, &record.disk, &error)) {
+        struct control_disk *disk = control_add_disk(control, record.disk.name);
+        assert(disk != NULL);
+        disk->record = record.disk;
+        disk->object.recorded = true;
+    } else if (strncmp(rest, "replicas/", 9) == 0 &&
+               records_read_replica(entry->value, entry->value_length, &record.replica, &error)) {
+        struct control_replica *replica = control_add_replica(control, record.replica.name);
+        assert(replica != NULL);
+        replica->record = record.replica;
+        replica->object.recorded = true;
+        ports_mark(control, record.replica.port, record.replica.port_count);
+    } else {
+        log_error(control->options.log, LOG_AREA_APP, "the state's %s is left alone: %s", entry->key,
+                  strncmp(rest, "disks/", 6) == 0 || strncmp(rest, "replicas/", 9) == 0 ? error.text : "no such kind is known");
+    }
+}
+
+static void load(struct control *control, const char *after, int64_t revision);
+
+static void loaded(struct store_request *request) {
+    struct control *control = request->arg;
+    if (request->outcome != STORE_DONE) {
+        control->ready(control->arg, &request->error);
+        return;
+    }
+    const struct store_result *result = &request->results[0];
+    for (uint32_t i = 0; i < result->count; i++)
+        load_entry(control, &result->entries[i], strlen(control->loading_key));
+    if (request->more && result->count > 0) {
+        snprintf(control->loading_after, sizeof(control->loading_after), "%s", result->entries[result->count - 1].key);
+        load(control, control->loading_after, request->now_revision);
+        return;
+    }
+    control->loaded = true;
+    reactor_timer_start(control->options.reactor, &control->timer, now_ns(control) + TICK_S * NS_PER_S);
+    if (list_empty(&control->disks)) {
+        become_ready(control);
+        return;
+    }
+    control_plane_want(&control->plane);
+    reactor_timer_start(control->options.reactor, &control->patience, now_ns(control) + PATIENCE_S * NS_PER_S);
+}
+
+static void load(struct control *control, const char *after, int64_t revision) {
+    control->loading = (struct store_request){.verb = STORE_RANGE,
+                                              .key = control->loading_key,
+                                              .prefix = true,
+                                              .after = after,
+                                              .revision = revision,
+                                              .arg = control,
+                                              .done = loaded};
+    store_submit(control->options.store, &control->loading);
+}
+
+struct control *control_create(const struct control_options *options) {
+    struct control *control = calloc(1, sizeof(*control));
+    if (control == NULL)
+        return NULL;
+    control->options = *options;
+    control->timer.run = tick;
+    control->patience.run = out_of_patience;
+    control->waiter.done = waited;
+    list_init(&control->disks);
+    list_init(&control->replicas);
+    list_init(&control->free_goals);
+    list_init(&control->watchers);
+    hash_map_init(&control->replica_names);
+    control_plane_init(&control->plane, &(struct control_plane_options){.reactor = options->reactor,
+                                                                        .log = options->log,
+                                                                        .socket_path = options->socket_path,
+                                                                        .log_path = options->plane_log_path,
+                                                                        .processes = options->processes,
+                                                                        .changed = plane_changed,
+                                                                        .arg = control});
+    observer_init(&control->observer, &control->plane, options->log);
+    control->observer.is_replica = is_replica;
+    control->observer.observed = observed;
+    control->observer.arg = control;
+    return control;
+}
+
+void control_start(struct control *control, void (*ready)(void *arg, const struct error *error), void *arg) {
+    control->ready = ready;
+    control->arg = arg;
+    snprintf(control->loading_key, sizeof(control->loading_key), "/penstock/%s/", control->options.node);
+    load(control, NULL, 0);
+}
+
+/* ---- stop ---- */
+
+static void run_stopped(struct reactor_job *job) {
+    struct control *control = container_of(job, struct control, stop_job);
+    control->stopped(control->stop_arg);
+}
+
+void control_goal_ended(struct control *control) {
+    if (!control->stopping || control->goal_count != 0 || control->stop_told)
+        return;
+    control->stop_told = true;
+    control->stop_job.run = run_stopped;
+    reactor_defer(control->options.reactor, &control->stop_job);
+}
+
+void control_stop(struct control *control, void (*stopped)(void *arg), void *arg) {
+    control->stopping = true;
+    control->stopped = stopped;
+    control->stop_arg = arg;
+    reactor_timer_stop(control->options.reactor, &control->timer);
+    reactor_timer_stop(control->options.reactor, &control->patience);
+    observer_forget(&control->waiter);
+    goals_cancel(control);
+    control_plane_fini(&control->plane);
+    control_goal_ended(control);
+}
+
+void control_destroy(struct control *control) {
+    if (!control->stopping)
+        control_plane_fini(&control->plane);
+    control->plane.options.reactor = control->options.reactor;
+    list_for_each_safe (&control->disks, struct control_object, object, node)
+        remove_disk(disk_of(object));
+    observer_fini(&control->observer);
+    list_for_each_safe (&control->replicas, struct control_object, object, node)
+        remove_replica(control, replica_of(object));
+    hash_map_fini(&control->replica_names);
+    free(control);
+}

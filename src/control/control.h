@@ -1,0 +1,222 @@
+/* What a node is meant to hold, and how it comes to hold it: disks, replicas, the goals of callers. docs/control.md.
+ *
+ * Calling context: the control loop. Must not know: gRPC, or any other way in which callers come. */
+#pragma once
+
+#include "base/text.h"
+#include "control/observe.h"
+#include "control/store/store.h"
+
+enum {
+    CONTROL_NAME_MAX = 63, /* bytes of a disk's, replica's or snapshot's name */
+    CONTROL_PORT_FIRST = 20001,
+    CONTROL_PORT_LAST = 30000,
+    CONTROL_PORTS_MAX = 64,   /* of one replica */
+    CONTROL_GOAL_S = 60,      /* a goal's time */
+    CONTROL_GOALS_MAX = 1024, /* under way */
+};
+
+struct control;
+
+/* ---- what others see ---- */
+
+enum control_state {
+    CONTROL_CREATING, /* disks: being opened or made */
+    CONTROL_READY,    /* disks */
+    CONTROL_PENDING,  /* replicas: being made */
+    CONTROL_STOPPED,  /* there, not exported */
+    CONTROL_RUNNING,  /* exported */
+    CONTROL_TERMINATING,
+    CONTROL_ERROR
+};
+const char *control_state_name(enum control_state state); /* "creating" */
+
+/* What the state store keeps of an object; its JSON is in records.c. */
+struct control_disk_record {
+    char name[CONTROL_NAME_MAX + 1], path[256], driver[16];
+    char uuid[UUID_TEXT_SIZE]; /* the store's; "" = not made yet */
+    uint32_t block_bytes;
+    char failure[256]; /* of the attempt to make it; "" = none */
+};
+
+struct control_replica_record {
+    char name[CONTROL_NAME_MAX + 1], disk[CONTROL_NAME_MAX + 1], store[UUID_TEXT_SIZE];
+    uint64_t bytes;
+    uint16_t port, port_count; /* 0 = none */
+    bool made;                 /* there was a head: never make it again */
+    bool exported;             /* it is to be */
+    bool deleting;             /* it is to go, with its data */
+    char failure[256];         /* of the last attempt to make it; "" = none */
+};
+
+struct control_goal;
+
+/* What goals are served in turn for. */
+struct control_object {
+    struct list_node node;
+    struct list goals; /* the first one is served */
+    bool is_disk, recorded;
+    unsigned failures;      /* of what it tried by itself, in a row */
+    uint64_t not_before_ns; /* it tries again then */
+    char failure[256];      /* of that */
+};
+
+struct control_disk {
+    struct control_object object;
+    struct control_disk_record record;
+    enum control_state state;
+    char reason[256];
+    struct observation *shown; /* the newest that had its store; NULL = none */
+    char id[32];               /* "major:minor" of the device behind it, with '-'; "" = not known */
+    bool id_asked;
+    struct control_disk **identifying; /* who asks for the id: to be told when the disk goes */
+};
+
+struct control_replica {
+    struct control_object object;
+    struct control_replica_record record;
+    enum control_state state;
+    char reason[256];
+    struct hash_node by_name;
+    uint64_t seen_ns;     /* the observation that had something of it began then */
+    uint64_t fingerprint; /* of what watchers care for */
+};
+
+/* ---- goals ---- */
+
+enum control_verb {
+    CONTROL_DISK_OPEN, /* made or opened */
+    CONTROL_DISK_DELETE,
+    CONTROL_REPLICA_CREATE, /* there, and exported */
+    CONTROL_REPLICA_EXPORT, /* what is recorded, again: our own */
+    CONTROL_REPLICA_STOP,
+    CONTROL_REPLICA_DELETE,
+    CONTROL_REPLICA_FORGET, /* its disk was deleted: our own */
+    CONTROL_REPLICA_EXPAND,
+    CONTROL_SNAPSHOT_CREATE,
+    CONTROL_SNAPSHOT_DELETE,
+    CONTROL_SNAPSHOT_REVERT,
+    CONTROL_SNAPSHOT_PURGE,
+    CONTROL_LOG_SET_LEVEL,
+    CONTROL_LOG_GET_LEVEL,
+    CONTROL_LOG_SET_FLAGS,
+    CONTROL_LOG_GET_FLAGS,
+    CONTROL_REFRESH, /* nothing but an observation that is not older than a second, if one can be had soon */
+    CONTROL_VERB_COUNT
+};
+
+enum goal_stage { GOAL_QUEUED, GOAL_RECORDING, GOAL_OBSERVING, GOAL_CARRYING_OUT, GOAL_SETTLING, GOAL_ENDED };
+
+struct plan_command {
+    const char *method;
+    json_t *params; /* NULL = none */
+};
+
+/* A request. Its owner sets what stands above the line and lets all of it stay until `done`, which comes once, from the loop. */
+struct control_goal {
+    enum control_verb verb;
+    const char *name;                    /* of the disk or replica; log: level or flags */
+    const char *path, *driver, *uuid;    /* disk; uuid of its store, "" = any */
+    const char *store_name, *store_uuid; /* replica: one of them, the other "" */
+    uint64_t bytes;                      /* replica; disk: of a block */
+    int64_t port_count;
+    const char *snapshot, *timestamp;
+    bool user_created;
+    void (*accepted)(struct control_goal *goal); /* it is well, and recorded; may be NULL. Before done */
+    void (*done)(struct control_goal *goal);
+    void *arg;
+    /* ---- the answer ---- */
+    struct error error; /* code ERROR_NONE = reached */
+    struct text text;   /* log: what was asked for */
+    /* ---- control's ---- */
+    struct control *control;
+    struct control_object *object; /* NULL: of none */
+    struct list_node node;         /* of the object's, or the control's */
+    enum goal_stage stage;
+    bool own;         /* nobody asked for it */
+    bool carried_out; /* all commands of a plan have succeeded, not counting those of a plane that is gone */
+    bool told;        /* accepted */
+    bool transport_raced;
+    unsigned rounds, port_moves;
+    char id[UUID_TEXT_SIZE];      /* of the operation */
+    union control_record *before; /* the object's record when it began */
+    bool recorded_before;
+    struct plan_command *commands;
+    unsigned command_count, command_at;
+    struct plane_call call;
+    json_t *result; /* of the last command */
+    struct observe_waiter waiter;
+    struct reactor_timer deadline;
+    uint64_t deadline_ns;
+    struct reactor_job job;
+    struct store_request request;
+    struct store_op op;
+    char key[160];
+    struct text value;
+};
+
+/* For keeping either. */
+union control_record {
+    struct control_disk_record disk;
+    struct control_replica_record replica;
+};
+
+struct control_options {
+    struct reactor *reactor;
+    struct log *log;
+    struct store *store;
+    const char *node;    /* its part of the keys */
+    const char *address; /* replicas listen there */
+    const char *socket_path, *plane_log_path;
+    struct control_processes processes;
+};
+
+struct control {
+    struct control_options options;
+    struct control_plane plane;
+    struct observer observer;
+    struct list disks, replicas; /* of control_object */
+    struct hash_map replica_names;
+    struct list free_goals; /* of no object */
+    struct list watchers;   /* of struct control_watcher */
+    unsigned goal_count;
+    uint64_t ports[(CONTROL_PORT_LAST + 1 - CONTROL_PORT_FIRST + 63) / 64]; /* taken */
+    bool loaded, started, stopping;
+    struct reactor_timer timer;    /* what is to be tried again */
+    struct observe_waiter waiter;  /* its own: after the plane has become ready, and before a second try */
+    struct reactor_timer patience; /* ready without an observation */
+    struct store_request loading;
+    char loading_key[128], loading_after[STORE_KEY_MAX + 1];
+    void (*ready)(void *arg, const struct error *error); /* the state is read; NULL = well */
+    void (*stopped)(void *arg);
+    void *arg, *stop_arg;
+    struct reactor_job stop_job;
+    bool stop_told;
+};
+
+struct control *control_create(const struct control_options *options);
+/* Reads the state, then takes up what it says. `ready` comes once, from the loop. */
+void control_start(struct control *control, void (*ready)(void *arg, const struct error *error), void *arg);
+/* Ends goals with ERROR_CANCELLED, lets go of the plane (which goes on); `stopped` comes from the loop. */
+void control_stop(struct control *control, void (*stopped)(void *arg), void *arg);
+/* After it has stopped, or was never started. */
+void control_destroy(struct control *control);
+
+void control_goal_start(struct control *control, struct control_goal *goal);
+
+struct control_disk *control_find_disk(struct control *control, const char *name);
+struct control_replica *control_find_replica(struct control *control, const char *name);
+/* The disk whose store has that UUID (or, without, that name). NULL: none that is open. */
+struct control_disk *control_find_store(struct control *control, const char *uuid, const char *name);
+/* The newest observation; NULL = there was none yet. Gone with the next turn of the loop. */
+static inline const struct observation *control_seen(const struct control *control) { return control->observer.seen; }
+
+/* What was last seen of a disk's store and its volumes: while the plane is started again, that is not the newest. May be NULL. */
+const struct observation *control_shown(const struct control *control, const struct control_disk *disk);
+
+struct control_watcher {
+    struct list_node node;
+    void (*changed)(struct control_watcher *watcher); /* something about replicas */
+};
+void control_watch(struct control *control, struct control_watcher *watcher);
+static inline void control_unwatch(struct control_watcher *watcher) { list_remove(&watcher->node); }

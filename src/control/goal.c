@@ -1,0 +1,370 @@
+/* The engine of goals: recorded, observed, planned, carried out, again until reached, settled. What the verbs mean is not known
+ * here. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "control/internal.h"
+
+enum { ROUNDS_MAX = 64 };
+
+static void observe(struct control_goal *goal);
+static void settle(struct control_goal *goal);
+
+static struct reactor *reactor_of(const struct control_goal *goal) { return goal->control->options.reactor; }
+static uint64_t now_ns(const struct control_goal *goal) { return host_now_ns(reactor_of(goal)->host); }
+
+/* ---- the end ---- */
+
+static void release(struct control_goal *goal) {
+    reactor_timer_stop(reactor_of(goal), &goal->deadline);
+    observer_forget(&goal->waiter);
+    plan_commands_free(goal->commands, goal->command_count);
+    json_decref(goal->result);
+    text_fini(&goal->value);
+    free(goal->before);
+}
+
+static void end(struct control_goal *goal) {
+    struct control *control = goal->control;
+    struct control_object *object = goal->object;
+    goal->stage = GOAL_ENDED;
+    if (list_linked(&goal->node)) {
+        list_remove(&goal->node);
+        control->goal_count--;
+    }
+    release(goal);
+    if (object != NULL && !list_empty(&object->goals))
+        goal_begin(list_entry(list_first(&object->goals), struct control_goal, node));
+    control_judge(control);
+    struct text text = goal->text;
+    goal->done(goal); /* its memory may be gone */
+    text_fini(&text);
+    control_goal_ended(control);
+}
+
+static void run_job(struct reactor_job *job) {
+    struct control_goal *goal = container_of(job, struct control_goal, job);
+    if (goal->stage == GOAL_QUEUED && goal->object != NULL && list_linked(&goal->node))
+        goal_begin(goal);
+    else
+        end(goal);
+}
+
+/* ---- the state ---- */
+
+/* As it was before the goal began. */
+static void restore(struct control_goal *goal) {
+    goal->object->recorded = goal->recorded_before;
+    if (goal->object->is_disk) {
+        disk_of(goal->object)->record = goal->before->disk;
+        return;
+    }
+    struct control_replica_record *now = &replica_of(goal->object)->record;
+    const struct control_replica_record *before = &goal->before->replica;
+    if (now->port != before->port) {
+        ports_release(goal->control, now->port, now->port_count);
+        ports_mark(goal->control, before->port, before->port_count);
+    }
+    *now = *before;
+}
+
+static void recorded(struct store_request *request) {
+    struct control_goal *goal = container_of(request, struct control_goal, request);
+    bool ok = request->outcome == STORE_DONE;
+    if (ok && goal->stage == GOAL_RECORDING && goal->op.kind == STORE_PUT)
+        goal->object->recorded = true;
+    if (!ok) {
+        log_error(goal->control->options.log, LOG_AREA_APP, "the state of %s cannot be written: %s",
+                  control_object_name(goal->object), request->error.text);
+        if (goal->error.code == ERROR_NONE)
+            error_set(&goal->error, ERROR_IO, "the state cannot be written: %s", request->error.text);
+    }
+    if (goal->stage == GOAL_SETTLING) {
+        end(goal);
+    } else if (!ok) { /* nothing is done that is not written */
+        restore(goal);
+        end(goal);
+    } else {
+        if (goal->accepted != NULL && !goal->told)
+            goal->accepted(goal);
+        goal->told = true;
+        if (goal->error.code != ERROR_NONE)
+            settle(goal);
+        else
+            observe(goal);
+    }
+}
+
+/* What the object's record says now, or that there is none any more. */
+static void record(struct control_goal *goal, enum goal_stage stage) {
+    struct control_object *object = goal->object;
+    goal->stage = stage;
+    bool keep = stage == GOAL_RECORDING || object->recorded;
+    snprintf(goal->key, sizeof(goal->key), "/penstock/%s/%s/%s", goal->control->options.node,
+             object->is_disk ? "disks" : "replicas", control_object_name(object));
+    text_fini(&goal->value);
+    text_init(&goal->value, KIB(8));
+    bool ok = !keep || (object->is_disk ? records_write_disk(&disk_of(object)->record, &goal->value)
+                                        : records_write_replica(&replica_of(object)->record, &goal->value));
+    assert(ok);
+    goal->op = (struct store_op){.kind = keep ? STORE_PUT : STORE_DELETE,
+                                 .key = goal->key,
+                                 .value = keep ? goal->value.bytes : NULL,
+                                 .value_length = goal->value.length};
+    goal->request = (struct store_request){.verb = STORE_TRANSACT, .then_ops = &goal->op, .then_count = 1, .done = recorded};
+    store_submit(goal->control->options.store, &goal->request);
+}
+
+static void settle(struct control_goal *goal) {
+    if (verb_settle(goal) == VERB_RECORD)
+        record(goal, GOAL_SETTLING);
+    else
+        end(goal);
+}
+
+static void fail(struct control_goal *goal, const struct error *error) {
+    goal->error = *error;
+    settle(goal);
+}
+
+/* ---- commands ---- */
+
+static void carry_out(struct control_goal *goal);
+
+static void command_done(struct plane_call *call) {
+    struct control_goal *goal = call->arg;
+    if (call->ok) {
+        json_decref(goal->result);
+        goal->result = call->result;
+        goal->command_at++;
+        carry_out(goal);
+    } else if (call->error.code == ERROR_TIMED_OUT || call->code != 0) {
+        log_info(goal->control->options.log, LOG_AREA_APP, "%s", call->error.text);
+        if (goal->control->stopping)
+            error_set(&goal->error, ERROR_CANCELLED, "the daemon is ending");
+        else if (strcmp(call->method, "nvmf_create_transport") == 0 && !goal->transport_raced) {
+            goal->transport_raced = true; /* another goal has made it meanwhile */
+            observe(goal);
+            return;
+        } else if (verb_refused(goal, call)) {
+            record(goal, GOAL_RECORDING);
+            return;
+        } else {
+            goal->error = call->error;
+        }
+        settle(goal);
+    } else { /* the plane is gone: what it did will be seen */
+        observe(goal);
+    }
+}
+
+static void carry_out(struct control_goal *goal) {
+    if (goal->command_at == goal->command_count) {
+        goal->carried_out = true;
+        observe(goal);
+        return;
+    }
+    if (!control_plane_ready(&goal->control->plane)) {
+        observe(goal);
+        return;
+    }
+    const struct plan_command *command = &goal->commands[goal->command_at];
+    struct error error;
+    if (!control_plane_can(&goal->control->plane, command->method)) {
+        error_set(&error, ERROR_UNSUPPORTED, "the storage plane has no method %s", command->method);
+        fail(goal, &error);
+        return;
+    }
+    uint64_t now = now_ns(goal), until = goal->deadline_ns;
+    goal->stage = GOAL_CARRYING_OUT;
+    goal->call = (struct plane_call){.method = command->method,
+                                     .params = json_is_null(command->params) ? NULL : command->params,
+                                     .timeout_ms = until > now + NS_PER_S ? (until - now) / NS_PER_MS : 1000,
+                                     .done = command_done,
+                                     .arg = goal};
+    control_plane_call(&goal->control->plane, &goal->call);
+}
+
+/* The plane has been started again, and the replica's disk is being opened: that observes, too. */
+static bool waits_for_disk(struct control_goal *goal) {
+    if (goal->object == NULL || goal->object->is_disk)
+        return false;
+    const struct control_replica_record *record = &replica_of(goal->object)->record;
+    const struct control_disk *disk = control_find_disk(goal->control, record->disk);
+    return disk != NULL && disk->state == CONTROL_CREATING && observed_store(control_seen(goal->control), record->store) == NULL;
+}
+
+static void observed(struct observe_waiter *waiter) {
+    struct control_goal *goal = container_of(waiter, struct control_goal, waiter);
+    struct plan plan;
+    if (waits_for_disk(goal)) {
+        observer_await(&goal->control->observer, waiter);
+        return;
+    }
+    plan_make(goal, control_seen(goal->control), goal->control->options.address, &plan);
+    plan_commands_free(goal->commands, goal->command_count);
+    goal->commands = plan.commands;
+    goal->command_count = plan.count;
+    goal->command_at = 0;
+    if (plan.outcome == PLAN_CARRY_OUT && ++goal->rounds > ROUNDS_MAX) {
+        plan.outcome = PLAN_REFUSED;
+        error_set(&plan.error, ERROR_INTERNAL, "%s is planned again and again, and never reached", plan.commands[0].method);
+    }
+    if (plan.outcome == PLAN_CARRY_OUT)
+        carry_out(goal);
+    else if (plan.outcome == PLAN_REFUSED)
+        fail(goal, &plan.error);
+    else
+        settle(goal);
+}
+
+static void observe(struct control_goal *goal) {
+    struct error error;
+    goal->stage = GOAL_OBSERVING;
+    goal->waiter.done = observed;
+    if (goal->control->stopping) {
+        error_set(&error, ERROR_CANCELLED, "the daemon is ending");
+        fail(goal, &error);
+    } else if (now_ns(goal) >= goal->deadline_ns) {
+        error_set(&error, ERROR_TIMED_OUT, "it was not reached in time");
+        fail(goal, &error);
+    } else {
+        if (goal->verb != CONTROL_REFRESH)
+            control_plane_want(&goal->control->plane);
+        observer_ask(&goal->control->observer, &goal->waiter);
+    }
+}
+
+/* A call under way has its own end, and so has a write. */
+static void expire(struct reactor_timer *timer) {
+    struct control_goal *goal = container_of(timer, struct control_goal, deadline);
+    struct control_plane *plane = &goal->control->plane;
+    struct error error;
+    if (goal->stage == GOAL_QUEUED) {
+        error_set(&goal->error, ERROR_TIMED_OUT, "what was asked for before took too long");
+        end(goal);
+    } else if (goal->stage == GOAL_OBSERVING) {
+        observer_forget(&goal->waiter);
+        if (goal->verb == CONTROL_REFRESH) {
+            end(goal);
+            return;
+        }
+        if (control_plane_ready(plane))
+            error_set(&error, ERROR_TIMED_OUT, "the storage plane answers too slowly");
+        else
+            error_set(&error, ERROR_CANCELLED, "the storage plane is not there: %s", plane->error.text);
+        fail(goal, &error);
+    }
+}
+
+/* ---- the beginning ---- */
+
+void goal_begin(struct control_goal *goal) {
+    struct control_object *object = goal->object;
+    if (object != NULL) {
+        goal->before = calloc(1, sizeof(*goal->before));
+        assert(goal->before != NULL);
+        if (object->is_disk)
+            goal->before->disk = disk_of(object)->record;
+        else
+            goal->before->replica = replica_of(object)->record;
+        goal->recorded_before = object->recorded;
+    }
+    enum verb_next next = verb_begin(goal);
+    if (next == VERB_RECORD) {
+        record(goal, GOAL_RECORDING);
+        return;
+    }
+    if (next == VERB_END) { /* not from inside of another's end */
+        goal->stage = GOAL_ENDED;
+        goal->job.run = run_job;
+        reactor_defer(reactor_of(goal), &goal->job);
+        return;
+    }
+    if (goal->accepted != NULL)
+        goal->accepted(goal);
+    goal->told = true;
+    observe(goal);
+}
+
+static void later(struct control_goal *goal) {
+    goal->job.run = run_job;
+    reactor_defer(reactor_of(goal), &goal->job);
+}
+
+static void make_id(struct control_goal *goal) {
+    struct uuid uuid;
+    host_random(reactor_of(goal)->host, uuid.bytes, sizeof(uuid.bytes));
+    uuid_format(&uuid, goal->id);
+}
+
+static bool may_start(struct control_goal *goal) {
+    struct control *control = goal->control;
+    if (control->stopping)
+        return error_set(&goal->error, ERROR_CANCELLED, "the daemon is ending");
+    if (control->goal_count >= CONTROL_GOALS_MAX)
+        return error_set(&goal->error, ERROR_NO_MEMORY, "%d calls are under way", CONTROL_GOALS_MAX);
+    return verb_accept(goal);
+}
+
+void control_goal_start(struct control *control, struct control_goal *goal) {
+    goal->control = control;
+    goal->stage = GOAL_QUEUED;
+    goal->object = NULL;
+    goal->deadline.run = expire;
+    error_clear(&goal->error);
+    text_init(&goal->text, KIB(64));
+    text_init(&goal->value, KIB(8));
+    make_id(goal);
+    if (!may_start(goal)) {
+        goal->object = NULL;
+        later(goal);
+        return;
+    }
+    control->goal_count++;
+    list_push_back(goal->object != NULL ? &goal->object->goals : &control->free_goals, &goal->node);
+    goal->deadline_ns = now_ns(goal) + verb_seconds(goal->verb) * NS_PER_S;
+    reactor_timer_start(reactor_of(goal), &goal->deadline, goal->deadline_ns);
+    if (goal->object == NULL) {
+        observe(goal);
+        return;
+    }
+    if (list_first(&goal->object->goals) == &goal->node)
+        later(goal);
+}
+
+static void own_done(struct control_goal *goal) { free(goal); }
+
+void goal_start_own(struct control *control, struct control_object *object, enum control_verb verb) {
+    struct control_goal *goal = calloc(1, sizeof(*goal));
+    assert(goal != NULL);
+    *goal = (struct control_goal){.verb = verb, .name = control_object_name(object), .own = true, .done = own_done};
+    if (object->is_disk) {
+        goal->path = disk_of(object)->record.path;
+        goal->driver = disk_of(object)->record.driver;
+        goal->uuid = "";
+    }
+    control_goal_start(control, goal);
+}
+
+static void cancel(struct control_goal *goal) {
+    if (goal->stage == GOAL_OBSERVING) {
+        struct error error;
+        observer_forget(&goal->waiter);
+        error_set(&error, ERROR_CANCELLED, "the daemon is ending");
+        fail(goal, &error);
+    }
+}
+
+/* Those that wait are ended here, the others by what they wait for: the plane's calls, the state store. */
+void goals_cancel(struct control *control) {
+    list_for_each_safe (&control->free_goals, struct control_goal, goal, node)
+        cancel(goal);
+    list_for_each (&control->disks, struct control_object, object, node)
+        if (!list_empty(&object->goals))
+            cancel(list_entry(list_first(&object->goals), struct control_goal, node));
+    list_for_each (&control->replicas, struct control_object, object, node)
+        if (!list_empty(&object->goals))
+            cancel(list_entry(list_first(&object->goals), struct control_goal, node));
+}

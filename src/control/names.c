@@ -1,0 +1,65 @@
+#include "control/names.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/text.h"
+#include "control/control.h"
+
+#define SNAPSHOT_TOKEN "-snap-"
+
+bool names_check(const char *name, const char *field, struct error *error) {
+    size_t length = strlen(name);
+    if (!text_is_name(name, CONTROL_NAME_MAX))
+        return error_invalid(error, field, name, "1 to %d printable characters without blanks and /", CONTROL_NAME_MAX);
+    if (strstr(name, "-clone-ep-") != NULL || (length >= 9 && strcmp(name + length - 9, "-tmp-head") == 0))
+        return error_invalid(error, field, name, "a name without -clone-ep-, and not ending in -tmp-head: those are reserved");
+    return true;
+}
+
+static bool is_letter_or_digit(char c) { return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); }
+
+/* "-r-XXXXXXXX" at `at`, with something before it. */
+static bool token_at(const char *volume, size_t at) {
+    if (at == 0 || strncmp(volume + at, "-r-", 3) != 0)
+        return false;
+    for (size_t i = 3; i < 11; i++)
+        if (!is_letter_or_digit(volume[at + i]))
+            return false;
+    return true;
+}
+
+bool names_is_replica(const char *volume) {
+    size_t length = strlen(volume);
+    return length > 11 && token_at(volume, length - 11);
+}
+
+size_t names_replica_of(const char *volume) {
+    static const char *const tails[] = {SNAPSHOT_TOKEN, "-rebuilding", "-cloning"};
+    for (size_t at = 1; volume[at] != '\0'; at++) {
+        if (!token_at(volume, at))
+            continue;
+        const char *rest = volume + at + 11;
+        if (*rest == '\0')
+            return at + 11;
+        for (size_t i = 0; i < array_count(tails); i++)
+            if (strncmp(rest, tails[i], strlen(tails[i])) == 0)
+                return at + 11;
+    }
+    return 0;
+}
+
+const char *names_snapshot(const char *volume, const char *replica) {
+    size_t length = strlen(replica);
+    if (strncmp(volume, replica, length) != 0 || strncmp(volume + length, SNAPSHOT_TOKEN, sizeof(SNAPSHOT_TOKEN) - 1) != 0)
+        return NULL;
+    return volume + length + sizeof(SNAPSHOT_TOKEN) - 1;
+}
+
+bool names_make_snapshot(const char *replica, const char *snapshot, char to[NAMES_VOLUME_SIZE]) {
+    return snprintf(to, NAMES_VOLUME_SIZE, "%s" SNAPSHOT_TOKEN "%s", replica, snapshot) < NAMES_VOLUME_SIZE;
+}
+
+void names_make_nqn(const char *replica, char to[NAMES_NQN_SIZE]) {
+    snprintf(to, NAMES_NQN_SIZE, NAMES_NQN_PREFIX "%s", replica);
+}

@@ -1,0 +1,26 @@
+/* Names as Longhorn makes them, and their parts. Pure. */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "base/error.h"
+
+#define NAMES_HEAD "volume-head" /* the head, among snapshots */
+#define NAMES_NQN_PREFIX "nqn.2023-01.io.longhorn.spdk:"
+#define NAMES_REPLICA_HOST NAMES_NQN_PREFIX "internal-host" /* who may connect to replicas */
+enum { NAMES_NQN_SIZE = 224, NAMES_VOLUME_SIZE = 128 };
+
+/* A name of ours: 1 to CONTROL_NAME_MAX printable characters without blanks and '/', no part of it reserved. `field` is named in
+ * the error. */
+bool names_check(const char *name, const char *field, struct error *error);
+/* "…-r-" and eight letters or digits: what replicas are recognised by on a disk. */
+bool names_is_replica(const char *volume);
+/* The replica that a volume on a disk belongs to by its name: its head, a snapshot, or what a rebuild or clone left. The length
+ * of the replica's name; 0 = none. */
+size_t names_replica_of(const char *volume);
+/* The snapshot's own name in "REPLICA-snap-NAME"; NULL: the volume is no snapshot of this replica. */
+const char *names_snapshot(const char *volume, const char *replica);
+/* False: too long. */
+bool names_make_snapshot(const char *replica, const char *snapshot, char to[NAMES_VOLUME_SIZE]);
+void names_make_nqn(const char *replica, char to[NAMES_NQN_SIZE]);

@@ -1,0 +1,218 @@
+/* Listings of a plane made into an observation. Pure. */
+#include <stdlib.h>
+
+#include "base/bytes.h"
+#include "control/observe.h"
+
+static const char *text_of(const json_t *object, const char *key) { return json_string_value(json_object_get(object, key)); }
+
+static uint64_t number_of(const json_t *object, const char *key) {
+    json_int_t value = json_integer_value(json_object_get(object, key));
+    return value < 0 ? 0 : (uint64_t)value;
+}
+
+static bool true_of(const json_t *object, const char *key) { return json_is_true(json_object_get(object, key)); }
+
+static int compare_in_store(const char *store_a, const char *name_a, const char *store_b, const char *name_b) {
+    int order = strcmp(store_a, store_b);
+    return order != 0 ? order : strcmp(name_a, name_b);
+}
+
+static int compare_volumes(const void *a, const void *b) {
+    const struct observed_volume *va = a, *vb = b;
+    return compare_in_store(va->store, va->name, vb->store, vb->name);
+}
+
+static int compare_exports(const void *a, const void *b) {
+    const struct observed_export *ea = a, *eb = b;
+    return strcmp(ea->nqn, eb->nqn);
+}
+
+/* "STORE/NAME" is a volume's first alias. */
+static const char *name_in_store(const json_t *device) {
+    const char *alias = json_string_value(json_array_get(json_object_get(device, "aliases"), 0));
+    const char *slash = alias == NULL ? NULL : strchr(alias, '/');
+    return slash == NULL ? NULL : slash + 1;
+}
+
+static void add_volume(struct observation *seen, const json_t *device, const json_t *lvol) {
+    struct observed_volume volume = {
+        .uuid = text_of(device, "uuid"),
+        .name = name_in_store(device),
+        .store = text_of(lvol, "lvol_store_uuid"),
+        .parent = true_of(lvol, "clone") ? text_of(lvol, "base_snapshot") : NULL,
+        .created = text_of(lvol, "creation_time"),
+        .bytes = number_of(device, "num_blocks") * number_of(device, "block_size"),
+        .children = (unsigned)json_array_size(json_object_get(lvol, "clones")),
+        .snapshot = true_of(lvol, "snapshot"),
+        .damaged = true_of(lvol, "damaged"),
+    };
+    if (volume.uuid == NULL || volume.name == NULL || volume.store == NULL)
+        return;
+    const struct observed_store *store = observed_store(seen, volume.store);
+    const json_t *used = json_object_get(lvol, "used_bytes");
+    if (volume.created == NULL)
+        volume.created = "";
+    volume.used_bytes = json_is_integer(used) ? number_of(lvol, "used_bytes")
+                        : store == NULL       ? 0
+                                              : number_of(lvol, "num_allocated_clusters") * store->cluster_bytes;
+    seen->volumes[seen->volume_count++] = volume;
+}
+
+static void add_device(struct observation *seen, const json_t *device) {
+    const json_t *specific = json_object_get(device, "driver_specific"), *lvol = json_object_get(specific, "lvol");
+    if (lvol != NULL) {
+        add_volume(seen, device, lvol);
+        return;
+    }
+    const json_t *file = json_object_get(specific, "aio");
+    if (file == NULL)
+        file = json_object_get(specific, "uring");
+    struct observed_device made = {
+        .name = text_of(device, "name"),
+        .path = text_of(file, "filename"),
+        .block_bytes = number_of(device, "block_size"),
+        .bytes = number_of(device, "num_blocks") * number_of(device, "block_size"),
+    };
+    if (made.name != NULL && made.path != NULL)
+        seen->devices[seen->device_count++] = made;
+}
+
+static void add_store(struct observation *seen, const json_t *store) {
+    struct observed_store made = {
+        .uuid = text_of(store, "uuid"),
+        .name = text_of(store, "name"),
+        .base = text_of(store, "base_bdev"),
+        .cluster_bytes = number_of(store, "cluster_size"),
+        .reason = text_of(store, "reason"),
+        .failed = true_of(store, "failed"),
+    };
+    made.total_bytes = number_of(store, "total_data_clusters") * made.cluster_bytes;
+    made.free_bytes = number_of(store, "free_clusters") * made.cluster_bytes;
+    if (made.uuid != NULL && made.name != NULL && made.base != NULL)
+        seen->stores[seen->store_count++] = made;
+}
+
+static void add_export(struct observation *seen, const json_t *subsystem) {
+    const json_t *namespaces = json_object_get(subsystem, "namespaces"),
+                 *listeners = json_object_get(subsystem, "listen_addresses");
+    struct observed_export made = {
+        .nqn = text_of(subsystem, "nqn"),
+        .device = text_of(json_array_get(namespaces, 0), "bdev_name"),
+        .address = text_of(json_array_get(listeners, 0), "traddr"),
+        .port = text_of(json_array_get(listeners, 0), "trsvcid"),
+        .namespaces = (unsigned)json_array_size(namespaces),
+        .listeners = (unsigned)json_array_size(listeners),
+        .hosts = (unsigned)json_array_size(json_object_get(subsystem, "hosts")),
+        .any_host = true_of(subsystem, "allow_any_host"),
+    };
+    if (made.nqn != NULL)
+        seen->exports[seen->export_count++] = made;
+}
+
+static bool reserve(struct observation *seen) {
+    seen->devices = calloc(json_array_size(seen->devices_json) + 1, sizeof(*seen->devices));
+    seen->volumes = calloc(json_array_size(seen->devices_json) + 1, sizeof(*seen->volumes));
+    seen->stores = calloc(json_array_size(seen->stores_json) + 1, sizeof(*seen->stores));
+    seen->exports = calloc(json_array_size(seen->exports_json) + 1, sizeof(*seen->exports));
+    return seen->devices != NULL && seen->volumes != NULL && seen->stores != NULL && seen->exports != NULL;
+}
+
+struct observation *observation_make(json_t *take_devices, json_t *take_stores, const json_t *transports, json_t *take_exports) {
+    struct observation *seen = calloc(1, sizeof(*seen));
+    if (seen == NULL) {
+        json_decref(take_devices);
+        json_decref(take_stores);
+        json_decref(take_exports);
+        return NULL;
+    }
+    seen->references = 1;
+    seen->devices_json = take_devices;
+    seen->stores_json = take_stores;
+    seen->exports_json = take_exports;
+    if (!reserve(seen)) {
+        observation_unref(seen);
+        return NULL;
+    }
+    size_t i;
+    const json_t *item;
+    json_array_foreach(transports, i, item) {
+        const char *kind = text_of(item, "trtype");
+        seen->has_tcp |= kind != NULL && strcasecmp(kind, "tcp") == 0;
+    }
+    json_array_foreach(seen->stores_json, i, item) add_store(seen, item);
+    json_array_foreach(seen->devices_json, i, item) add_device(seen, item);
+    json_array_foreach(seen->exports_json, i, item) add_export(seen, item);
+    qsort(seen->volumes, seen->volume_count, sizeof(*seen->volumes), compare_volumes);
+    qsort(seen->exports, seen->export_count, sizeof(*seen->exports), compare_exports);
+    return seen;
+}
+
+static void drop_attributes(struct observed_attributes *attributes) {
+    if (--attributes->references != 0)
+        return;
+    hash_map_remove(attributes->map, &attributes->node);
+    free(attributes);
+}
+
+void observation_unref(struct observation *take_seen) {
+    if (take_seen == NULL || --take_seen->references != 0)
+        return;
+    for (size_t i = 0; i < take_seen->volume_count; i++)
+        if (take_seen->volumes[i].attributes != NULL)
+            drop_attributes(take_seen->volumes[i].attributes);
+    json_decref(take_seen->devices_json);
+    json_decref(take_seen->stores_json);
+    json_decref(take_seen->exports_json);
+    free(take_seen->devices);
+    free(take_seen->volumes);
+    free(take_seen->stores);
+    free(take_seen->exports);
+    free(take_seen);
+}
+
+const struct observed_device *observed_device(const struct observation *seen, const char *name) {
+    for (size_t i = 0; i < seen->device_count; i++)
+        if (strcmp(seen->devices[i].name, name) == 0)
+            return &seen->devices[i];
+    return NULL;
+}
+
+const struct observed_store *observed_store(const struct observation *seen, const char *uuid) {
+    for (size_t i = 0; i < seen->store_count; i++)
+        if (strcmp(seen->stores[i].uuid, uuid) == 0)
+            return &seen->stores[i];
+    return NULL;
+}
+
+const struct observed_store *observed_store_on(const struct observation *seen, const char *device) {
+    for (size_t i = 0; i < seen->store_count; i++)
+        if (strcmp(seen->stores[i].base, device) == 0)
+            return &seen->stores[i];
+    return NULL;
+}
+
+const struct observed_volume *observed_volumes_from(const struct observation *seen, const char *store, const char *name) {
+    size_t low = 0, high = seen->volume_count;
+    while (low < high) {
+        size_t middle = (low + high) / 2;
+        const struct observed_volume *volume = &seen->volumes[middle];
+        if (compare_in_store(volume->store, volume->name, store, name) < 0)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return &seen->volumes[low];
+}
+
+const struct observed_volume *observed_volume(const struct observation *seen, const char *store, const char *name) {
+    const struct observed_volume *found = observed_volumes_from(seen, store, name);
+    return found < observed_volumes_end(seen) && strcmp(found->store, store) == 0 && strcmp(found->name, name) == 0 ? found
+                                                                                                                    : NULL;
+}
+
+const struct observed_export *observed_export(const struct observation *seen, const char *nqn) {
+    const struct observed_export key = {.nqn = nqn};
+    return seen->export_count == 0 ? NULL
+                                   : bsearch(&key, seen->exports, seen->export_count, sizeof(*seen->exports), compare_exports);
+}

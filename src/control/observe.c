@@ -1,0 +1,209 @@
+/* Observing: four listings at once, then the attributes of snapshots not seen before. */
+#include "control/observe.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+enum { LISTING_MS = 60000, RETRY_MS = 1000 };
+
+static const char *const listings[4] = {"bdev_get_bdevs", "bdev_lvol_get_lvstores", "nvmf_get_transports", "nvmf_get_subsystems"};
+static const char *const attribute_names[] = {"user_created", "snapshot_timestamp", "penstock_operation"};
+
+static void begin(struct observer *observer);
+
+/* ---- the end of one ---- */
+
+static void again_later(struct observer *observer) {
+    list_splice_back(&observer->served, &observer->waiting);
+    list_splice_back(&observer->waiting, &observer->served);
+    struct reactor *reactor = observer->plane->options.reactor;
+    if (control_plane_ready(observer->plane)) /* else observer_resume() follows */
+        reactor_timer_start(reactor, &observer->retry, host_now_ns(reactor->host) + RETRY_MS * NS_PER_MS);
+}
+
+static void publish(struct observer *observer) {
+    observation_unref(observer->seen);
+    observer->seen = observer->next;
+    observer->next = NULL;
+    observer->observed(observer->arg);
+    struct list told;
+    list_init(&told);
+    list_splice_back(&told, &observer->served);
+    while (!list_empty(&told)) {
+        struct observe_waiter *waiter = list_entry(list_pop_front(&told), struct observe_waiter, node);
+        waiter->done(waiter);
+    }
+    if (!list_empty(&observer->waiting))
+        begin(observer);
+}
+
+/* ---- attributes ---- */
+
+struct attribute_call {
+    struct plane_call call;
+    struct observer *observer;
+    struct observed_attributes *attributes;
+    unsigned which;
+};
+
+static struct observed_attributes *find_attributes(struct observer *observer, const char *uuid) {
+    for (struct hash_node *n = hash_map_first(&observer->attributes, hash_text(uuid)); n != NULL; n = hash_map_next(n)) {
+        struct observed_attributes *attributes = container_of(n, struct observed_attributes, node);
+        if (strcmp(attributes->uuid, uuid) == 0)
+            return attributes;
+    }
+    return NULL;
+}
+
+static void attributes_told(struct observer *observer) {
+    if (--observer->attributes_missing != 0)
+        return;
+    if (observer->failed) {
+        observation_unref(observer->next);
+        observer->next = NULL;
+        again_later(observer);
+    } else {
+        publish(observer);
+    }
+}
+
+static void attribute_told(struct plane_call *call) {
+    struct attribute_call *asked = container_of(call, struct attribute_call, call);
+    struct observer *observer = asked->observer;
+    struct observed_attributes *attributes = asked->attributes;
+    const char *value = call->ok ? json_string_value(call->result) : NULL;
+    /* An attribute that is not there is an answer, too; a volume that went meanwhile is in no later listing. */
+    bool answered = call->ok || call->code != 0;
+    if (value != NULL && asked->which == 0)
+        attributes->user_created = strcmp(value, "true") == 0;
+    else if (value != NULL && asked->which == 1)
+        snprintf(attributes->timestamp, sizeof(attributes->timestamp), "%s", value);
+    else if (value != NULL)
+        snprintf(attributes->operation, sizeof(attributes->operation), "%s", value);
+    if (call->ok)
+        json_decref(call->result);
+    json_decref(call->params);
+    attributes->known &= answered;
+    attributes->waiting--;
+    observer->failed |= !answered;
+    free(asked);
+    attributes_told(observer);
+}
+
+static void ask_attributes(struct observer *observer, struct observed_attributes *attributes) {
+    for (unsigned which = 0; which < array_count(attribute_names); which++) {
+        struct attribute_call *asked = calloc(1, sizeof(*asked));
+        assert(asked != NULL);
+        *asked = (struct attribute_call){.observer = observer, .attributes = attributes, .which = which};
+        asked->call = (struct plane_call){
+            .method = "bdev_lvol_get_xattr",
+            .params = json_pack("{s:s, s:s}", "name", attributes->uuid, "xattr_name", attribute_names[which]),
+            .timeout_ms = LISTING_MS,
+            .done = attribute_told,
+        };
+        attributes->waiting++;
+        attributes->known = true; /* unless one of them does not come */
+        observer->attributes_missing++;
+        control_plane_call(observer->plane, &asked->call);
+    }
+}
+
+static void find_new_snapshots(struct observer *observer) {
+    observer->attributes_missing = 1; /* this loop */
+    for (size_t i = 0; i < observer->next->volume_count; i++) {
+        struct observed_volume *volume = &observer->next->volumes[i];
+        if (!volume->snapshot || strlen(volume->uuid) >= UUID_TEXT_SIZE || !observer->is_replica(observer->arg, volume))
+            continue;
+        struct observed_attributes *attributes = find_attributes(observer, volume->uuid);
+        if (attributes == NULL) {
+            attributes = calloc(1, sizeof(*attributes));
+            assert(attributes != NULL);
+            attributes->map = &observer->attributes;
+            snprintf(attributes->uuid, sizeof(attributes->uuid), "%s", volume->uuid);
+            bool ok = hash_map_insert(&observer->attributes, &attributes->node, hash_text(attributes->uuid));
+            assert(ok);
+        }
+        if (!attributes->known && attributes->waiting == 0)
+            ask_attributes(observer, attributes);
+        attributes->references++;
+        volume->attributes = attributes;
+    }
+    attributes_told(observer);
+}
+
+/* ---- listings ---- */
+
+static void listed(struct plane_call *call) {
+    struct observer *observer = call->arg;
+    if (!call->ok) {
+        observer->failed = true;
+        if (call->code != 0 || call->error.code == ERROR_TIMED_OUT)
+            log_warning(observer->log, LOG_AREA_APP, "storage plane: %s", call->error.text);
+    }
+    if (--observer->answers_missing != 0)
+        return;
+    json_t *results[4];
+    for (unsigned i = 0; i < 4; i++)
+        results[i] = observer->calls[i].ok ? observer->calls[i].result : NULL;
+    if (observer->failed) {
+        for (unsigned i = 0; i < 4; i++)
+            json_decref(results[i]);
+        again_later(observer);
+        return;
+    }
+    observer->next = observation_make(results[0], results[1], results[2], results[3]);
+    json_decref(results[2]);
+    if (observer->next == NULL) {
+        again_later(observer);
+        return;
+    }
+    observer->next->at_ns = observer->began_ns;
+    find_new_snapshots(observer);
+}
+
+static bool busy(const struct observer *observer) {
+    return observer->answers_missing != 0 || observer->attributes_missing != 0 || reactor_timer_armed(&observer->retry);
+}
+
+static void begin(struct observer *observer) {
+    if (busy(observer) || !control_plane_ready(observer->plane))
+        return;
+    list_splice_back(&observer->served, &observer->waiting);
+    observer->failed = false;
+    observer->began_ns = host_now_ns(observer->plane->options.reactor->host);
+    observer->answers_missing = 4;
+    for (unsigned i = 0; i < 4; i++) {
+        observer->calls[i] =
+            (struct plane_call){.method = listings[i], .timeout_ms = LISTING_MS, .done = listed, .arg = observer};
+        control_plane_call(observer->plane, &observer->calls[i]);
+    }
+}
+
+static void retry(struct reactor_timer *timer) { begin(container_of(timer, struct observer, retry)); }
+
+void observer_init(struct observer *observer, struct control_plane *plane, struct log *log) {
+    *observer = (struct observer){.plane = plane, .log = log, .retry.run = retry};
+    list_init(&observer->waiting);
+    list_init(&observer->served);
+    hash_map_init(&observer->attributes);
+}
+
+void observer_fini(struct observer *observer) {
+    assert(observer->answers_missing == 0 && observer->attributes_missing == 0);
+    reactor_timer_stop(observer->plane->options.reactor, &observer->retry);
+    observation_unref(observer->seen);
+    assert(observer->attributes.count == 0);
+    hash_map_fini(&observer->attributes);
+}
+
+void observer_ask(struct observer *observer, struct observe_waiter *waiter) {
+    list_push_back(&observer->waiting, &waiter->node);
+    begin(observer);
+}
+
+void observer_resume(struct observer *observer) {
+    reactor_timer_stop(observer->plane->options.reactor, &observer->retry);
+    if (!list_empty(&observer->waiting))
+        begin(observer);
+}

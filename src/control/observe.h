@@ -1,0 +1,124 @@
+/* What a plane has, as its listings say, and the sharing of such observations among those who ask.
+ *
+ * Calling context: the control loop. An observation is immutable and lives until the next one is there. */
+#pragma once
+
+#include "base/hash_map.h"
+#include "base/uuid.h"
+#include "control/plane.h"
+
+struct observed_device { /* a file or disk that the plane has open */
+    const char *name, *path;
+    uint64_t block_bytes, bytes;
+};
+
+struct observed_store {
+    const char *uuid, *name, *base; /* base: the device's name */
+    uint64_t total_bytes, free_bytes, cluster_bytes;
+    const char *reason; /* read-only or failed: why; else NULL */
+    bool failed;
+};
+
+/* Attributes of a snapshot: they never change, so they are asked for once. Kept while an observation has the snapshot. */
+struct observed_attributes {
+    struct hash_node node;
+    struct hash_map *map;
+    unsigned references;
+    char uuid[UUID_TEXT_SIZE];
+    char timestamp[64], operation[UUID_TEXT_SIZE];
+    bool user_created;
+    bool known;       /* all of them */
+    unsigned waiting; /* answers */
+};
+
+struct observed_volume {
+    const char *uuid, *name, *store; /* store: its UUID */
+    const char *parent;              /* a name in the same store; NULL = none */
+    const char *created;             /* RFC 3339; "" = the plane does not say */
+    uint64_t bytes, used_bytes;
+    unsigned children;
+    bool snapshot, damaged;
+    struct observed_attributes *attributes; /* of a snapshot; NULL = not of a replica */
+};
+
+struct observed_export {
+    const char *nqn;
+    const char *device;         /* of its first namespace; NULL = none */
+    const char *address, *port; /* of its first listener; NULL = none */
+    unsigned namespaces, listeners, hosts;
+    bool any_host;
+};
+
+struct observation {
+    unsigned references;
+    json_t *devices_json, *stores_json, *exports_json; /* hold the texts */
+    struct observed_device *devices;
+    struct observed_store *stores;
+    struct observed_volume *volumes; /* by store, then name */
+    struct observed_export *exports; /* by NQN */
+    size_t device_count, store_count, volume_count, export_count;
+    bool has_tcp;
+    uint64_t at_ns;
+};
+
+const struct observed_device *observed_device(const struct observation *seen, const char *name);
+const struct observed_store *observed_store(const struct observation *seen, const char *uuid);
+const struct observed_store *observed_store_on(const struct observation *seen, const char *device);
+const struct observed_volume *observed_volume(const struct observation *seen, const char *store, const char *name);
+/* The first volume of a store whose name is not below `name`; [it, end) is what follows. */
+const struct observed_volume *observed_volumes_from(const struct observation *seen, const char *store, const char *name);
+static inline const struct observed_volume *observed_volumes_end(const struct observation *seen) {
+    return seen->volumes + seen->volume_count;
+}
+const struct observed_export *observed_export(const struct observation *seen, const char *nqn);
+
+/* From the answers of bdev_get_bdevs, bdev_lvol_get_lvstores, nvmf_get_transports and nvmf_get_subsystems, whose references it
+ * takes but for the transports'. What does not look as it should is left out. NULL: no memory. Pure. */
+struct observation *observation_make(json_t *take_devices, json_t *take_stores, const json_t *transports, json_t *take_exports);
+static inline struct observation *observation_ref(struct observation *seen) {
+    seen->references++;
+    return seen;
+}
+/* NULL is fine. */
+void observation_unref(struct observation *take_seen);
+
+/* ---- sharing ---- */
+
+struct observe_waiter {
+    struct list_node node;
+    void (*done)(struct observe_waiter *waiter); /* there is an observation that began after it asked */
+};
+
+struct observer {
+    struct control_plane *plane;
+    struct log *log;
+    struct list waiting, served; /* for the next, for the one under way */
+    struct plane_call calls[4];
+    unsigned answers_missing; /* 0 = none under way */
+    bool failed;
+    uint64_t began_ns;
+    struct reactor_timer retry;
+    struct observation *seen, *next; /* the newest; one whose attributes are being asked for */
+    struct hash_map attributes;
+    unsigned attributes_missing;
+    bool (*is_replica)(void *arg, const struct observed_volume *volume); /* whose snapshots' attributes are wanted */
+    void (*observed)(void *arg);                                         /* a new one is there; before the waiters hear of it */
+    void *arg;
+};
+
+void observer_init(struct observer *observer, struct control_plane *plane, struct log *log);
+/* Waiters are forgotten. The plane's calls have ended. */
+void observer_fini(struct observer *observer);
+/* Waits, if need be, until the plane is ready. */
+void observer_ask(struct observer *observer, struct observe_waiter *waiter);
+/* Asks for nothing: waits for the next one that somebody asks for from now on. */
+static inline void observer_await(struct observer *observer, struct observe_waiter *waiter) {
+    list_push_back(&observer->waiting, &waiter->node);
+}
+/* Harmless if it does not wait. */
+static inline void observer_forget(struct observe_waiter *waiter) {
+    if (list_linked(&waiter->node))
+        list_remove(&waiter->node);
+}
+/* The plane has become ready. */
+void observer_resume(struct observer *observer);

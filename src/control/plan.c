@@ -1,0 +1,394 @@
+#include "control/plan.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/text.h"
+#include "control/names.h"
+
+/* ---- plans ---- */
+
+static void add(struct plan *plan, const char *method, json_t *take_params) {
+    if (plan->count == plan->capacity) {
+        plan->capacity = plan->capacity == 0 ? 8 : plan->capacity * 2;
+        plan->commands = realloc(plan->commands, plan->capacity * sizeof(*plan->commands));
+        assert(plan->commands != NULL);
+    }
+    assert(take_params != NULL);
+    plan->commands[plan->count++] = (struct plan_command){method, take_params};
+}
+
+void plan_commands_free(struct plan_command *take_commands, unsigned count) {
+    for (unsigned i = 0; i < count; i++)
+        json_decref(take_commands[i].params);
+    free(take_commands);
+}
+
+#define refuse(plan, ...) ((plan)->outcome = PLAN_REFUSED, (void)error_set(&(plan)->error, __VA_ARGS__))
+
+static uint64_t mib(uint64_t bytes) { return divide_up(bytes, MIB(1)); }
+
+/* ---- disks ---- */
+
+static void plan_disk_open(const struct control_goal *goal, const struct control_disk_record *disk,
+                           const struct observation *seen, struct plan *plan) {
+    const char *uuid = disk->uuid[0] != '\0' ? disk->uuid : goal->uuid;
+    const struct observed_device *device = observed_device(seen, disk->name);
+    if (device == NULL) {
+        json_t *params = json_pack("{s:s, s:s}", "name", disk->name, "filename", disk->path);
+        if (disk->block_bytes != 0)
+            json_object_set_new(params, "block_size", json_integer(disk->block_bytes));
+        add(plan, "bdev_aio_create", params);
+        return;
+    }
+    const struct observed_store *store = observed_store_on(seen, disk->name);
+    if (strcmp(device->path, disk->path) != 0)
+        refuse(plan, ERROR_EXISTS, "the plane has %s open as %s", device->path, disk->name);
+    else if (store == NULL && uuid != NULL && uuid[0] != '\0')
+        refuse(plan, ERROR_NOT_FOUND, "%s does not hold the store %s%s", disk->path, uuid,
+               disk->uuid[0] != '\0' ? " that was made on it; it is not made again" : "");
+    else if (store == NULL)
+        add(plan, "bdev_lvol_create_lvstore",
+            json_pack("{s:s, s:s, s:i}", "bdev_name", disk->name, "lvs_name", disk->name, "cluster_sz", (int)MIB(1)));
+    else if (uuid != NULL && uuid[0] != '\0' && strcasecmp(store->uuid, uuid) != 0)
+        refuse(plan, ERROR_NOT_FOUND, "%s holds the store %s, not %s", disk->path, store->uuid, uuid);
+    else if (strcmp(store->name, disk->name) != 0)
+        add(plan, "bdev_lvol_rename_lvstore", json_pack("{s:s, s:s}", "old_name", store->name, "new_name", disk->name));
+    else if (store->failed)
+        refuse(plan, ERROR_IO, "the store on %s has failed: %s", disk->path, store->reason != NULL ? store->reason : "unknown");
+}
+
+static void plan_disk_delete(const struct control_disk_record *disk, const struct observation *seen, struct plan *plan) {
+    const struct observed_device *device = observed_device(seen, disk->name);
+    if (device != NULL && strcmp(device->path, disk->path) == 0)
+        add(plan, "bdev_aio_delete", json_pack("{s:s}", "name", disk->name));
+}
+
+/* ---- exports ---- */
+
+bool plan_export_stands(const struct control_replica_record *record, const struct observed_volume *head,
+                        const struct observation *seen, const char *address) {
+    char nqn[NAMES_NQN_SIZE], port[8];
+    names_make_nqn(record->name, nqn);
+    snprintf(port, sizeof(port), "%u", (unsigned)record->port);
+    const struct observed_export *export = observed_export(seen, nqn);
+    return export != NULL && export->namespaces == 1 && export->listeners == 1 && export->hosts == 1 && !export->any_host &&
+           strcmp(export->device, head->uuid) == 0 && strcmp(export->address, address) == 0 && strcmp(export->port, port) == 0;
+}
+
+static void plan_unexport(const char *name, const struct observation *seen, struct plan *plan) {
+    char nqn[NAMES_NQN_SIZE];
+    names_make_nqn(name, nqn);
+    if (observed_export(seen, nqn) != NULL)
+        add(plan, "nvmf_delete_subsystem", json_pack("{s:s}", "nqn", nqn));
+}
+
+static void plan_export(const struct control_replica_record *record, const struct observed_volume *head,
+                        const struct observation *seen, const char *address, struct plan *plan) {
+    char nqn[NAMES_NQN_SIZE], port[8];
+    if (plan_export_stands(record, head, seen, address))
+        return;
+    plan_unexport(record->name, seen, plan);
+    names_make_nqn(record->name, nqn);
+    snprintf(port, sizeof(port), "%u", (unsigned)record->port);
+    if (!seen->has_tcp)
+        add(plan, "nvmf_create_transport", json_pack("{s:s}", "trtype", "TCP"));
+    add(plan, "nvmf_create_subsystem", json_pack("{s:s, s:b}", "nqn", nqn, "allow_any_host", 0));
+    add(plan, "nvmf_subsystem_add_host", json_pack("{s:s, s:s}", "nqn", nqn, "host", NAMES_REPLICA_HOST));
+    add(plan, "nvmf_subsystem_add_ns", json_pack("{s:s, s:{s:s}}", "nqn", nqn, "namespace", "bdev_name", head->uuid));
+    add(plan, "nvmf_subsystem_add_listener",
+        json_pack("{s:s, s:{s:s, s:s, s:s, s:s}}", "nqn", nqn, "listen_address", "trtype", "TCP", "adrfam",
+                  strchr(address, ':') != NULL ? "IPv6" : "IPv4", "traddr", address, "trsvcid", port));
+}
+
+/* ---- replicas ---- */
+
+/* NULL, and the plan refuses: the replica's disk is not open, or its head is not as it must be. */
+static const struct observed_volume *find_head(const struct control_replica_record *replica, const struct observation *seen,
+                                               struct plan *plan) {
+    if (observed_store(seen, replica->store) == NULL) {
+        refuse(plan, ERROR_BUSY, "its disk %s is not open", replica->disk);
+        return NULL;
+    }
+    const struct observed_volume *head = observed_volume(seen, replica->store, replica->name);
+    if (head == NULL)
+        refuse(plan, ERROR_BUSY, "it is missing on disk %s", replica->disk);
+    else if (head->snapshot)
+        refuse(plan, ERROR_DAMAGED, "its head on disk %s is a snapshot", replica->disk);
+    else
+        return head;
+    return NULL;
+}
+
+static bool is_of(const struct observed_volume *volume, const struct control_replica_record *replica,
+                  const struct observation *seen) {
+    return volume < observed_volumes_end(seen) && strcmp(volume->store, replica->store) == 0 &&
+           strncmp(volume->name, replica->name, strlen(replica->name)) == 0;
+}
+
+static bool has_snapshots(const struct control_replica_record *replica, const struct observation *seen) {
+    for (const struct observed_volume *v = observed_volumes_from(seen, replica->store, replica->name); is_of(v, replica, seen);
+         v++)
+        if (names_snapshot(v->name, replica->name) != NULL)
+            return true;
+    return false;
+}
+
+static void plan_replica_create(const struct control_goal *goal, const struct control_replica_record *replica,
+                                const struct observation *seen, const char *address, struct plan *plan) {
+    if (observed_store(seen, replica->store) != NULL && observed_volume(seen, replica->store, replica->name) == NULL &&
+        !replica->made) {
+        if (has_snapshots(replica, seen))
+            refuse(plan, ERROR_DAMAGED, "disk %s has snapshots of it, but not its head", replica->disk);
+        else if (goal->verb != CONTROL_REPLICA_CREATE)
+            refuse(plan, ERROR_BUSY, "its making was not finished");
+        else
+            add(plan, "bdev_lvol_create",
+                json_pack("{s:s, s:I, s:b, s:s}", "lvol_name", replica->name, "size_in_mib", (json_int_t)mib(replica->bytes),
+                          "thin_provision", 1, "uuid", replica->store));
+        return;
+    }
+    const struct observed_volume *head = find_head(replica, seen, plan);
+    if (head == NULL)
+        return;
+    if (goal->verb == CONTROL_REPLICA_CREATE && head->bytes > mib(replica->bytes) * MIB(1)) {
+        refuse(plan, ERROR_INVALID, "it has %" PRIu64 " bytes, more than the %" PRIu64 " that it is to have", head->bytes,
+               replica->bytes);
+        return;
+    }
+    if (goal->verb == CONTROL_REPLICA_CREATE && head->bytes < replica->bytes)
+        add(plan, "bdev_lvol_resize",
+            json_pack("{s:s, s:I}", "name", head->uuid, "size_in_mib", (json_int_t)mib(replica->bytes)));
+    plan_export(replica, head, seen, address, plan);
+}
+
+static void plan_replica_expand(const struct control_goal *goal, const struct control_replica_record *replica,
+                                const struct observation *seen, struct plan *plan) {
+    const struct observed_volume *head = find_head(replica, seen, plan);
+    if (head == NULL)
+        return;
+    if (goal->bytes < head->bytes) {
+        plan->outcome = PLAN_REFUSED;
+        char given[24];
+        snprintf(given, sizeof(given), "%" PRIu64, goal->bytes);
+        error_invalid(&plan->error, "size", given, "not less than the %" PRIu64 " bytes that it has", head->bytes);
+    } else if (mib(goal->bytes) * MIB(1) > head->bytes) {
+        add(plan, "bdev_lvol_resize", json_pack("{s:s, s:I}", "name", head->uuid, "size_in_mib", (json_int_t)mib(goal->bytes)));
+    }
+}
+
+/* Generations between a volume and the root of its tree: who is deeper is deleted first. */
+static unsigned depth_of(const struct observed_volume *volume, const struct observation *seen) {
+    unsigned depth = 0;
+    for (; volume != NULL && volume->parent != NULL && depth < 100000; depth++)
+        volume = observed_volume(seen, volume->store, volume->parent);
+    return depth;
+}
+
+struct doomed {
+    const char *uuid;
+    unsigned depth;
+};
+
+static int deeper_first(const void *a, const void *b) {
+    unsigned da = ((const struct doomed *)a)->depth, db = ((const struct doomed *)b)->depth;
+    return da > db ? -1 : da < db;
+}
+
+/* Head, snapshots and what rebuilds left, leaves first: no snapshot has a child when its turn comes, so nothing is merged. */
+static void plan_replica_delete(const struct control_replica_record *replica, const struct observation *seen, struct plan *plan) {
+    if (replica->made && observed_store(seen, replica->store) == NULL) {
+        refuse(plan, ERROR_BUSY, "its disk %s is not open; it is deleted when that is opened", replica->disk);
+        return;
+    }
+    plan_unexport(replica->name, seen, plan);
+    struct doomed *doomed = NULL;
+    size_t count = 0;
+    const struct observed_volume *v = observed_volumes_from(seen, replica->store, replica->name);
+    for (; is_of(v, replica, seen); v++) {
+        const char *rest = v->name + strlen(replica->name);
+        if (*rest != '\0' && strncmp(rest, "-snap-", 6) != 0 && strcmp(rest, "-rebuilding") != 0 &&
+            strncmp(rest, "-cloning", 8) != 0)
+            continue;
+        doomed = realloc(doomed, (count + 1) * sizeof(*doomed));
+        assert(doomed != NULL);
+        doomed[count++] = (struct doomed){v->uuid, depth_of(v, seen)};
+    }
+    if (count > 0)
+        qsort(doomed, count, sizeof(*doomed), deeper_first);
+    for (size_t i = 0; i < count; i++)
+        add(plan, "bdev_lvol_delete", json_pack("{s:s}", "name", doomed[i].uuid));
+    free(doomed);
+}
+
+/* ---- snapshots ---- */
+
+static const struct observed_volume *find_snapshot(const struct control_goal *goal, const struct control_replica_record *replica,
+                                                   const struct observation *seen) {
+    char name[NAMES_VOLUME_SIZE];
+    if (!names_make_snapshot(replica->name, goal->snapshot, name))
+        return NULL;
+    const struct observed_volume *found = observed_volume(seen, replica->store, name);
+    return found != NULL && found->snapshot ? found : NULL;
+}
+
+static void plan_snapshot_create(const struct control_goal *goal, const struct control_replica_record *replica,
+                                 const struct observation *seen, struct plan *plan) {
+    const struct observed_volume *head = find_head(replica, seen, plan), *there = find_snapshot(goal, replica, seen);
+    char name[NAMES_VOLUME_SIZE];
+    if (head == NULL)
+        return;
+    if (there != NULL) {
+        if (there->attributes == NULL || strcmp(there->attributes->operation, goal->id) != 0)
+            refuse(plan, ERROR_EXISTS, "replica %s has a snapshot %s", replica->name, goal->snapshot);
+        return; /* it is ours */
+    }
+    if (!names_make_snapshot(replica->name, goal->snapshot, name)) {
+        refuse(plan, ERROR_INVALID, "the names of replica and snapshot are too long together");
+        return;
+    }
+    add(plan, "bdev_lvol_snapshot",
+        json_pack("{s:s, s:s, s:{s:s, s:s, s:s}}", "lvol_name", head->uuid, "snapshot_name", name, "xattrs", "user_created",
+                  goal->user_created ? "true" : "false", "snapshot_timestamp", goal->timestamp, "penstock_operation", goal->id));
+}
+
+static void plan_snapshot_delete(const struct control_goal *goal, const struct control_replica_record *replica,
+                                 const struct observation *seen, struct plan *plan) {
+    const struct observed_volume *snapshot = find_snapshot(goal, replica, seen);
+    if (find_head(replica, seen, plan) == NULL || snapshot == NULL)
+        return;
+    if (snapshot->children > 1)
+        refuse(plan, ERROR_PERMISSION, "snapshot %s of replica %s has %u children", goal->snapshot, replica->name,
+               snapshot->children);
+    else
+        add(plan, "bdev_lvol_delete", json_pack("{s:s}", "name", snapshot->uuid));
+}
+
+/* A revert that may have been done before the plane died is done again: it gives the same contents. */
+static void plan_snapshot_revert(const struct control_goal *goal, const struct control_replica_record *replica,
+                                 const struct observation *seen, struct plan *plan) {
+    const struct observed_volume *head = find_head(replica, seen, plan), *snapshot = find_snapshot(goal, replica, seen);
+    if (head == NULL || goal->carried_out)
+        return;
+    if (snapshot == NULL)
+        refuse(plan, ERROR_PERMISSION, "replica %s has no snapshot %s", replica->name, goal->snapshot);
+    else
+        add(plan, "volume_revert", json_pack("{s:s, s:s}", "name", head->uuid, "snapshot", snapshot->uuid));
+}
+
+static void plan_snapshot_purge(const struct control_replica_record *replica, const struct observation *seen, struct plan *plan) {
+    if (find_head(replica, seen, plan) == NULL)
+        return;
+    for (const struct observed_volume *v = observed_volumes_from(seen, replica->store, replica->name); is_of(v, replica, seen);
+         v++)
+        if (v->snapshot && v->children <= 1 && names_snapshot(v->name, replica->name) != NULL && v->attributes != NULL &&
+            !v->attributes->user_created)
+            add(plan, "bdev_lvol_delete", json_pack("{s:s}", "name", v->uuid));
+}
+
+/* ---- the log ---- */
+
+const char *plan_log_level(const char *text) {
+    static const char *const levels[] = {"ERROR", "WARNING", "NOTICE", "INFO", "DEBUG"};
+    for (size_t i = 0; i < array_count(levels); i++)
+        if (strcasecmp(text, levels[i]) == 0)
+            return levels[i];
+    return NULL;
+}
+
+static void plan_log_set_level(const struct control_goal *goal, struct plan *plan) {
+    if (goal->carried_out)
+        return;
+    add(plan, "log_set_level", json_pack("{s:s}", "level", plan_log_level(goal->name)));
+    add(plan, "log_set_print_level", json_pack("{s:s}", "level", plan_log_level(goal->name)));
+}
+
+/* The next word of a list with commas, copied; NULL at its end, or at a word that is too long. */
+static const char *next_word(const char **at, char word[64]) {
+    *at += strspn(*at, ", ");
+    size_t length = strcspn(*at, ", ");
+    if (length == 0 || length >= 64)
+        return NULL;
+    memcpy(word, *at, length);
+    word[length] = '\0';
+    *at += length;
+    return word;
+}
+
+static bool lists(const char *list, const char *flag) {
+    char word[64];
+    while (next_word(&list, word) != NULL)
+        if (strcmp(word, flag) == 0 || strcmp(word, "all") == 0)
+            return true;
+    return false;
+}
+
+/* The flags that are listed are set, others are not: what differs is found in the plane's own list of them. */
+static void plan_log_set_flags(const struct control_goal *goal, struct plan *plan) {
+    const char *flag, *at = goal->name;
+    char word[64];
+    json_t *value;
+    if (!json_is_object(goal->result)) {
+        if (!goal->carried_out)
+            add(plan, "log_get_flags", json_null());
+        return;
+    }
+    while (next_word(&at, word) != NULL)
+        if (strcmp(word, "all") != 0 && json_object_get(goal->result, word) == NULL) {
+            plan->outcome = PLAN_REFUSED;
+            error_invalid(&plan->error, "flags", word, "flags of log_get_flags, between commas, or all");
+            return;
+        }
+    json_object_foreach(goal->result, flag, value) if (json_is_true(value) != lists(goal->name, flag))
+        add(plan, json_is_true(value) ? "log_clear_flag" : "log_set_flag", json_pack("{s:s}", "flag", flag));
+}
+
+static void plan_question(const struct control_goal *goal, const char *method, struct plan *plan) {
+    if (!goal->carried_out)
+        add(plan, method, json_null());
+}
+
+/* ---- all of them ---- */
+
+static void plan_disk(const struct control_goal *goal, const struct observation *seen, struct plan *plan) {
+    const struct control_disk_record *record = &container_of(goal->object, struct control_disk, object)->record;
+    if (goal->verb == CONTROL_DISK_OPEN)
+        plan_disk_open(goal, record, seen, plan);
+    else
+        plan_disk_delete(record, seen, plan);
+}
+
+static void plan_replica(const struct control_goal *goal, const struct observation *seen, const char *address,
+                         struct plan *plan) {
+    const struct control_replica_record *record = &container_of(goal->object, struct control_replica, object)->record;
+    switch (goal->verb) {
+    case CONTROL_REPLICA_CREATE:
+    case CONTROL_REPLICA_EXPORT: plan_replica_create(goal, record, seen, address, plan); break;
+    case CONTROL_REPLICA_STOP: plan_unexport(record->name, seen, plan); break;
+    case CONTROL_REPLICA_FORGET: break;
+    case CONTROL_REPLICA_DELETE: plan_replica_delete(record, seen, plan); break;
+    case CONTROL_REPLICA_EXPAND: plan_replica_expand(goal, record, seen, plan); break;
+    case CONTROL_SNAPSHOT_CREATE: plan_snapshot_create(goal, record, seen, plan); break;
+    case CONTROL_SNAPSHOT_DELETE: plan_snapshot_delete(goal, record, seen, plan); break;
+    case CONTROL_SNAPSHOT_REVERT: plan_snapshot_revert(goal, record, seen, plan); break;
+    case CONTROL_SNAPSHOT_PURGE: plan_snapshot_purge(record, seen, plan); break;
+    default: assert(!"not of a replica");
+    }
+}
+
+void plan_make(const struct control_goal *goal, const struct observation *seen, const char *address, struct plan *ret_plan) {
+    *ret_plan = (struct plan){.outcome = PLAN_CARRY_OUT};
+    switch (goal->verb) {
+    case CONTROL_DISK_OPEN:
+    case CONTROL_DISK_DELETE: plan_disk(goal, seen, ret_plan); break;
+    case CONTROL_LOG_SET_LEVEL: plan_log_set_level(goal, ret_plan); break;
+    case CONTROL_LOG_GET_LEVEL: plan_question(goal, "log_get_level", ret_plan); break;
+    case CONTROL_LOG_SET_FLAGS: plan_log_set_flags(goal, ret_plan); break;
+    case CONTROL_LOG_GET_FLAGS: plan_question(goal, "log_get_flags", ret_plan); break;
+    case CONTROL_REFRESH: break;
+    default: plan_replica(goal, seen, address, ret_plan);
+    }
+    if (ret_plan->outcome == PLAN_CARRY_OUT && ret_plan->count == 0)
+        ret_plan->outcome = PLAN_REACHED;
+}

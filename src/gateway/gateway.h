@@ -1,0 +1,27 @@
+/* Longhorn's spdkrpc.SPDKService on a gRPC server, in front of a node's control.
+ *
+ * Calling context: the control loop. */
+#pragma once
+
+#include "control/control.h"
+#include "grpc/server.h"
+
+struct gateway;
+
+struct gateway_options {
+    struct control *control;
+    const char *address; /* of the node, as callers see it */
+    const char *version;
+};
+
+/* The compiled descriptors of the service, for reflection. */
+extern const unsigned char spdkrpc_descriptors[];
+extern const size_t spdkrpc_descriptors_size;
+#define GATEWAY_SERVICE "spdkrpc.SPDKService"
+
+/* Adds the service to a server that does not listen yet. NULL: no memory. */
+struct gateway *gateway_create(struct grpc_server *server, const struct gateway_options *options);
+/* Ends the watches with UNAVAILABLE: before the server is stopped. */
+void gateway_stop(struct gateway *gateway);
+/* After the server has stopped. */
+void gateway_destroy(struct gateway *gateway);

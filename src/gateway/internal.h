@@ -1,0 +1,50 @@
+/* What the files of the gateway share. Nobody outside this folder includes it. */
+#pragma once
+
+#include "gateway/gateway.h"
+
+typedef void gateway_handler(struct grpc_call *call, const ProtobufCMessage *request);
+
+struct gateway {
+    struct gateway_options options;
+    struct grpc_service service;
+    struct list watches, quiet_watches;
+    struct grpc_method methods[];
+};
+
+static inline struct gateway *gateway_of(const struct grpc_call *call) { return call->service_arg; }
+
+/* A call that waits for a goal. */
+struct gateway_pending {
+    struct control_goal goal;
+    struct grpc_call *call;
+    const ProtobufCMessage *request;
+    void (*answer)(struct gateway_pending *pending); /* the goal is reached */
+    bool plain_errors; /* what has a code of its own elsewhere is UNKNOWN here, as its callers know it */
+};
+
+/* A goal of `verb` for the call, not started. NULL: the call was ended. */
+struct gateway_pending *gateway_pend(struct grpc_call *call, const ProtobufCMessage *request, enum control_verb verb,
+                                     const char *name, void (*answer)(struct gateway_pending *pending));
+void gateway_start(struct gateway_pending *pending);
+/* An answer without content. */
+void gateway_answer_empty(struct gateway_pending *pending);
+void gateway_fail(struct grpc_call *call, const struct error *error, bool plain_errors);
+
+/* Memory of one answer. */
+struct gateway_scratch {
+    void **blocks;
+    size_t count, capacity;
+};
+/* Zeroed; never NULL. */
+void *gateway_scratch_take(struct gateway_scratch *scratch, size_t count, size_t size);
+void gateway_scratch_free(struct gateway_scratch *scratch);
+
+/* disk.c, replica.c, node.c */
+gateway_handler gateway_disk_create, gateway_disk_get, gateway_disk_delete, gateway_disk_health_get;
+/* replica.c */
+void gateway_replica_watches_end(struct gateway *gateway);
+gateway_handler gateway_replica_create, gateway_replica_delete, gateway_replica_get, gateway_replica_list, gateway_replica_watch,
+    gateway_replica_expand, gateway_snapshot_create, gateway_snapshot_delete, gateway_snapshot_revert, gateway_snapshot_purge;
+gateway_handler gateway_log_set_level, gateway_log_get_level, gateway_log_set_flags, gateway_log_get_flags,
+    gateway_version_detail_get;

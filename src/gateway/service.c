@@ -1,0 +1,217 @@
+/* The table of methods, and what all handlers share. */
+#include <stdlib.h>
+
+#include "api/proto/spdkrpc/spdk.pb-c.h"
+#include "gateway/internal.h"
+
+static const struct {
+    const char *name;
+    gateway_handler *handler;
+} served[] = {
+    {"DiskCreate", gateway_disk_create},
+    {"DiskDelete", gateway_disk_delete},
+    {"DiskGet", gateway_disk_get},
+    {"DiskHealthGet", gateway_disk_health_get},
+    {"LogGetFlags", gateway_log_get_flags},
+    {"LogGetLevel", gateway_log_get_level},
+    {"LogSetFlags", gateway_log_set_flags},
+    {"LogSetLevel", gateway_log_set_level},
+    {"ReplicaCreate", gateway_replica_create},
+    {"ReplicaDelete", gateway_replica_delete},
+    {"ReplicaExpand", gateway_replica_expand},
+    {"ReplicaGet", gateway_replica_get},
+    {"ReplicaList", gateway_replica_list},
+    {"ReplicaSnapshotCreate", gateway_snapshot_create},
+    {"ReplicaSnapshotDelete", gateway_snapshot_delete},
+    {"ReplicaSnapshotPurge", gateway_snapshot_purge},
+    {"ReplicaSnapshotRevert", gateway_snapshot_revert},
+    {"ReplicaWatch", gateway_replica_watch},
+    {"VersionDetailGet", gateway_version_detail_get},
+};
+
+/* What is missing for the others; the first prefix counts. */
+static const struct {
+    const char *prefix, *missing;
+} missing[] = {
+    {"BackingImage", "backing images are not offered"},
+    {"EngineBackup", "backups are not offered"},
+    {"EngineRestore", "backups are not offered"},
+    {"EngineFrontend", "engine frontends are not offered yet"},
+    {"Engine", "engines are not offered yet"},
+    {"Metrics", "metrics are not offered yet"},
+    {"ReplicaBackup", "backups are not offered"},
+    {"ReplicaRebuilding", "rebuilding between replicas is not offered yet"},
+    {"ReplicaRestore", "backups are not offered"},
+    {"ReplicaSnapshotClone", "clones are not offered yet"},
+    {"ReplicaSnapshotHash", "checksums of snapshots are not offered yet"},
+    {"ReplicaSnapshotRangeHash", "checksums of snapshots are not offered yet"},
+    {"Shard", "volumes of shards are not offered"},
+};
+
+static void unimplemented(struct grpc_call *call, const ProtobufCMessage *request) {
+    const char *name = call->method->name, *what = "it is not offered";
+    (void)request;
+    for (size_t i = 0; i < array_count(missing); i++)
+        if (strncmp(name, missing[i].prefix, strlen(missing[i].prefix)) == 0) {
+            what = missing[i].missing;
+            break;
+        }
+    grpc_call_endf(call, GRPC_UNIMPLEMENTED, "%s: %s", name, what);
+}
+
+static void quiet_watch_lost(struct grpc_call *call) {
+    struct list_node *node = call->arg;
+    list_remove(node);
+    free(node);
+    grpc_call_end(call, GRPC_CANCELLED, NULL);
+}
+
+/* Of a kind of which there are none: nothing ever changes. */
+struct quiet_watch {
+    struct list_node node; /* first: quiet_watch_lost() */
+    struct grpc_call *call;
+};
+
+static void quiet_watch(struct grpc_call *call, const ProtobufCMessage *request) {
+    struct quiet_watch *watch = calloc(1, sizeof(*watch));
+    (void)request;
+    if (watch == NULL) {
+        grpc_call_end(call, GRPC_RESOURCE_EXHAUSTED, "no memory");
+        return;
+    }
+    watch->call = call;
+    call->arg = &watch->node;
+    call->cancelled = quiet_watch_lost;
+    list_push_back(&gateway_of(call)->quiet_watches, &watch->node);
+}
+
+static gateway_handler *handler_of(const char *name, bool stream) {
+    for (size_t i = 0; i < array_count(served); i++)
+        if (strcmp(served[i].name, name) == 0)
+            return served[i].handler;
+    return stream ? quiet_watch : unimplemented;
+}
+
+struct gateway *gateway_create(struct grpc_server *server, const struct gateway_options *options) {
+    const ProtobufCServiceDescriptor *described = &spdkrpc__spdkservice__descriptor;
+    struct gateway *gateway = calloc(1, sizeof(*gateway) + described->n_methods * sizeof(gateway->methods[0]));
+    if (gateway == NULL)
+        return NULL;
+    gateway->options = *options;
+    gateway->service = (struct grpc_service){GATEWAY_SERVICE, gateway->methods, described->n_methods};
+    list_init(&gateway->watches);
+    list_init(&gateway->quiet_watches);
+    for (unsigned i = 0; i < described->n_methods; i++) {
+        const ProtobufCMethodDescriptor *method = &described->methods[i];
+        size_t length = strlen(method->name);
+        /* The descriptor does not tell streams; in this service they are all watches, and all watches are streams. */
+        bool stream = length > 5 && strcmp(method->name + length - 5, "Watch") == 0;
+        gateway->methods[i] = (struct grpc_method){method->name, stream ? GRPC_SERVER_STREAM : GRPC_UNARY, method->input,
+                                                   method->output, handler_of(method->name, stream)};
+    }
+    if (grpc_server_add(server, &gateway->service, gateway))
+        return gateway;
+    free(gateway);
+    return NULL;
+}
+
+void gateway_stop(struct gateway *gateway) {
+    while (!list_empty(&gateway->quiet_watches)) {
+        struct quiet_watch *watch = list_entry(list_pop_front(&gateway->quiet_watches), struct quiet_watch, node);
+        grpc_call_end(watch->call, GRPC_UNAVAILABLE, "the daemon is ending");
+        free(watch);
+    }
+    gateway_replica_watches_end(gateway);
+}
+
+void gateway_destroy(struct gateway *gateway) {
+    assert(list_empty(&gateway->watches) && list_empty(&gateway->quiet_watches));
+    free(gateway);
+}
+
+/* ---- errors ---- */
+
+static enum grpc_status status_of(enum error_code code, bool plain_errors) {
+    switch (code) {
+    case ERROR_INVALID: return GRPC_INVALID_ARGUMENT;
+    case ERROR_NOT_FOUND:
+    case ERROR_NO_DEVICE: return GRPC_NOT_FOUND;
+    case ERROR_UNSUPPORTED: return GRPC_UNIMPLEMENTED;
+    case ERROR_EXISTS: return plain_errors ? GRPC_UNKNOWN : GRPC_ALREADY_EXISTS;
+    case ERROR_PERMISSION: return plain_errors ? GRPC_UNKNOWN : GRPC_FAILED_PRECONDITION;
+    case ERROR_TIMED_OUT: return GRPC_DEADLINE_EXCEEDED;
+    case ERROR_CANCELLED: return GRPC_UNAVAILABLE;
+    case ERROR_NO_MEMORY:
+    case ERROR_NO_SPACE: return plain_errors ? GRPC_UNKNOWN : GRPC_RESOURCE_EXHAUSTED;
+    case ERROR_INTERNAL: return GRPC_INTERNAL;
+    default: return GRPC_UNKNOWN;
+    }
+}
+
+void gateway_fail(struct grpc_call *call, const struct error *error, bool plain_errors) {
+    enum grpc_status status = status_of(error->code, plain_errors);
+    if (error->code == ERROR_INVALID && error->field[0] != '\0')
+        grpc_call_endf(call, status, "%s is '%s': expected %s", error->field, error->value, error->expected);
+    else
+        grpc_call_end(call, status, error->text);
+}
+
+/* ---- calls that wait for a goal ---- */
+
+static void goal_done(struct control_goal *goal) {
+    struct gateway_pending *pending = container_of(goal, struct gateway_pending, goal);
+    if (goal->error.code != ERROR_NONE)
+        gateway_fail(pending->call, &goal->error, pending->plain_errors);
+    else
+        pending->answer(pending);
+    free(pending);
+}
+
+struct gateway_pending *gateway_pend(struct grpc_call *call, const ProtobufCMessage *request, enum control_verb verb,
+                                     const char *name, void (*answer)(struct gateway_pending *pending)) {
+    struct gateway_pending *pending = calloc(1, sizeof(*pending));
+    if (pending == NULL) {
+        grpc_call_end(call, GRPC_RESOURCE_EXHAUSTED, "no memory");
+        return NULL;
+    }
+    *pending = (struct gateway_pending){.call = call, .request = request, .answer = answer};
+    pending->goal = (struct control_goal){.verb = verb,
+                                          .name = name,
+                                          .path = "",
+                                          .driver = "",
+                                          .uuid = "",
+                                          .store_name = "",
+                                          .store_uuid = "",
+                                          .snapshot = "",
+                                          .timestamp = "",
+                                          .done = goal_done};
+    return pending;
+}
+
+void gateway_start(struct gateway_pending *pending) {
+    control_goal_start(gateway_of(pending->call)->options.control, &pending->goal);
+}
+
+void gateway_answer_empty(struct gateway_pending *pending) {
+    Google__Protobuf__Empty empty = GOOGLE__PROTOBUF__EMPTY__INIT;
+    grpc_call_reply(pending->call, &empty.base);
+}
+
+/* ---- memory of an answer ---- */
+
+void *gateway_scratch_take(struct gateway_scratch *scratch, size_t count, size_t size) {
+    if (scratch->count == scratch->capacity) {
+        scratch->capacity = scratch->capacity == 0 ? 64 : scratch->capacity * 2;
+        scratch->blocks = realloc(scratch->blocks, scratch->capacity * sizeof(*scratch->blocks));
+        assert(scratch->blocks != NULL);
+    }
+    void *block = calloc(count + (count == 0), size);
+    assert(block != NULL);
+    return scratch->blocks[scratch->count++] = block;
+}
+
+void gateway_scratch_free(struct gateway_scratch *scratch) {
+    for (size_t i = 0; i < scratch->count; i++)
+        free(scratch->blocks[i]);
+    free(scratch->blocks);
+}

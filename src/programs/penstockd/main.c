@@ -1,0 +1,307 @@
+/* penstockd: the control daemon as a process. Reads options, takes the lock, puts state, control and gRPC together, waits for its
+ * end. */
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/text.h"
+#include "control/control.h"
+#include "control/store/sqlite/sqlite.h"
+#include "gateway/gateway.h"
+#include "grpc/health.h"
+#include "grpc/reflection.h"
+#include "host/linux/linux.h"
+#include "programs/penstockd/options.h"
+
+enum { PATH_SIZE = 512, GRACE_MS = 2000 };
+
+struct app {
+    struct daemon_options options;
+    struct host *host;
+    struct reactor *reactor;
+    struct log log;
+    char lock_path[PATH_SIZE], socket_path[PATH_SIZE], plane_log_path[PATH_SIZE], grpc_path[PATH_SIZE], state_path[PATH_SIZE];
+    char plane_path[PATH_SIZE];
+    const char *plane_command[DAEMON_PLANE_ARGUMENTS_MAX + 4];
+    struct host_file_open lock;
+    struct store *store;
+    struct control *control;
+    struct grpc_server *server;
+    struct grpc_health *health;
+    struct grpc_reflection *reflection;
+    struct gateway *gateway;
+    struct reactor_message begin;
+    unsigned running; /* control, server: what is to be stopped */
+    bool ending;
+    int exit_status;
+};
+
+/* ---- the log: one write a line ---- */
+
+static void log_record(void *arg, const struct log_record *record) {
+    char time[TEXT_TIME_SIZE], line[1200];
+    (void)arg;
+    if (!record->print)
+        return;
+    text_format_time(record->wall_ns, time, sizeof(time));
+    int length = snprintf(line, sizeof(line), "%s %s: %s\n", time, log_level_name(record->level), record->text);
+    fwrite(line, 1, min_u64((uint64_t)length, sizeof(line) - 1), stderr);
+}
+
+static uint64_t wall_ns(void *arg) { return host_wall_ns(((struct app *)arg)->host); }
+
+static void host_log(void *arg, const char *text) {
+    struct app *app = arg;
+    if (app->host != NULL)
+        log_notice(&app->log, LOG_AREA_APP, "%s", text);
+    else
+        fprintf(stderr, "penstockd: %s\n", text);
+}
+
+/* ---- processes ---- */
+
+static int start_plane(void *arg, void (*ended)(void *ended_arg, int status), void *ended_arg, void **ret_process) {
+    struct app *app = arg;
+    struct host_linux_process_options options = {.arguments = app->plane_command, .log_path = app->plane_log_path};
+    struct host_linux_process *process;
+    int result = host_linux_process_start(app->reactor->loop, &options, ended, ended_arg, &process);
+    if (result == 0) {
+        log_notice(&app->log, LOG_AREA_APP, "storage plane: started %s as process %llu", app->plane_command[0],
+                   (unsigned long long)host_linux_process_number(process));
+        *ret_process = process;
+    }
+    return result;
+}
+
+static int adopt_plane(void *arg, uint64_t number, void (*ended)(void *ended_arg, int status), void *ended_arg,
+                       void **ret_process) {
+    struct app *app = arg;
+    struct host_linux_process *process;
+    int result = host_linux_process_adopt(app->reactor->loop, number, ended, ended_arg, &process);
+    if (result == 0) {
+        log_notice(&app->log, LOG_AREA_APP, "storage plane: found as process %llu", (unsigned long long)number);
+        *ret_process = process;
+    }
+    return result;
+}
+
+static void release_plane(void *arg, void *process) {
+    (void)arg;
+    host_linux_process_release(process);
+}
+
+/* ---- the end ---- */
+
+static void closed(void *arg) {
+    struct app *app = arg;
+    app->store = NULL;
+    if (app->lock.file != NULL)
+        host_file_close(app->lock.file);
+    host_loop_stop(app->reactor->loop);
+}
+
+static void stopped(void *arg) {
+    struct app *app = arg;
+    if (--app->running > 0)
+        return;
+    if (app->gateway != NULL)
+        gateway_destroy(app->gateway);
+    if (app->reflection != NULL)
+        grpc_reflection_destroy(app->reflection);
+    if (app->health != NULL)
+        grpc_health_destroy(app->health);
+    if (app->server != NULL)
+        grpc_server_destroy(app->server);
+    if (app->control != NULL)
+        control_destroy(app->control);
+    if (app->store != NULL)
+        store_close(app->store, closed, app);
+    else
+        closed(app);
+}
+
+static void end(struct app *app, int status) {
+    if (app->ending)
+        return;
+    app->ending = true;
+    app->exit_status = status;
+    host_linux_notify("STOPPING=1");
+    app->running = 1;
+    if (app->control != NULL) {
+        app->running++;
+        if (app->gateway != NULL)
+            gateway_stop(app->gateway);
+        control_stop(app->control, stopped, app);
+    }
+    if (app->server != NULL) {
+        app->running++;
+        grpc_server_stop(app->server, GRACE_MS, stopped, app);
+    }
+    stopped(app);
+}
+
+static void fail(struct app *app, const struct error *error) {
+    log_error(&app->log, LOG_AREA_APP, "%s%s%s", error->text, error->expected[0] != '\0' ? "; " : "", error->expected);
+    end(app, error_facts(error->code)->exit_status);
+}
+
+static void signalled(void *arg, int number) {
+    struct app *app = arg;
+    if (app->ending)
+        return;
+    log_notice(&app->log, LOG_AREA_APP, "ending on signal %d; the storage plane goes on", number);
+    end(app, 0);
+}
+
+/* ---- the beginning ---- */
+
+static bool listen_at(struct app *app, const struct host_address *address, uint16_t *ret_port, struct error *error) {
+    struct grpc_listen_options options = {.address = *address};
+    return grpc_server_listen(app->server, &options, ret_port, error);
+}
+
+static bool serve(struct app *app, struct error *error) {
+    struct grpc_server_options options = {.reactor = app->reactor};
+    struct gateway_options gateway = {.control = app->control, .address = app->options.address, .version = PENSTOCK_VERSION};
+    struct host_address tcp = {.family = strchr(app->options.address, ':') != NULL ? HOST_IPV6 : HOST_IPV4,
+                               .port = app->options.port},
+                        local = {.family = HOST_UNIX};
+    uint16_t port;
+    app->server = grpc_server_create(&options);
+    app->health = app->server == NULL ? NULL : grpc_health_create(app->server);
+    app->reflection = app->health == NULL ? NULL : grpc_reflection_create(app->server);
+    app->gateway = app->reflection == NULL ? NULL : gateway_create(app->server, &gateway);
+    if (app->gateway == NULL || !grpc_health_set(app->health, GATEWAY_SERVICE, true) ||
+        !grpc_reflection_add(app->reflection, GATEWAY_SERVICE, spdkrpc_descriptors, spdkrpc_descriptors_size))
+        return error_set(error, ERROR_NO_MEMORY, "no memory for the gRPC server");
+    if (strlen(app->options.address) >= sizeof(tcp.text))
+        return error_invalid(error, "--node-address", app->options.address, "a numeric address");
+    memcpy(tcp.text, app->options.address, strlen(app->options.address) + 1);
+    memcpy(local.text, app->grpc_path, strlen(app->grpc_path) + 1);
+    if (!listen_at(app, &tcp, &port, error) || !listen_at(app, &local, NULL, error))
+        return false;
+    log_notice(&app->log, LOG_AREA_APP, "gRPC on %s port %u and %s", app->options.address, port, app->grpc_path);
+    return true;
+}
+
+static void ready(void *arg, const struct error *failed) {
+    struct app *app = arg;
+    struct error error;
+    if (app->ending)
+        return;
+    if (failed != NULL)
+        fail(app, failed);
+    else if (!serve(app, &error))
+        fail(app, &error);
+    else
+        host_linux_notify("READY=1");
+}
+
+static void assemble(struct app *app) {
+    struct error error;
+    struct store_sqlite_options store = {.store = {.reactor = app->reactor}, .path = app->state_path};
+    app->store = store_sqlite_create(&store);
+    struct control_options control = {.reactor = app->reactor,
+                                      .log = &app->log,
+                                      .store = app->store,
+                                      .node = app->options.node,
+                                      .address = app->options.address,
+                                      .socket_path = app->socket_path,
+                                      .plane_log_path = app->plane_log_path,
+                                      .processes = {start_plane, adopt_plane, release_plane, app}};
+    app->control = app->store == NULL ? NULL : control_create(&control);
+    if (app->control == NULL) {
+        error_set(&error, ERROR_NO_MEMORY, "no memory");
+        fail(app, &error);
+        return;
+    }
+    control_start(app->control, ready, app);
+}
+
+static void locked(struct host_file_open *open) {
+    struct app *app = container_of(open, struct app, lock);
+    if (open->ok) {
+        if (!app->ending)
+            assemble(app);
+        return;
+    }
+    error_hint(&open->error, "is another penstockd running with --state-dir %s?", app->options.state_dir);
+    fail(app, &open->error);
+}
+
+static void begin(struct reactor_message *message) {
+    struct app *app = container_of(message, struct app, begin);
+    app->lock = (struct host_file_open){
+        .path = app->lock_path, .options = {.create = true, .create_size = 1, .hold = true}, .done = locked};
+    host_file_open_submit(app->reactor->loop, &app->lock);
+}
+
+/* False: too long. */
+static bool make_path(const struct app *app, char to[PATH_SIZE], const char *name) {
+    return snprintf(to, PATH_SIZE, "%s/%s", app->options.state_dir, name) < PATH_SIZE;
+}
+
+static bool make_paths(struct app *app, const char *program) {
+    const struct daemon_options *options = &app->options;
+    if (!make_path(app, app->lock_path, "lock") || !make_path(app, app->socket_path, "plane.sock") ||
+        !make_path(app, app->plane_log_path, "plane.log") || !make_path(app, app->grpc_path, "penstockd.sock") ||
+        !make_path(app, app->state_path, "state.db") || strlen(app->grpc_path) >= sizeof(((struct host_address *)0)->text)) {
+        fprintf(stderr, "penstockd: --state-dir %s: too long for a socket's path\n", options->state_dir);
+        return false;
+    }
+    const char *slash = strrchr(program, '/');
+    snprintf(app->plane_path, sizeof(app->plane_path), "%.*spenstock-block", slash == NULL ? 0 : (int)(slash + 1 - program),
+             program);
+    unsigned count = 0;
+    app->plane_command[count++] = options->plane != NULL ? options->plane : app->plane_path;
+    app->plane_command[count++] = "-r";
+    app->plane_command[count++] = app->socket_path;
+    for (unsigned i = 0; i < options->plane_argument_count; i++)
+        app->plane_command[count++] = options->plane_arguments[i];
+    return true;
+}
+
+static int run(struct app *app) {
+    struct reactor_options options = {.name = "control", .cpu = -1, .poll_mode = HOST_POLL_NEVER};
+    int result = reactor_create(app->host, &options, &app->reactor);
+    if (result == 0)
+        result = host_linux_watch_signals(app->reactor->loop, signalled, app);
+    if (result == 0) {
+        app->begin.run = begin;
+        reactor_post(app->reactor, &app->begin);
+        result = reactor_start(app->reactor);
+    }
+    if (result != 0) {
+        fprintf(stderr, "penstockd: no loop: %s\n", strerrordesc_np(-result));
+        return 71;
+    }
+    host_linux_loop_wait(app->reactor->loop);
+    reactor_destroy(app->reactor);
+    return app->exit_status;
+}
+
+int main(int argc, char **argv) {
+    static const int signals[] = {SIGINT, SIGTERM, SIGQUIT, SIGHUP, 0};
+    static struct app app;
+    daemon_options_parse(&app.options, argc, argv);
+    if (app.options.exit_now)
+        return app.options.exit_status;
+    int result = host_linux_make_folder(app.options.state_dir);
+    if (result != 0) {
+        fprintf(stderr, "penstockd: --state-dir %s: %s\n", app.options.state_dir, strerrordesc_np(-result));
+        return 73;
+    }
+    if (!make_paths(&app, argv[0]))
+        return 64;
+    signal(SIGPIPE, SIG_IGN);
+    log_init(&app.log, wall_ns, log_record, &app);
+    struct host_linux_options host_options = {.signals = signals, .log = host_log, .log_arg = &app};
+    result = host_linux_create(&host_options, &app.host);
+    if (result != 0) {
+        fprintf(stderr, "penstockd: no host: %s\n", strerrordesc_np(-result));
+        return 71;
+    }
+    int status = run(&app);
+    host_linux_destroy(app.host);
+    return status;
+}

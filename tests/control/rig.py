@@ -1,0 +1,268 @@
+"""What tests of the daemon stand on: a foreign gRPC client (grpcio) whose messages are written and read by the contract's table, and
+a node: penstockd with its plane, in a folder and on an address of its own."""
+
+import json
+import os
+import pathlib
+import signal
+import socket
+import struct
+import subprocess
+import time
+
+import grpc
+
+DEADLINE_S = 60
+SERVICE = "/spdkrpc.SPDKService/"
+
+
+class Contract:
+    """Messages as dictionaries, by the table alone: nothing of ours writes or reads them."""
+
+    def __init__(self, table):
+        self.messages, self.enums, self.methods = {}, {}, {}
+        for line in pathlib.Path(table).read_text(encoding="utf-8").splitlines():
+            kind, *rest = line.split(" ", 4)
+            if kind == "message":
+                name, number, field, what = rest
+                self.messages.setdefault(name, {})[field] = (int(number), what)
+            elif kind == "method":
+                self.methods[rest[0]] = (rest[1], *rest[2:3], rest[3])
+            elif kind == "enum":
+                self.enums.setdefault(rest[0], {})[rest[2]] = int(rest[1])
+
+    @staticmethod
+    def varint(value):
+        value &= (1 << 64) - 1
+        out = b""
+        while value >= 0x80:
+            out += bytes([value & 0x7F | 0x80])
+            value >>= 7
+        return out + bytes([value])
+
+    def value(self, number, what, value):
+        if what == "string" or what in self.messages:
+            data = value.encode() if what == "string" else self.write(what, value)
+            return self.varint(number << 3 | 2) + self.varint(len(data)) + data
+        return self.varint(number << 3) + self.varint(int(value))
+
+    def write(self, name, values):
+        out = b""
+        for field, value in values.items():
+            number, what = self.messages[name][field]
+            if what.startswith("map<"):
+                key_type, value_type = what[4:-1].split(", ")
+                for key, item in value.items():
+                    data = self.value(1, key_type, key) + self.value(2, value_type, item)
+                    out += self.varint(number << 3 | 2) + self.varint(len(data)) + data
+            elif what.startswith("repeated "):
+                for item in value:
+                    out += self.value(number, what[9:], item)
+            else:
+                out += self.value(number, what, value)
+        return out
+
+    @staticmethod
+    def fields(data):
+        at = 0
+
+        def varint():
+            nonlocal at
+            value = shift = 0
+            while True:
+                byte = data[at]
+                at += 1
+                value |= (byte & 0x7F) << shift
+                shift += 7
+                if byte < 0x80:
+                    return value
+
+        while at < len(data):
+            tag = varint()
+            if tag & 7 == 0:
+                yield tag >> 3, varint()
+            elif tag & 7 == 1:
+                yield tag >> 3, struct.unpack_from("<d", data, at)[0]
+                at += 8
+            else:
+                length = varint()
+                yield tag >> 3, data[at : at + length]
+                at += length
+
+    def item(self, what, value):
+        if what == "string":
+            return value.decode()
+        if what in self.messages:
+            return self.read(what, value)
+        if what == "bool":
+            return bool(value)
+        return value - (1 << 64) if what.startswith("int") and value >> 63 else value
+
+    def zero(self, what):
+        if what.startswith("map<"):
+            return {}
+        if what.startswith("repeated "):
+            return []
+        return "" if what == "string" else None if what in self.messages else False if what == "bool" else 0
+
+    def read(self, name, data):
+        by_number = {number: (field, what) for field, (number, what) in self.messages.get(name, {}).items()}
+        out = {field: self.zero(what) for field, what in by_number.values()}
+        for number, value in self.fields(data):
+            field, what = by_number[number]
+            if what.startswith("map<"):
+                key_type, value_type = what[4:-1].split(", ")
+                entry = dict(self.fields(value))
+                key = self.item(key_type, entry.get(1, b"" if key_type == "string" else 0))
+                out[field][key] = self.item(value_type, entry.get(2, b"" if value_type in self.messages or value_type == "string" else 0))
+            elif what.startswith("repeated "):
+                out[field].append(self.item(what[9:], value))
+            else:
+                out[field] = self.item(what, value)
+        return out
+
+
+class Failure(Exception):
+    """A call's status, but OK."""
+
+    def __init__(self, code, text):
+        super().__init__(f"{code}: {text}")
+        self.code, self.text = code, text
+
+
+class Client:
+    def __init__(self, contract, target):
+        self.contract = contract
+        self.channel = grpc.insecure_channel(target, options=[("grpc.max_receive_message_length", -1),
+                                                              ("grpc.initial_reconnect_backoff_ms", 50),
+                                                              ("grpc.max_reconnect_backoff_ms", 200)])  # fmt: skip
+
+    def close(self):
+        self.channel.close()
+
+    def start(self, method, **values):
+        request, _, kind = self.contract.methods[method]
+        data = self.contract.write(request, values) if values else b""
+        make = self.channel.unary_stream if kind == "stream" else self.channel.unary_unary
+        call = make(SERVICE + method)
+        return call(data, timeout=DEADLINE_S) if kind == "stream" else call.future(data, timeout=DEADLINE_S, wait_for_ready=True)
+
+    def finish(self, method, future):
+        try:
+            return self.contract.read(self.contract.methods[method][1], future.result())
+        except grpc.RpcError as error:
+            raise Failure(error.code().name, error.details()) from None
+
+    def __getattr__(self, method):
+        return lambda **values: self.finish(method, self.start(method, **values))
+
+
+def refused(code, call, **values):
+    """The text of a call that ends with this code."""
+    try:
+        answer = call(**values)
+    except Failure as failure:
+        assert failure.code == code, failure
+        assert failure.text, "a code without a word"
+        return failure.text
+    raise AssertionError(f"answered {answer}")
+
+
+def until(condition, what, seconds=DEADLINE_S):
+    deadline = time.monotonic() + seconds
+    while True:
+        value = condition()
+        if value:
+            return value
+        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
+        time.sleep(0.01)
+
+
+class Node:
+    """penstockd in a folder; its plane outlives it, and is ended with the node."""
+
+    def __init__(self, daemon, plane, contract, folder, index=0, options=()):
+        self.daemon, self.plane, self.contract, self.options = daemon, plane, contract, options
+        self.folder = pathlib.Path(folder)
+        self.folder.mkdir(exist_ok=True)
+        seat = os.getpid() * 4 + index  # all of 127/8 is this machine
+        self.address = f"127.{1 + seat // 62500 % 250}.{1 + seat // 250 % 250}.{1 + seat % 250}"
+        self.socket = self.folder / "state" / "plane.sock"
+        self.process = self.client = None
+
+    def command(self):
+        return [self.daemon, "--state-dir", str(self.folder / "state"), "--node-address", self.address, "--plane", self.plane,
+                "--plane-argument=--poll=never", *self.options]  # fmt: skip
+
+    def start(self):
+        with open(self.folder / "daemon.log", "a", encoding="utf-8") as log:
+            self.process = subprocess.Popen(self.command(), stderr=log, stdin=subprocess.DEVNULL)
+        if self.client is None:
+            self.client = Client(self.contract, f"{self.address}:8504")
+        until(self.answers, "penstockd answers")
+        return self.client
+
+    def answers(self):
+        """A call on a connection to the one before fails, once."""
+        try:
+            return self.client.VersionDetailGet()
+        except Failure as failure:
+            assert failure.code == "UNAVAILABLE", failure
+            return None
+
+    def log(self):
+        return (self.folder / "daemon.log").read_text(encoding="utf-8")
+
+    def kill(self, number=signal.SIGKILL):
+        """Ends penstockd; its exit status."""
+        self.process.send_signal(number)
+        status = self.process.wait(DEADLINE_S)
+        self.process = None
+        return status
+
+    def plane_call(self, method, **params):
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(DEADLINE_S)
+            connection.connect(str(self.socket))
+            request = {"jsonrpc": "2.0", "id": 1, "method": method, **({"params": params} if params else {})}
+            connection.sendall(json.dumps(request).encode())
+            answer = bytearray()
+            while not answer.endswith(b"\n"):
+                more = connection.recv(1 << 16)
+                assert more, "the plane has closed"
+                answer += more
+        return json.loads(answer)
+
+    def plane_pid(self):
+        """None: there is no plane."""
+        try:
+            return self.plane_call("framework_get_reactors")["result"]["pid"]
+        except OSError:
+            return None
+
+    def kill_plane(self, number=signal.SIGKILL):
+        pid = self.plane_pid()
+        if pid is not None:
+            end_process(pid, number)
+
+    def end(self):
+        if self.client is not None:
+            self.client.close()
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait(DEADLINE_S)
+        self.kill_plane()
+
+
+def end_process(pid, number=signal.SIGKILL):
+    """Waits for its end, whoever started it."""
+    handle = os.pidfd_open(pid)
+    try:
+        signal.pidfd_send_signal(handle, number)
+        import select
+
+        assert select.select([handle], [], [], DEADLINE_S)[0], f"process {pid} does not end"
+    except ProcessLookupError:
+        pass
+    finally:
+        os.close(handle)

@@ -1,0 +1,341 @@
+/* Names, records and plans: pure, from observations that are written here as a plane would answer. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+
+#include <cmocka.h>
+
+#include "control/internal.h"
+
+#define STORE "11111111-1111-4111-8111-111111111111"
+#define HEAD "22222222-2222-4222-8222-222222222222"
+#define NAME "vol-r-0a1B2c3D"
+#define ADDRESS "127.0.0.1"
+
+/* ---- names ---- */
+
+static void test_names(void **state) {
+    struct error error;
+    (void)state;
+    assert_true(names_check("pvc-1", "name", &error));
+    static const char *const wrong[] = {"", "a b", "a/b", "x-clone-ep-y", "x-tmp-head", "\xc3\xbc"};
+    for (size_t i = 0; i < array_count(wrong); i++)
+        assert_false(names_check(wrong[i], "name", &error));
+    assert_true(names_is_replica(NAME));
+    assert_false(names_is_replica("-r-12345678"));
+    assert_false(names_is_replica("vol-r-1234567"));
+    assert_false(names_is_replica("vol-r-1234567_"));
+    assert_int_equal(names_replica_of(NAME), strlen(NAME));
+    assert_int_equal(names_replica_of(NAME "-snap-x"), strlen(NAME));
+    assert_int_equal(names_replica_of(NAME "-rebuilding"), strlen(NAME));
+    assert_int_equal(names_replica_of(NAME "-other"), 0);
+    assert_int_equal(names_replica_of("a-r-12345678-r-87654321"), strlen("a-r-12345678-r-87654321"));
+    assert_string_equal(names_snapshot(NAME "-snap-x", NAME), "x");
+    assert_null(names_snapshot(NAME "-rebuilding", NAME));
+    char volume[NAMES_VOLUME_SIZE], longest[NAMES_VOLUME_SIZE + 1];
+    memset(longest, 'x', sizeof(longest) - 1);
+    longest[sizeof(longest) - 1] = '\0';
+    assert_true(names_make_snapshot(NAME, "x", volume));
+    assert_false(names_make_snapshot(NAME, longest, volume));
+}
+
+/* ---- records ---- */
+
+static void test_records(void **state) {
+    struct control_replica_record replica = {.name = NAME,
+                                             .disk = "d1",
+                                             .store = STORE,
+                                             .bytes = MIB(7),
+                                             .port = CONTROL_PORT_LAST - 1,
+                                             .port_count = 2,
+                                             .made = true,
+                                             .deleting = true,
+                                             .failure = "it \"failed\"\n"},
+                                  read_replica;
+    struct control_disk_record disk = {.name = "d1", .path = "/dev/x", .driver = "aio", .uuid = STORE, .block_bytes = 512},
+                               read_disk;
+    struct error error;
+    struct text text;
+    (void)state;
+    text_init(&text, KIB(8));
+    assert_true(records_write_replica(&replica, &text));
+    assert_true(records_read_replica(text.bytes, text.length, &read_replica, &error));
+    assert_memory_equal(&replica, &read_replica, sizeof(replica));
+    for (size_t cut = 0; cut < text.length; cut++)
+        assert_false(records_read_replica(text.bytes, cut, &read_replica, &error));
+    text_reset(&text);
+    assert_true(records_write_disk(&disk, &text));
+    assert_true(records_read_disk(text.bytes, text.length, &read_disk, &error));
+    assert_memory_equal(&disk, &read_disk, sizeof(disk));
+    text_fini(&text);
+    static const char *const wrong[] = {
+        "[]",
+        "{}",
+        "{\"name\":1}",
+        "{\"name\":\"n\",\"disk\":\"d\",\"store\":\"s\",\"failure\":\"\",\"bytes\":-1,\"port\":0,\"ports\":0}",
+        "{\"name\":\"n\",\"disk\":\"d\",\"store\":\"s\",\"failure\":\"\",\"bytes\":1,\"port\":20001,\"ports\":0}",
+        "{\"name\":\"n\",\"disk\":\"d\",\"store\":\"s\",\"failure\":\"\",\"bytes\":1,\"port\":1,\"ports\":1}",
+        "{\"name\":\"n\",\"disk\":\"d\",\"store\":\"s\",\"failure\":\"\",\"bytes\":1,\"port\":30000,\"ports\":2}",
+        "{\"name\":\"n\",\"disk\":\"d\",\"store\":\"s\",\"failure\":\"\",\"bytes\":1,\"port\":20001,\"ports\":65}",
+    };
+    for (size_t i = 0; i < array_count(wrong); i++)
+        assert_false(records_read_replica(wrong[i], strlen(wrong[i]), &read_replica, &error));
+}
+
+/* ---- ports ---- */
+
+static void test_ports(void **state) {
+    static struct control control;
+    (void)state;
+    assert_int_equal(ports_take(&control, 0, 5), 20001);
+    assert_int_equal(ports_take(&control, 0, 1), 20006);
+    ports_release(&control, 20001, 5);
+    assert_int_equal(ports_take(&control, 0, 6), 20007);
+    assert_int_equal(ports_take(&control, 0, 5), 20001);
+    assert_int_equal(ports_take(&control, CONTROL_PORT_LAST - 1, 1), CONTROL_PORT_LAST);
+    assert_int_equal(ports_take(&control, CONTROL_PORT_LAST, 1), 20013);
+    ports_mark(&control, CONTROL_PORT_FIRST, CONTROL_PORT_LAST + 1 - CONTROL_PORT_FIRST);
+    assert_int_equal(ports_take(&control, 0, 1), 0);
+    ports_release(&control, 25000, 3);
+    assert_int_equal(ports_take(&control, 0, 4), 0);
+    assert_int_equal(ports_take(&control, 0, 3), 25000);
+}
+
+/* ---- plans ---- */
+
+#define VOLUME(uuid, name, rest)                                                                                                 \
+    "{\"name\":\"" uuid "\",\"uuid\":\"" uuid "\",\"aliases\":[\"d1/" name "\"],\"block_size\":512,\"num_blocks\":16384,"        \
+    "\"driver_specific\":{\"lvol\":{\"lvol_store_uuid\":\"" STORE "\"," rest "}}}"
+#define DISK                                                                                                                     \
+    "{\"name\":\"d1\",\"uuid\":\"x\",\"block_size\":512,\"num_blocks\":1000,\"driver_specific\":{\"aio\":{\"filename\":\"/"      \
+    "f\"}}}"
+#define A_STORE "{\"uuid\":\"" STORE "\",\"name\":\"d1\",\"base_bdev\":\"d1\",\"cluster_size\":1048576}"
+#define A_HEAD VOLUME(HEAD, NAME, "\"snapshot\":false,\"clone\":false")
+#define EXPORT                                                                                                                   \
+    "{\"nqn\":\"nqn.2023-01.io.longhorn.spdk:" NAME                                                                              \
+    "\",\"allow_any_host\":false,\"hosts\":[{}],\"namespaces\":[{\"bdev_name\":\"" HEAD                                          \
+    "\"}],\"listen_addresses\":[{\"traddr\":\"127.0.0.1\",\"trsvcid\":\"20001\"}]}"
+
+static json_t *array_of(const char *items) {
+    char text[8192];
+    snprintf(text, sizeof(text), "[%s]", items);
+    json_t *json = json_loads(text, 0, NULL);
+    assert_non_null(json);
+    return json;
+}
+
+static struct observation *observed_of(const char *devices, const char *stores, const char *exports) {
+    json_t *transports = array_of("{\"trtype\":\"TCP\"}");
+    struct observation *seen = observation_make(array_of(devices), array_of(stores), transports, array_of(exports));
+    json_decref(transports);
+    assert_non_null(seen);
+    return seen;
+}
+
+/* What a plan comes to: "=" reached, "!CODE" refused, else its methods. */
+static const char *plan_text(const struct control_goal *goal, struct observation *take_seen) {
+    static const char *const codes[] = {
+        [ERROR_INVALID] = "!invalid",       [ERROR_NOT_FOUND] = "!not found", [ERROR_EXISTS] = "!exists", [ERROR_BUSY] = "!busy",
+        [ERROR_PERMISSION] = "!permission", [ERROR_DAMAGED] = "!damaged",     [ERROR_CODE_COUNT] = NULL};
+    static const char *const words[] = {"bdev_", "nvmf_", "lvol_", "subsystem_"};
+    static const struct { char text[512]; } zero;
+    struct plan plan;
+    char *to = test_malloc(sizeof(zero.text));
+    size_t length = 0;
+    to[0] = '\0';
+    plan_make(goal, take_seen, ADDRESS, &plan);
+    if (plan.outcome == PLAN_REFUSED) {
+        assert_true(plan.error.text[0] != '\0' || plan.error.expected[0] != '\0');
+        length = (size_t)snprintf(to, sizeof(zero.text), "%s", codes[plan.error.code]);
+    } else if (plan.outcome == PLAN_REACHED) {
+        length = (size_t)snprintf(to, sizeof(zero.text), "=");
+    }
+    for (unsigned i = 0; plan.outcome == PLAN_CARRY_OUT && i < plan.count; i++) {
+        const char *method = plan.commands[i].method;
+        for (size_t w = 0; w < array_count(words); w++)
+            if (strncmp(method, words[w], strlen(words[w])) == 0)
+                method += strlen(words[w]);
+        length += (size_t)snprintf(to + length, sizeof(zero.text) - length, "%s%s", i > 0 ? " " : "", method);
+    }
+    plan_commands_free(plan.commands, plan.count);
+    observation_unref(take_seen);
+    return to;
+}
+
+static void expect(const struct control_goal *goal, const char *devices, const char *stores, const char *exports,
+                   const char *wanted) {
+    const char *text = plan_text(goal, observed_of(devices, stores, exports));
+    assert_string_equal(text, wanted);
+    test_free((void *)text);
+}
+
+static void test_plans_of_disks(void **state) {
+    struct control_disk disk = {.object.is_disk = true, .record = {.name = "d1", .path = "/f", .driver = "aio"}};
+    struct control_goal goal = {.verb = CONTROL_DISK_OPEN, .object = &disk.object, .uuid = ""};
+    (void)state;
+    expect(&goal, "", "", "", "aio_create");
+    expect(&goal, DISK, "", "", "create_lvstore");
+    expect(&goal, DISK, A_STORE, "", "=");
+    expect(&goal, DISK, "{\"uuid\":\"" STORE "\",\"name\":\"old\",\"base_bdev\":\"d1\"}", "", "rename_lvstore");
+    expect(&goal, "{\"name\":\"d1\",\"uuid\":\"x\",\"driver_specific\":{\"aio\":{\"filename\":\"/g\"}}}", "", "", "!exists");
+    goal.uuid = HEAD;
+    expect(&goal, DISK, A_STORE, "", "!not found");
+    expect(&goal, DISK, "", "", "!not found");
+    goal.uuid = "";
+    snprintf(disk.record.uuid, sizeof(disk.record.uuid), STORE);
+    expect(&goal, DISK, "", "", "!not found"); /* it was made once */
+    goal.verb = CONTROL_DISK_DELETE;
+    expect(&goal, DISK, A_STORE, "", "aio_delete");
+    expect(&goal, "", "", "", "=");
+}
+
+static void test_plans_of_replicas(void **state) {
+    static const char whole[] = "create_subsystem add_host add_ns add_listener";
+    struct control_replica replica = {
+        .record = {.name = NAME, .disk = "d1", .store = STORE, .bytes = MIB(8), .port = 20001, .port_count = 1}};
+    struct control_goal goal = {.verb = CONTROL_REPLICA_CREATE, .object = &replica.object};
+    (void)state;
+    expect(&goal, DISK, "", "", "!busy");
+    expect(&goal, DISK, A_STORE, "", "create");
+    expect(&goal, A_HEAD, A_STORE, "", whole);
+    expect(&goal, A_HEAD, A_STORE, EXPORT, "=");
+    /* a half export is taken away first */
+    expect(&goal, A_HEAD, A_STORE,
+           "{\"nqn\":\"nqn.2023-01.io.longhorn.spdk:" NAME "\",\"namespaces\":[],\"listen_addresses\":[]}",
+           "delete_subsystem create_subsystem add_host add_ns add_listener");
+    /* a head that is gone is never made again */
+    replica.record.made = true;
+    expect(&goal, DISK, A_STORE, "", "!busy");
+    replica.record.made = false;
+    expect(&goal, VOLUME(HEAD, NAME "-snap-a", "\"snapshot\":true,\"clone\":false"), A_STORE, "", "!damaged");
+    expect(&goal, VOLUME(HEAD, NAME, "\"snapshot\":true,\"clone\":false"), A_STORE, "", "!damaged");
+    replica.record.bytes = MIB(9);
+    expect(&goal, A_HEAD, A_STORE, EXPORT, "resize");
+    replica.record.bytes = MIB(7);
+    expect(&goal, A_HEAD, A_STORE, EXPORT, "!invalid");
+    goal.verb = CONTROL_REPLICA_EXPORT;
+    expect(&goal, A_HEAD, A_STORE, EXPORT, "=");
+    expect(&goal, DISK, A_STORE, "", "!busy"); /* its making is not taken up */
+    goal.verb = CONTROL_REPLICA_STOP;
+    expect(&goal, A_HEAD, A_STORE, EXPORT, "delete_subsystem");
+    expect(&goal, A_HEAD, A_STORE, "", "=");
+    goal.verb = CONTROL_REPLICA_EXPAND;
+    goal.bytes = MIB(8) + 1;
+    expect(&goal, A_HEAD, A_STORE, EXPORT, "resize");
+    goal.bytes = MIB(8);
+    expect(&goal, A_HEAD, A_STORE, EXPORT, "=");
+    goal.bytes = MIB(8) - 1;
+    expect(&goal, A_HEAD, A_STORE, EXPORT, "!invalid");
+    goal.verb = CONTROL_REPLICA_DELETE;
+    replica.record.made = true;
+    expect(&goal, DISK, "", "", "!busy"); /* on a disk that is away: it is not gone */
+    expect(&goal, DISK, A_STORE, "", "=");
+}
+
+/* Leaves first, whatever their names; others' volumes stay. */
+static void test_plan_of_a_deletion(void **state) {
+    struct control_replica replica = {.record = {.name = NAME, .disk = "d1", .store = STORE, .made = true}};
+    struct control_goal goal = {.verb = CONTROL_REPLICA_DELETE, .object = &replica.object};
+    struct observation *seen = observed_of(
+        VOLUME("u-b", NAME "-snap-b", "\"snapshot\":true,\"clone\":false") "," VOLUME(
+            "u-a", NAME "-snap-a",
+            "\"snapshot\":true,\"clone\":true,\"base_snapshot\":\"" NAME
+            "-snap-b\"") "," VOLUME("u-h", NAME,
+                                    "\"snapshot\":false,\"clone\":true,\"base_snapshot\":\"" NAME
+                                    "-snap-a\"") "," VOLUME("u-x", NAME "x",
+                                                            "\"snapshot\":false,\"clone\":false") "," VOLUME("u-o",
+                                                                                                             "vol-r-other123",
+                                                                                                             "\"snapshot\":false,"
+                                                                                                             "\"clone\":false"),
+        A_STORE, EXPORT);
+    static const char *const wanted[] = {NULL, "u-h", "u-a", "u-b"};
+    struct plan plan;
+    (void)state;
+    plan_make(&goal, seen, ADDRESS, &plan);
+    assert_int_equal(plan.count, 4);
+    assert_string_equal(plan.commands[0].method, "nvmf_delete_subsystem");
+    for (unsigned i = 1; i < plan.count; i++) {
+        assert_string_equal(plan.commands[i].method, "bdev_lvol_delete");
+        assert_string_equal(json_string_value(json_object_get(plan.commands[i].params, "name")), wanted[i]);
+    }
+    plan_commands_free(plan.commands, plan.count);
+    observation_unref(seen);
+}
+
+static void test_plans_of_snapshots(void **state) {
+    static const char snapshot[] =
+        A_HEAD "," VOLUME("u-s", NAME "-snap-s", "\"snapshot\":true,\"clone\":false,\"clones\":[\"a\"]");
+    static const char parent[] =
+        A_HEAD "," VOLUME("u-s", NAME "-snap-s", "\"snapshot\":true,\"clone\":false,\"clones\":[\"a\",\"b\"]");
+    struct control_replica replica = {.record = {.name = NAME, .disk = "d1", .store = STORE, .made = true}};
+    struct control_goal goal = {
+        .verb = CONTROL_SNAPSHOT_CREATE, .object = &replica.object, .snapshot = "s", .timestamp = "", .id = "mine"};
+    (void)state;
+    expect(&goal, A_HEAD, A_STORE, "", "snapshot");
+    expect(&goal, snapshot, A_STORE, "", "!exists");
+    expect(&goal, DISK, A_STORE, "", "!busy");
+    /* one that carries this operation's id was made by it, before the plane died */
+    struct observation *seen = observed_of(snapshot, A_STORE, "");
+    struct hash_map map;
+    struct observed_attributes *attributes = calloc(1, sizeof(*attributes));
+    assert_non_null(attributes);
+    hash_map_init(&map);
+    *attributes = (struct observed_attributes){.map = &map, .references = 1, .operation = "mine"};
+    assert_true(hash_map_insert(&map, &attributes->node, 1));
+    for (size_t i = 0; i < seen->volume_count; i++)
+        if (seen->volumes[i].snapshot)
+            seen->volumes[i].attributes = attributes;
+    const char *text = plan_text(&goal, seen);
+    assert_string_equal(text, "=");
+    test_free((void *)text);
+    hash_map_fini(&map);
+    goal.verb = CONTROL_SNAPSHOT_DELETE;
+    expect(&goal, snapshot, A_STORE, "", "delete");
+    expect(&goal, A_HEAD, A_STORE, "", "=");
+    expect(&goal, parent, A_STORE, "", "!permission");
+    goal.verb = CONTROL_SNAPSHOT_REVERT;
+    expect(&goal, snapshot, A_STORE, "", "volume_revert");
+    expect(&goal, A_HEAD, A_STORE, "", "!permission");
+    goal.carried_out = true;
+    expect(&goal, snapshot, A_STORE, "", "=");
+}
+
+/* What a listing has that no plane should say is left out, and harms nothing. */
+static void test_hostile_listings(void **state) {
+    static const char *const devices[] = {
+        "1",
+        "null",
+        "{}",
+        "{\"name\":3}",
+        "{\"driver_specific\":[]}",
+        "{\"uuid\":\"u\",\"aliases\":[\"no-slash\"],\"driver_specific\":{\"lvol\":{}}}",
+        "{\"uuid\":\"u\",\"aliases\":[7],\"driver_specific\":{\"lvol\":{\"lvol_store_uuid\":\"s\"}}}"};
+    (void)state;
+    for (size_t i = 0; i < array_count(devices); i++) {
+        struct observation *seen = observed_of(devices[i], devices[i], devices[i]);
+        assert_int_equal(seen->device_count + seen->volume_count + seen->store_count + seen->export_count, 0);
+        observation_unref(seen);
+    }
+    /* a tree that bites its tail */
+    struct control_replica replica = {.record = {.name = NAME, .disk = "d1", .store = STORE, .made = true}};
+    struct control_goal goal = {.verb = CONTROL_REPLICA_DELETE, .object = &replica.object};
+    expect(&goal,
+           VOLUME("u-a", NAME "-snap-a", "\"snapshot\":true,\"clone\":true,\"base_snapshot\":\"" NAME "-snap-b\"") "," VOLUME(
+               "u-b", NAME "-snap-b", "\"snapshot\":true,\"clone\":true,\"base_snapshot\":\"" NAME "-snap-a\""),
+           A_STORE, "", "delete delete");
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_names),
+        cmocka_unit_test(test_records),
+        cmocka_unit_test(test_ports),
+        cmocka_unit_test(test_plans_of_disks),
+        cmocka_unit_test(test_plans_of_replicas),
+        cmocka_unit_test(test_plan_of_a_deletion),
+        cmocka_unit_test(test_plans_of_snapshots),
+        cmocka_unit_test(test_hostile_listings),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
