@@ -73,6 +73,8 @@ const char *cli_member(const json_t *object, const char *key);
 const char *cli_option(const struct cli *cli, const char *name);
 /* Parses a size argument ("10G"); false: cli->error names it. */
 bool cli_size(struct cli *cli, const char *what, const char *text, uint64_t *ret_bytes);
+/* True if --yes was given. Else cli->error says what would be lost. */
+bool cli_yes(struct cli *cli, const char *loss_format, ...) __attribute__((format(printf, 2, 3)));
 /* Lets time pass. */
 void cli_sleep(struct cli *cli, uint64_t ms);
 /* Prints JSON, indented. */
@@ -117,6 +119,10 @@ bool cli_mirror_list(struct cli *cli);
 bool cli_mirror_show(struct cli *cli);
 bool cli_mirror_create(struct cli *cli);
 bool cli_mirror_delete(struct cli *cli);
+bool cli_mirror_add(struct cli *cli);
+bool cli_mirror_remove(struct cli *cli);
+bool cli_mirror_verify(struct cli *cli);
+bool cli_mirror_set(struct cli *cli);
 /* Calls `line` for everything about mirrors that is not well. */
 bool cli_mirror_advice(struct cli *cli, void (*line)(void *arg, const char *what, const char *advice), void *arg);
 bool cli_complete(struct cli *cli);

@@ -1,4 +1,5 @@
 /* Finds the verb, checks its words against the table, runs it, prints what went wrong. */
+#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -72,6 +73,18 @@ const char *cli_option(const struct cli *cli, const char *name) {
             return cli->option_values[i];
     assert(!"an option that is in the verb's table");
     return NULL;
+}
+
+bool cli_yes(struct cli *cli, const char *loss_format, ...) {
+    char loss[200];
+    va_list args;
+    if (cli_option(cli, "--yes") != NULL)
+        return true;
+    va_start(args, loss_format);
+    vsnprintf(loss, sizeof(loss), loss_format, args);
+    va_end(args);
+    error_set(&cli->error, ERROR_INVALID, "%s", loss);
+    return error_hint(&cli->error, "say --yes if that is what you want");
 }
 
 bool cli_size(struct cli *cli, const char *what, const char *text, uint64_t *ret_bytes) {

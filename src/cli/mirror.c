@@ -98,12 +98,13 @@ static bool get(struct cli *cli, const char *name, json_t **ret_mirrors) {
 
 /* ---- waiting, with a bar ---- */
 
-/* Bytes done of all, over the legs that are being copied to; false if there is none. */
+/* Bytes done of all, over the legs that are being copied to, or of a verify; false if there is none. */
 static bool progress(const json_t *mirror, uint64_t *ret_done, uint64_t *ret_total) {
-    const json_t *legs = json_object_get(mirror, "legs"), *leg;
+    const json_t *legs = json_object_get(mirror, "legs"), *verify = json_object_get(mirror, "verify"), *leg;
     size_t i;
-    bool any = false;
-    *ret_done = *ret_total = 0;
+    bool any = is(verify, "state", "running");
+    *ret_done = any ? number(verify, "done") : 0;
+    *ret_total = any ? number(verify, "total") : 0;
     json_array_foreach(legs, i, leg) if (is(leg, "state", "syncing")) {
         const json_t *sync = json_object_get(leg, "sync");
         any = true;
@@ -123,7 +124,7 @@ static void print_bar(uint64_t done, uint64_t total, uint64_t per_s) {
             text_format_size(per_s, c, sizeof(c)));
 }
 
-/* Until no leg is being brought up, with a bar for who reads tables. */
+/* Until no leg is being brought up and nothing is being verified, with a bar for who reads tables. */
 static bool follow(struct cli *cli, const char *name) {
     uint64_t last = 0, per_s = 0;
     bool bar = cli->output == CLI_TABLE, printed = false;
@@ -260,6 +261,14 @@ bool cli_mirror_create(struct cli *cli) {
     }
     if (ok && tie_breaker != NULL && json_object_get(params, "tie_breaker") == NULL)
         ok = error_invalid(&cli->error, "--tie-breaker", tie_breaker, "one of the legs");
+    const char *absent = cli_option(cli, "--accept-absent");
+    if (absent != NULL) {
+        char device[256];
+        ok = ok && cli_yes(cli, "what only %.100s holds is given up, and it is left out from now on", absent) &&
+             leg_device(cli, name, absent, device);
+        if (ok)
+            json_object_set_new(params, "accept_absent", json_pack("[s]", device));
+    }
     if (policy != NULL)
         json_object_set_new(params, "policy", json_string(policy));
     ok = ok && option_ms(cli, "--longest-stall", "longest_stall_ms", params) && option_ms(cli, "--hold", "hold_ms", params);
@@ -273,6 +282,80 @@ bool cli_mirror_create(struct cli *cli) {
 }
 
 bool cli_mirror_delete(struct cli *cli) { return cli_do(cli, "mirror_delete", json_pack("{s:s}", "name", cli->arguments[0])); }
+
+/* ---- legs that come and go ---- */
+
+bool cli_mirror_add(struct cli *cli) {
+    const char *name = cli->arguments[0], *leg = cli->arguments[1];
+    char device[256];
+    if (!cli_yes(cli, "what %.120s holds is overwritten", leg) || !leg_device(cli, name, leg, device))
+        return false;
+    if (!cli_do(
+            cli, "mirror_add_leg",
+            json_pack("{s:s, s:s, s:b}", "name", name, "leg", device, "tie_breaker", cli_option(cli, "--tie-breaker") != NULL)))
+        return false;
+    return cli_option(cli, "--follow") == NULL || follow(cli, name);
+}
+
+bool cli_mirror_remove(struct cli *cli) {
+    return cli_do(cli, "mirror_remove_leg", json_pack("{s:s, s:s}", "name", cli->arguments[0], "leg", cli->arguments[1]));
+}
+
+/* ---- comparing, speed ---- */
+
+/* What the last verify found; the exit status is 1 if that is not well. */
+static bool tell_verify(struct cli *cli, const char *name) {
+    json_t *mirrors;
+    if (!get(cli, name, &mirrors))
+        return false;
+    const json_t *verify = json_object_get(json_array_get(mirrors, 0), "verify");
+    uint64_t mismatches = number(verify, "mismatches"), repaired = number(verify, "repaired");
+    if (cli->output == CLI_JSON)
+        cli_print_json(verify);
+    else
+        printf("%s: %" PRIu64 " blocks differ, %" PRIu64 " repaired, %" PRIu64 " regions of 1 MiB left out%s%s\n",
+               cli_member(verify, "state"), mismatches, repaired, number(verify, "skipped"),
+               json_object_get(verify, "last") != NULL ? "; the last: " : "",
+               json_object_get(verify, "last") != NULL ? cli_member(verify, "last") : "");
+    cli->exit_status = mismatches > repaired ? 1 : 0;
+    json_decref(mirrors);
+    return true;
+}
+
+bool cli_mirror_verify(struct cli *cli) {
+    const char *name = cli->arguments[0], *trusted = cli_option(cli, "--trust");
+    bool stop = cli_option(cli, "--stop") != NULL, repair = cli_option(cli, "--repair") != NULL;
+    json_t *result;
+    if (repair && !cli_yes(cli, "blocks that differ are written anew: what only the other legs hold there is gone"))
+        return false;
+    json_t *params = json_pack("{s:s, s:b, s:b, s:b}", "name", name, "stop", stop, "repair", repair, "resume",
+                               cli_option(cli, "--resume") != NULL);
+    if (trusted != NULL)
+        json_object_set_new(params, "trusted", json_string(trusted));
+    if (!cli_call(cli, "mirror_verify", params, &result))
+        return false;
+    json_decref(result);
+    return stop || cli_option(cli, "--no-wait") != NULL || (follow(cli, name) && tell_verify(cli, name));
+}
+
+bool cli_mirror_set(struct cli *cli) {
+    const char *rate = cli_option(cli, "--rate"), *share = cli_option(cli, "--share");
+    json_t *params = json_pack("{s:s}", "name", cli->arguments[0]);
+    uint64_t value;
+    if (rate != NULL) {
+        if (strcmp(rate, "0") == 0)
+            value = 0;
+        else if (!cli_size(cli, "--rate", rate, &value))
+            return false;
+        json_object_set_new(params, "bytes_per_s", json_integer((json_int_t)value));
+    }
+    if (share != NULL) {
+        if (!text_parse_u64(share, 100, &value) || value == 0)
+            return error_invalid(&cli->error, "--share", share, "1 to 100, percent");
+        json_object_set_new(params, "share_percent", json_integer((json_int_t)value));
+    }
+    return cli_do(cli, "mirror_set_options", params);
+}
 
 /* ---- what status says ---- */
 

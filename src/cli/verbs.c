@@ -22,7 +22,29 @@ static const struct cli_option mirror_create_options[] = {
     {"--tie-breaker", "LEG", "This one of the legs keeps a record and no data"},
     {"--longest-stall", "MS", "How long a silent leg may hold I/O up (default 900)"},
     {"--hold", "MS", "How long I/O waits while no leg is there (default 30000)"},
+    {"--accept-absent", "LEG", "Start although this one is missing and may be newer: what only it holds is lost"},
+    {"--yes", NULL, "With --accept-absent: yes, give that up"},
     {"--follow", NULL, "Wait, with a bar, until no leg is being copied to"},
+    {0},
+};
+static const struct cli_option mirror_add_options[] = {
+    {"--tie-breaker", NULL, "It keeps a record and no data"},
+    {"--yes", NULL, "Yes, overwrite what it holds"},
+    {"--follow", NULL, "Wait, with a bar, until it is whole"},
+    {0},
+};
+static const struct cli_option mirror_verify_options[] = {
+    {"--repair", NULL, "Write what differs anew: as most legs have it, else as the trusted one"},
+    {"--trust", "LEG", "Which leg counts where no majority agrees (default: the first whole one)"},
+    {"--resume", NULL, "Go on where the last one was stopped"},
+    {"--stop", NULL, "Stop the one that runs"},
+    {"--no-wait", NULL, "Do not wait for its end"},
+    {"--yes", NULL, "With --repair: yes, overwrite what differs"},
+    {0},
+};
+static const struct cli_option mirror_set_options[] = {
+    {"--rate", "SIZE", "Bytes a second at most, for copying and verifying; 0 = as fast as it goes"},
+    {"--share", "PERCENT", "Of the time, for copying and verifying while hosts are at work (default 25)"},
     {0},
 };
 static const struct cli_option mirror_show_options[] = {
@@ -74,6 +96,15 @@ const struct cli_verb cli_verbs[] = {
      "connection "
      "breaks is known at once.",
      mirror_create_options, CLI_COMPLETE_NONE, cli_mirror_create},
+    {"block mirror add", "NAME LEG", "Give a mirror another leg, and copy to it", mirror_add_options, CLI_COMPLETE_MIRROR,
+     cli_mirror_add},
+    {"block mirror remove", "NAME LEG", "Take a leg away from a mirror", NULL, CLI_COMPLETE_MIRROR, cli_mirror_remove},
+    {"block mirror verify", "NAME",
+     "Compare all whole legs while hosts work, and say how many blocks differ\nThe exit status is 1 if some differ and were not "
+     "repaired.",
+     mirror_verify_options, CLI_COMPLETE_MIRROR, cli_mirror_verify},
+    {"block mirror set", "NAME", "Change how much a mirror may do of its own accord", mirror_set_options, CLI_COMPLETE_MIRROR,
+     cli_mirror_set},
     {"block mirror delete", "NAME", "End a mirror; its legs stay, and may be put together again", NULL, CLI_COMPLETE_MIRROR,
      cli_mirror_delete},
     {"block export list", "", "Subsystems, where they listen and what they serve", NULL, CLI_COMPLETE_NONE, cli_export_list},

@@ -77,6 +77,8 @@ static void leg_event(struct plane_mirror *mirror, const struct mirror_event *ev
     char text[NOTIFY_CONTEXT_SIZE];
     leg->state = (enum mirror_leg_state)event->state;
     leg->since_ns = event->at_ns;
+    memcpy(leg->name, event->name, sizeof(leg->name));
+    mirror->status.leg_count = max_u32(mirror->status.leg_count, (unsigned)event->leg + 1);
     snprintf(leg->why, sizeof(leg->why), "%.*s", (int)sizeof(leg->why) - 1, event->why);
     if (bad) {
         mirror->legs_set_aside++;
@@ -127,12 +129,23 @@ static void own_event(struct plane_mirror *mirror, const struct mirror_event *ev
     }
 }
 
+static void verify_event(struct plane_mirror *mirror, const struct mirror_event *event) {
+    const char *state = mirror_verify_state_name((enum mirror_verify_state)event->state);
+    char text[NOTIFY_CONTEXT_SIZE];
+    snprintf(text, sizeof(text), "%.80s %s%s%s", mirror->name, state, event->why[0] != '\0' ? ": " : "", event->why);
+    notify_ring_add(&mirror->plane->notify, "mirror_verify", text);
+    log_notice(&mirror->plane->log, LOG_AREA_MIRROR, "mirror %s: verify is %s%s%s", mirror->name, state,
+               event->why[0] != '\0' ? ": " : "", event->why);
+}
+
 static void heard(void *arg, struct block_device *device, const struct mirror_event *event) {
     struct plane_mirror *mirror = arg;
     (void)device;
     mirror->events_dropped = event->dropped;
     if (event->leg >= 0)
         leg_event(mirror, event);
+    else if (event->leg == MIRROR_EVENT_VERIFY)
+        verify_event(mirror, event);
     else
         own_event(mirror, event);
 }
@@ -151,59 +164,13 @@ static struct reactor *pick_home(const struct plane_mirror *mirror) {
     for (unsigned i = 0; i < plane->reactor_count; i++) {
         unsigned count = 0;
         list_for_each (&plane->mirrors, struct plane_mirror, other, node)
-            count += other->device != NULL && other->device->home == plane->reactors[i];
+            count += other != mirror && other->device->home == plane->reactors[i];
         if (count < fewest) {
             best = i;
             fewest = count;
         }
     }
     return plane->reactors[best];
-}
-
-static bool has_leg(const struct plane_mirror *mirror) {
-    for (unsigned i = 0; i < mirror->options.leg_count; i++)
-        if (block_graph_find(&mirror->plane->graph, mirror->legs[i].name) != NULL)
-            return true;
-    return false;
-}
-
-/* Makes the engine if a leg is there. False: that failed. */
-static bool make(struct plane_mirror *mirror, struct error *error) {
-    if (mirror->device != NULL)
-        return true;
-    if (!has_leg(mirror)) {
-        error_set(&mirror->status.error, ERROR_NO_DEVICE, "none of its legs is there");
-        error_hint(&mirror->status.error, "attach them: bdev_nvme_attach_controller, bdev_aio_create");
-        return true;
-    }
-    mirror->options.home = pick_home(mirror);
-    error_clear(&mirror->status.error);
-    return mirror_create(&mirror->plane->graph, mirror->plane->control, &mirror->options, &mirror->device, error);
-}
-
-static void came(struct reactor_job *job) {
-    struct plane *plane = container_of(job, struct plane, mirrors_job);
-    plane->mirrors_queued = false;
-    list_for_each_safe (&plane->mirrors, struct plane_mirror, mirror, node) {
-        struct error error;
-        if (mirror->device != NULL || mirror->deleting || make(mirror, &error))
-            continue;
-        mirror->status.error = error;
-        mirror->status.state = MIRROR_REFUSED;
-        log_error(&plane->log, LOG_AREA_MIRROR, "mirror %s: %s", mirror->name, error.text);
-    }
-}
-
-void plane_mirrors_device_came(struct plane *plane) {
-    if (plane->mirrors_queued || list_empty(&plane->mirrors))
-        return;
-    plane->mirrors_queued = true;
-    reactor_defer(plane->control, &plane->mirrors_job);
-}
-
-void plane_mirrors_init(struct plane *plane) {
-    list_init(&plane->mirrors);
-    plane->mirrors_job.run = came;
 }
 
 static bool check(struct plane *plane, const struct mirror_options *options, struct error *error) {
@@ -257,12 +224,13 @@ void plane_mirror_create(struct plane *plane, const struct mirror_options *optio
         mirror->options.legs[i].device = mirror->legs[i].name;
     }
     list_push_back(&plane->mirrors, &mirror->node);
-    if (!make(mirror, &error)) {
+    mirror->options.home = pick_home(mirror);
+    if (!mirror_create(&plane->graph, plane->control, &mirror->options, &mirror->device, &error)) {
         created(mirror, &error);
         forget(mirror);
         return;
     }
-    if (mirror->device == NULL || keep) /* what follows is told by events */
+    if (keep) /* what follows is told by events */
         created(mirror, NULL);
 }
 
@@ -273,10 +241,6 @@ bool plane_mirror_delete(struct plane_mirror *mirror, void (*deleted)(void *arg)
         return error_set(error, ERROR_BUSY, "mirror %s is being deleted", mirror->name);
     mirror->deleted = deleted;
     mirror->deleted_arg = arg;
-    if (mirror->device == NULL) {
-        forget(mirror);
-        return true;
-    }
     if (!mirror_delete(mirror->device, NULL, NULL, error))
         return false;
     mirror->deleting = true;
@@ -287,7 +251,7 @@ struct plane_mirror *plane_mirror_find(struct plane *plane, const char *name) {
     struct uuid uuid;
     bool by_uuid = uuid_parse(name, &uuid);
     list_for_each (&plane->mirrors, struct plane_mirror, mirror, node) {
-        if (strcmp(mirror->name, name) == 0 || (by_uuid && mirror->device != NULL && uuid_equal(&mirror->device->uuid, &uuid)))
+        if (strcmp(mirror->name, name) == 0 || (by_uuid && uuid_equal(&mirror->device->uuid, &uuid)))
             return mirror;
     }
     return NULL;
@@ -301,13 +265,11 @@ struct plane_mirror *plane_mirror_of(struct plane *plane, const struct block_dev
     return NULL;
 }
 
-struct plane_mirror *plane_mirror_with_leg(struct plane *plane, const char *leg, unsigned *ret_index) {
+struct plane_mirror *plane_mirror_with_leg(struct plane *plane, const char *leg) {
     list_for_each (&plane->mirrors, struct plane_mirror, mirror, node) {
-        for (unsigned i = 0; i < mirror->options.leg_count; i++)
-            if (strcmp(mirror->legs[i].name, leg) == 0) {
-                *ret_index = i;
+        for (unsigned i = 0; i < mirror->status.leg_count; i++)
+            if (leg[0] != '\0' && strcmp(mirror->status.legs[i].name, leg) == 0)
                 return mirror;
-            }
     }
     return NULL;
 }
@@ -347,7 +309,7 @@ static void looked(struct mirror_look *look) {
 void plane_mirrors_look(struct plane *plane, void (*done)(void *arg), void *arg) {
     unsigned count = 0;
     list_for_each (&plane->mirrors, struct plane_mirror, mirror, node)
-        count += mirror->device != NULL && !mirror->deleting;
+        count += !mirror->deleting;
     struct looking *looking = count == 0 ? NULL : calloc(1, sizeof(*looking) + count * sizeof(looking->one[0]));
     if (looking == NULL) { /* without memory: what is known */
         done(arg);
@@ -355,7 +317,7 @@ void plane_mirrors_look(struct plane *plane, void (*done)(void *arg), void *arg)
     }
     *looking = (struct looking){.plane = plane, .waiting = count, .done = done, .arg = arg};
     list_for_each (&plane->mirrors, struct plane_mirror, mirror, node) {
-        if (mirror->device == NULL || mirror->deleting)
+        if (mirror->deleting)
             continue;
         struct looking_one *one = &looking->one[looking->count++];
         one->looking = looking;

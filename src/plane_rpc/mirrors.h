@@ -1,4 +1,4 @@
-/* The mirrors of a plane: made as soon as one of their legs is there, watched, told of, deleted. Control reactor.
+/* The mirrors of a plane: made, watched, told of, deleted. Control reactor.
  * Must not know: methods; how a mirror works. */
 #pragma once
 
@@ -9,7 +9,7 @@ struct plane_mirror_look;
 
 /* What is kept of a leg beside the engine's own status. */
 struct plane_mirror_leg {
-    char name[BLOCK_NAME_SIZE]; /* as it was given */
+    char name[BLOCK_NAME_SIZE]; /* as it was given at creation */
     uint64_t set_aside;         /* times */
 };
 
@@ -20,9 +20,9 @@ struct plane_mirror {
     struct plane_mirror_leg legs[MIRROR_LEGS_MAX];
     struct mirror_options options; /* as given; texts are here, above */
     bool keep;                     /* stays, and says why, where it cannot serve */
-    struct block_device *device;   /* NULL: none of its legs is there yet */
-    struct mirror_status status;   /* states as of the last event; the rest as looked at last */
-    bool served;                   /* since the plane's start */
+    struct block_device *device;
+    struct mirror_status status; /* states as of the last event; the rest as looked at last; a leg without name = none */
+    bool served;                 /* since the plane's start */
     bool deleting;
     uint64_t since_wall_ns; /* of the mirror's state */
     uint64_t legs_set_aside, events_dropped;
@@ -34,7 +34,6 @@ struct plane_mirror {
     void *deleted_arg;
 };
 
-void plane_mirrors_init(struct plane *plane);
 /* Makes one. `done` follows, perhaps at once: with the mirror when it serves, or waits for legs that are not there (status.error
  * says for which), or, with `keep`, whatever it does; with NULL and why if it cannot serve: then it is gone again. The options'
  * texts are copied; home, event, gone and event_arg are the plane's. */
@@ -47,10 +46,8 @@ struct plane_mirror *plane_mirror_find(struct plane *plane, const char *name);
 /* The mirror of a device of this kind; NULL for any other. */
 struct plane_mirror *plane_mirror_of(struct plane *plane, const struct block_device *device);
 /* The first mirror that has a leg of this name; NULL = none. */
-struct plane_mirror *plane_mirror_with_leg(struct plane *plane, const char *leg, unsigned *ret_index);
+struct plane_mirror *plane_mirror_with_leg(struct plane *plane, const char *leg);
 /* Refreshes the status of all mirrors, then calls `done`, perhaps at once. */
 void plane_mirrors_look(struct plane *plane, void (*done)(void *arg), void *arg);
-/* A device has come: it may be a leg. */
-void plane_mirrors_device_came(struct plane *plane);
 /* Begins to delete all that are not on their way out; true when none is left. */
 bool plane_mirrors_delete_all(struct plane *plane);

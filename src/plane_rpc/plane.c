@@ -63,7 +63,6 @@ static void watch(struct block_watcher *watcher, const char *what, const struct 
     notify_ring_add(&plane->notify, what, device->name);
     log_info(&plane->log, LOG_AREA_BLOCK, "%s %s", what, device->name);
     plane_wake_waiters(plane);
-    plane_mirrors_device_came(plane);
 }
 
 /* ---- start ---- */
@@ -245,7 +244,7 @@ bool plane_create(const struct plane_options *options, struct plane **ret_plane,
     list_init(&plane->examines);
     list_init(&plane->stores);
     list_init(&plane->openings);
-    plane_mirrors_init(plane);
+    list_init(&plane->mirrors);
     log_init(&plane->log, log_wall_ns, log_write_through, plane);
     if (!make_reactors(plane, error)) {
         free_plane(plane);

@@ -63,12 +63,11 @@ struct plane {
     struct reactor *reactors[PLANE_REACTORS_MAX]; /* data reactors */
     unsigned reactor_count;
     struct block_graph graph;
-    struct block_watcher watcher;   /* of the graph */
-    struct list stores;             /* struct plane_store */
-    struct list openings;           /* stores on their way in: stores.c */
-    struct list mirrors;            /* struct plane_mirror */
-    struct reactor_job mirrors_job; /* a device has come: it may be a leg */
-    bool mirrors_queued;
+    struct block_watcher watcher; /* of the graph */
+    struct list stores;           /* struct plane_store */
+    struct list openings;         /* stores on their way in: stores.c */
+    struct list mirrors;          /* struct plane_mirror */
+    uint64_t mirror_bytes_per_s;  /* of new ones, by themselves; 0 = as fast as it goes */
     struct nvme_initiator *initiator;
     struct nvme_target *target; /* NULL once it is gone, while the plane stops */
     struct rpc_server rpc;

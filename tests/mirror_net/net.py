@@ -1,5 +1,5 @@
-"""Nodes of a mirror on one machine: real penstock-block processes on 127.0.0.x, their disks, what can happen to them, and who checks
-the data. Used by test_mirror_net.py."""
+"""Nodes of a mirror on one machine: real penstock-block processes, each leg's in a network namespace behind a link of its own, their
+disks, what can happen to them, and who checks the data. Without namespaces they are on 127.0.0.x. Used by test_mirror_net.py."""
 
 import hashlib
 import json
@@ -40,6 +40,63 @@ class RpcError(Failure):
         self.code = error["code"]
 
 
+def tool(*words):
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    check(done.returncode == 0, f"{' '.join(words)}: {done.stderr}")
+
+
+class Link:
+    """A pair of interfaces between this namespace and one of its own, held open by a process that sleeps there."""
+
+    def __init__(self, index):
+        self.name, self.here, self.there = f"leg{index}", f"10.77.{index}.1", f"10.77.{index}.2"
+        self.holder = subprocess.Popen(["unshare", "-n", "sleep", "1000000"])
+        wait_for("the namespace is not there", lambda: self.holder.poll() is None and os.readlink(f"/proc/{self.holder.pid}/ns/net") !=
+                 os.readlink("/proc/self/ns/net"))
+        tool("ip", "link", "add", self.name, "type", "veth", "peer", "name", "up0", "netns", str(self.holder.pid))
+        tool("ip", "addr", "add", f"{self.here}/24", "dev", self.name)
+        tool("ip", "link", "set", self.name, "up")
+        self.inside("ip", "addr", "add", f"{self.there}/24", "dev", "up0")
+        self.inside("ip", "link", "set", "up0", "up")
+        self.inside("ip", "link", "set", "lo", "up")
+
+    def enter(self):
+        return ["nsenter", "-t", str(self.holder.pid), "-n"]
+
+    def inside(self, *words):
+        tool(*self.enter(), *words)
+
+    def unplug(self):
+        tool("ip", "link", "set", self.name, "down")
+
+    def plug(self):
+        tool("ip", "link", "set", self.name, "up")
+
+    def drop(self, percent, to_leg=True, from_leg=True):
+        """Loses packets of either direction silently: so many of a hundred."""
+        tool("nft", "add", "table", "inet", self.name)
+        for hook, key, wanted in (("output", "oifname", to_leg), ("input", "iifname", from_leg)):
+            tool("nft", "add", "chain", "inet", self.name, hook, "{", "type", "filter", "hook", hook, "priority", "0", ";", "}")
+            if wanted:
+                tool("nft", "add", "rule", "inet", self.name, hook, key, self.name, "numgen", "random", "mod", "100", "<", str(percent), "drop")
+
+    def drop_nothing(self):
+        tool("nft", "delete", "table", "inet", self.name)
+
+    def rate(self, megabits):
+        tool("tc", "qdisc", "replace", "dev", self.name, "root", "tbf", "rate", f"{megabits}mbit", "burst", "64k", "latency", "200ms")
+        self.inside("tc", "qdisc", "replace", "dev", "up0", "root", "tbf", "rate", f"{megabits}mbit", "burst", "64k", "latency", "200ms")
+
+    def rate_any(self):
+        tool("tc", "qdisc", "del", "dev", self.name, "root")
+        self.inside("tc", "qdisc", "del", "dev", "up0", "root")
+
+    def close(self):
+        self.holder.kill()
+        self.holder.wait()
+        subprocess.run(["ip", "link", "del", self.name], capture_output=True, check=False)
+
+
 class Node:
     """One penstock-block, with an address of its own and a disk that outlives it."""
 
@@ -50,11 +107,12 @@ class Node:
         os.makedirs(self.folder, exist_ok=True)
         self.socket_path = os.path.join(self.folder, "s.sock")
         self.disk = os.path.join(self.folder, "disk.img")
-        self.process = self.socket = None
+        self.process = self.socket = self.link = None
 
     def start(self):
+        before = self.link.enter() if self.link is not None else []
         log = open(os.path.join(self.folder, "log"), "ab")
-        self.process = subprocess.Popen([self.world.program("penstock-block"), "-r", self.socket_path, "-m", "1"], stdout=log, stderr=log)
+        self.process = subprocess.Popen([*before, self.world.program("penstock-block"), "-r", self.socket_path, "-m", "1"], stdout=log, stderr=log)
         log.close()
         self.connect()
 
@@ -146,6 +204,10 @@ class Replica(Node):
         self.port = world.port
         self.name = f"r{index}"  # of the controller on the engine's node
         self.leg = f"{self.name}n1"
+        self.filter = None  # "error": the leg is served through that device of the fault kit
+        if world.namespaces:
+            self.link = Link(index)
+            self.address = self.link.there
 
     def start(self):
         super().start()
@@ -153,16 +215,23 @@ class Replica(Node):
         if not self.call("bdev_lvol_get_lvols"):
             self.create_volume("v", self.size_mib)
         self.transport()
-        self.export("disk/v", self.nqn, self.port)
+        device = "disk/v"
+        if self.filter == "error":
+            volume = self.call("bdev_get_bdevs", name=device)[0]["name"]
+            self.call("bdev_error_create", base_name=volume)
+            device = f"EE_{volume}"
+        self.device = device
+        self.export(device, self.nqn, self.port)
 
 
 class World:
     """Replicas, and a node with the engine, which serves the mirror to a load."""
 
-    def __init__(self, build, folder, legs=3, size_mib=64):
-        self.build, self.folder, self.size_mib = build, folder, size_mib
+    def __init__(self, build, folder, namespaces, legs=3, size_mib=64):
+        self.build, self.folder, self.namespaces, self.size_mib = build, folder, namespaces, size_mib
         self.port = self.free_port()
         self.engine = Node(self, 0)
+        self.others = []  # further nodes that end with the world
         self.replicas = [Replica(self, i + 1, size_mib) for i in range(legs)]
         self.loads = []
 
@@ -172,13 +241,15 @@ class World:
     def __exit__(self, kind, value, trace):
         for load in self.loads:
             load.kill()
-        for node in [self.engine, *self.replicas]:
+        for node in [self.engine, *self.others, *self.replicas]:
             if node.process is not None and node.process.poll() is None:
                 if kind is None:
                     node.end()
                 else:
                     node.process.kill()
                     node.process.wait()
+            if node.link is not None:
+                node.link.close()
 
     def program(self, name):
         return os.path.join(self.build, "src", "programs", name, name)
@@ -191,8 +262,8 @@ class World:
 
     # the mirror
 
-    def attach(self, replica, **options):
-        self.engine.call("bdev_nvme_attach_controller", **{
+    def attach(self, replica, to=None, **options):
+        (to or self.engine).call("bdev_nvme_attach_controller", **{
             "name": replica.name, "trtype": "TCP", "adrfam": "IPv4", "traddr": replica.address, "trsvcid": str(replica.port),
             "subnqn": replica.nqn, "ctrlr_loss_timeout_sec": -1, "reconnect_delay_sec": 1, "fast_io_fail_timeout_sec": 0, **options})
 
@@ -200,22 +271,23 @@ class World:
         """Everything from nothing: replicas, engine, mirror, and the mirror's export."""
         for replica in self.replicas:
             replica.start()
-        self.engine.start()
+        self.start_engine(**options)
+
+    def start_engine(self, node=None, **options):
+        node = node or self.engine
+        node.start()
         for replica in self.replicas:
-            self.attach(replica)
-        self.create_mirror(**options)
-        self.engine.transport()
-        self.engine.export("m", f"{NQN}m", self.port)
-        self.wait_state("serving")
+            self.attach(replica, node)
+        node.call("mirror_create", name="m", legs=[r.leg for r in self.replicas], **options)
+        node.transport()
+        node.export("m", f"{NQN}m", self.port)
+        self.wait_state("serving", node=node)
 
-    def create_mirror(self, **options):
-        self.engine.call("mirror_create", name="m", legs=[r.leg for r in self.replicas], **options)
+    def status(self, node=None):
+        return (node or self.engine).call("mirror_get", name="m")[0]
 
-    def status(self):
-        return self.engine.call("mirror_get", name="m")[0]
-
-    def wait_state(self, state, seconds=DEADLINE_S):
-        wait_for(lambda: f"the mirror is not {state}: {self.status()}", lambda: self.status()["state"] == state, seconds)
+    def wait_state(self, state, seconds=DEADLINE_S, node=None):
+        wait_for(lambda: f"the mirror is not {state}: {self.status(node)}", lambda: self.status(node)["state"] == state, seconds)
 
     def leg(self, replica):
         return next(leg for leg in self.status()["legs"] if leg["name"] == replica.leg)
@@ -231,11 +303,11 @@ class World:
 
     # data
 
-    def url(self):
-        return f"nvme-tcp://{self.engine.address}:{self.port}/{NQN}m"
+    def url(self, node=None):
+        return f"nvme-tcp://{(node or self.engine).address}:{self.port}/{NQN}m"
 
-    def load(self, seconds, *options):
-        load = Load(self, seconds, *options)
+    def load(self, seconds, *options, node=None):
+        load = Load(self, seconds, self.url(node), *options)
         self.loads.append(load)
         return load
 
@@ -251,6 +323,14 @@ class World:
         self.bench("--to", path, "--length", str(self.size_mib * MIB))
         with open(path, "rb") as f:
             return hashlib.file_digest(f, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else hashlib.sha256(f.read()).hexdigest()
+
+    def check_equal(self):
+        """All legs are whole, and hold the same: by their checksums."""
+        self.wait_whole()
+        self.engine.call("mirror_verify", name="m")
+        wait_for(lambda: f"verify does not end: {self.status()}", lambda: self.status()["verify"]["state"] == "done")
+        verify = self.status()["verify"]
+        check(verify["mismatches"] == 0 and verify["done"] == verify["total"], f"the legs are not equal: {verify}")
 
     def check_legs_equal(self):
         """Reads all of the mirror from each leg alone: the others are killed, and come back."""
@@ -276,9 +356,9 @@ class World:
 class Load:
     """A verified load: stamped blocks, every read checked, all read back at the end."""
 
-    def __init__(self, world, seconds, *options):
+    def __init__(self, world, seconds, url, *options):
         self.process = subprocess.Popen(
-            [world.program("penstock-bench"), world.url(), "-p", "randrw", "-b", "4K", "-d", "16", "--length", f"{world.size_mib}M",
+            [world.program("penstock-bench"), url, "-p", "randrw", "-b", "4K", "-d", "16", "--length", f"{world.size_mib}M",
              "--flush-every", "32", "--verify", "-t", str(seconds), "-o", "json", *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
             text=True)
 

@@ -1,63 +1,261 @@
 #!/usr/bin/env python3
 """A mirror over three real nodes on one machine, and what happens to them: test_mirror_net.py BUILD [CASE …]. Without cases: the short
-ones, or all with PENSTOCK_TEST_BUDGET=long. Prints one line a case; the nodes' logs of one that failed."""
+ones, or all with PENSTOCK_TEST_BUDGET=long. Prints one line a case; the nodes' logs of one that failed. Cases that need network
+namespaces, nftables or traffic control say so where those are missing."""
 
+import itertools
 import os
+import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 
-from net import World
+from net import NQN, Node, RpcError, World, check
 
 BUILD = os.path.abspath(sys.argv[1])
 
 
-def case_a_leg_is_killed(world):
-    """kill -9 of a leg's node under load: a short stall, nothing lost, and it comes back by itself with what it missed."""
+def told(result, back=None):
+    return f"longest stall {result['longest_stall_ms']:.0f} ms" + (f", whole again after {back:.1f} s" if back is not None else "")
+
+
+def through(world, harm, mend, seconds=4):
+    """Harm comes to the second leg under load, until it is set aside; it is mended, and comes back. All data is checked."""
     world.start()
-    load = world.load(4)
-    time.sleep(1)
     victim = world.replicas[1]
-    victim.kill()
+    load = world.load(seconds)
+    time.sleep(0.7)
+    harm(victim)
     world.wait_not_whole(victim)
     time.sleep(0.5)
-    victim.start()
+    mend(victim)
     back = world.wait_leg(victim, "whole")
     result = load.result()
-    copied = world.leg(victim)["bytes_copied"]
-    assert world.status()["counters"]["legs_set_aside"] == 1
-    assert 0 < copied <= world.size_mib << 20
+    check(world.status()["counters"]["legs_set_aside"] >= 1, "no leg was set aside")
+    world.check_equal()
+    return result, back
+
+
+def case_a_leg_is_killed(world):
+    """A short stall, nothing lost; it comes back by itself with what it missed; each leg alone reads as all together."""
+    result, back = through(world, Node.kill, lambda victim: victim.start())
+    copied = world.leg(world.replicas[1])["bytes_copied"]
+    check(0 < copied <= world.size_mib << 20, f"{copied} bytes copied")
     world.check_legs_equal()
-    return f"stall {result['longest_stall_ms']:.0f} ms, whole {back:.1f} s after its node was up, {copied >> 10} KiB copied"
+    return f"{told(result, back)}, {copied >> 10} KiB copied"
 
 
-SHORT = [case_a_leg_is_killed]
-LONG = []
+def case_a_leg_hangs(world):
+    return told(*through(world, lambda victim: victim.signal(signal.SIGSTOP), lambda victim: victim.signal(signal.SIGCONT)))
 
 
-def run(case):
+def case_a_leg_is_unplugged(world):
+    return told(*through(world, lambda victim: victim.link.unplug(), lambda victim: victim.link.plug()))
+
+
+def case_all_to_a_leg_is_dropped(world):
+    return told(*through(world, lambda victim: victim.link.drop(100, from_leg=False), lambda victim: victim.link.drop_nothing()))
+
+
+def case_all_from_a_leg_is_dropped(world):
+    return told(*through(world, lambda victim: victim.link.drop(100, to_leg=False), lambda victim: victim.link.drop_nothing()))
+
+
+def steady(world, harm, mend):
+    """Harm that a leg may live with, or not: it is whole at the end, and all data is right."""
+    world.start()
+    victim = world.replicas[1]
+    load = world.load(5)
+    time.sleep(0.7)
+    harm(victim)
+    time.sleep(3)
+    mend(victim)
+    result = load.result()
+    world.check_equal()
+    return f"{told(result)}, set aside {world.status()['counters']['legs_set_aside']} times"
+
+
+def case_a_leg_is_lossy(world):
+    return steady(world, lambda victim: victim.link.drop(3), lambda victim: victim.link.drop_nothing())
+
+
+def case_a_leg_is_slow(world):
+    return steady(world, lambda victim: victim.link.rate(20), lambda victim: victim.link.rate_any())
+
+
+def case_a_leg_is_full(world):
+    """Its store has no room for what it would have to write; it comes back when there is some."""
+    def fill(victim):
+        store = victim.call("bdev_lvol_get_lvstores")[0]
+        room = store["free_clusters"] * store["cluster_size"] >> 20
+        for size in (room - 2, room - 8, room - 16):  # as much of it as it gives
+            try:
+                victim.call("bdev_lvol_create", lvs_name="disk", lvol_name="filler", size_in_mib=size, thin_provision=False)
+                return
+            except RpcError:
+                pass
+        raise AssertionError("the store cannot be filled")
+    return told(*through(world, fill, lambda victim: victim.call("bdev_lvol_delete", name="disk/filler"), seconds=6))
+
+
+def case_a_disk_fails(world):
+    """Writes of one leg fail for a while."""
+    world.replicas[1].filter = "error"
+    return told(*through(world, lambda victim: victim.call("bdev_error_inject_error", name=victim.device, io_type="write", error_type="failure",
+                                                           num=20),
+                         lambda victim: victim.call("bdev_error_inject_error", name=victim.device, io_type="clear", error_type="failure")))
+
+
+def case_two_legs_are_lost_and_return(world):
+    """One after the other, under load, and back in either order."""
+    world.start()
+    load = world.load(25)
+    for first, second in itertools.permutations(world.replicas[1:]):
+        for victim in (first, second):
+            victim.kill()
+            world.wait_not_whole(victim)
+            time.sleep(0.3)
+        for victim in (second, first):
+            victim.start()
+            world.wait_leg(victim, "whole")
+        first.kill()
+        second.kill()
+        world.wait_not_whole(second)
+        for victim in (second, first):
+            victim.start()
+        world.wait_whole()
+    result = load.result()
+    world.check_equal()
+    return told(result)
+
+
+def case_only_the_newest_may_start(world):
+    """The legs were lost one after the other, the engine last: it starts in no order of their return before the newest is there."""
+    world.start()
+    load = world.load(2)
+    load.result()
+    wanted = None
+    for order in itertools.permutations(range(3)):
+        world.wait_whole()
+        for i in (0, 1):
+            world.replicas[i].kill()
+            world.wait_not_whole(world.replicas[i])
+            world.bench("-p", "write", "-b", "64K", "-n", "64", "--seed", str(i + 7 * sum(k * 3 ** n for n, k in enumerate(order))), "--verify")
+        wanted = world.sum()
+        world.engine.kill()
+        world.replicas[2].kill()
+        world.engine.start()
+        attached = []
+        for i in order:
+            world.replicas[i].start()
+            world.attach(world.replicas[i])
+            attached.append(i)
+            if len(attached) == 1:
+                world.engine.call("mirror_create", name="m", legs=[r.leg for r in world.replicas])
+            if 2 not in attached:
+                time.sleep(1.5)
+                state = world.status()["state"]
+                check(state == "configuring", f"without the newest leg it is {state}: {world.status()}")
+            else:
+                world.wait_state("serving")
+        world.engine.transport()
+        world.engine.export("m", f"{NQN}m", world.port)
+        check(world.sum() == wanted, f"after {order} it reads otherwise")
+    world.check_equal()
+
+
+def case_all_nodes_are_cut(world):
+    """Every process dies at once, under load; what was flushed is there."""
+    world.start()
+    load = world.load(8)
+    for _ in range(2):
+        time.sleep(1)
+        for node in [world.engine, *world.replicas]:
+            node.process.kill()
+        load.unflushed_may_be_gone()
+        for node in [world.engine, *world.replicas]:
+            node.process.wait()
+            node.socket.close()
+        for replica in world.replicas:
+            replica.start()
+        world.start_engine()
+    result = load.result()
+    world.check_equal()
+    return told(result)
+
+
+def case_an_old_engine_writes_on(world):
+    """It is stopped with writes under way, another one takes over, and it goes on: it is refused, and ends."""
+    world.start()
+    old_load = world.load(60)
+    time.sleep(0.7)
+    world.engine.signal(signal.SIGSTOP)
+    other = Node(world, 8)
+    world.others.append(other)
+    world.start_engine(other)
+    check(world.status(other)["term"] == 2, "the new engine has not a higher term")
+    load = world.load(4, node=other)
+    time.sleep(0.5)
+    world.engine.signal(signal.SIGCONT)
+    world.wait_state("ended")
+    old_load.kill()
+    result = load.result()
+    world.engine.kill()
+    world.engine = other
+    world.check_equal()
+    return told(result)
+
+
+SHORT = [case_a_leg_is_killed, case_a_leg_hangs, case_all_nodes_are_cut, case_an_old_engine_writes_on]
+LONG = [case_a_leg_is_unplugged, case_all_to_a_leg_is_dropped, case_all_from_a_leg_is_dropped, case_a_leg_is_lossy, case_a_leg_is_slow,
+        case_a_leg_is_full, case_a_disk_fails, case_two_legs_are_lost_and_return, case_only_the_newest_may_start]
+NEED_LINKS = [case_a_leg_is_unplugged, case_all_to_a_leg_is_dropped, case_all_from_a_leg_is_dropped, case_a_leg_is_lossy, case_a_leg_is_slow]
+
+
+def run(case, namespaces):
     with tempfile.TemporaryDirectory(prefix="penstock-net-") as folder:
-        world = World(BUILD, folder)
         begin = time.monotonic()
+        world = None
         try:
+            world = World(BUILD, folder, namespaces)
             with world:
                 note = case(world)
             print(f"ok      {case.__name__} ({time.monotonic() - begin:.0f} s){': ' + note if note else ''}", flush=True)
             return True
         except (AssertionError, OSError, subprocess.TimeoutExpired) as error:
             print(f"FAILED  {case.__name__}: {type(error).__name__}: {error}", flush=True)
-            for node in [world.engine, *world.replicas]:
+            for node in [] if world is None else [world.engine, *world.others, *world.replicas]:
                 if os.path.exists(os.path.join(node.folder, "log")):
                     print(f"--- node {node.index}\n{node.log_text()[-3000:]}", flush=True)
             return False
 
 
+def inside_a_namespace():
+    """Runs this again in a network namespace of its own, where it may do what it likes; returns where that is not to be had."""
+    if os.environ.get("PENSTOCK_NET_INSIDE"):
+        subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+        return True
+    missing = [name for name in ("ip", "nft", "tc", "unshare", "nsenter") if shutil.which(name) is None]
+    words = ["unshare", "-n"] if os.geteuid() == 0 else ["unshare", "-rn"]
+    probe = "ip link add probe0 type veth peer name probe1 && nft list ruleset && tc qdisc add dev probe0 root tbf rate 1mbit burst 32k latency 1ms"
+    if not missing and subprocess.run([*words, "sh", "-c", probe], capture_output=True, check=False).returncode == 0:
+        os.execvpe(words[0], [*words, sys.executable, *sys.argv], dict(os.environ, PENSTOCK_NET_INSIDE="1"))
+    print(f"note: no links of their own for the legs: {' '.join(missing) + ' missing' if missing else 'namespaces are refused here'}")
+    return False
+
+
 def main():
+    namespaces = inside_a_namespace()
     cases = SHORT + (LONG if os.environ.get("PENSTOCK_TEST_BUDGET") == "long" else [])
     if len(sys.argv) > 2:
         cases = [case for case in SHORT + LONG if case.__name__[5:] in sys.argv[2:]]
-    results = [run(case) for case in cases]
+    if not namespaces:
+        for case in [case for case in cases if case in NEED_LINKS]:
+            print(f"skipped {case.__name__}: it needs a link that can be cut")
+        cases = [case for case in cases if case not in NEED_LINKS]
+    results = [run(case, namespaces) for case in cases]
     print(f"{sum(results)} passed, {len(results) - sum(results)} failed")
     return not all(results)
 

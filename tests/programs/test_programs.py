@@ -141,6 +141,19 @@ def case_a_mirror_by_verbs(d):
     shown = node.ok("block", "mirror", "show", "m", "--follow")
     assert "m is serving since" in shown and "longest stall 2000 ms allowed" in shown and "m-127.0.0.1n1" in shown, shown
     assert json.loads(node.ok("-o", "json", "block", "mirror", "show", "m"))["policy"] == "majority"
+    assert "0 blocks differ" in node.ok("block", "mirror", "verify", "m")
+    node.fails(64, "say --yes", "block", "mirror", "verify", "m", "--repair")
+    assert json.loads(node.ok("-o", "json", "block", "mirror", "verify", "m", "--repair", "--yes"))["state"] == "done"
+    node.fails(66, "No such file", "block", "mirror", "verify", "m", "--stop")
+    node.ok("block", "mirror", "set", "m", "--rate", "10M", "--share", "50")
+    assert json.loads(node.ok("-o", "json", "block", "mirror", "show", "m"))["bytes_per_s"] == 10 << 20
+    node.fails(64, "--share", "block", "mirror", "set", "m", "--share", "101")
+    node.ok("block", "volume", "create", "disk0/w", "64M")
+    node.fails(64, "say --yes", "block", "mirror", "add", "m", "disk0/w")
+    node.ok("block", "mirror", "add", "m", "disk0/w", "--yes", "--follow")
+    assert "3 whole" in node.ok("block", "mirror", "list")
+    node.ok("block", "mirror", "remove", "m", "disk0/w")
+    assert "2 whole" in node.ok("block", "mirror", "list")
     assert "all is well" in node.ok("status")
     assert "m" in node.ok("__complete", "block", "mirror", "show", "").split()
     assert other.end(signal.SIGKILL) == -signal.SIGKILL

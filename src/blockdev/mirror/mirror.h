@@ -99,14 +99,17 @@ struct mirror_verify_status {
 
 const char *mirror_state_name(enum mirror_state state);         /* "serving" */
 const char *mirror_leg_state_name(enum mirror_leg_state state); /* "set aside" */
+const char *mirror_verify_state_name(enum mirror_verify_state state);
 
+enum { MIRROR_EVENT_SELF = -1, MIRROR_EVENT_VERIFY = -2 };
 /* A change of state; or MIRROR_CONFIGURING again, when it is known what it waits for. */
 struct mirror_event {
-    int leg;                /* index; -1 = of the mirror itself */
-    unsigned before, state; /* enum mirror_leg_state or enum mirror_state */
-    uint64_t at_ns;         /* monotonic */
-    uint64_t dropped;       /* events that came too fast and were left out, so far */
-    struct uuid mirror;     /* its id; nil while not known */
+    int leg;                    /* index; or MIRROR_EVENT_… */
+    unsigned before, state;     /* enum mirror_leg_state, mirror_state or mirror_verify_state */
+    uint64_t at_ns;             /* monotonic */
+    uint64_t dropped;           /* events that came too fast and were left out, so far */
+    struct uuid mirror;         /* its id; nil while not known */
+    char name[BLOCK_NAME_SIZE]; /* of the leg */
     char why[96];
     struct error error; /* of the mirror's own: as in mirror_status */
 };

@@ -237,6 +237,7 @@ struct mirror_watch {
     enum mirror_state state; /* as noticed last */
     bool waits;
     enum mirror_leg_state legs[MIRROR_LEGS_MAX];
+    enum mirror_verify_state verify;
     struct reactor_message message;
 };
 

@@ -269,6 +269,7 @@ static void finish(struct mirror_verify *verify) {
     verify->status.state = verify->stopping ? MIRROR_VERIFY_STOPPED : MIRROR_VERIFY_DONE;
     verify->status.ended_ns = reactor_now_ns(verify->mirror->home);
     reactor_timer_stop(verify->mirror->home, &verify->timer);
+    mirror_watch_look(verify->mirror);
 }
 
 static void look(struct mirror_verify *verify) {
@@ -346,6 +347,7 @@ bool mirror_verify_begin(struct mirror *mirror, const struct mirror_verify_optio
     verify->status.ended_ns = 0;
     verify->status.total = mirror->size;
     mirror_verify_wake(mirror);
+    mirror_watch_look(mirror);
     return true;
 }
 

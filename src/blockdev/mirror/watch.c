@@ -20,6 +20,14 @@ const char *mirror_leg_state_name(enum mirror_leg_state state) {
     return names[state];
 }
 
+const char *mirror_verify_state_name(enum mirror_verify_state state) {
+    static const char *const names[] = {[MIRROR_VERIFY_NEVER] = "never",
+                                        [MIRROR_VERIFY_RUNNING] = "running",
+                                        [MIRROR_VERIFY_STOPPED] = "stopped",
+                                        [MIRROR_VERIFY_DONE] = "done"};
+    return names[state];
+}
+
 static void send(struct mirror *mirror);
 
 /* Back on the home reactor: what came meanwhile follows. */
@@ -34,9 +42,9 @@ static void tell(struct reactor_message *message) {
     struct mirror *mirror = container_of(watch, struct mirror, watch);
     for (unsigned i = 0; i < watch->sent_count && !watch->over; i++) {
         const struct mirror_event *event = &watch->sent[i];
-        if (event->leg < 0 && event->state == MIRROR_SERVING) /* the same device at every start */
+        if (event->leg == MIRROR_EVENT_SELF && event->state == MIRROR_SERVING) /* the same device at every start */
             block_device_set_uuid(&mirror->device, &event->mirror, NULL);
-        if (event->leg < 0 && event->state == MIRROR_ENDED)
+        if (event->leg == MIRROR_EVENT_SELF && event->state == MIRROR_ENDED)
             block_device_set_path(&mirror->device, false);
         if (mirror->options.event != NULL)
             mirror->options.event(mirror->options.event_arg, &mirror->device, event);
@@ -72,12 +80,17 @@ static void add(struct mirror *mirror, int leg, unsigned before, unsigned state,
                                    .dropped = watch->dropped,
                                    .mirror = mirror->id};
     snprintf(event->why, sizeof(event->why), "%.*s", (int)sizeof(event->why) - 1, why);
-    if (leg < 0)
+    if (leg >= 0)
+        memcpy(event->name, mirror->legs[leg].told.name, sizeof(event->name));
+    if (leg == MIRROR_EVENT_SELF)
         event->error = mirror->error;
 }
 
 void mirror_watch_look(struct mirror *mirror) {
     struct mirror_watch *watch = &mirror->watch;
+    for (unsigned i = 0; i < MIRROR_LEGS_MAX; i++) /* who was removed was told so */
+        if (mirror->legs[i].vacant)
+            watch->legs[i] = MIRROR_LEG_ABSENT;
     mirror_for_each_leg(mirror, leg) {
         bool not_begun = watch->legs[leg->index] == MIRROR_LEG_ABSENT && leg->told.state == MIRROR_LEG_SET_ASIDE;
         if (leg->told.state == watch->legs[leg->index] || (not_begun && leg->told.why[0] == '\0'))
@@ -87,8 +100,17 @@ void mirror_watch_look(struct mirror *mirror) {
     }
     bool waits = mirror->state == MIRROR_CONFIGURING && mirror->error.code != ERROR_NONE;
     if (mirror->state != watch->state || waits != watch->waits)
-        add(mirror, -1, watch->state, mirror->state, "");
+        add(mirror, MIRROR_EVENT_SELF, watch->state, mirror->state, "");
     watch->state = mirror->state;
     watch->waits = waits;
+    struct mirror_verify_status verify;
+    mirror_verify_status_get(mirror, &verify);
+    if (verify.state != watch->verify) {
+        char text[96];
+        snprintf(text, sizeof(text), "%llu blocks differ, %llu repaired, %llu regions left out",
+                 (unsigned long long)verify.mismatches, (unsigned long long)verify.repaired, (unsigned long long)verify.skipped);
+        add(mirror, MIRROR_EVENT_VERIFY, watch->verify, verify.state, verify.state == MIRROR_VERIFY_RUNNING ? "" : text);
+        watch->verify = verify.state;
+    }
     send(mirror);
 }

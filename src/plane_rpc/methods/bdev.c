@@ -300,6 +300,11 @@ void methods_put_bdev_config(struct plane *plane, struct json_writer *writer) {
     json_put_bool(writer, "bdev_auto_examine", plane->auto_examine);
     methods_config_end(writer);
     methods_put_nvme_config(plane, writer);
+    if (plane->mirror_bytes_per_s != 0) {
+        methods_config_begin(writer, "bdev_raid_set_options");
+        json_put_u64(writer, "process_max_bandwidth_mb_sec", plane->mirror_bytes_per_s / MIB(1));
+        methods_config_end(writer);
+    }
     for (struct block_device *device = NULL; (device = block_graph_next(&plane->graph, device)) != NULL;) {
         if (memory_device_is(device))
             put_simple(writer, device, "bdev_malloc_create");
@@ -314,7 +319,4 @@ void methods_put_bdev_config(struct plane *plane, struct json_writer *writer) {
         else if (plane_mirror_of(plane, device) != NULL)
             mirror_put_config(writer, plane_mirror_of(plane, device));
     }
-    list_for_each (&plane->mirrors, struct plane_mirror, mirror, node)
-        if (mirror->device == NULL)
-            mirror_put_config(writer, mirror);
 }

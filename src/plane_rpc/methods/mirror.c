@@ -29,7 +29,16 @@ static void created(void *arg, struct plane_mirror *mirror, const struct error *
 static bool set_legs(const struct params_mirror_create *params, struct mirror_options *options, struct error *error) {
     const char *const *names = params->legs.items;
     bool found = params->tie_breaker[0] == '\0';
+    const char *const *absent = params->accept_absent.items;
     options->leg_count = params->legs.count;
+    for (unsigned i = 0; i < params->accept_absent.count; i++) {
+        unsigned leg = 0;
+        while (leg < params->legs.count && strcmp(names[leg], absent[i]) != 0)
+            leg++;
+        if (leg == params->legs.count)
+            return error_invalid(error, "accept_absent", absent[i], "one of the legs");
+        options->accept_absent |= UINT32_C(1) << leg;
+    }
     for (unsigned i = 0; i < params->legs.count; i++) {
         bool is = strcmp(names[i], params->tie_breaker) == 0;
         options->legs[i] = (struct mirror_leg_options){.device = names[i], .tie_breaker = is};
@@ -48,7 +57,8 @@ void method_mirror_create(struct rpc_call *call, const struct params_mirror_crea
                                      .term = params->term,
                                      .assume_equal = params->assume_equal,
                                      .longest_stall_ms = params->longest_stall_ms,
-                                     .hold_ms = params->hold_ms};
+                                     .hold_ms = params->hold_ms,
+                                     .rates = {.bytes_per_s = params->bytes_per_s, .share_percent = params->share_percent}};
     if (bdev_check_name(plane_of(call), params->name, &error) && set_legs(params, &options, &error))
         plane_mirror_create(plane_of(call), &options, !params->wait, created, call);
     else
@@ -62,6 +72,129 @@ void method_mirror_delete(struct rpc_call *call, const struct params_mirror_dele
     struct error error;
     if (mirror != NULL && !plane_mirror_delete(mirror, deleted, call, &error))
         rpc_call_fail(call, &error);
+}
+
+/* ---- legs ---- */
+
+struct leg_change {
+    struct mirror_command command;
+    struct rpc_call *call;
+};
+
+static void leg_changed(struct mirror_command *command) {
+    struct leg_change *change = container_of(command, struct leg_change, command);
+    if (command->error.code == ERROR_NONE)
+        rpc_call_result_true(change->call);
+    else
+        rpc_call_fail_late(change->call, &command->error);
+    free(change);
+}
+
+void mirror_change_leg(struct rpc_call *call, struct plane_mirror *mirror, enum mirror_verb verb, const char *leg,
+                       bool tie_breaker) {
+    struct leg_change *change = NULL;
+    struct error error;
+    if (mirror->deleting)
+        error_set(&error, ERROR_BUSY, "%s is being deleted", mirror->name);
+    else if ((change = calloc(1, sizeof(*change))) == NULL)
+        error_set(&error, ERROR_NO_MEMORY, "no memory");
+    if (change == NULL) {
+        rpc_call_fail(call, &error);
+        return;
+    }
+    change->call = call;
+    change->command = (struct mirror_command){.device = mirror->device,
+                                              .control = plane_of(call)->control,
+                                              .verb = verb,
+                                              .tie_breaker = tie_breaker,
+                                              .done = leg_changed};
+    snprintf(change->command.leg, sizeof(change->command.leg), "%s", leg);
+    mirror_command(&change->command);
+}
+
+void method_mirror_add_leg(struct rpc_call *call, const struct params_mirror_add_leg *params) {
+    struct plane_mirror *mirror = find(call, params->name);
+    if (mirror != NULL)
+        mirror_change_leg(call, mirror, MIRROR_ADD_LEG, params->leg, params->tie_breaker);
+}
+
+void method_mirror_remove_leg(struct rpc_call *call, const struct params_mirror_remove_leg *params) {
+    struct plane_mirror *mirror = find(call, params->name);
+    if (mirror != NULL)
+        mirror_change_leg(call, mirror, MIRROR_REMOVE_LEG, params->leg, false);
+}
+
+/* ---- copying and verifying ---- */
+
+struct setting {
+    struct mirror_set set;
+    struct rpc_call *call;
+};
+
+static void setting_done(struct mirror_set *set) {
+    struct setting *setting = container_of(set, struct setting, set);
+    if (set->error.code == ERROR_NONE)
+        rpc_call_result_true(setting->call);
+    else
+        rpc_call_fail(setting->call, &set->error);
+    free(setting);
+}
+
+/* For the mirror of that name; NULL, and the call is answered, if there is none. */
+static struct setting *setting_create(struct rpc_call *call, const char *name, struct plane_mirror **ret_mirror) {
+    struct plane_mirror *mirror = find(call, name);
+    struct error error;
+    if (mirror == NULL)
+        return NULL;
+    struct setting *setting = NULL;
+    if (mirror->deleting)
+        error_set(&error, ERROR_BUSY, "%s is being deleted", mirror->name);
+    else if ((setting = calloc(1, sizeof(*setting))) == NULL)
+        error_set(&error, ERROR_NO_MEMORY, "no memory");
+    if (setting == NULL) {
+        rpc_call_fail(call, &error);
+        return NULL;
+    }
+    setting->call = call;
+    setting->set = (struct mirror_set){.device = mirror->device, .control = plane_of(call)->control, .done = setting_done};
+    *ret_mirror = mirror;
+    return setting;
+}
+
+void method_mirror_set_options(struct rpc_call *call, const struct params_mirror_set_options *params) {
+    struct plane_mirror *mirror;
+    struct setting *setting = setting_create(call, params->name, &mirror);
+    if (setting == NULL)
+        return;
+    if (params->has_bytes_per_s)
+        mirror->options.rates.bytes_per_s = params->bytes_per_s;
+    if (params->has_share_percent)
+        mirror->options.rates.share_percent = params->share_percent;
+    setting->set.what = MIRROR_SET_RATES;
+    setting->set.rates = mirror->options.rates;
+    mirror_set(&setting->set);
+}
+
+void method_mirror_verify(struct rpc_call *call, const struct params_mirror_verify *params) {
+    struct plane_mirror *mirror;
+    struct setting *setting = setting_create(call, params->name, &mirror);
+    struct error error;
+    if (setting == NULL)
+        return;
+    struct mirror_verify_options *verify = &setting->set.verify;
+    *verify = (struct mirror_verify_options){.repair = params->repair, .resume = params->resume};
+    verify->trusted_set = params->trusted[0] != '\0';
+    while (verify->trusted_set && verify->trusted < mirror->status.leg_count &&
+           strcmp(mirror->status.legs[verify->trusted].name, params->trusted) != 0)
+        verify->trusted++;
+    if (verify->trusted >= mirror->status.leg_count) {
+        free(setting);
+        error_invalid(&error, "trusted", params->trusted, "a leg of the mirror");
+        rpc_call_fail(call, &error);
+        return;
+    }
+    setting->set.what = params->stop ? MIRROR_VERIFY_STOP : MIRROR_VERIFY_START;
+    mirror_set(&setting->set);
 }
 
 /* ---- listing ---- */

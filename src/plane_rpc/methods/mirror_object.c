@@ -22,7 +22,7 @@ static const char *raid_state(enum mirror_state state) {
 }
 
 static const struct block_device *leg_device(const struct plane_mirror *mirror, unsigned index) {
-    return block_graph_find(&mirror->plane->graph, mirror->legs[index].name);
+    return block_graph_find(&mirror->plane->graph, mirror->status.legs[index].name);
 }
 
 /* It takes writes. */
@@ -31,8 +31,7 @@ static bool is_configured(enum mirror_leg_state state) { return state == MIRROR_
 static uint64_t percent(uint64_t done, uint64_t total) { return total == 0 ? 0 : min_u64(done * 100 / total, 100); }
 
 static void put_uuid(struct json_writer *writer, const struct plane_mirror *mirror) {
-    const struct uuid *id = mirror->device != NULL ? &mirror->device->uuid : &mirror->options.uuid;
-    json_put_uuid(writer, "uuid", id);
+    json_put_uuid(writer, "uuid", &mirror->device->uuid);
 }
 
 static void put_process(struct json_writer *writer, const struct plane_mirror *mirror) {
@@ -44,7 +43,7 @@ static void put_process(struct json_writer *writer, const struct plane_mirror *m
         json_put_string(writer, "type", "rebuild");
         json_put_string(writer, "target", leg->name);
         json_begin_object(writer, "progress");
-        json_put_u64(writer, "blocks", mirror->device != NULL ? leg->sync_done / mirror->device->block_size : 0);
+        json_put_u64(writer, "blocks", leg->sync_done / mirror->device->block_size);
         json_put_u64(writer, "percent", percent(leg->sync_done, leg->sync_total));
         json_end(writer);
         json_end(writer);
@@ -72,17 +71,25 @@ void mirror_put_raid_members(struct json_writer *writer, const struct plane_mirr
     for (unsigned i = 0; i < status->leg_count; i++) {
         const struct block_device *device = leg_device(mirror, i);
         json_begin_object(writer, NULL);
-        json_put_string(writer, "name", status->legs[i].name);
+        if (status->legs[i].name[0] != '\0')
+            json_put_string(writer, "name", status->legs[i].name);
+        else /* the place of one that was removed */
+            json_put_null(writer, "name");
         json_put_uuid(writer, "uuid", device != NULL ? &device->uuid : &(struct uuid){0});
         json_put_bool(writer, "is_configured", is_configured(status->legs[i].state));
         json_put_u64(writer, "data_offset", 0);
-        json_put_u64(writer, "data_size", mirror->device != NULL ? atomic_load(&mirror->device->block_count) : 0);
+        json_put_u64(writer, "data_size", atomic_load(&mirror->device->block_count));
         json_end(writer);
     }
     json_end(writer);
 }
 
 /* ---- as it is ---- */
+
+static uint64_t share(const struct plane_mirror *mirror) {
+    unsigned given = mirror->options.rates.share_percent;
+    return given == 0 ? MIRROR_SHARE_DEFAULT : given;
+}
 
 static void put_time(struct json_writer *writer, uint64_t wall_ns) {
     char text[TEXT_TIME_SIZE];
@@ -137,8 +144,32 @@ static void put_leg(struct json_writer *writer, const struct plane_mirror *mirro
         json_put_u64(writer, "percent", percent(leg->sync_done, leg->sync_total));
         json_end(writer);
     }
+    json_put_u64(writer, "verify_mismatches", mirror->status.verify.leg_mismatches[index]);
     json_put_u64(writer, "times_lost", leg->times_lost);
     json_put_u64(writer, "bytes_copied", leg->bytes_copied);
+    json_end(writer);
+}
+
+static void put_verify(struct json_writer *writer, const struct plane_mirror *mirror) {
+    const struct mirror_verify_status *verify = &mirror->status.verify;
+    char text[TEXT_TIME_SIZE];
+    json_begin_object(writer, "verify");
+    json_put_string(writer, "state", mirror_verify_state_name(verify->state));
+    json_put_bool(writer, "repair", verify->repair);
+    json_put_bool(writer, "waits", verify->waits);
+    json_put_u64(writer, "total", verify->total);
+    json_put_u64(writer, "done", verify->done);
+    json_put_u64(writer, "percent", percent(verify->done, verify->total));
+    json_put_u64(writer, "mismatches", verify->mismatches);
+    json_put_u64(writer, "repaired", verify->repaired);
+    json_put_u64(writer, "undecided", verify->undecided);
+    json_put_u64(writer, "skipped", verify->skipped);
+    if (verify->started_ns != 0)
+        json_put_string(writer, "started", text_format_time(wall_of(mirror, verify->started_ns), text, sizeof(text)));
+    if (verify->ended_ns != 0)
+        json_put_string(writer, "ended", text_format_time(wall_of(mirror, verify->ended_ns), text, sizeof(text)));
+    if (verify->last[0] != '\0')
+        json_put_string(writer, "last", verify->last);
     json_end(writer);
 }
 
@@ -169,7 +200,7 @@ void mirror_put_object(struct json_writer *writer, const struct plane_mirror *mi
         json_put_string(writer, "expected", status->error.expected);
         json_end(writer);
     }
-    json_put_u64(writer, "size", mirror->device != NULL ? block_device_size(mirror->device) : 0);
+    json_put_u64(writer, "size", block_device_size(mirror->device));
     json_put_string(writer, "policy", status->policy == REPLICA_MAJORITY ? "majority" : "any");
     json_put_uuid(writer, "engine", &status->engine);
     json_put_u64(writer, "term", status->term);
@@ -180,9 +211,13 @@ void mirror_put_object(struct json_writer *writer, const struct plane_mirror *mi
     json_put_bool(writer, "settled", status->settled);
     json_put_u64(writer, "longest_stall_ms", mirror->options.longest_stall_ms);
     json_put_u64(writer, "hold_ms", mirror->options.hold_ms);
+    json_put_u64(writer, "bytes_per_s", mirror->options.rates.bytes_per_s);
+    json_put_u64(writer, "share_percent", share(mirror));
+    put_verify(writer, mirror);
     json_begin_array(writer, "legs");
     for (unsigned i = 0; i < status->leg_count; i++)
-        put_leg(writer, mirror, i);
+        if (status->legs[i].name[0] != '\0')
+            put_leg(writer, mirror, i);
     json_end(writer);
     put_counters(writer, mirror);
     json_end(writer);
@@ -195,17 +230,20 @@ void mirror_put_config(struct json_writer *writer, const struct plane_mirror *mi
     methods_config_begin(writer, "mirror_create");
     json_put_string(writer, "name", mirror->name);
     json_begin_array(writer, "legs");
-    for (unsigned i = 0; i < options->leg_count; i++)
-        json_put_string(writer, NULL, mirror->legs[i].name);
+    for (unsigned i = 0; i < mirror->status.leg_count; i++)
+        if (mirror->status.legs[i].name[0] != '\0')
+            json_put_string(writer, NULL, mirror->status.legs[i].name);
     json_end(writer);
     json_put_string(writer, "policy", options->policy == REPLICA_MAJORITY ? "majority" : "any");
-    for (unsigned i = 0; i < options->leg_count; i++)
-        if (options->legs[i].tie_breaker)
-            json_put_string(writer, "tie_breaker", mirror->legs[i].name);
-    if (mirror->device != NULL || !uuid_is_nil(&options->uuid))
+    for (unsigned i = 0; i < mirror->status.leg_count; i++)
+        if (mirror->status.legs[i].state == MIRROR_LEG_WITNESS || (i < options->leg_count && options->legs[i].tie_breaker))
+            json_put_string(writer, "tie_breaker", mirror->status.legs[i].name);
+    if (mirror->served || !uuid_is_nil(&options->uuid))
         put_uuid(writer, mirror);
     json_put_u64(writer, "longest_stall_ms", options->longest_stall_ms);
     json_put_u64(writer, "hold_ms", options->hold_ms);
+    json_put_u64(writer, "bytes_per_s", options->rates.bytes_per_s);
+    json_put_u64(writer, "share_percent", share(mirror));
     json_put_bool(writer, "assume_equal", options->assume_equal);
     json_put_bool(writer, "wait", false);
     methods_config_end(writer);

@@ -1,4 +1,5 @@
-/* What the methods of mirrors print; the status is as plane_mirrors_look() left it. */
+/* What the methods of mirrors share: what they print, where the status is as plane_mirrors_look() left it, and changes of legs.
+ */
 #pragma once
 
 #include "plane_rpc/mirrors.h"
@@ -9,5 +10,8 @@ void mirror_put_raid_members(struct json_writer *writer, const struct plane_mirr
 void mirror_put_object(struct json_writer *writer, const struct plane_mirror *mirror);
 /* The call that makes it again, for framework_get_config. */
 void mirror_put_config(struct json_writer *writer, const struct plane_mirror *mirror);
+/* Adds or removes a leg, and answers true when that is done. */
+void mirror_change_leg(struct rpc_call *call, struct plane_mirror *mirror, enum mirror_verb verb, const char *leg,
+                       bool tie_breaker);
 /* True if it is in service, or was: clients of the dialect see no other. */
 bool mirror_is_shown(const struct plane_mirror *mirror);

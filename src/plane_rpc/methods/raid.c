@@ -81,8 +81,12 @@ static void created(void *arg, struct plane_mirror *mirror, const struct error *
 void method_bdev_raid_create(struct rpc_call *call, const struct params_bdev_raid_create *params) {
     struct plane *plane = plane_of(call);
     struct error error;
-    struct mirror_options options = {
-        .name = params->name, .uuid = params->uuid, .policy = REPLICA_ANY, .longest_stall_ms = 900, .hold_ms = 30000};
+    struct mirror_options options = {.name = params->name,
+                                     .uuid = params->uuid,
+                                     .policy = REPLICA_ANY,
+                                     .longest_stall_ms = 900,
+                                     .hold_ms = 30000,
+                                     .rates.bytes_per_s = plane->mirror_bytes_per_s};
     struct creation *creation = calloc(1, sizeof(*creation));
     bool ok = creation != NULL || error_set(&error, ERROR_NO_MEMORY, "no memory");
     ok = ok && check_level(params, &error) && bdev_check_name(plane, params->name, &error) &&
@@ -104,6 +108,65 @@ void method_bdev_raid_delete(struct rpc_call *call, const struct params_bdev_rai
     struct error error;
     if (mirror != NULL && !plane_mirror_delete(mirror, deleted, call, &error))
         rpc_call_fail_late(call, &error);
+}
+
+/* ---- legs ---- */
+
+void method_bdev_raid_add_base_bdev(struct rpc_call *call, const struct params_bdev_raid_add_base_bdev *params) {
+    struct plane_mirror *mirror = find(call, "raid_bdev", params->raid_bdev, "is not found in config");
+    if (mirror != NULL)
+        mirror_change_leg(call, mirror, MIRROR_ADD_LEG, params->base_bdev, false);
+}
+
+void method_bdev_raid_grow_base_bdev(struct rpc_call *call, const struct params_bdev_raid_grow_base_bdev *params) {
+    struct plane_mirror *mirror = find(call, "raid_name", params->raid_name, "not found");
+    struct error error;
+    char message[MESSAGE_SIZE];
+    if (mirror == NULL)
+        return;
+    if (block_graph_find(&plane_of(call)->graph, params->base_name) != NULL) {
+        mirror_change_leg(call, mirror, MIRROR_ADD_LEG, params->base_name, false);
+        return;
+    }
+    error_invalid(&error, "base_name", params->base_name, "a device of bdev_get_bdevs");
+    snprintf(message, sizeof(message), "base bdev %.*s not found", BLOCK_NAME_SIZE - 1, params->base_name);
+    rpc_call_error(call, error_facts(ERROR_NO_DEVICE)->negative_errno, message, &error);
+}
+
+void method_bdev_raid_remove_base_bdev(struct rpc_call *call, const struct params_bdev_raid_remove_base_bdev *params) {
+    struct plane_mirror *mirror = plane_mirror_with_leg(plane_of(call), params->name);
+    struct error error;
+    if (mirror != NULL) {
+        mirror_change_leg(call, mirror, MIRROR_REMOVE_LEG, params->name, false);
+        return;
+    }
+    error_invalid(&error, "name", params->name, "a leg of a mirror, as it was named there");
+    rpc_call_error(call, error_facts(ERROR_NO_DEVICE)->negative_errno, "Failed to remove base bdev from raid bdev", &error);
+}
+
+/* ---- options ---- */
+
+/* Nobody waits for it: a mirror that goes away meanwhile needs no rates. */
+static void rates_set(struct mirror_set *set) { free(set); }
+
+void method_bdev_raid_set_options(struct rpc_call *call, const struct params_bdev_raid_set_options *params) {
+    struct plane *plane = plane_of(call);
+    if (params->has_process_max_bandwidth_mb_sec) {
+        plane->mirror_bytes_per_s = MIB((uint64_t)params->process_max_bandwidth_mb_sec);
+        list_for_each (&plane->mirrors, struct plane_mirror, mirror, node) {
+            mirror->options.rates.bytes_per_s = plane->mirror_bytes_per_s;
+            struct mirror_set *set = mirror->deleting ? NULL : calloc(1, sizeof(*set));
+            if (set == NULL)
+                continue;
+            *set = (struct mirror_set){.device = mirror->device,
+                                       .control = plane->control,
+                                       .what = MIRROR_SET_RATES,
+                                       .rates = mirror->options.rates,
+                                       .done = rates_set};
+            mirror_set(set);
+        }
+    }
+    rpc_call_result_true(call);
 }
 
 /* ---- listing ---- */
