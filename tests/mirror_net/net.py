@@ -1,12 +1,14 @@
 """Nodes of a mirror on one machine: real penstock-block processes, each leg's in a network namespace behind a link of its own, their
 disks, what can happen to them, and who checks the data. Without namespaces they are on 127.0.0.x. Used by test_mirror_net.py."""
 
+import collections
 import hashlib
 import json
 import os
 import signal
 import socket
 import subprocess
+import threading
 import time
 
 NQN = "nqn.2026-11.io.penstock:"
@@ -78,7 +80,8 @@ class Link:
         for hook, key, wanted in (("output", "oifname", to_leg), ("input", "iifname", from_leg)):
             tool("nft", "add", "chain", "inet", self.name, hook, "{", "type", "filter", "hook", hook, "priority", "0", ";", "}")
             if wanted:
-                tool("nft", "add", "rule", "inet", self.name, hook, key, self.name, "numgen", "random", "mod", "100", "<", str(percent), "drop")
+                some = [] if percent == 100 else ["numgen", "random", "mod", "100", "<", str(percent)]
+                tool("nft", "add", "rule", "inet", self.name, hook, key, self.name, *some, "drop")
 
     def drop_nothing(self):
         tool("nft", "delete", "table", "inet", self.name)
@@ -95,6 +98,93 @@ class Link:
         self.holder.kill()
         self.holder.wait()
         subprocess.run(["ip", "link", "del", self.name], capture_output=True, check=False)
+
+
+class Relay:
+    """Stands between the engine and a leg: what goes to the leg may be late, or be held and come long after its connection was given up."""
+
+    def __init__(self, address, port):
+        self.target, self.delay_s, self.pipes = (address, port), 0.0, []
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        while True:
+            try:
+                client = self.listener.accept()[0]
+            except OSError:
+                return
+            try:
+                server = socket.create_connection(self.target)
+            except OSError:
+                client.close()
+                continue
+            for s in (client, server):
+                s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            go = threading.Event()
+            go.set()
+            self.pipes.append(go)
+            threading.Thread(target=self.carry, args=(client, server, go), daemon=True).start()
+            threading.Thread(target=self.carry, args=(server, client, None), daemon=True).start()
+
+    def carry(self, source, to, go):
+        """Bytes in order, each not before its time; with `go`, not while that is clear."""
+        waiting, lock, ended = collections.deque(), threading.Condition(), threading.Event()
+
+        def send():
+            while True:
+                with lock:
+                    while not waiting:
+                        if ended.is_set():
+                            break
+                        lock.wait()
+                    if not waiting:
+                        break
+                    due, piece = waiting.popleft()
+                time.sleep(max(0.0, due - time.monotonic()))
+                if go is not None:
+                    go.wait()
+                try:
+                    to.sendall(piece)
+                except OSError:
+                    break
+            try:
+                to.shutdown(socket.SHUT_WR)
+            except OSError:
+                pass
+        sender = threading.Thread(target=send, daemon=True)
+        sender.start()
+        while True:
+            try:
+                piece = source.recv(1 << 16)
+            except OSError:
+                piece = b""
+            with lock:
+                if piece:
+                    waiting.append((time.monotonic() + self.delay_s, piece))
+                else:
+                    ended.set()
+                lock.notify()
+            if not piece:
+                break
+        sender.join()
+
+    def hold(self):
+        """The connections that are there now: what is sent on them stays here. Returns what releases them."""
+        held, self.pipes = self.pipes, []
+        for go in held:
+            go.clear()
+        return held
+
+    @staticmethod
+    def release(held):
+        for go in held:
+            go.set()
+
+    def close(self):
+        self.listener.close()
+        self.release(self.pipes)
 
 
 class Node:
@@ -205,6 +295,7 @@ class Replica(Node):
         self.name = f"r{index}"  # of the controller on the engine's node
         self.leg = f"{self.name}n1"
         self.filter = None  # "error": the leg is served through that device of the fault kit
+        self.relay = None   # through which the engine reaches it
         if world.namespaces:
             self.link = Link(index)
             self.address = self.link.there
@@ -250,6 +341,9 @@ class World:
                     node.process.wait()
             if node.link is not None:
                 node.link.close()
+        for replica in self.replicas:
+            if replica.relay is not None:
+                replica.relay.close()
 
     def program(self, name):
         return os.path.join(self.build, "src", "programs", name, name)
@@ -263,8 +357,9 @@ class World:
     # the mirror
 
     def attach(self, replica, to=None, **options):
+        address, port = (replica.address, replica.port) if replica.relay is None else ("127.0.0.1", replica.relay.port)
         (to or self.engine).call("bdev_nvme_attach_controller", **{
-            "name": replica.name, "trtype": "TCP", "adrfam": "IPv4", "traddr": replica.address, "trsvcid": str(replica.port),
+            "name": replica.name, "trtype": "TCP", "adrfam": "IPv4", "traddr": address, "trsvcid": str(port),
             "subnqn": replica.nqn, "ctrlr_loss_timeout_sec": -1, "reconnect_delay_sec": 1, "fast_io_fail_timeout_sec": 0, **options})
 
     def start(self, **options):

@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 
-from net import NQN, Node, RpcError, World, check
+from net import NQN, Node, Relay, RpcError, World, check
 
 BUILD = os.path.abspath(sys.argv[1])
 
@@ -106,6 +106,35 @@ def case_a_disk_fails(world):
     return told(*through(world, lambda victim: victim.call("bdev_error_inject_error", name=victim.device, io_type="write", error_type="failure",
                                                            num=20),
                          lambda victim: victim.call("bdev_error_inject_error", name=victim.device, io_type="clear", error_type="failure")))
+
+
+def case_bytes_of_a_given_up_connection_come_late(world):
+    """Writes that were held on their way to a leg reach it long after it came back by another connection: they must not land."""
+    victim = world.replicas[1]
+    victim.relay = Relay(victim.address, victim.port)
+    world.start()
+    load = world.load(7)
+    time.sleep(0.7)
+    held = victim.relay.hold()
+    world.wait_not_whole(victim)
+    back = world.wait_leg(victim, "whole")
+    time.sleep(0.3)
+    victim.relay.release(held)
+    result = load.result()
+    world.check_equal()
+    return told(result, back)
+
+
+def case_a_leg_is_far_away(world):
+    """5 ms each way to one of them."""
+    victim = world.replicas[1]
+    victim.relay = Relay(victim.address, victim.port)
+    victim.relay.delay_s = 0.005
+    world.start()
+    result = world.load(2).result()
+    check(world.status()["counters"]["legs_set_aside"] == 0, "a leg that is far away was set aside")
+    world.check_equal()
+    return told(result)
 
 
 def case_two_legs_are_lost_and_return(world):
@@ -209,7 +238,7 @@ def case_an_old_engine_writes_on(world):
 
 
 SHORT = [case_a_leg_is_killed, case_a_leg_hangs, case_all_nodes_are_cut, case_an_old_engine_writes_on]
-LONG = [case_a_leg_is_unplugged, case_all_to_a_leg_is_dropped, case_all_from_a_leg_is_dropped, case_a_leg_is_lossy, case_a_leg_is_slow,
+LONG = [case_bytes_of_a_given_up_connection_come_late, case_a_leg_is_far_away, case_a_leg_is_unplugged, case_all_to_a_leg_is_dropped, case_all_from_a_leg_is_dropped, case_a_leg_is_lossy, case_a_leg_is_slow,
         case_a_leg_is_full, case_a_disk_fails, case_two_legs_are_lost_and_return, case_only_the_newest_may_start]
 NEED_LINKS = [case_a_leg_is_unplugged, case_all_to_a_leg_is_dropped, case_all_from_a_leg_is_dropped, case_a_leg_is_lossy, case_a_leg_is_slow]
 

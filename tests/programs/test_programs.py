@@ -188,7 +188,9 @@ def case_the_demonstration(d):
     demo = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "tools", "demo")
     done = subprocess.run([sys.executable, demo], capture_output=True, text=True, env=environment, timeout=240, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "0 errors, 0 blocks other than flushed data allows" in done.stdout and "fsck finds the disk clean" in done.stdout
+    assert "0 errors, 0 blocks other than flushed data allows" in done.stdout
+    assert "0 errors, 0 blocks other than written" in done.stdout and "all four were compared: 0 blocks differ" in done.stdout
+    assert "fsck finds the disk clean" in done.stdout
 
 
 def main():

@@ -103,10 +103,16 @@ void mirror_attach_drop(struct mirror_leg *leg) {
     reactor_post(leg->mirror->control, &leg->attach.drop);
 }
 
-static void path_is_up(struct reactor_message *message) {
+/* Its connection is back, or dead: an engine without requests would not find out. */
+static void path_changed(struct reactor_message *message) {
     struct mirror_leg *leg = container_of(message, struct mirror_leg, attach.hint);
     atomic_store(&leg->attach.hinted, false);
-    mirror_leg_retry(leg);
+    if (leg->channel == NULL)
+        return;
+    if (block_device_path_is_up(leg->handle.device))
+        mirror_leg_retry(leg);
+    else
+        mirror_leg_lose(leg, io_status_name(IO_PATH_LOST));
 }
 
 static void refused(struct reactor_message *message) {
@@ -127,9 +133,8 @@ static void leg_event(struct block_handle *handle, enum block_event event) {
         leg->attach.state = ATTACH_LEAVING;
         leg->attach.go.run = go;
         reactor_post(mirror->home, &leg->attach.go);
-    } else if (event == BLOCK_EVENT_PATH && block_device_path_is_up(handle->device) &&
-               !atomic_exchange(&leg->attach.hinted, true)) {
-        leg->attach.hint.run = path_is_up;
+    } else if (event == BLOCK_EVENT_PATH && !atomic_exchange(&leg->attach.hinted, true)) {
+        leg->attach.hint.run = path_changed;
         reactor_post(mirror->home, &leg->attach.hint);
     }
 }
