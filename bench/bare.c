@@ -1,6 +1,7 @@
 /* What the machine gives without us, measured in the same minute as our own figures: its drift scales their bounds.
  *   bare memcpy SECONDS    nanoseconds to copy 4 KiB within 16 MiB
  *   bare polled SECONDS    microseconds of a loopback TCP exchange (72 bytes there, 4120 back), both ends polling
+ *   bare fan SECONDS N     microseconds until N connections have each answered 4168 bytes with 24, both ends polling
  *   bare stream SECONDS    microseconds an answer of 24 bytes and 128 KiB takes, with 16 commands of 72 bytes under way
  *   bare sync SECONDS FILE 32   how often a second so many threads write 4 KiB at random places of FILE, each with fdatasync
  * One JSON object on standard output. */
@@ -123,6 +124,64 @@ static int run_polled(double seconds) {
     return 0;
 }
 
+enum { FAN_MAX = 8, FAN_BYTES = COMMAND_BYTES + 4096, FAN_ANSWER_BYTES = 24 };
+
+struct fan {
+    unsigned count;
+    int servers[FAN_MAX];
+    size_t got[FAN_MAX];
+    char bytes[FAN_MAX][FAN_BYTES];
+};
+
+/* Each connection's command is answered when it is complete, whichever comes first. */
+static void *serve_fan(void *arg) {
+    struct fan *fan = arg;
+    char answer[FAN_ANSWER_BYTES] = {0};
+    pin(1);
+    for (unsigned i = 0;; i = (i + 1) % fan->count) {
+        ssize_t n = recv(fan->servers[i], fan->bytes[i] + fan->got[i], FAN_BYTES - fan->got[i], MSG_DONTWAIT);
+        if (n == 0)
+            return NULL;
+        fan->got[i] += n > 0 ? (size_t)n : 0;
+        if (fan->got[i] < FAN_BYTES)
+            continue;
+        fan->got[i] = 0;
+        if (!move(fan->servers[i], answer, sizeof(answer), true))
+            return NULL;
+    }
+}
+
+static int run_fan(double seconds, unsigned count) {
+    struct fan *fan = calloc(1, sizeof(*fan));
+    int clients[FAN_MAX];
+    pthread_t thread;
+    if (fan == NULL || count == 0 || count > FAN_MAX)
+        fail("fan");
+    fan->count = count;
+    for (unsigned i = 0; i < count; i++)
+        connect_pair(&clients[i], &fan->servers[i]);
+    pthread_create(&thread, NULL, serve_fan, fan);
+    pin(0);
+    static char bytes[FAN_BYTES];
+    double start = now_s(), end = start + seconds;
+    uint64_t rounds = 0;
+    do
+        for (int i = 0; i < 100; i++, rounds++) {
+            for (unsigned c = 0; c < count; c++)
+                if (!move(clients[c], bytes, FAN_BYTES, true))
+                    fail("exchange");
+            for (unsigned c = 0; c < count; c++)
+                if (!move(clients[c], bytes, FAN_ANSWER_BYTES, false))
+                    fail("exchange");
+        }
+    while (now_s() < end);
+    printf("{\"us\":%.3f}\n", (now_s() - start) * 1e6 / (double)rounds);
+    shutdown(clients[0], SHUT_RDWR);
+    pthread_join(thread, NULL);
+    free(fan);
+    return 0;
+}
+
 struct writer {
     pthread_t thread;
     const char *path;
@@ -132,7 +191,7 @@ struct writer {
 
 static void *write_and_sync(void *arg) {
     struct writer *writer = arg;
-    void *block;
+    void *block = NULL;
     int fd = open(writer->path, O_WRONLY | O_DIRECT | O_CLOEXEC);
     off_t blocks = fd < 0 ? 0 : lseek(fd, 0, SEEK_END) / 4096;
     if (blocks <= 0 || posix_memalign(&block, 4096, 4096) != 0)
@@ -223,12 +282,14 @@ int main(int argc, char **argv) {
     double seconds = argc >= 3 ? strtod(argv[2], NULL) : 0;
     if (seconds > 0 && argc == 5 && strcmp(argv[1], "sync") == 0)
         return run_sync(seconds, argv[3], (unsigned)atoi(argv[4]));
+    if (seconds > 0 && argc == 4 && strcmp(argv[1], "fan") == 0)
+        return run_fan(seconds, (unsigned)atoi(argv[3]));
     if (seconds > 0 && strcmp(argv[1], "memcpy") == 0)
         return run_memcpy(seconds);
     if (seconds > 0 && strcmp(argv[1], "polled") == 0)
         return run_polled(seconds);
     if (seconds > 0 && strcmp(argv[1], "stream") == 0)
         return run_stream(seconds);
-    fprintf(stderr, "usage: bare memcpy|polled|stream SECONDS, or bare sync SECONDS FILE THREADS\n");
+    fprintf(stderr, "usage: bare memcpy|polled|stream SECONDS, bare fan SECONDS N, or bare sync SECONDS FILE THREADS\n");
     return EXIT_FAILURE;
 }

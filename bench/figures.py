@@ -74,6 +74,12 @@ def median(values):
     return statistics.median(values)
 
 
+def free_port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return str(free.getsockname()[1])
+
+
 class Bench:
     """What rows may use."""
 

@@ -2,17 +2,10 @@
 
 import contextlib
 import os
-import socket
 
-from figures import Figure, Skip, row
+from figures import Figure, Skip, free_port, row
 
 NQN = "nqn.2026-01.penstock:bench"
-
-
-def free_port():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return str(free.getsockname()[1])
 
 
 @contextlib.contextmanager

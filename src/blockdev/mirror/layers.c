@@ -319,6 +319,7 @@ void mirror_layers_list(struct mirror_leg *leg) {
         if (known < leg->work_count)
             bitmap_set_range(leg->work, known, leg->work_count - known);
     }
+    leg->blank = false;
     leg->fill = layers->source;
     leg->fill_generation = layers->source_generation;
     leg->fill_layer = layers->step.layer->layer;

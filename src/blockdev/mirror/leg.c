@@ -484,6 +484,8 @@ static void adopt(struct mirror_leg *leg) {
         return;
     }
     leg->keeping = leg->listing = false;
+    leg->blank = (leg->status.flags & REPLICA_UNTOUCHED) != 0;
+    leg->blind_left = 0;
     leg->retry.deadline_ns = 0;
     task_move(&leg->task, LEG_KEEP);
 }

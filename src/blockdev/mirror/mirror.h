@@ -38,7 +38,7 @@ struct mirror_options {
     uint32_t accept_absent;     /* legs by index that may be missing at this start, and are excluded from it on */
     uint64_t longest_stall_ms;  /* L, 0 = 900 */
     uint64_t hold_ms;           /* how long I/O is held while no leg is there, 0 = 30 s */
-    unsigned copies;            /* regions that are copied at a time, 0 = 2 */
+    unsigned copies;            /* regions that are copied at a time, 0 = 4 */
     uint32_t marked_max;        /* bound on marked regions, 0 = 1024 */
     struct mirror_rates rates;
     struct reactor *home;

@@ -188,6 +188,8 @@ struct mirror_leg {
     uint32_t fill_generation, fill_layer;
     uint64_t fill_size;
     unsigned copying;
+    unsigned blind_left;       /* regions that are copied without checksums */
+    bool blank;                /* its head has never been written but by the mirror: what is not there reads as zeros */
     struct mirror_leg *source; /* of marks */
     struct mirror_leg *asker;  /* who uses this one's call to ask for marks */
     uint32_t source_generation;

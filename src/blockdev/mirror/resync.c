@@ -5,7 +5,8 @@
 #include "blockdev/mirror/mirror_internal.h"
 
 #define BLOCKS (REGION_BYTES / REPLICA_BLOCK_BYTES)
-#define CHUNK_BLOCKS 64 /* read and written at a time */
+#define CHUNK_BLOCKS 256 /* read and written at a time */
+#define BLIND_REGIONS 15 /* copied without checksums after one of which every block differed */
 
 struct mirror_copy {
     struct mirror *mirror;
@@ -20,8 +21,10 @@ struct mirror_copy {
     uint32_t seed;
     unsigned waiting; /* requests under way */
     bool failed;      /* the region is not done */
+    bool blind;       /* all of it is copied, without asking what differs */
     uint64_t differ[BLOCKS / 64];
-    uint64_t at; /* first block not yet looked at */
+    uint64_t at;                    /* first block not yet looked at */
+    uint64_t read_first, read_last; /* blocks in the buffer */
     uint64_t sums[MIRROR_LEGS_MAX][BLOCKS];
     void *buffer;
     struct slice slices[MIRROR_LEGS_MAX];
@@ -119,23 +122,42 @@ static void end(struct mirror_copy *copy) {
     mirror_throttle_end(mirror);
 }
 
-static void written(struct mirror_copy *copy) { next_run(copy); }
+static bool is_zero(const uint8_t *block) { return block[0] == 0 && memcmp(block, block + 1, REPLICA_BLOCK_BYTES - 1) == 0; }
+
+/* Writes the next blocks of the buffer that differ. */
+static void write_run(struct mirror_copy *copy) {
+    struct mirror *mirror = copy->mirror;
+    uint64_t first = bitmap_find_set(copy->differ, copy->read_last, copy->at);
+    if (first >= copy->read_last || copy->failed) {
+        next_run(copy);
+        return;
+    }
+    uint64_t last = bitmap_find_clear(copy->differ, copy->read_last, first), length = (last - first) * REPLICA_BLOCK_BYTES;
+    copy->at = last;
+    copy->then = write_run;
+    mirror_for_each_leg(mirror, leg) if ((copy->targets & leg->bit) != 0 && is_there(copy, leg)) {
+        leg->told.bytes_copied += length;
+        send(copy, leg, BLOCK_WRITE, 0, copy->offset + first * REPLICA_BLOCK_BYTES,
+             (uint8_t *)copy->buffer + (first - copy->read_first) * REPLICA_BLOCK_BYTES, length);
+    }
+    if (copy->waiting == 0)
+        end(copy);
+}
 
 static void read_done(struct mirror_copy *copy) {
-    struct mirror *mirror = copy->mirror;
-    uint64_t offset = copy->requests[copy->source->index].request.offset;
-    uint64_t length = copy->requests[copy->source->index].request.length;
     if (!is_there(copy, copy->source) || copy->failed) {
         end(copy);
         return;
     }
-    copy->then = written;
-    mirror_for_each_leg(mirror, leg) if ((copy->targets & leg->bit) != 0 && is_there(copy, leg)) {
-        leg->told.bytes_copied += length;
-        send(copy, leg, BLOCK_WRITE, 0, offset, copy->buffer, length);
-    }
-    if (copy->waiting == 0)
-        end(copy);
+    /* what was never written reads as zeros */
+    mirror_for_each_leg(copy->mirror,
+                        leg) if ((copy->targets & leg->bit) != 0 && copy->blind &&
+                                 leg->blank) for (uint64_t block = copy->read_first; block < copy->read_last;
+                                                  block++) if (is_zero((uint8_t *)copy->buffer +
+                                                                       (block - copy->read_first) * REPLICA_BLOCK_BYTES))
+        bitmap_clear(copy->differ, block);
+    copy->at = copy->read_first;
+    write_run(copy);
 }
 
 /* Reads the next blocks that differ, at most a buffer of them. */
@@ -146,7 +168,8 @@ static void next_run(struct mirror_copy *copy) {
         return;
     }
     uint64_t last = min_u64(bitmap_find_clear(copy->differ, blocks, first), first + CHUNK_BLOCKS);
-    copy->at = last;
+    copy->read_first = first;
+    copy->read_last = last;
     copy->then = read_done;
     bool layer = copy->layer != REPLICA_LAYER_HEAD;
     send(copy, copy->source, layer ? BLOCK_REPLICA_GET : BLOCK_READ, layer ? replica_argument(REPLICA_READ, 0, copy->layer) : 0,
@@ -161,6 +184,8 @@ static void summed(struct mirror_copy *copy) {
                                                is_there(copy, leg)) for (uint64_t i = 0; i < blocks;
                                                                          i++) if (copy->sums[leg->index][i] != source[i])
         bitmap_set(copy->differ, i);
+    bool all = bitmap_count(copy->differ, blocks) == blocks;
+    mirror_for_each_leg(copy->mirror, leg) if (all && (copy->targets & leg->bit) != 0) leg->blind_left = BLIND_REGIONS;
     copy->at = 0;
     next_run(copy);
 }
@@ -168,6 +193,12 @@ static void summed(struct mirror_copy *copy) {
 static void begin_held(struct mirror_copy *copy) {
     struct mirror *mirror = copy->mirror;
     mirror_mask asked = copy->targets | copy->source->bit;
+    if (copy->blind) {
+        bitmap_set_range(copy->differ, 0, copy->length / REPLICA_BLOCK_BYTES);
+        copy->at = 0;
+        next_run(copy);
+        return;
+    }
     copy->then = summed;
     mirror_for_each_leg(mirror, leg) if ((asked & leg->bit) != 0 && is_there(copy, leg))
         send(copy, leg, BLOCK_REPLICA_GET,
@@ -198,14 +229,17 @@ static bool begin(struct mirror_copy *copy, uint64_t region, struct mirror_leg *
     copy->source = source;
     copy->targets = targets & (mirror_mask)~source->bit;
     copy->equalise = equalise;
-    copy->failed = false;
+    copy->failed = copy->blind = false;
     copy->waiting = 0;
     mirror_throttle_begin(mirror, copy->length);
     copy->seed = (uint32_t)random_u64(&mirror->random) & 0xffffff;
     mirror_for_each_leg(mirror, leg) {
         copy->generations[leg->index] = leg->generation;
-        if (!equalise && (copy->targets & leg->bit) != 0)
+        if (!equalise && (copy->targets & leg->bit) != 0) {
             leg->copying++;
+            copy->blind = fills == NULL && leg->verdict == DECIDE_FULL && (leg->blank || leg->blind_left > 0);
+            leg->blind_left -= leg->blind_left > 0;
+        }
     }
     copy->range.granted = granted;
     if (fills != NULL || ranges_enter(&mirror->ranges, &copy->range, copy->offset, copy->length))
@@ -330,7 +364,7 @@ void mirror_copy_first(struct mirror *mirror, uint64_t region) {
 }
 
 bool mirror_copy_init(struct mirror *mirror) {
-    unsigned count = mirror->options.copies == 0 ? 2 : min_u32(mirror->options.copies, MIRROR_COPIES_MAX);
+    unsigned count = mirror->options.copies == 0 ? 4 : min_u32(mirror->options.copies, MIRROR_COPIES_MAX);
     mirror->copy_timer = (struct reactor_timer){.run = look_job};
     for (unsigned i = 0; i < count; i++) {
         struct mirror_copy *copy = calloc(1, sizeof(*copy));

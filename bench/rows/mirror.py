@@ -1,0 +1,176 @@
+"""The mirror: what the engine costs over its legs, what marks cost, outages, rebuilds, verify, and the longest stalls."""
+
+import contextlib
+import os
+
+from figures import Figure, Skip, free_port, median, row
+
+NQN = "nqn.2026-01.penstock:leg#"
+
+
+def mirror(bench, *words, timeout=150):
+    return bench.call_json(bench.program("mirror"), *map(str, words), timeout=timeout)
+
+
+# ---- over memory ----
+
+
+def over_memory(bench, pattern, depth):
+    """A mirror of two RAM disks and one RAM disk in turn, each written through before."""
+
+    def once(device):
+        return lambda: bench.load(device, pattern, depth, "--fill", seconds=1)["iops"]
+
+    return bench.once(f"mirror {pattern} {depth}", lambda: bench.alternate(once("mirror:1G"), once("memory:1G")))
+
+
+def add_memory_rows(pattern, what, least, share):
+    for depth in (1, 128):
+
+        @row(f"mirror_memory_{what}_qd{depth}", f"mirror of two memory devices, 4K {what} QD{depth}", "IOPS", least, drift="memcpy")
+        def rate(bench, depth=depth):
+            ours, one = over_memory(bench, pattern, depth)
+            return Figure(median(ours), samples={"mirror": ours, "one": one})
+
+        @row(f"mirror_memory_{what}_share_qd{depth}", f"the same ÷ one memory device, 4K {what} QD{depth}", "IOPS", (">=", share), on="ratio")
+        def share_of_one(bench, depth=depth):
+            ours, one = over_memory(bench, pattern, depth)
+            return Figure(median(ours), median(one), "one memory device", samples={"mirror": ours, "one": one})
+
+
+add_memory_rows("randwrite", "write", (">=", 640000), 0.47)
+add_memory_rows("randread", "read", None, 0.9)
+
+
+def volumes(bench, depth):
+    measured, samples = bench.best(
+        lambda: mirror(bench, "load", 2, "volume:512M@memory:700M", "randwrite", depth, 2, "256M", 0)["load"]["iops"], times=3
+    )
+    return Figure(measured, samples={"iops": samples})
+
+
+@row("mirror_volumes_write_qd1", "mirror of two volumes on memory, 4K write QD1", "IOPS", (">=", 560000), drift="memcpy")
+def volumes_qd1(bench):
+    return volumes(bench, 1)
+
+
+@row("mirror_volumes_write_qd128", "mirror of two volumes on memory, 4K write QD128", "IOPS", (">=", 560000), drift="memcpy")
+def volumes_qd128(bench):
+    return volumes(bench, 128)
+
+
+# ---- over a network ----
+
+
+@contextlib.contextmanager
+def target(bench):
+    """One process that serves three memory namespaces, each in a subsystem of its own; yields what a leg of it is called."""
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) < 2:
+        raise Skip("two cores are needed")
+    with bench.node("-m", hex(1 << cores[0])) as node:
+        port = free_port()
+        node.call("nvmf_create_transport", trtype="TCP")
+        address = {"trtype": "TCP", "adrfam": "IPv4", "traddr": "127.0.0.1", "trsvcid": port}
+        for leg in range(3):
+            nqn = NQN.replace("#", str(leg))
+            node.call("bdev_malloc_create", name=f"leg{leg}", num_blocks=1 << 14, block_size=4096)
+            node.call("nvmf_create_subsystem", nqn=nqn, allow_any_host=True)
+            node.call("nvmf_subsystem_add_ns", nqn=nqn, namespace={"bdev_name": f"leg{leg}"})
+            node.call("nvmf_subsystem_add_listener", nqn=nqn, listen_address=address)
+        yield f"nvme:{port}:{NQN}"
+
+
+@row("mirror_nvme_tcp_three", "three legs over NVMe/TCP ÷ one, QD1 4K write, relative to the same of a bare exchange", "", ("<=", 1.1), on="ratio")
+def nvme_tcp_three(bench):
+    with target(bench) as leg:
+
+        def ours(legs):
+            return lambda: mirror(bench, "load", legs, leg, "randwrite", 1, 1, "32M", 0)["load"]["avg_us"]
+
+        def bare(legs):
+            return lambda: bench.call_json(bench.program("bare"), "fan", "1", str(legs))["us"]
+
+        three, one, bare_three, bare_one = bench.alternate(ours(3), ours(1), bare(3), bare(1))
+    note = f"{median(one):.1f} → {median(three):.1f} µs; bare {median(bare_one):.1f} → {median(bare_three):.1f} µs"
+    samples = {"three": three, "one": one, "bare_three": bare_three, "bare_one": bare_one}
+    return Figure(median(three) / median(one), median(bare_three) / median(bare_one), "a bare exchange", samples=samples, note=note)
+
+
+@row("mirror_delayed_three", "three legs delayed by 100 µs ÷ one, QD1 4K write", "µs", ("<=", 1.15), on="ratio")
+def delayed_three(bench):
+    def ours(legs):
+        return lambda: mirror(bench, "load", legs, "delay:100:memory:64M", "randwrite", 1, 1, "32M", 0)["load"]["avg_us"]
+
+    three, one = bench.alternate(ours(3), ours(1))
+    return Figure(median(three), median(one), "one leg", samples={"three": three, "one": one})
+
+
+# ---- marks ----
+
+
+@row("mirror_marks", "write-intent cost: with marks ÷ without, 4K random write QD32 over 8 GiB on disk, ≤ 1 GiB marked", "IOPS", (">=", 0.95), on="ratio")
+def marks(bench):
+    size, seconds = ("1G", 2) if bench.quick else ("8G", 8)
+    with bench.file(bench.disk, (2 if bench.quick else 10) << 30, written=False) as path:
+
+        def load(legs):
+            return lambda: mirror(bench, "load", legs, f"volume:{size}@file:{path}", "randwrite", 32, seconds, size, 1024, timeout=400)
+
+        rounds = bench.rounds
+        bench.rounds = 1 if bench.quick else 2
+        try:
+            ours, bare = bench.alternate(load(1), load(0))
+        finally:
+            bench.rounds = rounds
+    most = max(one["marked_most"] for one in ours)
+    if most > 1024:
+        raise RuntimeError(f"{most} regions were marked at a time")
+    with_marks, without = [one["load"]["iops"] for one in ours], [one["load"]["iops"] for one in bare]
+    return Figure(median(with_marks), median(without), "the volume alone", samples={"with": ours, "without": bare}, note=f"at most {most} regions marked")
+
+
+# ---- outages, rebuild, verify ----
+
+
+def outage(bench, written, how):
+    return mirror(bench, "outage", "error:volume:100G@memory:2600M" if written == "1G" else "error:volume:100G@memory:800M", written, how)
+
+
+@row("mirror_outage_sequential", "leg away while 1 GiB of 100 GiB is written in order: bytes copied ÷ written", "", ("<=", 1.5))
+def outage_sequential(bench):
+    got = outage(bench, "1G", "seq")
+    return Figure(got["ratio"], samples=got)
+
+
+@row("mirror_outage_random", "the same, 32 MiB in random 4 KiB blocks", "")
+def outage_random(bench):
+    got = outage(bench, "32M", "random")
+    return Figure(got["ratio"], samples=got)
+
+
+@row("mirror_return_empty", "return after an outage with nothing written: from when the leg answers until whole", "ms", ("<=", 200), drift="polled")
+def return_empty(bench):
+    best, samples = bench.best(lambda: outage(bench, "64M", "nothing")["back_ms"], min, 3)
+    return Figure(best, samples={"ms": samples})
+
+
+@row("mirror_rebuild", "rebuild ÷ raw copy between the same devices, two volumes on memory, idle", "MiB/s", (">=", 0.9), on="ratio")
+def rebuild(bench):
+    got = [mirror(bench, "rebuild", "volume:1G@memory:1200M", "1G", 0) for _ in range(3)]
+    ours, raw = median([one["rebuild_s"] for one in got]), median([one["raw_s"] for one in got])
+    return Figure(1024 / ours, 1024 / raw, "a raw copy", samples={"runs": got})
+
+
+@row("mirror_rebuild_kept", "what a load (4K, half reads, QD32) keeps during a rebuild, two volumes on memory", "IOPS", (">=", 0.7), on="ratio")
+def rebuild_kept(bench):
+    got = [mirror(bench, "rebuild", "volume:1G@memory:1200M", "1G", 150) for _ in range(3)]
+    during, after = median([one["during"]["iops"] for one in got]), median([one["after"]["iops"] for one in got])
+    note = f"rebuilt at {median([one['under_load_mib_per_s'] for one in got]):.0f} MiB/s meanwhile"
+    return Figure(during, after, "afterwards", samples={"runs": got}, note=note)
+
+
+@row("mirror_verify", "verify of two volumes on memory, CPU of all sides counted", "GiB/s", (">=", 2), drift="memcpy")
+def verify(bench):
+    best, samples = bench.best(lambda: mirror(bench, "verify", 2, "volume:1G@memory:1200M", "1G")["gib_per_cpu_second"], times=3)
+    return Figure(best, samples={"gib_per_cpu_second": samples})
