@@ -338,6 +338,7 @@ static void engine_begin(struct fleet_node *node) {
             snprintf(leg->device, sizeof(leg->device), "r%un1", i);
     }
     node->options = (struct mirror_options){.name = "m",
+                                            .fault_returns = 1000,
                                             .leg_count = node->leg_count,
                                             .policy = fleet->options.policy,
                                             .longest_stall_ms = fleet->options.longest_stall_ms,

@@ -225,6 +225,11 @@ static enum io_status put(struct operation *operation) {
     }
 }
 
+static bool cannot_be_read(const struct replica_disk *disk, uint64_t offset, uint64_t length) {
+    uint64_t first = offset / BLOCK_BYTES, end = divide_up(offset + length, BLOCK_BYTES);
+    return disk->unreadable != NULL && bitmap_find_set(disk->unreadable, end, first) < end;
+}
+
 static enum io_status get(struct operation *operation) {
     struct replica_disk *disk = operation->disk;
     memset(operation->payload, 0, operation->length);
@@ -249,6 +254,8 @@ static enum io_status get(struct operation *operation) {
         }
         return IO_OK;
     case REPLICA_SUMS:
+        if (cannot_be_read(disk, operation->offset, operation->length / 8 * BLOCK_BYTES))
+            return IO_MEDIUM_READ;
         for (uint64_t i = 0; i < operation->length / 8; i++) {
             uint64_t offset = operation->offset + i * BLOCK_BYTES;
             if (offset + BLOCK_BYTES > disk->size)
@@ -265,6 +272,8 @@ static void change(struct replica_disk *disk, uint64_t offset, uint64_t length, 
         memcpy(disk->bytes + offset, from, length);
     else
         memset(disk->bytes + offset, 0, length);
+    if (disk->unreadable != NULL && !disk->stays_unreadable)
+        bitmap_clear_range(disk->unreadable, offset / BLOCK_BYTES, divide_up(length, BLOCK_BYTES));
     bitmap_set_range(disk->dirty, offset / BLOCK_BYTES, divide_up(length, BLOCK_BYTES));
     disk->untouched = false;
     disk->writes++;
@@ -303,7 +312,11 @@ static bool needs_mark(struct operation *operation) {
 static enum io_status run(struct operation *operation) {
     struct replica_disk *disk = operation->disk;
     switch ((enum block_op)operation->op) {
-    case BLOCK_READ: memcpy(operation->payload, disk->bytes + operation->offset, operation->length); return IO_OK;
+    case BLOCK_READ:
+        if (cannot_be_read(disk, operation->offset, operation->length))
+            return IO_MEDIUM_READ;
+        memcpy(operation->payload, disk->bytes + operation->offset, operation->length);
+        return IO_OK;
     case BLOCK_WRITE:
         if (disk->full)
             return IO_NO_SPACE;

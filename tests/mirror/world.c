@@ -394,8 +394,13 @@ void world_init(struct world *world, uint64_t seed, unsigned disk_count, enum re
     }
     for (unsigned i = 0; i < WORLD_OPS; i++)
         world->ops[i].payload = plain_alloc(WORLD_BLOCK);
-    world->options = (struct mirror_options){
-        .name = "m", .leg_count = disk_count, .policy = policy, .longest_stall_ms = 40, .hold_ms = 400, .marked_max = 2};
+    world->options = (struct mirror_options){.name = "m",
+                                             .leg_count = disk_count,
+                                             .policy = policy,
+                                             .longest_stall_ms = 40,
+                                             .hold_ms = 400,
+                                             .fault_returns = 1000,
+                                             .marked_max = 2};
 }
 
 void world_fini(struct world *world) {

@@ -313,10 +313,24 @@ static void ping_all(struct mirror *mirror) {
                          sizeof(leg->ping_document), ping_done);
 }
 
+/* A leg that could not read what another one has. */
+static void repair(struct mirror_io *io) {
+    struct mirror *mirror = io->mirror;
+    mirror_mask bad = 0;
+    mirror_for_each_leg(mirror, leg) if ((io->bad & leg->bit) != 0 &&
+                                         (io->status[leg->index] == IO_MEDIUM_READ || io->status[leg->index] == IO_DAMAGED)) {
+        bad |= leg->bit;
+        leg->told.read_errors++;
+    }
+    mirror_repair_begin(mirror, io->request->offset, io->request->length, bad);
+}
+
 static void settle_read(struct mirror_io *io) {
     struct mirror *mirror = io->mirror;
     if (io->good != 0) {
         if (likely(is_fresh(mirror))) {
+            if (unlikely(io->bad != 0))
+                repair(io);
             answer(io, IO_OK);
             return;
         }
@@ -358,8 +372,8 @@ static void settle_slowly(struct mirror_io *io) {
     if (io->bad != 0 && mirror->readers != 0) {
         /* What some member did and others could not costs the others; what no member could costs those who did. */
         mirror_mask wrong = (io->good & mirror->readers) != 0 ? io->bad : io->good;
-        mirror_for_each_leg(mirror, leg) if ((wrong & leg->bit) != 0 && mirror_leg_is_up(leg))
-            mirror_leg_lose(leg, "it failed what another leg did");
+        mirror_for_each_leg(mirror, leg) if ((wrong & leg->bit) != 0 && mirror_leg_is_up(leg)) mirror_leg_fault(
+            leg, wrong == io->bad ? (enum io_status)io->status[leg->index] : IO_OK, "it failed what another leg did");
     }
     if (mirror->changing || mirror->readers == 0)
         return;                                           /* looked at again when the change is complete */

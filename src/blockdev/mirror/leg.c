@@ -8,7 +8,7 @@
 #define M(phase) TASK_MOVE(LEG_##phase)
 #define ALWAYS (M(REST) | M(OVER))
 static const uint64_t moves[LEG_PHASES] = {
-    [LEG_REST] = ALWAYS | M(LOOK),
+    [LEG_REST] = ALWAYS | M(LOOK) | M(STUCK),
     [LEG_LOOK] = ALWAYS | M(SEEN) | M(STUCK) | M(CLAIMED),
     [LEG_SEEN] = ALWAYS | M(CLAIM) | M(STUCK) | M(LOOK),
     [LEG_CLAIM] = ALWAYS | M(RELOOK) | M(SEEN) | M(FORGET) | M(STUCK),
@@ -144,6 +144,21 @@ void mirror_leg_lose(struct mirror_leg *leg, const char *why) {
     task_wake(&leg->task);
 }
 
+void mirror_leg_fault(struct mirror_leg *leg, enum io_status status, const char *why) {
+    if (!mirror_leg_is_up(leg))
+        return;
+    if (status != IO_MEDIUM_READ && status != IO_MEDIUM_WRITE && status != IO_DAMAGED && status != IO_INTERNAL) {
+        mirror_leg_lose(leg, why);
+        return;
+    }
+    bool again = status == leg->fault_status && leg->returned;
+    leg->faults = again ? leg->faults + 1 : status == leg->fault_status ? leg->faults : 1;
+    leg->fault_status = status;
+    leg->returned = false;
+    leg->faulted = leg->faults > (leg->mirror->options.fault_returns == 0 ? 2 : leg->mirror->options.fault_returns);
+    mirror_leg_lose(leg, why);
+}
+
 void mirror_leg_detach(struct mirror_leg *leg, const char *why) {
     if (leg->channel == NULL || leg->leaving)
         return;
@@ -264,6 +279,10 @@ static void rest(struct mirror_leg *leg) {
         return; /* late answers come first */
     if (leg->removing && leg->configured)
         return; /* the change that takes it out comes first */
+    if (leg->faulted) {
+        stick(leg, "its disk gave the same error again after it had come back: remove it and add it anew when it is mended");
+        return;
+    }
     if (!reactor_timer_armed(&leg->retry) && leg->retry.deadline_ns == 0) {
         uint64_t wait_s = leg->losses_in_row == 0 ? 0 : min_u64(UINT64_C(1) << min_u32(leg->losses_in_row - 1, 6), 60);
         leg->losses_in_row++;
@@ -713,6 +732,7 @@ static void step(struct task *task) {
         if ((mirror->members & mirror->standing & leg->bit) == 0)
             break;
         tell(leg, "");
+        leg->returned = true;
         leg->told.sync_total = leg->told.sync_done = 0;
         task_move(task, LEG_MEMBER);
         mirror_layers_drop(leg);
@@ -723,7 +743,9 @@ static void step(struct task *task) {
     case LEG_OVER:
     case LEG_PHASES: break;
     }
-    leg->told.state = leg->channel == NULL ? MIRROR_LEG_ABSENT : shown[task->state];
+    leg->told.state = leg->channel == NULL                       ? MIRROR_LEG_ABSENT
+                      : leg->faulted && task->state == LEG_STUCK ? MIRROR_LEG_FAULTED
+                                                                 : shown[task->state];
 }
 
 static void step_and_tell(struct task *task) {

@@ -39,6 +39,7 @@ static void free_all(struct mirror *mirror) {
     mirror_copy_fini(mirror);
     mirror_retire_fini(mirror);
     mirror_verify_fini(mirror);
+    mirror_repair_fini(mirror);
     regions_fini(&mirror->regions);
     free(mirror);
 }
@@ -55,7 +56,7 @@ static void freed(struct reactor_message *message) {
 static bool is_quiet(const struct mirror *mirror) {
     mirror_for_each_leg(mirror, leg) if (leg->outstanding > 0) return false;
     return mirror->ios.lent == 0 && mirror->adding == NULL && !mirror_copy_is_busy(mirror) && !mirror_retire_is_busy(mirror) &&
-           !mirror_verify_is_busy(mirror) && !mirror->settle_queued && !mirror->watch.busy;
+           !mirror_verify_is_busy(mirror) && !mirror_repair_is_busy(mirror) && !mirror->settle_queued && !mirror->watch.busy;
 }
 
 /* All that is under way comes back first: no request comes from above any more. */
@@ -186,7 +187,8 @@ bool mirror_create(struct block_graph *graph, struct reactor *control, const str
     device->block_size = options->block_size == 0 ? REPLICA_BLOCK_BYTES : options->block_size;
     device->trim_reads_zero = true; /* where a leg does not promise it, zeroes are written */
     bool ok = open_legs(mirror, options, error);
-    if (ok && !(regions_init(&mirror->regions, 0) && mirror_copy_init(mirror) && mirror_retire_init(mirror)))
+    if (ok && !(regions_init(&mirror->regions, 0) && mirror_copy_init(mirror) && mirror_retire_init(mirror) &&
+                mirror_repair_init(mirror)))
         ok = error_set(error, ERROR_NO_MEMORY, "no memory for %s", options->name);
     for (unsigned i = 0; i < mirror->leg_count && ok; i++)
         ok = mirror_leg_init(&mirror->legs[i]) || error_set(error, ERROR_NO_MEMORY, "no memory for %s", options->name);

@@ -41,6 +41,7 @@ struct mirror_options {
     unsigned copies;            /* regions that are copied at a time, 0 = 4 */
     uint32_t marked_max;        /* bound on marked regions, 0 = 1024 */
     struct mirror_rates rates;
+    unsigned fault_returns; /* full returns after which the same error of a leg's disk makes it faulted, 0 = 2 */
     struct reactor *home;
     uint64_t seed; /* of ids and jitter; 0 = unpredictable */
     /* Called on the control reactor. event: each change of state, in order, until the device is removed. gone: it was deleted,
@@ -66,7 +67,8 @@ enum mirror_leg_state {
     MIRROR_LEG_SYNCING,
     MIRROR_LEG_SET_ASIDE, /* lost; comes back by itself */
     MIRROR_LEG_DIVERGED,  /* kept as it is */
-    MIRROR_LEG_WITNESS
+    MIRROR_LEG_WITNESS,
+    MIRROR_LEG_FAULTED /* its disk gave the same error again after it had come back twice: it waits for an operator */
 };
 
 enum mirror_verify_state {
@@ -120,7 +122,9 @@ struct mirror_leg_status {
     char why[96];                      /* it is not whole; "" else */
     uint64_t since_ns;                 /* monotonic, of the state */
     uint64_t sync_total, sync_done;    /* bytes, while syncing */
-    uint64_t times_lost, bytes_copied; /* since the engine's start */
+    uint64_t times_lost, bytes_copied; /* since the engine's start, as what follows */
+    uint64_t read_errors;              /* reads that it failed and another leg answered */
+    uint64_t blocks_repaired;          /* of 4 KiB, that were written to it for that */
 };
 
 struct mirror_status {

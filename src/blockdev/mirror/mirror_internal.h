@@ -188,10 +188,14 @@ struct mirror_leg {
     uint32_t fill_generation, fill_layer;
     uint64_t fill_size;
     unsigned copying;
-    unsigned blind_left;       /* regions that are copied without checksums */
-    bool blank;                /* its head has never been written but by the mirror: what is not there reads as zeros */
-    struct mirror_leg *source; /* of marks */
-    struct mirror_leg *asker;  /* who uses this one's call to ask for marks */
+    unsigned repair_failures;    /* in a row */
+    enum io_status fault_status; /* of its disk, last */
+    unsigned faults;             /* how often it gave that, each time after a full return */
+    bool returned, faulted;      /* returned: it was a member since the last fault */
+    unsigned blind_left;         /* regions that are copied without checksums */
+    bool blank;                  /* its head has never been written but by the mirror: what is not there reads as zeros */
+    struct mirror_leg *source;   /* of marks */
+    struct mirror_leg *asker;    /* who uses this one's call to ask for marks */
     uint32_t source_generation;
     unsigned mark_step;
     struct mirror_call call, store, ping;
@@ -330,6 +334,7 @@ struct mirror {
     unsigned front_count;
     struct mirror_retire *retire;
     struct mirror_throttle throttle;
+    struct mirror_repair *repair;
     struct mirror_verify *verify; /* NULL = none was ever asked for */
     struct mirror_watch watch;
 
@@ -434,6 +439,8 @@ void mirror_leg_detach(struct mirror_leg *leg, const char *why);
 void mirror_leg_depart(struct mirror_leg *leg, const char *why);
 /* It rests: tries again now. */
 void mirror_leg_retry(struct mirror_leg *leg);
+/* Lost for an error of its disk; the same one after two full returns makes it faulted. Only where another member stands. */
+void mirror_leg_fault(struct mirror_leg *leg, enum io_status status, const char *why);
 /* What an answer means beyond the request: FENCED ends the engine, a dead path costs the leg. True if the leg is lost by it. */
 bool mirror_leg_judge(struct mirror_leg *leg, enum io_status status);
 /* Sends a document; call->done when it is answered. `length` bytes at `bytes`, which stay until then. */
@@ -534,3 +541,11 @@ void mirror_verify_wake(struct mirror *mirror);
 void mirror_verify_status_get(const struct mirror *mirror, struct mirror_verify_status *ret_status);
 bool mirror_verify_is_busy(const struct mirror *mirror);
 void mirror_verify_fini(struct mirror *mirror);
+
+/* ---- repair.c ---- */
+
+bool mirror_repair_init(struct mirror *mirror);
+void mirror_repair_fini(struct mirror *mirror);
+bool mirror_repair_is_busy(const struct mirror *mirror);
+/* Legs could not read a range, and another one could: it is written to them anew, if there is room to do so now. */
+void mirror_repair_begin(struct mirror *mirror, uint64_t offset, uint64_t length, mirror_mask bad);

@@ -19,9 +19,10 @@ struct mirror_copy {
     mirror_mask targets; /* those still up */
     uint32_t generations[MIRROR_LEGS_MAX];
     uint32_t seed;
-    unsigned waiting; /* requests under way */
-    bool failed;      /* the region is not done */
-    bool blind;       /* all of it is copied, without asking what differs */
+    unsigned waiting;       /* requests under way */
+    bool failed;            /* the region is not done */
+    mirror_mask unreadable; /* targets that told no checksums */
+    bool blind;             /* all of it is copied, without asking what differs */
     uint64_t differ[BLOCKS / 64];
     uint64_t at;                    /* first block not yet looked at */
     uint64_t read_first, read_last; /* blocks in the buffer */
@@ -55,8 +56,10 @@ static void answered(struct block_request *request) {
     if (status != IO_OK && is_there(copy, leg) && !mirror_leg_judge(leg, status)) {
         /* The last member is never given up for what a copy wants of it. */
         bool last = (mirror->standing & ~leg->bit) == 0;
-        if (!last || (mirror->standing & leg->bit) == 0)
-            mirror_leg_lose(leg, "it failed a copy");
+        if (leg != copy->source && request->op == BLOCK_REPLICA_GET && (status == IO_MEDIUM_READ || status == IO_DAMAGED))
+            copy->unreadable |= leg->bit; /* it is written anew */
+        else if (!last || (mirror->standing & leg->bit) == 0)
+            mirror_leg_fault(leg, status, "it failed a copy");
         else
             copy->failed = true;
     }
@@ -182,7 +185,8 @@ static void summed(struct mirror_copy *copy) {
     memset(copy->differ, 0, sizeof(copy->differ));
     mirror_for_each_leg(copy->mirror, leg) if ((copy->targets & leg->bit) != 0 &&
                                                is_there(copy, leg)) for (uint64_t i = 0; i < blocks;
-                                                                         i++) if (copy->sums[leg->index][i] != source[i])
+                                                                         i++) if ((copy->unreadable & leg->bit) != 0 ||
+                                                                                  copy->sums[leg->index][i] != source[i])
         bitmap_set(copy->differ, i);
     bool all = bitmap_count(copy->differ, blocks) == blocks;
     mirror_for_each_leg(copy->mirror, leg) if (all && (copy->targets & leg->bit) != 0) leg->blind_left = BLIND_REGIONS;
@@ -230,6 +234,7 @@ static bool begin(struct mirror_copy *copy, uint64_t region, struct mirror_leg *
     copy->targets = targets & (mirror_mask)~source->bit;
     copy->equalise = equalise;
     copy->failed = copy->blind = false;
+    copy->unreadable = 0;
     copy->waiting = 0;
     mirror_throttle_begin(mirror, copy->length);
     copy->seed = (uint32_t)random_u64(&mirror->random) & 0xffffff;

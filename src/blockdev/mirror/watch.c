@@ -13,9 +13,9 @@ const char *mirror_state_name(enum mirror_state state) {
 
 const char *mirror_leg_state_name(enum mirror_leg_state state) {
     static const char *const names[] = {
-        [MIRROR_LEG_ABSENT] = "absent",       [MIRROR_LEG_CONNECTING] = "connecting", [MIRROR_LEG_WHOLE] = "whole",
-        [MIRROR_LEG_SYNCING] = "syncing",     [MIRROR_LEG_SET_ASIDE] = "set aside",   [MIRROR_LEG_DIVERGED] = "diverged",
-        [MIRROR_LEG_WITNESS] = "tie-breaker",
+        [MIRROR_LEG_ABSENT] = "absent",   [MIRROR_LEG_CONNECTING] = "connecting", [MIRROR_LEG_WHOLE] = "whole",
+        [MIRROR_LEG_SYNCING] = "syncing", [MIRROR_LEG_SET_ASIDE] = "set aside",   [MIRROR_LEG_DIVERGED] = "diverged",
+        [MIRROR_LEG_FAULTED] = "faulted", [MIRROR_LEG_WITNESS] = "tie-breaker",
     };
     return names[state];
 }

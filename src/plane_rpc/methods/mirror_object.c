@@ -115,6 +115,9 @@ static void leg_next(const struct plane_mirror *mirror, const struct mirror_leg_
     case MIRROR_LEG_SYNCING: snprintf(to, NEXT_SIZE, "nothing: it becomes whole by itself"); break;
     case MIRROR_LEG_SET_ASIDE: snprintf(to, NEXT_SIZE, "look after the node or path of %s: it comes back by itself", name); break;
     case MIRROR_LEG_ABSENT: snprintf(to, NEXT_SIZE, "there is no device %s: attach its node, or open its disk", name); break;
+    case MIRROR_LEG_FAULTED:
+        snprintf(to, NEXT_SIZE, "mend or replace the disk of %s, then remove it from %s and add it again", name, mirror->name);
+        break;
     case MIRROR_LEG_DIVERGED:
         snprintf(to, NEXT_SIZE, "look at what it has, then delete %s: it is kept as it is, and %s goes on without it", name,
                  mirror->name);
