@@ -9,7 +9,8 @@ enum mirror_point {
     MIRROR_POINT_EPOCH = 32, /* + enum epoch_phase */
     MIRROR_POINT_START = 48, /* + phase of the start */
     MIRROR_POINT_COMPLETE = 64,
-    MIRROR_POINTS
+    MIRROR_POINT_COMMAND = 65, /* + phase of a tree command */
+    MIRROR_POINTS = 80
 };
 #ifdef MIRROR_POINTS_RUNTIME
 struct mirror;

@@ -271,6 +271,7 @@ static void complete(struct mirror *mirror) {
     if (started)
         mirror_start_complete(mirror);
     mirror_legs_wake(mirror);
+    mirror_tree_commands_wake(mirror);
     mirror_io_look(mirror);
     mirror_copy_wake(mirror);
     mirror_watch_look(mirror);

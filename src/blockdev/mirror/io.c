@@ -30,6 +30,7 @@ static void wake_watchers(struct mirror *mirror) {
     mirror->watched = false; /* who still waits says so again */
     mirror_legs_wake(mirror);
     mirror_epoch_wake(mirror);
+    mirror_tree_commands_wake(mirror);
 }
 
 static void answer(struct mirror_io *io, enum io_status status) {
@@ -207,6 +208,13 @@ static void go(struct mirror_io *io) {
     const struct block_request *request = io->request;
     bool reads = is_read(io);
     if (!is_flush(io)) {
+        if (unlikely(request->offset + request->length > mirror->size)) { /* it was shrunk while this waited */
+            struct block_request *too_far = io->request;
+            leave_range(io);
+            give(io);
+            block_complete_later(too_far, IO_OUT_OF_RANGE);
+            return;
+        }
         if (unlikely(mirror->regions.unequal_count > 0) && mirror->readers != 0) {
             uint64_t region = regions_unequal_in(&mirror->regions, request->offset, request->length);
             if (region != UINT64_MAX) {
@@ -508,6 +516,13 @@ bool mirror_io_all_after(const struct mirror *mirror, uint64_t sequence) {
         if (!is_read(io) && io->sequence < sequence)
             return false;
     return true;
+}
+
+bool mirror_io_reads(const struct mirror *mirror) {
+    list_for_each (&mirror->under_way, const struct mirror_io, io, node)
+        if (is_read(io))
+            return true;
+    return false;
 }
 
 bool mirror_io_idle_on(const struct mirror *mirror, const struct mirror_leg *leg) {

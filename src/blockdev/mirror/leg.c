@@ -141,6 +141,7 @@ void mirror_leg_lose(struct mirror_leg *leg, const char *why) {
     mirror_epoch_wake(mirror);
     mirror_copy_wake(mirror);
     mirror_start_wake(mirror);
+    mirror_tree_commands_wake(mirror);
     task_wake(&leg->task);
 }
 
@@ -799,6 +800,7 @@ void mirror_end(struct mirror *mirror, enum error_code code, const char *why) {
     }
     mirror_commands_cancel(mirror, code, why);
     mirror_legs_wake(mirror);
+    mirror_tree_commands_wake(mirror);
     mirror_copy_wake(mirror);
     mirror_io_look(mirror);
     mirror_watch_look(mirror);

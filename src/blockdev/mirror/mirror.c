@@ -26,6 +26,7 @@ static void assemble(struct reactor_message *message) {
     mirror->hold_end.run = hold_is_over;
     reactor_timer_start(mirror->home, &mirror->hold_end, reactor_now_ns(mirror->home) + mirror->hold_ns);
     mirror_epoch_init(mirror);
+    mirror_tree_commands_begin(mirror);
     mirror_for_each_leg(mirror, leg) mirror_leg_begin(leg);
     mirror_start_begin(mirror);
 }
@@ -38,6 +39,7 @@ static void free_all(struct mirror *mirror) {
     }
     mirror_copy_fini(mirror);
     mirror_retire_fini(mirror);
+    mirror_tree_commands_fini(mirror);
     mirror_verify_fini(mirror);
     mirror_repair_fini(mirror);
     regions_fini(&mirror->regions);
@@ -56,7 +58,8 @@ static void freed(struct reactor_message *message) {
 static bool is_quiet(const struct mirror *mirror) {
     mirror_for_each_leg(mirror, leg) if (leg->outstanding > 0) return false;
     return mirror->ios.lent == 0 && mirror->adding == NULL && !mirror_copy_is_busy(mirror) && !mirror_retire_is_busy(mirror) &&
-           !mirror_verify_is_busy(mirror) && !mirror_repair_is_busy(mirror) && !mirror->settle_queued && !mirror->watch.busy;
+           !mirror_verify_is_busy(mirror) && !mirror_repair_is_busy(mirror) && !mirror_tree_commands_are_busy(mirror) &&
+           !mirror->settle_queued && !mirror->watch.busy;
 }
 
 /* All that is under way comes back first: no request comes from above any more. */
@@ -85,6 +88,7 @@ static void close_home(struct reactor_message *message) {
     mirror->closing = true;
     mirror_commands_cancel(mirror, ERROR_CANCELLED, "the mirror is removed");
     mirror_legs_wake(mirror);
+    mirror_tree_commands_wake(mirror);
     reactor_timer_stop(mirror->home, &mirror->tick);
     mirror->tick.run = wind_down;
     reactor_timer_start(mirror->home, &mirror->tick, reactor_now_ns(mirror->home) + NS_PER_MS);
@@ -106,7 +110,7 @@ static const struct block_device_ops ops = {
 /* ---- on the control reactor ---- */
 
 bool mirror_resize(struct mirror *mirror, uint64_t bytes) {
-    if (!regions_grow(&mirror->regions, bytes))
+    if (!regions_resize(&mirror->regions, bytes))
         return false;
     mirror->size = bytes;
     return true;
@@ -188,7 +192,7 @@ bool mirror_create(struct block_graph *graph, struct reactor *control, const str
     device->trim_reads_zero = true; /* where a leg does not promise it, zeroes are written */
     bool ok = open_legs(mirror, options, error);
     if (ok && !(regions_init(&mirror->regions, 0) && mirror_copy_init(mirror) && mirror_retire_init(mirror) &&
-                mirror_repair_init(mirror)))
+                mirror_repair_init(mirror) && mirror_tree_commands_init(mirror)))
         ok = error_set(error, ERROR_NO_MEMORY, "no memory for %s", options->name);
     for (unsigned i = 0; i < mirror->leg_count && ok; i++)
         ok = mirror_leg_init(&mirror->legs[i]) || error_set(error, ERROR_NO_MEMORY, "no memory for %s", options->name);

@@ -167,6 +167,33 @@ void mirror_look(struct mirror_look *look);
 /* The same at once: on the home reactor. */
 void mirror_status_get(const struct block_device *device, struct mirror_status *ret_status);
 
+/* ---- the tree: snapshots and size ---- */
+
+/* Caller's memory, texts included, until `done`, which is called once, on the control reactor. */
+struct mirror_tree_command {
+    struct block_device *device; /* a mirror; held open until done */
+    struct reactor *control;
+    enum replica_change what; /* REPLICA_SNAPSHOT, _DELETE, _REVERT, _RESIZE; 0 = only the list */
+    const char *snapshot;     /* name of the new one, or of the one meant */
+    uint64_t size_bytes;      /* REPLICA_RESIZE */
+    const char *const *pairs; /* REPLICA_SNAPSHOT: key, value, … of pair_count attributes */
+    unsigned pair_count;
+
+    void (*done)(struct mirror_tree_command *command);
+    bool ok;
+    struct error error;
+    uint64_t ret_layer;                /* REPLICA_SNAPSHOT: its id, the same on every leg */
+    struct replica_layers *ret_layers; /* the list, as a member has it; the caller frees it */
+
+    struct reactor_message message; /* the engine's, as what follows */
+    struct list_node node;
+};
+/* Every member has done it when it is answered, durably; who could not is set aside. Commands of a mirror run one after the
+ * other. ERROR_BUSY: it does not serve now, or is at work; ERROR_UNSUPPORTED: legs without records; ERROR_EXISTS,
+ * ERROR_NOT_FOUND: the snapshot; ERROR_PERMISSION: it has several children; ERROR_INVALID, ERROR_NO_SPACE: a leg would not,
+ * nothing has changed; ERROR_IO: all legs were lost meanwhile, it may have been done. A revert takes the snapshot's size. */
+void mirror_tree_command(struct mirror_tree_command *command);
+
 /* ---- copying and verifying ---- */
 
 enum mirror_set_what {

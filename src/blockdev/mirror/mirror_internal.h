@@ -48,6 +48,14 @@ struct mirror_fetch {
     void (*done)(struct mirror_fetch *fetch);
 };
 
+/* All of the device, as somebody's who works on it: writes and copies under way are waited for, what comes waits. */
+struct mirror_hold {
+    struct mirror *mirror;
+    struct range range;
+    bool waits, held;
+    void (*granted)(struct mirror_hold *hold);
+};
+
 /* ---- requests ---- */
 
 struct mirror_io;
@@ -290,6 +298,7 @@ struct mirror {
     bool together;                          /* an attempt that all must store who were a member of any since */
     uint64_t incarnations[MIRROR_LEGS_MAX]; /* of members */
     bool settled;
+    uint64_t bytes;                      /* its size, as the home knows it */
     uint64_t tree_sequence, tree_change; /* of the members */
     uint64_t tree_highest;               /* number of any tree that was ever seen */
 
@@ -335,6 +344,7 @@ struct mirror {
     struct mirror_retire *retire;
     struct mirror_throttle throttle;
     struct mirror_repair *repair;
+    struct mirror_tree_commands *tree_commands;
     struct mirror_verify *verify; /* NULL = none was ever asked for */
     struct mirror_watch watch;
 
@@ -408,6 +418,8 @@ uint32_t mirror_io_regions(struct mirror *mirror, struct replica_range *ranges);
 bool mirror_io_all_after(const struct mirror *mirror, uint64_t sequence);
 /* True if nothing sent to the leg is under way. */
 bool mirror_io_idle_on(const struct mirror *mirror, const struct mirror_leg *leg);
+/* True if reads are under way. */
+bool mirror_io_reads(const struct mirror *mirror);
 /* A region is equal now: who waited for it goes on. */
 void mirror_io_region_equal(struct mirror *mirror);
 /* A leg answered something sent at that time. */
@@ -475,6 +487,17 @@ void mirror_layers_freeze(struct mirror_leg *leg);
 /* A whole leg's private copy goes. */
 void mirror_layers_drop(struct mirror_leg *leg);
 void mirror_layers_fini(struct mirror_leg *leg);
+
+/* ---- tree_command.c ---- */
+
+/* Takes all of the device. `granted` is called when it is held, unless hold->held is set at once. */
+void mirror_hold_begin(struct mirror *mirror, struct mirror_hold *hold, void (*granted)(struct mirror_hold *hold));
+void mirror_hold_end(struct mirror_hold *hold);
+bool mirror_tree_commands_init(struct mirror *mirror);
+void mirror_tree_commands_begin(struct mirror *mirror);
+void mirror_tree_commands_wake(struct mirror *mirror);
+bool mirror_tree_commands_are_busy(const struct mirror *mirror);
+void mirror_tree_commands_fini(struct mirror *mirror);
 
 /* ---- epoch.c ---- */
 

@@ -21,20 +21,25 @@ void regions_fini(struct regions *regions) {
     *regions = (struct regions){0};
 }
 
-bool regions_grow(struct regions *regions, uint64_t bytes) {
-    struct regions larger;
-    assert(divide_up(bytes, REGION_BYTES) >= regions->count);
-    if (!regions_init(&larger, bytes))
+bool regions_resize(struct regions *regions, uint64_t bytes) {
+    struct regions now;
+    if (!regions_init(&now, bytes))
         return false;
-    size_t old = bitmap_words(regions->count) * sizeof(uint64_t);
-    memcpy(larger.marked, regions->marked, old);
-    memcpy(larger.touched, regions->touched, old);
-    memcpy(larger.unequal, regions->unequal, old);
-    larger.marked_count = regions->marked_count;
-    larger.unequal_count = regions->unequal_count;
-    larger.hand = regions->hand;
+    size_t words = bitmap_words(min_u64(now.count, regions->count)) * sizeof(uint64_t);
+    memcpy(now.marked, regions->marked, words);
+    memcpy(now.touched, regions->touched, words);
+    memcpy(now.unequal, regions->unequal, words);
+    uint64_t spare = bitmap_words(now.count) * 64 - now.count;
+    if (spare > 0) { /* of the last word */
+        bitmap_clear_range(now.marked, now.count, spare);
+        bitmap_clear_range(now.touched, now.count, spare);
+        bitmap_clear_range(now.unequal, now.count, spare);
+    }
+    now.marked_count = bitmap_count(now.marked, now.count);
+    now.unequal_count = bitmap_count(now.unequal, now.count);
+    now.hand = regions->hand < now.count ? regions->hand : 0;
     regions_fini(regions);
-    *regions = larger;
+    *regions = now;
     return true;
 }
 

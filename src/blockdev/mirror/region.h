@@ -22,8 +22,9 @@ struct regions {
 /* False if there is no memory. The bitmaps of 64 TiB are 24 MiB, of which only what is used becomes resident. */
 bool regions_init(struct regions *regions, uint64_t bytes);
 void regions_fini(struct regions *regions);
-/* For a device that is larger now; what was noted stays. False if there is no memory: nothing has changed. */
-bool regions_grow(struct regions *regions, uint64_t bytes);
+/* Another size; what lies beyond it is forgotten, what is new is neither marked nor unequal. False if there is no memory: nothing
+ * has changed. */
+bool regions_resize(struct regions *regions, uint64_t bytes);
 /* As after regions_init(). */
 void regions_forget(struct regions *regions);
 

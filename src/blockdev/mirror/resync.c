@@ -121,6 +121,7 @@ static void end(struct mirror_copy *copy) {
         mirror_io_region_equal(mirror);
         if (mirror->regions.unequal_count == 0)
             mirror_epoch_wake(mirror);
+        mirror_tree_commands_wake(mirror);
     }
     mirror_throttle_end(mirror);
 }
