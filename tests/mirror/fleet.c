@@ -49,7 +49,8 @@ static struct fleet_node *node_of_mirror(struct fleet *fleet, const struct mirro
 
 static struct volume *volume_of(const struct fleet_node *node) {
     list_for_each (&node->store->volumes, struct volume, volume, node)
-        return volume;
+        if (strcmp(volume->name, "v") == 0) /* the others are its snapshots */
+            return volume;
     return NULL;
 }
 

@@ -151,7 +151,8 @@ unsigned fleet_busy(const struct fleet_node *node);
 /* No engine has a request under way. */
 bool fleet_is_idle(struct fleet *fleet);
 
-/* Ends all engines, and looks at each store by a claim of its own: every block must be what it may be, and the same on all. */
+/* Ends all engines, and looks at each store by a claim of its own: every block must be what it may be, and the same on all; so
+ * must the snapshots. */
 void fleet_compare(struct fleet *fleet);
 void fleet_tell(struct fleet *fleet);
 void fleet_log(struct fleet *fleet, const char *format, ...) __attribute__((format(printf, 2, 3)));

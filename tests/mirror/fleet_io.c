@@ -232,6 +232,49 @@ static void look_do(struct look *look, enum block_op op, uint64_t argument, uint
                    io_status_name((enum io_status)look->request.status));
 }
 
+#define TREE_LAYERS_MAX 16
+static struct replica_layers *tree_of(struct look *look) {
+    size_t bytes = tree_bytes(TREE_LAYERS_MAX);
+    struct replica_layers *tree = plain_alloc(bytes);
+    look_do(look, BLOCK_REPLICA_GET, replica_argument(REPLICA_LAYERS, 0, 0), 0, tree, bytes);
+    const char *wrong = tree->count > TREE_LAYERS_MAX ? "it has too many" : tree_check(tree, tree_bytes(tree->count));
+    if (wrong != NULL)
+        fleet_fail(look->node->fleet, "%s: its snapshots: %s", look->node->name, wrong);
+    return tree;
+}
+
+static void same_layer(struct look *a, const struct replica_layer *layer_a, struct look *b, const struct replica_layer *layer_b) {
+    enum { SUMS = REPLICA_REGION_BYTES / REPLICA_BLOCK_BYTES };
+    static uint64_t of_a[SUMS], of_b[SUMS];
+    for (uint64_t offset = 0; offset < layer_a->size; offset += REPLICA_REGION_BYTES) {
+        look_do(a, BLOCK_REPLICA_GET, replica_argument(REPLICA_SUMS, 1, layer_a->layer), offset, of_a, sizeof(of_a));
+        look_do(b, BLOCK_REPLICA_GET, replica_argument(REPLICA_SUMS, 1, layer_b->layer), offset, of_b, sizeof(of_b));
+        if (memcmp(of_a, of_b, sizeof(of_a)) != 0)
+            fleet_fail(a->node->fleet, "snapshot %s differs between %s and %s in region %llu", layer_a->name, a->node->name,
+                       b->node->name, (unsigned long long)(offset / REPLICA_REGION_BYTES));
+    }
+}
+
+/* Number, snapshots, whose children they are, and their content. */
+static void same_trees(struct look *a, struct look *b) {
+    struct fleet *fleet = a->node->fleet;
+    struct replica_layers *of_a = tree_of(a), *of_b = tree_of(b);
+    if (of_a->sequence != of_b->sequence || of_a->change != of_b->change || of_a->count != of_b->count ||
+        of_a->head_parent != of_b->head_parent || of_a->head_size != of_b->head_size)
+        fleet_fail(fleet, "%s is at change %llu (%llx), %u snapshots, head on %llx; %s at %llu (%llx), %u, %llx", a->node->name,
+                   (unsigned long long)of_a->sequence, (unsigned long long)of_a->change, of_a->count,
+                   (unsigned long long)of_a->head_parent, b->node->name, (unsigned long long)of_b->sequence,
+                   (unsigned long long)of_b->change, of_b->count, (unsigned long long)of_b->head_parent);
+    for (uint32_t i = 0; i < of_a->count; i++) {
+        const struct replica_layer *x = &of_a->layers[i], *y = &of_b->layers[i]; /* sorted by id */
+        if (x->id != y->id || x->parent != y->parent || x->size != y->size || strcmp(x->name, y->name) != 0)
+            fleet_fail(fleet, "snapshot %s is another on %s than on %s", x->name, b->node->name, a->node->name);
+        same_layer(a, x, b, y);
+    }
+    plain_free(of_a);
+    plain_free(of_b);
+}
+
 void fleet_compare(struct fleet *fleet) {
     struct look *looks = plain_alloc(FLEET_NODES * sizeof(*looks));
     uint8_t *bytes = plain_alloc(FLEET_BLOCK);
@@ -263,11 +306,19 @@ void fleet_compare(struct fleet *fleet) {
         plane_do(&node->plane, look_open, &looks[i]);
         plane_do_on(&node->plane, node->plane.data[0], look_channel, &looks[i]);
         list_for_each (&node->store->volumes, struct volume, volume, node)
-            record = &volume->replica->record;
+            record = volume->replica != NULL ? &volume->replica->record : record;
         looks[i].claim = (struct replica_claim){
             .mirror = record->mirror, .engine = {{0xee, (uint8_t)i}}, .term = promised, .attempt = 1, .leg = record->leg};
         look_do(&looks[i], BLOCK_REPLICA_PUT, replica_argument(REPLICA_CLAIM, 0, 0), 0, &looks[i].claim, sizeof(looks[i].claim));
     }
+    struct look *first = NULL;
+    for (unsigned i = 0; i < fleet->node_count; i++)
+        if (fleet->nodes[i].disk != NULL) {
+            if (first != NULL)
+                same_trees(first, &looks[i]);
+            else
+                first = &looks[i];
+        }
     for (unsigned block = 0; block < FLEET_BLOCKS; block++)
         for (unsigned i = 0; i < fleet->node_count; i++) {
             if (fleet->nodes[i].disk == NULL)

@@ -21,6 +21,16 @@ void ledger_init(struct ledger *ledger, unsigned block_count) {
 
 void ledger_fini(struct ledger *ledger) { plain_free(ledger->blocks); }
 
+void ledger_copy(const struct ledger *ledger, struct ledger *ret_copy) {
+    *ret_copy = *ledger;
+    ret_copy->blocks = plain_alloc(ledger->block_count * sizeof(ledger->blocks[0]));
+    memcpy(ret_copy->blocks, ledger->blocks, ledger->block_count * sizeof(ledger->blocks[0]));
+}
+
+void ledger_revert(struct ledger *ledger, const struct ledger *copy) {
+    memcpy(ledger->blocks, copy->blocks, ledger->block_count * sizeof(ledger->blocks[0]));
+}
+
 uint32_t ledger_write_begin(struct ledger *ledger, unsigned block, uint32_t writer, bool zero, uint64_t begin) {
     struct ledger_block *b = &ledger->blocks[block];
     assert(b->count < LEDGER_VERSIONS);

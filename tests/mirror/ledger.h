@@ -48,5 +48,9 @@ const char *ledger_read(struct ledger *ledger, unsigned block, uint32_t id, uint
 void ledger_flush(struct ledger *ledger, uint64_t begin, uint64_t oldest);
 /* Nobody has what was not flushed: each block is as it was flushed, or anything newer. */
 void ledger_loss(struct ledger *ledger);
+/* What the blocks are now, and later again: a snapshot and a revert, while no request is under way. The copy ends with
+ * ledger_fini(). */
+void ledger_copy(const struct ledger *ledger, struct ledger *ret_copy);
+void ledger_revert(struct ledger *ledger, const struct ledger *copy);
 /* Nothing of what writers before this one sent takes effect any more. */
 void ledger_writers_over(struct ledger *ledger, uint32_t before);

@@ -186,9 +186,10 @@ void mirror_layers_step(struct mirror_leg *leg) {
         return;
     }
     if (layers->from.status != IO_OK) {
-        if (source_stands(layers))
-            mirror_leg_lose(layers->source, layers->from.wrong);
-        task_move(&leg->task, LEG_TREES);
+        if (!source_stands(layers) || mirror_leg_judge(layers->source, layers->from.status))
+            task_move(&leg->task, LEG_TREES); /* of another */
+        else
+            mirror_leg_lose(leg, layers->from.wrong);
         return;
     }
     layers->step = tree_next_step(layers->own.tree, layers->from.tree);
@@ -294,11 +295,12 @@ void mirror_layers_list(struct mirror_leg *leg) {
         return;
     }
     if (layers->ask.status != IO_OK) {
+        /* A source that cannot tell is not worse for that. */
         struct mirror_leg *of = layers->query == 1 ? leg : layers->source;
         leg->listing = false;
         if (!mirror_leg_judge(of, layers->ask.status))
-            mirror_leg_lose(of, "it does not tell what it holds");
-        if (of != leg)
+            mirror_leg_lose(leg, "what it holds is not told");
+        else if (of != leg)
             task_move(&leg->task, LEG_TREES);
         return;
     }

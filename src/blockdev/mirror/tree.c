@@ -113,6 +113,6 @@ struct tree_step tree_next_step(const struct replica_layers *own, const struct r
     if (own->head_size != size)
         return (struct tree_step){.kind = TREE_RESIZE, .size = size};
     if (missing != NULL)
-        return (struct tree_step){.kind = TREE_FILL, .id = missing->id, .layer = missing};
+        return (struct tree_step){.kind = TREE_FILL, .id = missing->id, .size = size, .layer = missing};
     return (struct tree_step){.kind = TREE_EQUAL};
 }

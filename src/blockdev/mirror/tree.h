@@ -7,7 +7,7 @@
 enum tree_step_kind {
     TREE_EQUAL,  /* but for the number */
     TREE_RESIZE, /* the head, to `size` */
-    TREE_FILL,   /* the head holds what `layer` is to hold: then a snapshot is made of it. Its size is right */
+    TREE_FILL,   /* the head holds what `layer` is to hold: then a snapshot is made of it. Its size is right, `size` */
     TREE_REVERT, /* the head goes to layer `id`, 0 = below all */
     TREE_DELETE  /* the leg's layer `id` */
 };

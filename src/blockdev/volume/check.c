@@ -180,7 +180,7 @@ static void check_replica(struct checker *checker, uint32_t id, const struct che
     bool found = false;
     uint32_t at = 0;
     for (struct identity_item item; identity_next(identity, (uint32_t)size, &at, &item);) {
-        if (item.type == IDENTITY_SNAPSHOT && item.length <= sizeof(struct identity_snapshot))
+        if (item.type == IDENTITY_SNAPSHOT && item.length < sizeof(struct identity_snapshot))
             check_problem(checker, "layer %u: what its mirror calls it is too short", id);
         if (item.type != IDENTITY_MIRROR)
             continue;

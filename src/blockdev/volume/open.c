@@ -141,6 +141,7 @@ static void report_open(struct reactor_message *message) {
     opening_free(opening);
     open->store = store;
     devices_register_all(store);
+    replica_delete_let_go(store);
     open->ok = true;
     open->done(open);
 }

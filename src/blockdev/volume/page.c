@@ -276,7 +276,7 @@ bool word_is_reference(uint32_t space, uint32_t index, unsigned word) {
     switch (SPACE_KIND(space)) {
     case PAGE_TABLE_INDEX:
     case PAGE_DIR: return true;
-    case PAGE_TABLE: return index != 0 && word >= LAYER_MARKS && word < LAYER_IDENTITY_WORDS;
+    case PAGE_TABLE: return index != 0 && word >= LAYER_ROOTS && word < LAYER_IDENTITY_WORDS;
     default: return false;
     }
 }

@@ -66,6 +66,8 @@ const struct layer *replica_layer_below(const struct replica *replica, const str
 /* REPLICA_TREE and REPLICA_LAYERS. */
 void replica_tree_run(struct volume_op *op);
 void replica_get_layers(struct volume_op *op);
+/* Goes on with the deletions that the last opening did not come to. Control reactor, after the devices are registered. */
+void replica_delete_let_go(struct volume_store *store);
 /* Of commands: what a change of the mirror's adds to the identity of what it makes (false: no room), and to the leg's record, in
  * the turn of the change itself. Nothing for commands of others. */
 bool replica_tree_identity(const struct volume_command *command, uint8_t *identity, uint32_t *size);

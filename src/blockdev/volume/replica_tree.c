@@ -246,14 +246,30 @@ static bool let_go(struct volume_op *op, struct volume *snapshot) {
     for (struct identity_item item; identity_next(old, old_size, &at, &item);)
         if (item.type != IDENTITY_SNAPSHOT)
             identity_append(identity, &size, item.type, item.bytes, item.length);
+    static const struct identity_snapshot nobodys; /* it is to be deleted, by the next opening at the latest */
+    identity_append(identity, &size, IDENTITY_SNAPSHOT, &nobodys, sizeof(nobodys));
     record_set_identity(store, snapshot->layer->record, identity, size);
     return true;
 }
 
-static void delete_behind(struct tree_work *work, struct volume *leg) {
-    work->command.store = leg->store;
+static void delete_behind(struct tree_work *work, const struct volume *volume) {
+    work->command.store = volume->store;
     work->command.done = deleted;
     volume_delete(&work->command);
+}
+
+void replica_delete_let_go(struct volume_store *store) {
+    struct replica_snapshot snapshot;
+    if (store_frozen(store))
+        return;
+    list_for_each (&store->volumes, struct volume, volume, node) {
+        bool is_nobodys = replica_snapshot_of(volume->layer, NULL, &snapshot) && uuid_is_nil(&snapshot.mirror);
+        struct tree_work *work = is_nobodys ? calloc(1, sizeof(*work)) : NULL;
+        if (work == NULL)
+            continue; /* or at the opening after this one */
+        work->command.volume = volume->uuid;
+        delete_behind(work, volume);
+    }
 }
 
 /* What needs no command, or none that is waited for. False: `work` is somebody's now. */

@@ -1,0 +1,295 @@
+/* Snapshots of a mirror over real volumes: made under load, while a leg is away, and through crashes at every step. In the end
+ * all legs have the same tree with the same content. */
+#include "fleet.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "blockdev/mirror/mirror_internal.h"
+#include "blockdev/volume/canary.h"
+
+struct tale {
+    struct fleet *fleet;
+    struct fleet_node *engine;
+    struct mirror_command command;
+    bool done;
+};
+
+static struct tale *told; /* by the test that runs: for conditions and hooks */
+
+static void command_done(struct mirror_command *command) { container_of(command, struct tale, command)->done = true; }
+static bool command_is_done(struct fleet *fleet) { return told->fleet == fleet && told->done; }
+
+static void command_send(struct plane *plane, void *arg) {
+    struct tale *tale = arg;
+    tale->command.device = tale->engine->mirror;
+    tale->command.control = plane->control;
+    tale->command.done = command_done;
+    mirror_command(&tale->command);
+}
+
+static void begin(struct tale *tale, enum replica_change what, const char *snapshot, uint64_t size) {
+    tale->done = false;
+    tale->command = (struct mirror_command){.what = what, .snapshot = snapshot, .size_bytes = size};
+    plane_do(&tale->engine->plane, command_send, tale);
+}
+
+static bool run(struct tale *tale, enum replica_change what, const char *snapshot, uint64_t size) {
+    begin(tale, what, snapshot, size);
+    fleet_wait(tale->fleet, command_is_done, 10 * NS_PER_S, "a change of the tree");
+    return tale->command.ok;
+}
+
+static void must(struct tale *tale, enum replica_change what, const char *snapshot) {
+    if (!run(tale, what, snapshot, 0))
+        fleet_fail(tale->fleet, "change %d of %s: %s", what, snapshot, tale->command.error.text);
+}
+
+static bool all_stores_up(struct fleet *fleet) {
+    for (unsigned i = 0; i < fleet->node_count; i++)
+        if (fleet->nodes[i].exported && fleet->nodes[i].state != FLEET_UP)
+            return false;
+    return true;
+}
+
+static bool two_members(struct fleet *fleet) {
+    struct fleet_node *engine = fleet_engine(fleet);
+    return engine != NULL && __builtin_popcount(mirror_of(engine->mirror)->members) == 2;
+}
+
+static struct tale *tale_new(uint64_t seed, bool local) {
+    struct tale *tale = plain_alloc(sizeof(*tale));
+    struct fleet_options options = {
+        .seed = seed, .storages = local ? 2 : 3, .engines = 1, .local = local, .policy = REPLICA_ANY, .depth = 8};
+    *tale = (struct tale){.fleet = plain_alloc(sizeof(struct fleet))};
+    told = tale;
+    fleet_init(tale->fleet, &options);
+    fleet_wait(tale->fleet, all_stores_up, 10 * NS_PER_S, "the stores");
+    tale->engine = &tale->fleet->nodes[options.storages];
+    fleet_engine_up(tale->engine, ++tale->fleet->terms);
+    fleet_wait(tale->fleet, fleet_all_whole, 10 * NS_PER_S, "the first start");
+    return tale;
+}
+
+static void tale_end(struct tale *tale) {
+    fleet_wait(tale->fleet, fleet_is_idle, 10 * NS_PER_S, "requests to end");
+    fleet_wait(tale->fleet, fleet_all_whole, 100 * NS_PER_S, "all legs");
+    fleet_compare(tale->fleet);
+    fleet_fini(tale->fleet);
+    plain_free(tale->fleet);
+    plain_free(tale);
+}
+
+/* So many more requests are answered; they go on if `keep`. */
+static void drive(struct tale *tale, uint64_t requests, bool keep) {
+    struct fleet *fleet = tale->fleet;
+    uint64_t until = fleet->reads + fleet->writes + fleet->flushes + requests;
+    uint64_t end = sim_now_ns(fleet->cluster.sim) + 60 * NS_PER_S;
+    fleet->driving = true;
+    while (fleet->reads + fleet->writes + fleet->flushes < until) {
+        struct fleet_node *engine = fleet_engine(fleet);
+        if (engine != NULL)
+            fleet_fill(engine);
+        if (sim_now_ns(fleet->cluster.sim) > end)
+            fleet_fail(fleet, "requests are not answered");
+        fleet_run(fleet, NS_PER_MS);
+    }
+    fleet->driving = keep;
+    if (!keep)
+        fleet_wait(fleet, fleet_is_idle, 10 * NS_PER_S, "requests to end");
+}
+
+static uint32_t snapshots_of(struct tale *tale) {
+    assert_true(run(tale, 0, NULL, 0));
+    uint32_t count = tale->command.ret_layers->count;
+    free(tale->command.ret_layers);
+    return count;
+}
+
+static void under_load_every_leg_gets_the_same(void **state) {
+    (void)state;
+    for (uint64_t seed = 1; seed <= 4; seed++) {
+        struct tale *tale = tale_new(seed, seed % 2 == 0);
+        static const char *const names[] = {"s1", "s2", "s3"};
+        for (unsigned i = 0; i < 3; i++) {
+            drive(tale, 150, true);
+            must(tale, REPLICA_SNAPSHOT, names[i]);
+        }
+        assert_false(run(tale, REPLICA_SNAPSHOT, "s2", 0));
+        assert_int_equal(tale->command.error.code, ERROR_EXISTS);
+        assert_false(run(tale, REPLICA_DELETE, "none", 0));
+        assert_int_equal(tale->command.error.code, ERROR_NOT_FOUND);
+        assert_false(run(tale, REPLICA_SNAPSHOT, "a/b", 0));
+        assert_int_equal(tale->command.error.code, ERROR_INVALID);
+        assert_false(run(tale, REPLICA_RESIZE, NULL, 4711));
+        assert_int_equal(tale->command.error.code, ERROR_INVALID);
+        drive(tale, 150, true);
+        must(tale, REPLICA_DELETE, "s2");
+        drive(tale, 150, false);
+        assert_int_equal(snapshots_of(tale), 2);
+        assert_true(tale->fleet->failures == 0);
+        tale_end(tale);
+    }
+}
+
+/* What happens while a leg is away. */
+static void miss(struct tale *tale, unsigned what, struct ledger *was) {
+    struct fleet *fleet = tale->fleet;
+    switch (what) {
+    case 0: /* two snapshots and writes between them */
+        must(tale, REPLICA_SNAPSHOT, "m1");
+        drive(tale, 60, false);
+        must(tale, REPLICA_SNAPSHOT, "m2");
+        break;
+    case 1: must(tale, REPLICA_DELETE, "s1"); break;
+    case 2: /* all of them go, and others come */
+        must(tale, REPLICA_DELETE, "s2");
+        must(tale, REPLICA_SNAPSHOT, "m1");
+        drive(tale, 60, false);
+        must(tale, REPLICA_DELETE, "s1");
+        break;
+    case 3:
+        must(tale, REPLICA_REVERT, "s1");
+        ledger_revert(&fleet->ledger, was);
+        break;
+    case 4: /* back, and another way on: a branch stays behind */
+        must(tale, REPLICA_SNAPSHOT, "m1");
+        must(tale, REPLICA_REVERT, "s1");
+        ledger_revert(&fleet->ledger, was);
+        drive(tale, 60, false);
+        must(tale, REPLICA_SNAPSHOT, "m2");
+        break;
+    case 5: /* what was cut off is zeros when it is there again */
+        if (!run(tale, REPLICA_RESIZE, NULL, FLEET_BYTES / 2) || !run(tale, REPLICA_RESIZE, NULL, FLEET_BYTES))
+            fleet_fail(fleet, "a resize: %s", tale->command.error.text);
+        for (unsigned block = FLEET_BLOCKS / 2; block < FLEET_BLOCKS; block++) {
+            uint32_t id = ledger_write_begin(&fleet->ledger, block, tale->engine->writer, true, ledger_now(&fleet->ledger));
+            ledger_write_end(&fleet->ledger, block, id, true, false);
+        }
+        break;
+    default: break;
+    }
+    drive(tale, 60, false);
+}
+
+static void a_leg_that_missed_it_gets_it(void **state) {
+    (void)state;
+    for (unsigned what = 0; what < 6; what++)
+        for (unsigned victim = 0; victim < 2; victim++) {
+            struct tale *tale = tale_new(10 + what, victim == 1);
+            struct fleet *fleet = tale->fleet;
+            struct ledger was;
+            drive(tale, 200, false);
+            must(tale, REPLICA_SNAPSHOT, "s1");
+            ledger_copy(&fleet->ledger, &was);
+            drive(tale, 100, false);
+            must(tale, REPLICA_SNAPSHOT, "s2");
+            drive(tale, 100, false);
+            fleet_node_die(&fleet->nodes[victim], (enum fleet_death)(what % 3));
+            assert_true(fleet_begin(tale->engine, BLOCK_WRITE, 1, 2));
+            fleet_wait(fleet, two_members, 4 * NS_PER_S, "the change");
+            fleet_wait(fleet, fleet_is_idle, 4 * NS_PER_S, "a write without the leg");
+            miss(tale, what, &was);
+            fleet_node_up(&fleet->nodes[victim]);
+            drive(tale, 100, false);
+            tale_end(tale);
+            ledger_fini(&was);
+        }
+}
+
+/* ---- crashes at every step ---- */
+
+struct crash {
+    unsigned point, leg_phase; /* either of them */
+    bool engine;               /* it dies, else the leg */
+    bool hit;
+};
+static struct crash *crash;
+
+static void at_point(struct fleet *fleet, struct fleet_node *node, unsigned leg, unsigned point) {
+    (void)leg;
+    if (crash->hit || point != VOLUME_POINTS + crash->point || node != told->engine)
+        return;
+    crash->hit = true;
+    if (crash->engine)
+        fleet_node_die(node, FLEET_CLOSE); /* does not return */
+    fleet_node_die(&fleet->nodes[0], FLEET_POWER);
+}
+
+static bool command_is_over(struct fleet *fleet) { return command_is_done(fleet) || (crash->hit && crash->engine); }
+
+static void whatever_dies_at_any_step_the_trees_are_equal(void **state) {
+    (void)state;
+    unsigned hits = 0;
+    for (unsigned phase = 0; phase < 9; phase++)
+        for (unsigned what = 0; what < 4; what++) {
+            struct tale *tale = tale_new(100 + phase, false);
+            struct fleet *fleet = tale->fleet;
+            drive(tale, 100, false);
+            must(tale, REPLICA_SNAPSHOT, "s1");
+            drive(tale, 60, false);
+            crash = &(struct crash){.point = MIRROR_POINT_COMMAND + phase, .engine = what % 2 == 0};
+            fleet->at_point = at_point;
+            begin(tale, what < 2 ? REPLICA_SNAPSHOT : REPLICA_DELETE, what < 2 ? "s2" : "s1", 0);
+            fleet_wait(fleet, command_is_over, 20 * NS_PER_S, "a change that is disturbed");
+            fleet->at_point = NULL;
+            hits += crash->hit;
+            if (tale->engine->state == FLEET_DOWN)
+                fleet_engine_up(tale->engine, ++fleet->terms);
+            if (fleet->nodes[0].state == FLEET_DOWN)
+                fleet_node_up(&fleet->nodes[0]);
+            drive(tale, 100, false);
+            fleet_wait(fleet, fleet_all_whole, 100 * NS_PER_S, "all legs");
+            must(tale, REPLICA_SNAPSHOT, "s3"); /* numbers go on rising */
+            tale_end(tale);
+        }
+    assert_in_range(hits, 20, 36);
+}
+
+/* The leg that is brought up dies, or its engine, at each step of that. */
+static void whatever_dies_while_a_tree_is_brought_up(void **state) {
+    (void)state;
+    unsigned hits = 0;
+    for (unsigned phase = LEG_KEEP; phase <= LEG_LISTED; phase++)
+        for (unsigned what = 0; what < 4; what++) {
+            struct tale *tale = tale_new(200 + phase, false);
+            struct fleet *fleet = tale->fleet;
+            struct ledger was;
+            drive(tale, 150, false);
+            must(tale, REPLICA_SNAPSHOT, "s1");
+            ledger_copy(&fleet->ledger, &was);
+            drive(tale, 60, false);
+            must(tale, REPLICA_SNAPSHOT, "s2");
+            fleet_node_die(&fleet->nodes[0], FLEET_POWER);
+            assert_true(fleet_begin(tale->engine, BLOCK_WRITE, 1, 2));
+            fleet_wait(fleet, two_members, 4 * NS_PER_S, "the change");
+            fleet_wait(fleet, fleet_is_idle, 4 * NS_PER_S, "a write without the leg");
+            miss(tale, what < 2 ? 2 : 4, &was);
+            crash = &(struct crash){.point = MIRROR_POINT_LEG + phase, .engine = what % 2 == 0};
+            fleet->at_point = at_point;
+            fleet_node_up(&fleet->nodes[0]);
+            for (unsigned i = 0; i < 3000 && !crash->hit; i++)
+                fleet_run(fleet, NS_PER_MS);
+            fleet->at_point = NULL;
+            hits += crash->hit;
+            if (tale->engine->state == FLEET_DOWN)
+                fleet_engine_up(tale->engine, ++fleet->terms);
+            if (fleet->nodes[0].state == FLEET_DOWN)
+                fleet_node_up(&fleet->nodes[0]);
+            drive(tale, 100, false);
+            tale_end(tale);
+            ledger_fini(&was);
+        }
+    assert_in_range(hits, 30, 32);
+}
+
+int main(void) {
+    heap_keep_memory();
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(under_load_every_leg_gets_the_same),
+        cmocka_unit_test(a_leg_that_missed_it_gets_it),
+        cmocka_unit_test(whatever_dies_at_any_step_the_trees_are_equal),
+        cmocka_unit_test(whatever_dies_while_a_tree_is_brought_up),
+    };
+    return cmocka_run_group_tests_name("the trees of a fleet", tests, NULL, NULL);
+}
