@@ -11,13 +11,13 @@
 struct tale {
     struct fleet *fleet;
     struct fleet_node *engine;
-    struct mirror_command command;
+    struct mirror_tree_command command;
     bool done;
 };
 
 static struct tale *told; /* by the test that runs: for conditions and hooks */
 
-static void command_done(struct mirror_command *command) { container_of(command, struct tale, command)->done = true; }
+static void command_done(struct mirror_tree_command *command) { container_of(command, struct tale, command)->done = true; }
 static bool command_is_done(struct fleet *fleet) { return told->fleet == fleet && told->done; }
 
 static void command_send(struct plane *plane, void *arg) {
@@ -25,12 +25,12 @@ static void command_send(struct plane *plane, void *arg) {
     tale->command.device = tale->engine->mirror;
     tale->command.control = plane->control;
     tale->command.done = command_done;
-    mirror_command(&tale->command);
+    mirror_tree_command(&tale->command);
 }
 
 static void begin(struct tale *tale, enum replica_change what, const char *snapshot, uint64_t size) {
     tale->done = false;
-    tale->command = (struct mirror_command){.what = what, .snapshot = snapshot, .size_bytes = size};
+    tale->command = (struct mirror_tree_command){.what = what, .snapshot = snapshot, .size_bytes = size};
     plane_do(&tale->engine->plane, command_send, tale);
 }
 

@@ -139,7 +139,7 @@ static void an_engine_finds_legs_under_each_others_names(void **state) {
     end(world);
 }
 
-static bool told_refusal(struct world *world) { return strstr(now(world).legs[1].why, "as large as") != NULL; }
+static bool told_refusal(struct world *world) { return strstr(now(world).error.text, "as large as") != NULL; }
 
 static void a_leg_of_another_size_is_not_taken(void **state) {
     (void)state;
@@ -150,7 +150,7 @@ static void a_leg_of_another_size_is_not_taken(void **state) {
     world_engine_start(world);
     world_appear(world, 1);
     world_until(world, told_refusal, "nobody says why the leg is not taken");
-    assert_int_equal(now(world).state, MIRROR_CONFIGURING);
+    assert_int_equal(now(world).state, MIRROR_REFUSED);
     assert_false(world->disks[1].has_record);
     end(world);
 }

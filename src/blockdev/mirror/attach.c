@@ -18,11 +18,32 @@ static void come(struct reactor_message *message) {
     mirror_start_wake(leg->mirror);
 }
 
+static void size_told(struct reactor_message *message) {
+    struct mirror *mirror = container_of(message, struct mirror, sized);
+    mirror->telling_size = false;
+    if (mirror->told_size != mirror->size)
+        mirror_tell_size(mirror);
+    mirror_start_wake(mirror);
+    mirror_tree_commands_wake(mirror);
+}
+
 /* Control: the home has room for what the size promises. */
-static void grown(struct reactor_message *message) {
-    struct mirror *mirror = container_of(message, struct mirror, grown);
+static void take_size(struct reactor_message *message) {
+    struct mirror *mirror = container_of(message, struct mirror, sized);
+    mirror->geometry_size = mirror->told_size;
     if (!mirror->destroyed)
-        block_device_set_size(&mirror->device, mirror->geometry_size / mirror->device.block_size);
+        block_device_set_size(&mirror->device, mirror->told_size / mirror->device.block_size);
+    mirror->sized.run = size_told;
+    reactor_post(mirror->home, &mirror->sized);
+}
+
+void mirror_tell_size(struct mirror *mirror) {
+    if (mirror->telling_size)
+        return; /* and again, when that has come back */
+    mirror->telling_size = true;
+    mirror->told_size = mirror->size;
+    mirror->sized.run = take_size;
+    reactor_post(mirror->control, &mirror->sized);
 }
 
 void mirror_attach_here(struct mirror_leg *leg) {
@@ -45,8 +66,7 @@ void mirror_attach_here(struct mirror_leg *leg) {
         return;
     }
     mirror->plain = !leg->replica;
-    mirror->grown.run = grown;
-    reactor_post(mirror->control, &mirror->grown);
+    mirror_tell_size(mirror);
 }
 
 static void go(struct reactor_message *message) {
@@ -157,7 +177,8 @@ static bool check_geometry(struct mirror *mirror, const struct mirror_leg *leg, 
     if (open && device->block_size != own->block_size)
         return error_set(error, ERROR_INVALID, "%s has blocks of another size than %s: %u bytes", name, other,
                          device->block_size);
-    if (mirror->geometry_size > 0 && size != mirror->geometry_size)
+    /* Of a leg with a record the head's size is part of its tree: the home judges it, which knows the record. */
+    if (mirror->geometry_size > 0 && size != mirror->geometry_size && !block_device_is_replica(device))
         return error_set(error, ERROR_INVALID, "%s is not as large as %s", name, other);
     if (size % REPLICA_BLOCK_BYTES != 0)
         return error_set(error, ERROR_INVALID, "the size of %s is no multiple of 4 KiB", name);

@@ -131,6 +131,8 @@ static bool add_looked(struct mirror_command *command, struct mirror_leg *leg) {
     }
     if ((leg->status.flags & REPLICA_CAN_WRITE) == 0 && leg->replica)
         return fail(command, ERROR_READ_ONLY, "it cannot be written");
+    if (mirror->size > 0 && mirror_leg_misfits(leg, mirror->size))
+        return fail(command, ERROR_INVALID, "it is not as large as the mirror");
     if (has && !mirror_leg_trade(leg))
         return fail(command, ERROR_EXISTS, "it is one of the legs already");
     if (!leg->configured) {

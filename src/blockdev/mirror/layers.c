@@ -131,7 +131,8 @@ void mirror_layers_keep(struct mirror_leg *leg) {
     leg->keeping = false;
     if (leg->call.status != IO_OK && mirror_leg_judge(leg, leg->call.status))
         return; /* else it has no room for one, or is no volume: not what counts */
-    task_move(&leg->task, mirror_tree_is_equal(leg) ? LEG_LISTED : LEG_TREES);
+    bool same = mirror_tree_is_equal(leg) && leg->status.size == leg->mirror->size;
+    task_move(&leg->task, same ? LEG_LISTED : LEG_TREES);
 }
 
 static void dropped(struct mirror_call *call) { (void)call; } /* it has gone, or goes at the next return */

@@ -365,6 +365,10 @@ static void seen(struct mirror_leg *leg) {
     if (runs(mirror)) {
         if (!identify(leg))
             return;
+        if (mirror_leg_misfits(leg, mirror->size)) {
+            stick(leg, "it is not as large as the mirror");
+            return;
+        }
         if (!leg->forget)
             judge_record(leg);
         else

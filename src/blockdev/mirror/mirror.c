@@ -59,7 +59,7 @@ static bool is_quiet(const struct mirror *mirror) {
     mirror_for_each_leg(mirror, leg) if (leg->outstanding > 0) return false;
     return mirror->ios.lent == 0 && mirror->adding == NULL && !mirror_copy_is_busy(mirror) && !mirror_retire_is_busy(mirror) &&
            !mirror_verify_is_busy(mirror) && !mirror_repair_is_busy(mirror) && !mirror_tree_commands_are_busy(mirror) &&
-           !mirror->settle_queued && !mirror->watch.busy;
+           !mirror->telling_size && !mirror->settle_queued && !mirror->watch.busy;
 }
 
 /* All that is under way comes back first: no request comes from above any more. */

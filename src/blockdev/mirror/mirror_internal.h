@@ -272,11 +272,13 @@ struct mirror {
     bool plain;    /* legs without records */
     uint64_t size; /* bytes that there is room for here; 0 = no leg was there yet */
     bool assembled, closing;
+    struct reactor_message sized; /* on its way to the control reactor and back, with `told_size` */
+    bool telling_size;
+    uint64_t told_size;
 
     /* the control reactor's */
     struct block_watcher watcher;
     struct reactor_timer attach_timer;
-    struct reactor_message grown;
     uint64_t geometry_size; /* bytes, 0 = no leg was there yet */
     bool geometry_plain, destroyed;
 
@@ -395,6 +397,8 @@ void mirror_commands_cancel(struct mirror *mirror, enum error_code code, const c
 
 /* Home: room for a larger device; false if there is no memory. */
 bool mirror_resize(struct mirror *mirror, uint64_t bytes);
+/* Home: the device gets the mirror's size; start and tree commands are woken when it has it. */
+void mirror_tell_size(struct mirror *mirror);
 
 /* ---- watch.c ---- */
 
@@ -461,6 +465,10 @@ void mirror_call_send(struct mirror_leg *leg, struct mirror_call *call, enum blo
 /* True if the leg is there, claimed, and its requests count. */
 static inline bool mirror_leg_is_up(const struct mirror_leg *leg) { return leg->claimed && !leg->lost; }
 void mirror_legs_wake(struct mirror *mirror);
+/* True if a leg that has no history of the mirror's is not as large as it. */
+static inline bool mirror_leg_misfits(const struct mirror_leg *leg, uint64_t size) {
+    return !leg->tie_breaker && leg->status.record.epoch.depth == 0 && leg->status.size != size;
+}
 /* A call of the leg's own task has ended: true if it went well. Else the leg goes back to the beginning; `what` is shown. */
 bool mirror_leg_went_well(struct mirror_leg *leg, const char *what);
 /* An empty list of work for so many regions; false: no memory. */

@@ -12,6 +12,7 @@ enum start_phase {
     START_AGAIN, /* under the claims */
     START_WAIT,  /* L after the last claim, where a member was left out */
     START_EPOCH,
+    START_SIZE, /* the members' is the mirror's */
     START_MARKS,
     START_SERVE,
     START_REFUSED, /* until something changes */
@@ -24,13 +25,14 @@ static const uint64_t moves[START_PHASES] = {
     [START_CLAIM] = M(AGAIN) | M(LOOK) | M(REFUSED),
     [START_AGAIN] = M(WAIT) | M(LOOK) | M(REFUSED),
     [START_WAIT] = M(EPOCH) | M(LOOK),
-    [START_EPOCH] = M(MARKS) | M(LOOK),
+    [START_EPOCH] = M(SIZE) | M(LOOK),
+    [START_SIZE] = M(MARKS) | M(LOOK),
     [START_MARKS] = M(SERVE) | M(LOOK),
     [START_SERVE] = M(LOOK),
     [START_REFUSED] = M(LOOK),
 };
 static const char *const names[START_PHASES] = {"look",  "decide", "claim", "decide again", "wait",
-                                                "epoch", "marks",  "serve", "refused"};
+                                                "epoch", "size",   "marks", "serve",        "refused"};
 
 static void arm(struct mirror *mirror, uint64_t after_ns) {
     reactor_timer_start(mirror->home, &mirror->start_timer, reactor_now_ns(mirror->home) + after_ns);
@@ -233,12 +235,33 @@ static void name_missing(struct mirror *mirror) {
     }
 }
 
+/* New legs must be as large as those that the mirror starts from: at a first start it is refused, later they are left out. */
+static bool sizes_agree(struct mirror *mirror) {
+    struct decide_result *decision = &mirror->decision;
+    const struct mirror_leg *source = NULL;
+    mirror_for_each_leg(mirror, leg) if (is_seen(leg) && decision->verdicts[leg->index] == DECIDE_SOURCE && !leg->tie_breaker &&
+                                         (source == NULL || leg->status.tree_sequence > source->status.tree_sequence)) source =
+        leg;
+    mirror_for_each_leg(mirror, leg) {
+        if (source == NULL || !is_seen(leg) || !mirror_leg_misfits(leg, source->status.size))
+            continue;
+        if (decision->newest == NULL) {
+            struct error error;
+            error_set(&error, ERROR_INVALID, "%s is not as large as %s", leg->told.name, source->told.name);
+            refuse(mirror, &error);
+            return false;
+        }
+        decision->verdicts[leg->index] = DECIDE_DIVERGED; /* not claimed; told when the mirror runs */
+    }
+    return true;
+}
+
 /* False: it was refused or has to wait. */
 static bool decide_now(struct mirror *mirror) {
     run_decide(mirror);
     switch (mirror->decision.outcome) {
     case DECIDE_START:
-    case DECIDE_FIRST_START: return true;
+    case DECIDE_FIRST_START: return sizes_agree(mirror);
     case DECIDE_WAIT:
         mirror->error = mirror->decision.error;
         if (mirror->decision.newest == NULL)
@@ -467,8 +490,26 @@ static void step(struct task *task) {
         }
         mirror_for_each_leg(mirror, leg) leg->piece = 0;
         regions_forget(&mirror->regions);
+        task_move(task, START_SIZE);
+        break;
+    case START_SIZE: {
+        if (mirror->standing == 0) {
+            look_again(mirror);
+            return;
+        }
+        uint64_t size = mirror->legs[__builtin_ctz(mirror->standing)].status.size;
+        if (!mirror->plain && mirror->size != size) { /* until now it was that of any leg */
+            if (!mirror_resize(mirror, size)) {
+                mirror_end(mirror, ERROR_NO_MEMORY, "no memory for the regions of a mirror of this size");
+                return;
+            }
+            mirror_tell_size(mirror);
+        }
+        if (mirror->telling_size)
+            return;
         task_move(task, START_MARKS);
         break;
+    }
     case START_MARKS:
         if (mirror->standing == 0) {
             look_again(mirror);

@@ -45,7 +45,6 @@ struct mirror_tree_commands {
     struct mirror_hold hold;
     struct reactor_timer timer;
     uint64_t waits_until_ns, size;
-    struct reactor_message told;
     struct replica_tree *document; /* REPLICA_DOCUMENT_MAX */
 };
 
@@ -76,7 +75,7 @@ void mirror_hold_end(struct mirror_hold *hold) {
 /* ---- the end ---- */
 
 static void done(struct reactor_message *message) {
-    struct mirror_tree_command *command = container_of(message, struct mirror_command, message);
+    struct mirror_tree_command *command = container_of(message, struct mirror_tree_command, message);
     command->done(command);
 }
 
@@ -102,7 +101,7 @@ static bool is_under_way(const struct mirror_tree_commands *commands) {
     bool busy = commands->fetch.busy || (commands->hold.waits && !commands->hold.held);
     for (unsigned i = 0; i < MIRROR_LEGS_MAX; i++)
         busy = busy || commands->calls[i].busy;
-    return busy || commands->told.run != NULL;
+    return busy;
 }
 
 /* False: the command has its answer, or will have it when nothing is under way any more. */
@@ -407,21 +406,6 @@ static void send(struct mirror_tree_commands *commands) {
     task_move(&commands->task, commands->size != 0 ? COMMAND_SIZES : COMMAND_CHANGE);
 }
 
-static void size_told(struct reactor_message *message) {
-    struct mirror_tree_commands *commands = container_of(message, struct mirror_tree_commands, told);
-    commands->told.run = NULL;
-    task_wake(&commands->task);
-}
-
-/* Control reactor. */
-static void tell_size(struct reactor_message *message) {
-    struct mirror_tree_commands *commands = container_of(message, struct mirror_tree_commands, told);
-    struct block_device *device = &commands->mirror->device;
-    block_device_set_size(device, commands->size / device->block_size);
-    commands->told.run = size_told;
-    reactor_post(device->home, &commands->told);
-}
-
 /* A leg's device shows a growth a little later than the leg does it. */
 static void sizes(struct mirror_tree_commands *commands) {
     struct mirror *mirror = commands->mirror;
@@ -442,15 +426,14 @@ static void sizes(struct mirror_tree_commands *commands) {
         mirror_end(mirror, ERROR_NO_MEMORY, "no memory for the regions of a larger mirror");
         return;
     }
+    mirror_tell_size(mirror);
     task_move(&commands->task, COMMAND_TOLD);
-    commands->told.run = tell_size;
-    reactor_post(mirror->control, &commands->told);
 }
 
 static void rest(struct mirror_tree_commands *commands) {
     if (list_empty(&commands->queue))
         return;
-    commands->command = list_entry(list_pop_front(&commands->queue), struct mirror_command, node);
+    commands->command = list_entry(list_pop_front(&commands->queue), struct mirror_tree_command, node);
     commands->asked = false;
     commands->sent = 0;
     commands->size = commands->waits_until_ns = 0;
@@ -477,7 +460,7 @@ static void step(struct task *task) {
     case COMMAND_SEND: send(commands); break;
     case COMMAND_SIZES: sizes(commands); break;
     case COMMAND_TOLD:
-        if (commands->told.run == NULL)
+        if (!mirror->telling_size)
             task_move(task, COMMAND_CHANGE);
         break;
     case COMMAND_CHANGE:
@@ -528,7 +511,7 @@ void mirror_tree_commands_fini(struct mirror *mirror) {
 /* ---- from outside ---- */
 
 static void arrived(struct reactor_message *message) {
-    struct mirror_tree_command *command = container_of(message, struct mirror_command, message);
+    struct mirror_tree_command *command = container_of(message, struct mirror_tree_command, message);
     struct mirror *mirror = mirror_of(command->device);
     if (mirror->plain) {
         error_set(&command->error, ERROR_UNSUPPORTED, "%s has legs without records: they know no snapshots", mirror->device.name);
