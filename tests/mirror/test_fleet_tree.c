@@ -172,6 +172,36 @@ static void miss(struct tale *tale, unsigned what, struct ledger *was) {
     drive(tale, 60, false);
 }
 
+/* Everything counts as marked after a revert, until all have flushed: a crash before that costs a comparison, one after it not.
+ */
+static void a_reverts_mark_on_everything_goes(void **state) {
+    (void)state;
+    struct tale *tale = tale_new(50, false);
+    struct fleet *fleet = tale->fleet;
+    struct ledger was;
+    drive(tale, 200, false);
+    must(tale, REPLICA_SNAPSHOT, "s1");
+    ledger_copy(&fleet->ledger, &was);
+    drive(tale, 100, false);
+    must(tale, REPLICA_REVERT, "s1");
+    ledger_revert(&fleet->ledger, &was);
+    const struct mirror *mirror = mirror_of(tale->engine->mirror);
+    assert_true((mirror->legs[0].status.flags & REPLICA_HAS_FLOOR) != 0);
+    fleet_run(fleet, 12 * NS_PER_S);
+    assert_true((mirror->legs[0].status.flags & REPLICA_HAS_FLOOR) == 0);
+    assert_int_equal(mirror->regions.marked_count, 0);
+    fleet_node_die(tale->engine, FLEET_CLOSE);
+    fleet_engine_up(tale->engine, ++fleet->terms);
+    fleet_wait(fleet, fleet_all_whole, 10 * NS_PER_S, "all legs");
+    mirror = mirror_of(tale->engine->mirror);
+    for (unsigned i = 0; i < 3; i++)
+        assert_true((mirror->legs[i].status.flags & REPLICA_HAS_FLOOR) == 0);
+    assert_int_equal(mirror->regions.marked_count, 0);
+    drive(tale, 100, false);
+    tale_end(tale);
+    ledger_fini(&was);
+}
+
 static void a_leg_that_missed_it_gets_it(void **state) {
     (void)state;
     for (unsigned what = 0; what < 6; what++)
@@ -287,6 +317,7 @@ int main(void) {
     heap_keep_memory();
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(under_load_every_leg_gets_the_same),
+        cmocka_unit_test(a_reverts_mark_on_everything_goes),
         cmocka_unit_test(a_leg_that_missed_it_gets_it),
         cmocka_unit_test(whatever_dies_at_any_step_the_trees_are_equal),
         cmocka_unit_test(whatever_dies_while_a_tree_is_brought_up),

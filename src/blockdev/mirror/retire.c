@@ -14,6 +14,7 @@ struct mirror_retire {
     struct reactor_job job;
     bool busy;
     uint64_t depth; /* of the epoch in which the round began: another one ends it */
+    uint64_t tree;  /* change of the tree likewise, for the floor only */
     uint64_t left;
     unsigned waiting;
     struct retire_request {
@@ -144,19 +145,43 @@ static void pick(struct mirror_retire *retire) {
     send_all(retire, BLOCK_REPLICA_PUT, replica_argument(REPLICA_CLEAR, 0, 0), replica_ranges_bytes(retire->count));
 }
 
-static void flushed(struct mirror_retire *retire) {
-    if (retire->failed || !is_valid(retire))
+static bool has_floor(const struct mirror *mirror) {
+    mirror_for_each_leg(mirror, leg) if ((leg->status.flags & REPLICA_HAS_FLOOR) != 0) return true;
+    return false;
+}
+
+static void floor_cleared(struct mirror_retire *retire) {
+    if (retire->failed || !is_valid(retire)) {
         end(retire);
-    else
+        return;
+    }
+    mirror_for_each_leg(retire->mirror, leg) leg->status.flags &= ~(uint32_t)REPLICA_HAS_FLOOR;
+    pick(retire);
+}
+
+/* What a revert or a shrink marked goes as one; what was written since has marks of its own. */
+static void flushed(struct mirror_retire *retire) {
+    if (retire->failed || !is_valid(retire)) {
+        end(retire);
+        return;
+    }
+    if (!has_floor(retire->mirror) || retire->tree != retire->mirror->tree_change) {
         pick(retire);
+        return;
+    }
+    struct replica_ranges *document = (struct replica_ranges *)(void *)retire->document;
+    *document = (struct replica_ranges){.flags = REPLICA_ALL_REGIONS};
+    retire->then = floor_cleared;
+    send_all(retire, BLOCK_REPLICA_PUT, replica_argument(REPLICA_CLEAR, 0, 0), replica_ranges_bytes(0));
 }
 
 static void round_begin(struct reactor_timer *timer) {
     struct mirror_retire *retire = container_of(timer, struct mirror_retire, timer);
     struct mirror *mirror = retire->mirror;
     retire->depth = mirror->complete.depth;
+    retire->tree = mirror->tree_change;
     retire->busy = true;
-    if (!may_clear(mirror) || mirror->regions.marked_count == 0 || mirror->closing) {
+    if (!may_clear(mirror) || (mirror->regions.marked_count == 0 && !has_floor(mirror)) || mirror->closing) {
         end(retire);
         return;
     }

@@ -35,7 +35,13 @@ enum got replica_marks_set(struct replica *replica, uint64_t first, uint64_t cou
     struct volume_store *store = replica->volume->store;
     for (uint64_t region = first; region < first + count; region++) {
         struct page *page;
-        enum got got = map_page_for_write(store, replica->marks, (uint32_t)region, false, waiter, &page, ret_status);
+        uint64_t word = 1;
+        enum got got = depth != 0 ? GOT : map_get(store, replica->marks, (uint32_t)region, waiter, &word, ret_status);
+        if (got != GOT)
+            return got;
+        if (word == 0) /* and no page is made for that */
+            continue;
+        got = map_page_for_write(store, replica->marks, (uint32_t)region, false, waiter, &page, ret_status);
         if (got == GOT)
             got = commit_room(store, 1, waiter);
         if (got != GOT)
