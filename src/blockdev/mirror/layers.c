@@ -122,7 +122,9 @@ void mirror_layers_keep(struct mirror_leg *leg) {
         if ((leg->status.flags & REPLICA_UNTOUCHED) != 0) {
             leg->call.status = IO_OK;
         } else {
-            *(struct replica_tree *)leg->call_document = (struct replica_tree){.what = REPLICA_KEEP};
+            /* after some returns that failed it may be what takes the room: then without it */
+            bool without = leg->losses_in_row > 2;
+            *(struct replica_tree *)leg->call_document = (struct replica_tree){.what = without ? REPLICA_DROP : REPLICA_KEEP};
             send_tree(leg, leg->call_document);
         }
     }
