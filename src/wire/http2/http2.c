@@ -114,7 +114,8 @@ static int on_begin_headers(nghttp2_session *session, const nghttp2_frame *frame
     struct http2_stream *stream;
     c->header_bytes = 0;
     if (c->server && frame->headers.cat == NGHTTP2_HCAT_REQUEST) {
-        stream = c->handler->open(c);
+        /* A peer that has said goodbye has no more to ask: without other streams nghttp2 would not even look at what comes. */
+        stream = c->peer_goaway ? NULL : c->handler->open(c);
         c->header_stream = stream;
         if (stream == NULL) {
             (void)nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, frame->hd.stream_id, NGHTTP2_REFUSED_STREAM);
