@@ -271,13 +271,10 @@ static void another_process_is_waited_for(void **state) {
     up(&f);
     struct host *rival = sim_process_start(f.node);
     struct reactor *reactor;
-    struct block_graph graph;
     assert_int_equal(reactor_create(rival, &(struct reactor_options){.name = "r", .cpu = -1}, &reactor), 0);
     assert_int_equal(reactor_start(reactor), 0);
-    block_graph_init(&graph, rival, 1);
-    struct fixture g = {.sim = f.sim, .host = rival, .reactor = reactor, .graph = graph};
-    hash_map_init(&g.graph.names);
-    list_init(&g.graph.devices);
+    struct fixture g = {.sim = f.sim, .host = rival, .reactor = reactor};
+    block_graph_init(&g.graph, rival, 1);
     struct creation c;
     assert_false(create_device(&g, (struct file_device_options){.name = "r0", .path = "/disk", .hold_timeout_ms = 20}, &c));
     assert_int_equal(c.create.error.code, ERROR_BUSY);
