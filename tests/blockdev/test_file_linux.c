@@ -6,9 +6,14 @@
 
 #include <cmocka.h>
 
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/loop.h>
 #include <semaphore.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "blockdev/file/file.h"
@@ -26,6 +31,7 @@ struct world {
     struct load_options options;
     struct load_result result;
     sem_t done;
+    struct block_request request;
     struct reactor_message message;
     void (*run)(struct world *world);
 };
@@ -81,11 +87,10 @@ static void remove_device(struct world *world) {
     sem_post(&world->done);
 }
 
-static void verify_on(const char *folder, bool no_io_uring, bool buffered) {
+/* `create`: a file of that size first. `check`, if given, looks at it when all was written and read back. */
+static void verify_at(const char *path, uint64_t create, bool no_io_uring, bool buffered, void (*check)(struct world *world)) {
     struct world *world = calloc(1, sizeof(*world));
-    char path[256];
-    snprintf(path, sizeof(path), "%s/penstock-file-%d", folder, (int)getpid());
-    unlink(path);
+    assert_non_null(world);
     sem_init(&world->done, 0, 0);
     struct host_linux_options options = {.no_io_uring = no_io_uring};
     assert_int_equal(host_linux_create(&options, &world->host), 0);
@@ -97,7 +102,8 @@ static void verify_on(const char *folder, bool no_io_uring, bool buffered) {
     assert_int_equal(reactor_start(world->control), 0);
     assert_int_equal(reactor_start(world->data), 0);
     world->create = (struct file_device_create){
-        .options = {.name = "f0", .path = path, .buffered = buffered, .create = true, .create_size = MIB(16), .block_size = 4096},
+        .options =
+            {.name = "f0", .path = path, .buffered = buffered, .create = create != 0, .create_size = create, .block_size = 4096},
         .done = created};
     on(world, world->control, make_device);
     if (!world->create.ok)
@@ -123,6 +129,8 @@ static void verify_on(const char *folder, bool no_io_uring, bool buffered) {
     on(world, world->data, start_read_back);
     assert_int_equal(world->result.errors, 0);
     assert_int_equal(world->result.mismatches, 0);
+    if (check != NULL)
+        check(world);
     on(world, world->data, end_load);
     on(world, world->control, remove_device);
     reactor_destroy(world->data);
@@ -131,6 +139,13 @@ static void verify_on(const char *folder, bool no_io_uring, bool buffered) {
     host_linux_destroy(world->host);
     sem_destroy(&world->done);
     free(world);
+}
+
+static void verify_on(const char *folder, bool no_io_uring, bool buffered) {
+    char path[256];
+    snprintf(path, sizeof(path), "%s/penstock-file-%d", folder, (int)getpid());
+    unlink(path);
+    verify_at(path, MIB(16), no_io_uring, buffered, NULL);
     unlink(path);
 }
 
@@ -153,12 +168,87 @@ static void on_tmpfs(void **state) {
     verify_on("/dev/shm", false, false);
 }
 
+/* ---- a block device: a loop device, where we may make one ---- */
+
+static struct loop {
+    char path[32], backing[32];
+    int fd, backing_fd;
+} loop;
+
+/* NULL, or what cannot be had here. */
+static const char *loop_make(void) {
+    snprintf(loop.backing, sizeof(loop.backing), "penstock-loop-XXXXXX");
+    loop.backing_fd = mkstemp(loop.backing);
+    if (loop.backing_fd < 0 || ftruncate(loop.backing_fd, MIB(16)) != 0)
+        return "a file";
+    unlink(loop.backing);
+    int control = open("/dev/loop-control", O_RDWR | O_CLOEXEC);
+    int number = control < 0 ? -1 : ioctl(control, LOOP_CTL_GET_FREE);
+    if (control >= 0)
+        close(control);
+    snprintf(loop.path, sizeof(loop.path), "/dev/loop%d", number);
+    loop.fd = number < 0 ? -1 : open(loop.path, O_RDWR | O_CLOEXEC);
+    if (loop.fd < 0)
+        return "a loop device";
+    if (ioctl(loop.fd, LOOP_SET_FD, loop.backing_fd) != 0) {
+        close(loop.fd);
+        return "the loop device";
+    }
+    /* gone when the last one has closed it, so also when the test dies */
+    struct loop_info64 info = {.lo_flags = LO_FLAGS_AUTOCLEAR};
+    assert_int_equal(ioctl(loop.fd, LOOP_SET_STATUS64, &info), 0);
+    return NULL;
+}
+
+static uint64_t backing_bytes(void) {
+    struct stat facts;
+    assert_int_equal(fstat(loop.backing_fd, &facts), 0);
+    return (uint64_t)facts.st_blocks * 512;
+}
+
+static void trimmed(struct block_request *request) { sem_post(&container_of(request, struct world, request)->done); }
+static void trim(struct world *world) {
+    world->request = (struct block_request){.op = BLOCK_TRIM, .length = MIB(16), .complete = trimmed};
+    block_submit(world->channel, &world->request);
+}
+
+/* While the device has it nobody else may; what is trimmed is discarded. */
+static void held_and_discarded(struct world *world) {
+    assert_int_equal(open(loop.path, O_RDWR | O_EXCL | O_CLOEXEC), -1);
+    assert_int_equal(errno, EBUSY);
+    assert_true(backing_bytes() > MIB(4));
+    if ((world->create.device->native_ops & BLOCK_BIT(BLOCK_TRIM)) == 0) {
+        print_message("the file system below cannot punch holes: nothing is discarded\n");
+        return;
+    }
+    on(world, world->data, trim);
+    assert_int_equal(world->request.status, IO_OK);
+    assert_true(backing_bytes() < MIB(1));
+}
+
+static void on_a_block_device(void **state) {
+    (void)state;
+    const char *missing = loop_make();
+    if (missing != NULL) {
+        print_message("skipped: %s cannot be had here\n", missing);
+        close(loop.backing_fd);
+        skip();
+    }
+    for (unsigned i = 0; i < 2; i++) {
+        verify_at(loop.path, 0, i == 1, false, held_and_discarded);
+        int fd = open(loop.path, O_RDWR | O_EXCL | O_CLOEXEC); /* it was let go */
+        assert_true(fd >= 0);
+        close(fd);
+    }
+    close(loop.fd);
+    close(loop.backing_fd);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(directly_by_io_uring),
-        cmocka_unit_test(buffered_by_io_uring),
-        cmocka_unit_test(directly_by_threads),
-        cmocka_unit_test(on_tmpfs),
+        cmocka_unit_test(directly_by_io_uring), cmocka_unit_test(buffered_by_io_uring),
+        cmocka_unit_test(directly_by_threads),  cmocka_unit_test(on_tmpfs),
+        cmocka_unit_test(on_a_block_device),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
