@@ -19,6 +19,7 @@ static_assert(sizeof(struct block) % 16 == 0, "keeps malloc's alignment");
 static struct heap *current;
 
 void *__real_malloc(size_t size);
+void *__real_calloc(size_t count, size_t size);
 void *__real_aligned_alloc(size_t alignment, size_t size);
 void *__real_realloc(void *memory, size_t size);
 void __real_free(void *memory);
@@ -75,10 +76,7 @@ void *__wrap_calloc(size_t count, size_t size) {
     size_t total;
     if (__builtin_mul_overflow(count, size, &total) || total > SIZE_MAX / 2)
         return NULL;
-    void *memory = __wrap_malloc(total);
-    if (memory != NULL)
-        memset(memory, 0, total);
-    return memory;
+    return fails() ? NULL : begin(__real_calloc(1, total + sizeof(struct block)), sizeof(struct block), total);
 }
 
 void *__wrap_aligned_alloc(size_t alignment, size_t size) {

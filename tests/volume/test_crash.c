@@ -15,7 +15,7 @@ static uint64_t budget_images(void) {
     const char *budget = getenv("PENSTOCK_TEST_BUDGET"), *images = getenv("PENSTOCK_TEST_IMAGES");
     if (budget != NULL && strcmp(budget, "long") == 0)
         return 0;
-    return images != NULL ? strtoull(images, NULL, 10) : 600;
+    return images != NULL ? strtoull(images, NULL, 10) : 750;
 }
 
 struct totals {

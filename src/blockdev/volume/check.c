@@ -88,7 +88,7 @@ static void check_map(struct checker *checker, const struct check_page *record, 
 
 static unsigned children(struct checker *checker, uint32_t of, uint32_t limit) {
     unsigned count = 0;
-    for (uint32_t id = 1; id < min_u32(limit, checker->layers_end); id++) {
+    for (uint32_t id = 1; id < limit; id++) {
         const struct check_page *record = check_kept(checker, PAGE_TABLE, id);
         if (record == NULL || record->words[LAYER_PARENT] != of)
             continue;
@@ -209,7 +209,7 @@ static void check_replica(struct checker *checker, uint32_t id, const struct che
 }
 
 static void check_layers(struct checker *checker) {
-    uint32_t limit = min_u32(LAYERS_MAX, checker->super.table_index_pages * NODE_WORDS);
+    uint32_t limit = checker->layers_end;
     struct hash_map known;
     hash_map_init(&known);
     for (uint32_t id = 1; id < limit; id++) {
@@ -259,20 +259,23 @@ static void claim_fixed(struct checker *checker) {
     }
 }
 
+static_assert(ALLOC_PAGE_CLUSTERS % 64 == 0, "a page's bits and ours are compared by words");
 static void check_space(struct checker *checker) {
     for (uint32_t index = 0; (uint64_t)index * ALLOC_PAGE_CLUSTERS < checker->total; index++) {
         struct check_page page;
         uint64_t counted = 0, reference = check_word(checker, PAGE_ALLOC_INDEX, index);
         if (!check_page_load(checker, SPACE(PAGE_ALLOC, 0), index, reference, &page))
             continue;
-        for (uint32_t i = 0; i < ALLOC_PAGE_CLUSTERS; i++) {
+        for (uint32_t i = 0; i < ALLOC_PAGE_CLUSTERS; i += 64) {
             uint64_t cluster = (uint64_t)index * ALLOC_PAGE_CLUSTERS + i;
-            bool used = bitmap_test(page.words, i), owned = cluster < checker->total && bitmap_test(checker->seen, cluster);
-            counted += used;
-            if (used && !owned)
-                check_problem(checker, "cluster %llu is in use and nobody's", (unsigned long long)cluster);
-            else if (owned && !used)
-                check_problem(checker, "cluster %llu is owned and free", (unsigned long long)cluster);
+            uint64_t used = page.words[i / 64], owned = cluster < checker->total ? checker->seen[cluster / 64] : 0;
+            counted += (uint64_t)__builtin_popcountll(used);
+            for (uint64_t differ = used ^ owned; differ != 0; differ &= differ - 1) {
+                unsigned bit = (unsigned)__builtin_ctzll(differ);
+                check_problem(checker,
+                              (used >> bit & 1) != 0 ? "cluster %llu is in use and nobody's" : "cluster %llu is owned and free",
+                              (unsigned long long)cluster + bit);
+            }
         }
         if (counted != ALLOC_INDEX_USED(reference))
             check_problem(checker, "allocation page %u has %llu clusters in use, the index says %u", index,
