@@ -35,7 +35,7 @@ NEED_BUILD := $(NEED_CC) meson=meson ninja=ninja-build python3=python3 pkg-confi
 	pkg:liburing=liburing-dev pkg:jansson=libjansson-dev pkg:libxxhash=libxxhash-dev
 NEED_CONTROL := pkg:libnghttp2=libnghttp2-dev pkg:libprotobuf-c=libprotobuf-c-dev protoc-c=protobuf-c-compiler pkg:openssl=libssl-dev \
 	pkg:sqlite3=libsqlite3-dev
-NEED_TEST := $(NEED_BUILD) $(NEED_CONTROL) pkg:cmocka=libcmocka-dev nm=binutils \
+NEED_TEST := $(NEED_BUILD) $(NEED_CONTROL) pkg:cmocka=libcmocka-dev nm=binutils unpacked:build-packages/usr/bin/etcd=etcd-server \
 	file:/usr/lib/python3/dist-packages/grpc/__init__.py=python3-grpcio openssl=openssl
 NEED_HOUSE := clang-format=clang-format shellcheck=shellcheck qemu-storage-daemon=qemu-system-common
 NEED_SAN_address := llvm-symbolizer=llvm 'links:clang -fsanitize=address=libclang-rt-dev'

@@ -15,6 +15,7 @@ struct grpc_channel {
     struct tls_context *tls;
     struct grpc_transport *current; /* takes new calls, or will */
     bool ready;                     /* current does */
+    uint64_t connections;           /* established so far */
     struct list leaving;            /* transports that only finish their calls */
     struct list waiting;            /* calls without a connection */
     struct reactor_job job;
@@ -68,6 +69,7 @@ static void on_established(struct grpc_transport *t) {
     if (t != channel->current)
         return;
     channel->ready = true;
+    channel->connections++;
     channel->why[0] = '\0';
     look_soon(channel);
 }
@@ -196,6 +198,8 @@ void grpc_channel_cancel(struct grpc_channel_call *call) {
 }
 
 bool grpc_channel_is_connected(const struct grpc_channel *channel) { return channel->ready; }
+
+uint64_t grpc_channel_connections(const struct grpc_channel *channel) { return channel->connections; }
 
 /* ---- life ---- */
 

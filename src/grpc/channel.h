@@ -42,3 +42,7 @@ void grpc_channel_start(struct grpc_channel *channel, struct grpc_channel_call *
 void grpc_channel_cancel(struct grpc_channel_call *call);
 /* For tests and status lines. */
 bool grpc_channel_is_connected(const struct grpc_channel *channel);
+/* How many connections were established so far: another number means that another server may answer there. */
+uint64_t grpc_channel_connections(const struct grpc_channel *channel);
+/* The call has not been handed to a connection. */
+static inline bool grpc_channel_call_waits(const struct grpc_channel_call *call) { return list_linked(&call->node); }

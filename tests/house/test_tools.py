@@ -129,7 +129,7 @@ class Need(unittest.TestCase):
 
     def need(self, *arguments, commands=()):
         with tempfile.TemporaryDirectory(prefix="house-") as directory:
-            for name in "sh rm mktemp sort tr sed cat env tail".split():
+            for name in "sh rm mkdir mktemp sort tr sed cat env tail".split():
                 found = next(p for p in ("/usr/bin", "/bin") if os.path.exists(f"{p}/{name}"))
                 os.symlink(f"{found}/{name}", f"{directory}/{name}")
             for name, text in commands:
@@ -181,6 +181,20 @@ class Need(unittest.TestCase):
         status, output, _ = self.need("absent=one", commands=[self.ROOT_ID])
         self.assertEqual(status, 1)
         self.assertIn("one", output)
+
+    def test_what_starts_a_service_is_unpacked_only(self):
+        with tempfile.TemporaryDirectory(prefix="house-") as directory:
+            apt = ("apt-get", 'echo "$*" >>HERE/calls\n[ "$1" = download ] && : >one.deb\n')
+            dpkg = ("dpkg-deb", 'mkdir -p "$3/usr/bin"\n: >"$3/usr/bin/absent"\n/bin/chmod +x "$3/usr/bin/absent"\n')
+            wanted = f"unpacked:{directory}/x/usr/bin/absent=one"
+            status, output, calls = self.need(wanted, commands=[apt, dpkg])
+            self.assertEqual((status, calls), (0, "download -q one\n"), output)
+            self.assertEqual(self.need(wanted), (0, "", ""))
+            # Nothing else hangs on it.
+            fails = ("apt-get", "echo no such package\nexit 100\n")
+            status, output, _ = self.need(f"unpacked:{directory}/y/usr/bin/absent=one", commands=[fails, ("id", "echo 0\n")])
+            self.assertEqual(status, 0)
+            self.assertIn("one could not be had", output)
 
     def test_bad_usage(self):
         self.assertEqual(self.need("absent")[0], 2)

@@ -14,10 +14,11 @@ struct store_backend {
     /* The watch has its members set; what it is told comes from the loop. */
     void (*watch_start)(struct store *store, struct store_watch *watch);
     void (*watch_stop)(struct store *store, struct store_watch *watch);
-    /* NULL: store.c keeps the leases, by requests STORE_LEASE_GRANT (`revision`: the id, `limit`: seconds) and STORE_LEASE_REVOKE
-     * (`revision`; deletes its keys). */
-    void (*lease_grant)(struct store *store, struct store_lease *lease);
-    void (*lease_end)(struct store *store, struct store_lease *lease, bool revoke);
+    /* Leases are granted and revoked by requests STORE_LEASE_GRANT (`revision`: the id that it shall have, `limit`: seconds,
+     * which the answer may make more) and STORE_LEASE_REVOKE (`revision`; deletes its keys). Where they run out by themselves,
+     * the implementation renews those that are held, and says store_lease_lost(). Both NULL: they do not. */
+    bool (*lease_held)(struct store *store, struct store_lease *lease); /* false: no memory */
+    void (*lease_let_go)(struct store *store, struct store_lease *lease);
     /* No more requests, watches, leases come; answers those that it took, then calls store_backend_closed(). From the loop. */
     void (*close)(struct store *store);
     void (*destroy)(struct store *store); /* frees it */
@@ -70,6 +71,5 @@ bool store_set_future(struct error *error, int64_t revision, int64_t newest);
 
 /* A lease whose owner is not known any more, from a file: its keys are deleted when its time is over. False: no memory. */
 bool store_adopt_lease(struct store *store, int64_t id, uint32_t ttl_s);
-/* For implementations with leases of their own. */
-void store_lease_granted(struct store_lease *lease, const struct error *error);
+/* It has run out, or may have: tells its owner. */
 void store_lease_lost(struct store_lease *lease);

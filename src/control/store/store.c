@@ -7,7 +7,7 @@
 #include "control/store/check.h"
 
 /* A lease that nobody holds, until its time is over and its keys are deleted; also one that is being granted or revoked. */
-struct orphan {
+struct store_orphan {
     struct store_request request;
     struct list_node node;
     struct store_lease *lease; /* being granted to; NULL = it was let go */
@@ -90,6 +90,7 @@ static void queue_request(struct store *store, struct store_request *request) {
     request->impl = NULL;
     request->deadline_ns = reactor_now_ns(store->reactor) + timeout_ms * NS_PER_MS;
     request->succeeded = request->more = false;
+    request->page = 0;
     request->now_revision = 0;
     request->results = NULL;
     request->result_count = 0;
@@ -235,8 +236,8 @@ static void end_watches(struct store *store) {
 
 static void on_orphan_done(struct store_request *request);
 
-static struct orphan *orphan_create(struct store *store, int64_t id, uint32_t ttl_s) {
-    struct orphan *orphan = calloc(1, sizeof(*orphan));
+static struct store_orphan *orphan_create(struct store *store, int64_t id, uint32_t ttl_s) {
+    struct store_orphan *orphan = calloc(1, sizeof(*orphan));
     if (orphan == NULL)
         return NULL;
     orphan->request =
@@ -246,34 +247,67 @@ static struct orphan *orphan_create(struct store *store, int64_t id, uint32_t tt
     return orphan;
 }
 
-static void orphan_send(struct orphan *orphan, enum store_verb verb) {
+static void orphan_send(struct store_orphan *orphan, enum store_verb verb) {
     orphan->sent = true;
     orphan->request.verb = verb;
     queue_request(orphan->request.store, &orphan->request);
 }
 
-static void orphan_free(struct orphan *orphan) {
+static void orphan_free(struct store_orphan *orphan) {
     list_remove(&orphan->node);
     free(orphan);
 }
 
-static void on_granted(struct orphan *orphan, struct store_request *request) {
+static void lease_remove(struct store_lease *lease, bool revoke) {
+    struct store *store = lease->store;
+    struct store_orphan *orphan = lease->orphan;
+    if (lease->id != 0 && store->backend->lease_let_go != NULL)
+        store->backend->lease_let_go(store, lease);
+    if (orphan != NULL) {
+        orphan->lease = NULL;
+        orphan->due_ns = reactor_now_ns(store->reactor) + (revoke ? 0 : lease->ttl_s * NS_PER_S);
+        store_look_soon(store);
+    }
+    list_remove(&lease->node);
+    store->lease_count--;
+    lease->store = NULL;
+    lease->orphan = NULL;
+    lease->impl = NULL;
+}
+
+static void lease_refuse(struct store_lease *lease, const struct error *error) {
+    struct error kept = *error;
+    lease_remove(lease, false);
+    lease->granted(lease, &kept);
+}
+
+static void on_granted(struct store_orphan *orphan, struct store_request *request) {
+    struct store *store = request->store;
     struct store_lease *lease = orphan->lease;
     if (request->outcome == STORE_NOT_DONE) {
         struct error error = request->error;
         orphan_free(orphan);
         if (lease != NULL) {
-            lease->impl = NULL;
-            store_lease_granted(lease, &error);
+            lease->orphan = NULL;
+            lease_refuse(lease, &error);
         }
     } else if (lease != NULL) {
         lease->id = request->revision;
-        store_lease_granted(lease, NULL);
+        lease->ttl_s = request->limit;
+        if (store->backend->lease_held != NULL)
+            lease->until_ns = (uint64_t)request->now_revision + lease->ttl_s * NS_PER_S;
+        if (store->backend->lease_held == NULL || store->backend->lease_held(store, lease)) {
+            lease->granted(lease, NULL);
+        } else {
+            struct error error;
+            error_set(&error, ERROR_NO_MEMORY, "no memory for a lease of the state store");
+            lease_refuse(lease, &error);
+        }
     }
 }
 
 static void on_orphan_done(struct store_request *request) {
-    struct orphan *orphan = request->arg;
+    struct store_orphan *orphan = request->arg;
     struct store *store = request->store;
     orphan->sent = false;
     if (request->verb == STORE_LEASE_GRANT)
@@ -286,7 +320,7 @@ static void on_orphan_done(struct store_request *request) {
 }
 
 bool store_adopt_lease(struct store *store, int64_t id, uint32_t ttl_s) {
-    struct orphan *orphan = orphan_create(store, id, ttl_s);
+    struct store_orphan *orphan = orphan_create(store, id, ttl_s);
     if (orphan == NULL)
         return false;
     orphan->due_ns = reactor_now_ns(store->reactor) + ttl_s * NS_PER_S;
@@ -297,6 +331,7 @@ bool store_adopt_lease(struct store *store, int64_t id, uint32_t ttl_s) {
 void store_lease_grant(struct store *store, struct store_lease *lease) {
     assert(lease->store == NULL);
     lease->store = store;
+    lease->orphan = NULL;
     lease->impl = NULL;
     lease->id = 0;
     lease->until_ns = UINT64_MAX;
@@ -304,51 +339,23 @@ void store_lease_grant(struct store *store, struct store_lease *lease) {
                      lease->ttl_s < STORE_TTL_MIN_S || lease->ttl_s > STORE_TTL_MAX_S;
     store->lease_count++;
     list_push_back(&store->leases, &lease->node);
-    if (!lease->refused && store->backend->lease_grant != NULL) {
-        store->backend->lease_grant(store, lease);
-    } else if (!lease->refused) {
+    if (!lease->refused) {
         uint64_t id;
         host_random(store->reactor->host, &id, sizeof(id));
-        struct orphan *orphan = orphan_create(store, (int64_t)(id >> 1 | 1), lease->ttl_s);
+        struct store_orphan *orphan = orphan_create(store, (int64_t)(id >> 1 | 1), lease->ttl_s);
         lease->refused = orphan == NULL;
         if (orphan != NULL) {
             orphan->lease = lease;
-            lease->impl = (struct store_impl *)orphan;
+            lease->orphan = orphan;
             orphan_send(orphan, STORE_LEASE_GRANT);
         }
     }
     store_look_soon(store);
 }
 
-static void lease_remove(struct store_lease *lease, bool revoke) {
-    struct store *store = lease->store;
-    struct orphan *orphan = (struct orphan *)lease->impl;
-    if (!lease->refused && store->backend->lease_end != NULL) {
-        store->backend->lease_end(store, lease, revoke);
-    } else if (orphan != NULL) {
-        orphan->lease = NULL;
-        orphan->due_ns = reactor_now_ns(store->reactor) + (revoke ? 0 : lease->ttl_s * NS_PER_S);
-        store_look_soon(store);
-    }
-    list_remove(&lease->node);
-    store->lease_count--;
-    lease->store = NULL;
-    lease->impl = NULL;
-}
-
 void store_lease_end(struct store_lease *lease, bool revoke) {
     if (lease->store != NULL)
         lease_remove(lease, revoke);
-}
-
-void store_lease_granted(struct store_lease *lease, const struct error *error) {
-    if (error == NULL) {
-        lease->granted(lease, NULL);
-        return;
-    }
-    struct error kept = *error;
-    lease_remove(lease, false);
-    lease->granted(lease, &kept);
 }
 
 void store_lease_lost(struct store_lease *lease) {
@@ -367,7 +374,7 @@ static void end_lease(struct store *store, struct store_lease *lease) {
     else
         error_set(&error, ERROR_NO_MEMORY, "%u leases of the state store are under way", STORE_LEASES_MAX);
     if (lease->id == 0)
-        store_lease_granted(lease, &error);
+        lease_refuse(lease, &error);
     else
         store_lease_lost(lease);
 }
@@ -391,7 +398,7 @@ static void end_leases(struct store *store) {
 static uint64_t look_at_orphans(struct store *store) {
     uint64_t now_ns = reactor_now_ns(store->reactor), next_ns = UINT64_MAX;
     bool over = store->closing || store->status.state == STORE_FAILED;
-    list_for_each_safe (&store->orphans, struct orphan, orphan, node) {
+    list_for_each_safe (&store->orphans, struct store_orphan, orphan, node) {
         if (orphan->sent || orphan->lease != NULL)
             continue;
         if (over)

@@ -17,8 +17,9 @@ enum {
     STORE_GETS_MAX = 8,                  /* reads among them */
     STORE_TRANSACTION_MAX = 1024 * 1024, /* bytes of all its keys and values */
     STORE_RANGE_MAX = 1000,              /* entries of an answer */
-    STORE_RANGE_BYTES = 2 * 1024 * 1024, /* of an answer's keys and values, if it has more than one entry */
-    STORE_REQUESTS_MAX = 1024,           /* under way in one store */
+    STORE_RANGE_BYTES =
+        2 * 1024 * 1024,       /* of an answer's keys and values, if it has more than one entry (etcd: what fits a message) */
+    STORE_REQUESTS_MAX = 1024, /* under way in one store */
     STORE_WATCHES_MAX = 256,
     STORE_LEASES_MAX = 64,
     STORE_TTL_MIN_S = 2,
@@ -124,6 +125,7 @@ struct store_request {
     struct store *store;
     struct list_node node;
     uint64_t deadline_ns;
+    uint32_t page; /* entries that fitted an answer; 0 = `limit` */
     struct store_impl *impl;
 };
 
@@ -179,6 +181,7 @@ struct store_lease {
     int64_t id;
     uint64_t until_ns; /* lost then, if it is not renewed */
     bool refused;      /* not begun: `granted` comes from the loop */
+    struct store_orphan *orphan;
     struct store_impl *impl;
 };
 

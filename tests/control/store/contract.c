@@ -344,7 +344,7 @@ static void ranges_are_in_order_and_in_pages(void **state) {
 
 static void a_heavy_answer_comes_in_parts(void **state) {
     struct rig *rig = of(state);
-    enum { COUNT = 12 };
+    enum { COUNT = 20 };
     static char value[STORE_VALUE_MAX];
     memset(value, 'v', sizeof(value));
     for (unsigned i = 0; i < COUNT; i++) {

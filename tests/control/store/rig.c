@@ -70,13 +70,17 @@ static bool is_open(void *arg) {
     return state == STORE_READY || state == STORE_FAILED;
 }
 
-void rig_open(struct rig *rig) {
+void rig_begin_open(struct rig *rig) {
     struct store_options options = {.reactor = rig->reactor, .arg = rig, .changed = on_changed};
     rig->status.state = STORE_OPENING;
     reactor_enter(rig->reactor);
     rig->store = rig->kind->open(rig->kept, &options);
     reactor_enter(NULL);
     assert_non_null(rig->store);
+}
+
+void rig_open(struct rig *rig) {
+    rig_begin_open(rig);
     rig_wait(rig, is_open, rig);
 }
 

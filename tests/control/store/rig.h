@@ -54,7 +54,9 @@ struct answer {
 
 struct rig *rig_create(const struct store_kind *kind);
 void rig_destroy(struct rig *rig);
+/* Waits until it is READY or has FAILED; the second one does not wait. */
 void rig_open(struct rig *rig);
+void rig_begin_open(struct rig *rig);
 void rig_close(struct rig *rig);
 /* Turns the loop until the condition holds; fails after 60 s. */
 void rig_wait(struct rig *rig, bool (*condition)(void *arg), void *arg);

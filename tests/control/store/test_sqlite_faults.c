@@ -23,7 +23,7 @@ struct unflushed {
 struct kept_file {
     char path[128];
     uint8_t *durable; /* what a loss of power leaves for certain */
-    sqlite3_int64 durable_size;
+    sqlite3_int64 durable_size, durable_room;
     struct unflushed unflushed[UNFLUSHED];
     unsigned unflushed_count;
     bool exists;
@@ -89,7 +89,11 @@ static void remember(struct kept_file *kept, const void *data, int length, sqlit
 static void apply(struct kept_file *kept, const struct unflushed *change) {
     sqlite3_int64 end = change->data != NULL ? change->offset + change->length : change->offset;
     if (end > kept->durable_size || change->data == NULL) {
-        kept->durable = realloc(kept->durable, (size_t)end + 1);
+        while (end > kept->durable_room) {
+            kept->durable_room = kept->durable_room > 0 ? 2 * kept->durable_room : 65536;
+            kept->durable = realloc(kept->durable, (size_t)kept->durable_room);
+            assert_non_null(kept->durable);
+        }
         if (end > kept->durable_size)
             memset(kept->durable + kept->durable_size, 0, (size_t)(end - kept->durable_size));
         kept->durable_size = end;
@@ -371,7 +375,7 @@ static bool run_failing(unsigned fail_at, unsigned code, bool lasting, bool powe
 
 static unsigned step_of(void) {
     const char *budget = getenv("PENSTOCK_TEST_BUDGET");
-    return budget != NULL && strcmp(budget, "long") == 0 ? 1 : 7;
+    return budget != NULL && strcmp(budget, "long") == 0 ? 1 : 19;
 }
 
 static void sweep(unsigned code, bool lasting, bool power) {
