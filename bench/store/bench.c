@@ -118,7 +118,8 @@ static void opened(struct volume_store_open *open) { bench_go_on(container_of(op
 static void commanded(struct volume_command *command) { bench_go_on(container_of(command, struct bench, command)); }
 
 void bench_open(struct bench *bench) {
-    bench->open = (struct volume_store_open){.base = bench->base, .home = bench->reactor, .done = opened};
+    bench->open = (struct volume_store_open){
+        .base = bench->base, .home = bench->reactor, .checkpoint_bytes = bench->checkpoint_bytes, .done = opened};
     volume_store_open(&bench->open);
     bench_wait(bench);
     if (!bench->open.ok)

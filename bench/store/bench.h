@@ -27,8 +27,9 @@ struct bench {
     struct random random;
     struct block_handle handle;
     struct block_channel *channel;
-    char **words;     /* of the command line, after the figure's name; NULL at the end */
-    const char *path; /* of the disk's file; NULL = it is none */
+    uint64_t checkpoint_bytes; /* of journal in use when a checkpoint begins; 0 = as usual */
+    char **words;              /* of the command line, after the figure's name; NULL at the end */
+    const char *path;          /* of the disk's file; NULL = it is none */
     /* the bare load: one block a cluster, zeros, a flush after each */
     struct flight {
         struct bench *bench;

@@ -55,6 +55,8 @@ void figure_flood(struct bench *bench) {
     uint64_t size = block_device_size(bench->base) / 10 * 9, seconds[600] = {0};
     uint64_t count = min_u64(bench_word(bench, "how many seconds?"), array_count(seconds));
     struct volume_store_info info;
+    bench->checkpoint_bytes = bench_word(bench, "after how much journal is a checkpoint made?");
+    bench_open(bench);
     bench_volume(bench, "v", size);
     bench_use(bench, "v");
     bench->region = size;

@@ -18,7 +18,7 @@ static const struct {
 } figures[] = {
     {"create", ANEW, figure_create, ""},
     {"snapshot", ANEW, figure_snapshot, ""},
-    {"flood", ANEW, figure_flood, "SECONDS"},
+    {"flood", RAW, figure_flood, "SECONDS CHECKPOINT"},
     {"flush", ANEW, figure_flush, ""},
     {"after", ANEW, figure_after, "SIZE"},
     {"chain", ANEW, figure_chain, "DEPTH REGION SECONDS ROUNDS"},
