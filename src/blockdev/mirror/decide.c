@@ -261,7 +261,9 @@ static enum decide_verdict verdict_of(const struct replica_record *newest, const
     bool member = (configured->flags & REPLICA_LEG_MEMBER) != 0;
     if (own->state == REPLICA_WHOLE && member && replica_epoch_equal(counts, &newest->epoch))
         return DECIDE_SOURCE;
-    struct replica_epoch base = own->state == REPLICA_WHOLE ? *counts : own->base;
+    /* What it returned from may have been void as well. */
+    bool from_base = own->state != REPLICA_WHOLE && own->base.depth <= counts->depth;
+    struct replica_epoch base = from_base ? own->base : *counts;
     if (base.depth == 0)
         return DECIDE_FULL;
     if (!replica_record_knows(newest, &base) && (member || !replica_epoch_equal(&configured->last, &base))) {
@@ -288,7 +290,7 @@ enum decide_verdict decide_leg(const struct replica_record *newest, const struct
         return DECIDE_DIVERGED;
     /* An epoch of which a member of now, or a majority, knows nothing is void: see voider(). */
     const struct replica_epoch *counts = &own->epoch;
-    if (own->state == REPLICA_WHOLE && lacks(newest, counts)) {
+    if (lacks(newest, counts)) {
         bool is_void = newest->policy == REPLICA_MAJORITY;
         for (unsigned i = 0; i < own->leg_count; i++) {
             unsigned leg = replica_record_leg(newest, &own->legs[i].id);

@@ -184,7 +184,7 @@ static bool is_wanted(struct mirror *mirror) {
         return true;
     if (mirror->state != MIRROR_SERVING)
         return false;
-    if (raisable(mirror) != 0)
+    if (mirror->deeper || raisable(mirror) != 0)
         return true;
     if (mirror->config_done != mirror->config_wanted)
         return true;
@@ -305,6 +305,7 @@ static bool attempt(struct mirror *mirror) {
     grant_wishes(mirror);
     set_lasts(mirror, members, mirror->settled && (equal || mirror->starting));
     next_epoch(mirror);
+    mirror->deeper = false;
     mirror->sent_members = members;
     mirror->named |= members;
     mirror->chain &= members;
@@ -331,7 +332,7 @@ static bool attempt(struct mirror *mirror) {
 /* A member of the attempt was lost, and may be back since: it needs another one. */
 static bool broken(const struct mirror *mirror) {
     mirror_mask needed = mirror->sent_members | (mirror->together ? mirror->awaited : 0);
-    return (needed & (mirror->fell | (mirror_mask)~mirror_up(mirror))) != 0;
+    return mirror->deeper || (needed & (mirror->fell | (mirror_mask)~mirror_up(mirror))) != 0;
 }
 
 /* What a change was prepared for is not wanted any more, and nothing was sent: writes go on. */

@@ -307,12 +307,18 @@ static bool is_fresh(const struct mirror *mirror) {
 }
 
 static void ping_done(struct mirror_call *call) {
-    if (call->generation != call->leg->generation)
+    struct mirror_leg *leg = call->leg;
+    if (call->generation != leg->generation)
         return;
-    if (call->status == IO_OK)
-        mirror_io_look(call->leg->mirror);
-    else
-        (void)mirror_leg_judge(call->leg, call->status);
+    /* Anybody is told the record: whose claim stands is what counts. */
+    if (call->status == IO_OK && (leg->ping_document.flags & REPLICA_CLAIM_YOURS) == 0)
+        call->status = IO_NOT_READY;
+    if (call->status != IO_OK) {
+        (void)mirror_leg_judge(leg, call->status);
+        return;
+    }
+    mirror_leg_heard(leg, call->sent_ns);
+    mirror_io_look(leg->mirror);
 }
 
 static void ping_all(struct mirror *mirror) {

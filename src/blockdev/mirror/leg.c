@@ -61,7 +61,7 @@ static void call_back(struct block_request *request) {
     struct mirror_leg *leg = call->leg;
     call->busy = false;
     call->status = (enum io_status)request->status;
-    if (call->status == IO_OK && call->generation == leg->generation)
+    if (call->status == IO_OK && call->generation == leg->generation && call != &leg->ping)
         mirror_leg_heard(leg, call->sent_ns);
     if (--leg->outstanding == 0 && leg->lost)
         task_wake(&leg->task);
@@ -490,6 +490,14 @@ static void decided(struct mirror_leg *leg) {
         stick(leg, "it has another history: kept as it is until it is discarded");
         return;
     }
+    /* It stores nothing that is not deeper than what it has: an epoch that came to nothing may have been as deep as this one. */
+    const struct replica_epoch *own = &leg->status.record.epoch;
+    if (own->depth >= mirror->epoch.depth && !replica_epoch_equal(own, &mirror->epoch)) {
+        mirror->deepest = max_u64(mirror->deepest, own->depth);
+        mirror->deeper = true;
+        mirror_epoch_wake(mirror);
+        return; /* woken when the change is complete */
+    }
     task_move(&leg->task, LEG_ADOPT);
 }
 
@@ -716,8 +724,12 @@ static void step(struct task *task) {
     case LEG_JOIN: join(leg); break;
     case LEG_BARRIER:
         mirror->watched = true;
-        if (mirror_io_all_after(mirror, leg->barrier))
-            task_move(task, LEG_SOURCE_MARKS);
+        if (!mirror_io_all_after(mirror, leg->barrier))
+            break;
+        /* A copy among the members may have begun without it, from one whose marks are not asked. */
+        for (uint64_t i = 0; mirror->regions.unequal_count > 0 && i < bitmap_words(mirror->regions.count); i++)
+            leg->work[i] |= mirror->regions.unequal[i];
+        task_move(task, LEG_SOURCE_MARKS);
         break;
     case LEG_SOURCE_MARKS: source_marks(leg); break;
     case LEG_MARK: marked(leg); break;

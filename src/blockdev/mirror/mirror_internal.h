@@ -288,6 +288,7 @@ struct mirror {
     enum replica_policy policy;
     struct replica_epoch epoch; /* sent last, complete or not */
     uint64_t deepest;           /* of all that was ever seen: the next one is deeper */
+    bool deeper;                /* a leg that is back has an epoch that came to nothing and is as deep: the next one is wanted */
     struct replica_epoch history[REPLICA_HISTORY_MAX];
     unsigned history_count;
     mirror_mask named;        /* members of the last complete epoch, and of every attempt since */
