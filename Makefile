@@ -37,7 +37,7 @@ NEED_CONTROL := pkg:libnghttp2=libnghttp2-dev pkg:libprotobuf-c=libprotobuf-c-de
 	pkg:sqlite3=libsqlite3-dev
 NEED_TEST := $(NEED_BUILD) $(NEED_CONTROL) pkg:cmocka=libcmocka-dev nm=binutils unpacked:build-packages/usr/bin/etcd=etcd-server \
 	file:/usr/lib/python3/dist-packages/grpc/__init__.py=python3-grpcio openssl=openssl
-NEED_HOUSE := clang-format=clang-format shellcheck=shellcheck qemu-storage-daemon=qemu-system-common
+NEED_HOUSE := spin=spin gcc=gcc clang-format=clang-format shellcheck=shellcheck qemu-storage-daemon=qemu-system-common
 NEED_SAN_address := llvm-symbolizer=llvm 'links:clang -fsanitize=address=libclang-rt-dev'
 NEED_SAN_thread := llvm-symbolizer=llvm 'links:clang -fsanitize=thread=libclang-rt-dev'
 NEED_FUZZ := 'links:clang=clang,libc6-dev' $(NEED_SAN_address)
