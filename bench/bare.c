@@ -1,5 +1,6 @@
 /* What the machine gives without us, measured in the same minute as our own figures: its drift scales their bounds.
  *   bare memcpy SECONDS    nanoseconds to copy 4 KiB within 16 MiB
+ *   bare scattered SECONDS KIB   nanoseconds to copy 4 KiB from a random one of 131,072 places that lie KIB apart
  *   bare polled SECONDS    microseconds of a loopback TCP exchange (72 bytes there, 4120 back), both ends polling
  *   bare fan SECONDS N     microseconds until N connections have each answered 4168 bytes with 24, both ends polling
  *   bare stream SECONDS    microseconds an answer of 24 bytes and 128 KiB takes, with 16 commands of 72 bytes under way
@@ -17,6 +18,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -61,6 +63,33 @@ static int run_memcpy(double seconds) {
     printf("{\"ns\":%.1f}\n", best);
     free(from);
     free(to);
+    return 0;
+}
+
+/* What a chain's reader does at the end: the blocks of 512 MiB, side by side or each in a cluster of its own. */
+static int run_scattered(double seconds, size_t stride) {
+    enum { PLACES = 131072, PIECE = 4096, ROUND = 65536 };
+    char to[PIECE] __attribute__((aligned(64)));
+    char *from = mmap(NULL, PLACES * stride, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (from == MAP_FAILED)
+        fail("mmap");
+    madvise(from, PLACES * stride, MADV_HUGEPAGE);
+    for (size_t i = 0; i < PLACES; i++)
+        memset(from + i * stride, (int)i, PIECE);
+    double best = 1e9, end = now_s() + seconds;
+    uint64_t random = 1;
+    while (now_s() < end) {
+        double start = now_s();
+        for (unsigned i = 0; i < ROUND; i++) {
+            random = random * UINT64_C(6364136223846793005) + 1442695040888963407;
+            memcpy(to, from + (random >> 40) % PLACES * stride, PIECE);
+            __asm__ volatile("" ::"r"(to) : "memory");
+        }
+        double each = (now_s() - start) * 1e9 / ROUND;
+        best = each < best ? each : best;
+    }
+    printf("{\"ns\":%.1f}\n", best);
+    munmap(from, PLACES * stride);
     return 0;
 }
 
@@ -284,12 +313,15 @@ int main(int argc, char **argv) {
         return run_sync(seconds, argv[3], (unsigned)atoi(argv[4]));
     if (seconds > 0 && argc == 4 && strcmp(argv[1], "fan") == 0)
         return run_fan(seconds, (unsigned)atoi(argv[3]));
+    if (seconds > 0 && argc == 4 && strcmp(argv[1], "scattered") == 0)
+        return run_scattered(seconds, (size_t)atoi(argv[3]) << 10);
     if (seconds > 0 && strcmp(argv[1], "memcpy") == 0)
         return run_memcpy(seconds);
     if (seconds > 0 && strcmp(argv[1], "polled") == 0)
         return run_polled(seconds);
     if (seconds > 0 && strcmp(argv[1], "stream") == 0)
         return run_stream(seconds);
-    fprintf(stderr, "usage: bare memcpy|polled|stream SECONDS, bare fan SECONDS N, or bare sync SECONDS FILE THREADS\n");
+    fprintf(stderr, "usage: bare memcpy|polled|stream SECONDS, bare scattered SECONDS KIB, bare fan SECONDS N, or bare sync "
+                    "SECONDS FILE THREADS\n");
     return EXIT_FAILURE;
 }

@@ -134,12 +134,25 @@ def chain(bench, where):
     return bench.once(f"chain {where}", run)
 
 
+def scattered(bench):
+    """What lies in a cluster for each block is in other pages and other rows of the memory: so much is lost without any store."""
+
+    def run():
+        each = lambda apart: lambda: bench.call_json(bench.program("bare"), "scattered", "2", str(apart))["ns"]
+        together, apart = bench.alternate(each(4), each(64))
+        return median(together) / median(apart)
+
+    return bench.once("scattered", run)
+
+
 def add_chain_row(where, kind, what, depth):
     @row(f"chain_64_{where}_{kind}_qd{depth}", f"random read, chain of 64 ÷ 1, warm, {where}, {what}, QD{depth}", "IOPS", (">=", 0.9), on="ratio")
     def warm(bench):
-        got = chain(bench, where)
+        got, note = chain(bench, where), ""
         ours = got[f"qd{depth}_{kind}"]
-        return Figure(ours["iops"], got[f"qd{depth}_one"]["iops"], "no chain", samples=got, latency=latency(ours))
+        if (where, kind) == ("memory", "spread"):
+            note = f"a bare copy out of the same places ÷ side by side: {scattered(bench):.2f}"
+        return Figure(ours["iops"], got[f"qd{depth}_one"]["iops"], "no chain", samples=got, latency=latency(ours), note=note)
 
 
 def add_cold_row(kind, what):
