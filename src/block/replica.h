@@ -56,7 +56,8 @@ enum {
     REPLICA_LEG_MEMBER = 1,
     REPLICA_LEG_TIE_BREAKER = 2,
     REPLICA_LEG_EXCLUDED = 4, /* left out by an operator: diverged from here on */
-    REPLICA_LEG_FLAGS = 7
+    REPLICA_LEG_BLANK = 8,    /* no copy has this id yet: nothing needs to be kept for it */
+    REPLICA_LEG_FLAGS = 15
 };
 
 /* A configured leg. */

@@ -98,8 +98,9 @@ static void leg_event(struct plane_mirror *mirror, const struct mirror_event *ev
 
 static void own_event(struct plane_mirror *mirror, const struct mirror_event *event) {
     static const enum log_level levels[] = {
-        [MIRROR_CONFIGURING] = LOG_LEVEL_NOTICE, [MIRROR_STARTING] = LOG_LEVEL_INFO, [MIRROR_SERVING] = LOG_LEVEL_NOTICE,
-        [MIRROR_HOLDING] = LOG_LEVEL_ERROR,      [MIRROR_REFUSED] = LOG_LEVEL_ERROR, [MIRROR_ENDED] = LOG_LEVEL_ERROR};
+        [MIRROR_CONFIGURING] = LOG_LEVEL_NOTICE, [MIRROR_STARTING] = LOG_LEVEL_INFO,  [MIRROR_SERVING] = LOG_LEVEL_NOTICE,
+        [MIRROR_HOLDING] = LOG_LEVEL_ERROR,      [MIRROR_STANDBY] = LOG_LEVEL_NOTICE, [MIRROR_REFUSED] = LOG_LEVEL_ERROR,
+        [MIRROR_ENDED] = LOG_LEVEL_ERROR};
     struct plane *plane = mirror->plane;
     enum mirror_state state = (enum mirror_state)event->state;
     char text[NOTIFY_CONTEXT_SIZE];
@@ -125,6 +126,7 @@ static void own_event(struct plane_mirror *mirror, const struct mirror_event *ev
     case MIRROR_REFUSED:
     case MIRROR_ENDED: failed(mirror); break;
     case MIRROR_STARTING:
+    case MIRROR_STANDBY:
     case MIRROR_HOLDING: break;
     }
 }

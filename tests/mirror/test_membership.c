@@ -27,24 +27,9 @@ static struct mirror_status now(struct world *world) {
     return status;
 }
 
-static bool serves(struct world *world) { return now(world).state == MIRROR_SERVING; }
-
-static void pass(struct world *world, uint64_t ms) {
-    for (uint64_t i = 0; i < ms * 10; i++)
-        world_run(world, 100 * NS_PER_US, 20);
-}
-
-static void write_all(struct world *world) {
-    for (unsigned i = 0; i < WORLD_BLOCKS; i++)
-        while (!world_begin_write(world, i))
-            world_run(world, 20 * NS_PER_US, 20);
-    world_drain(world, 10 * NS_PER_S);
-}
-
 static enum error_code ask(struct world *world, enum mirror_verb verb, const char *leg, struct mirror_command *command) {
-    *command = (struct mirror_command){.verb = verb};
-    snprintf(command->leg, sizeof(command->leg), "%s", leg);
-    return world_command(world, command);
+    *command = (struct mirror_command){0};
+    return world_do(world, verb, leg, command);
 }
 
 /* ---- devices that come and go ---- */
@@ -55,20 +40,20 @@ static void no_leg_is_there_yet(void **state) {
     world->absent = 3;
     world->options.block_size = 512;
     world_engine_start(world);
-    pass(world, 100);
+    world_pass(world, 100);
     assert_int_equal(now(world).state, MIRROR_CONFIGURING);
     assert_non_null(strstr(now(world).error.text, "a, b"));
     assert_int_equal(block_device_size(world->mirror), 0);
     assert_int_equal(now(world).legs[0].state, MIRROR_LEG_ABSENT);
     world_appear(world, 1);
-    pass(world, 100);
+    world_pass(world, 100);
     assert_int_equal(now(world).state, MIRROR_CONFIGURING);
     assert_non_null(strstr(now(world).error.text, ": a"));
     assert_null(strstr(now(world).error.text, "b"));
     assert_int_equal(block_device_size(world->mirror), WORLD_REGIONS * REPLICA_REGION_BYTES);
     world_appear(world, 0);
-    world_until(world, serves, "it does not start when its legs are there");
-    write_all(world);
+    world_serve(world);
+    world_write_all(world);
     world_settle(world);
     end(world);
 }
@@ -78,20 +63,20 @@ static void a_leg_goes_and_comes_as_a_new_device(void **state) {
     (void)state;
     struct world *world = begin(2, 2, REPLICA_ANY);
     world_engine_start(world);
-    world_until(world, serves, "it does not start");
-    write_all(world);
+    world_serve(world);
+    world_write_all(world);
     world_vanish(world, 1);
-    pass(world, 20);
+    world_pass(world, 20);
     assert_int_equal(now(world).legs[1].state, MIRROR_LEG_ABSENT);
     assert_int_equal(now(world).state, MIRROR_SERVING);
-    write_all(world);
+    world_write_all(world);
     for (unsigned round = 0; round < 5; round++) {
         world_appear(world, 1);
-        pass(world, round); /* into each step of coming back */
+        world_pass(world, round); /* into each step of coming back */
         world_vanish(world, 1);
-        pass(world, 2);
+        world_pass(world, 2);
     }
-    write_all(world);
+    world_write_all(world);
     uint64_t began = sim_now_ns(world->cluster.sim);
     world_settle(world);
     assert_true(sim_now_ns(world->cluster.sim) - began < 2 * NS_PER_S); /* there is no back-off for a new device */
@@ -102,16 +87,16 @@ static void all_legs_go_and_come(void **state) {
     (void)state;
     struct world *world = begin(2, 2, REPLICA_ANY);
     world_engine_start(world);
-    world_until(world, serves, "it does not start");
-    write_all(world);
+    world_serve(world);
+    world_write_all(world);
     world_vanish(world, 0);
     world_vanish(world, 1);
-    pass(world, 30);
+    world_pass(world, 30);
     assert_int_equal(now(world).state, MIRROR_HOLDING);
     assert_true(world_begin_write(world, 3));
     world_appear(world, 1);
     world_appear(world, 0);
-    world_until(world, serves, "it does not go on");
+    world_serve(world);
     world_settle(world);
     end(world);
 }
@@ -120,8 +105,8 @@ static void an_engine_finds_legs_under_each_others_names(void **state) {
     (void)state;
     struct world *world = begin(3, 3, REPLICA_MAJORITY);
     world_engine_start(world);
-    world_until(world, serves, "it does not start");
-    write_all(world);
+    world_serve(world);
+    world_write_all(world);
     world_settle(world);
     world_engine_kill(world);
     char name[16]; /* b and c are cabled the other way round, and come late */
@@ -130,9 +115,9 @@ static void an_engine_finds_legs_under_each_others_names(void **state) {
     memcpy(world->disks[2].name, name, sizeof(name));
     world->absent = 4;
     world_engine_start(world);
-    world_until(world, serves, "it does not start");
+    world_serve(world);
     assert_int_equal(now(world).leg_count, 3);
-    write_all(world);
+    world_write_all(world);
     world_settle(world);
     assert_int_equal(now(world).leg_count, 3);
     assert_int_equal(world->disks[0].record.leg_count, 3);
@@ -162,15 +147,15 @@ static void legs_are_added(void **state) {
     struct mirror_command command;
     struct world *world = begin(4, 2, REPLICA_ANY);
     world_engine_start(world);
-    world_until(world, serves, "it does not start");
-    write_all(world);
+    world_serve(world);
+    world_write_all(world);
     memset(world->disks[2].bytes + 4096, 0x77, 8192); /* what it held does not count */
     world->disks[2].untouched = false;
     assert_int_equal(ask(world, MIRROR_ADD_LEG, "c", &command), ERROR_NONE);
     assert_int_equal(world->disks[0].record.leg_count, 3);
     assert_int_equal(ask(world, MIRROR_ADD_LEG, "c", &command), ERROR_EXISTS);
     assert_int_equal(ask(world, MIRROR_ADD_LEG, "x", &command), ERROR_NO_DEVICE);
-    write_all(world);
+    world_write_all(world);
     assert_int_equal(ask(world, MIRROR_ADD_LEG, "d", &command), ERROR_NONE);
     world->apart = 0;
     world_settle(world);
@@ -178,7 +163,7 @@ static void legs_are_added(void **state) {
     /* The next engine is told of two, and finds the others in the records. */
     world_engine_kill(world);
     world_engine_start(world);
-    pass(world, 100);
+    world_pass(world, 100);
     assert_int_equal(now(world).state, MIRROR_CONFIGURING);
     assert_non_null(strstr(now(world).error.text, "c, d"));
     assert_int_equal(ask(world, MIRROR_ADD_LEG, "d", &command), ERROR_NONE);
@@ -193,14 +178,14 @@ static void a_leg_is_removed_and_added_again(void **state) {
     struct mirror_command command;
     struct world *world = begin(3, 3, REPLICA_MAJORITY);
     world_engine_start(world);
-    world_until(world, serves, "it does not start");
-    write_all(world);
+    world_serve(world);
+    world_write_all(world);
     struct uuid was = world->disks[2].record.leg;
     assert_int_equal(ask(world, MIRROR_REMOVE_LEG, "c", &command), ERROR_NONE);
     assert_int_equal(world->disks[0].record.leg_count, 2);
     assert_false(world->disks[2].has_record);
     world->apart = 4;
-    write_all(world);
+    world_write_all(world);
     world_settle(world);
     assert_int_equal(ask(world, MIRROR_REMOVE_LEG, "c", &command), ERROR_NOT_FOUND);
     assert_int_equal(ask(world, MIRROR_ADD_LEG, "c", &command), ERROR_NONE);
@@ -216,14 +201,14 @@ static void a_leg_that_is_away_is_removed(void **state) {
     struct mirror_command command;
     struct world *world = begin(3, 3, REPLICA_ANY);
     world_engine_start(world);
-    world_until(world, serves, "it does not start");
-    write_all(world);
+    world_serve(world);
+    world_write_all(world);
     world_break(world, 2);
-    write_all(world);
+    world_write_all(world);
     assert_int_equal(ask(world, MIRROR_REMOVE_LEG, "c", &command), ERROR_NONE);
     world->apart = 4;
     assert_true(world->disks[2].has_record);
-    write_all(world);
+    world_write_all(world);
     world_settle(world); /* c is not there: marks are cleared again */
     world_mend(world, 2);
     struct uuid was = world->disks[2].record.leg;
@@ -235,7 +220,7 @@ static void a_leg_that_is_away_is_removed(void **state) {
     world_break(world, 1);
     assert_int_equal(ask(world, MIRROR_REMOVE_LEG, "b", &command), ERROR_NONE);
     was = world->disks[1].record.leg;
-    write_all(world);
+    world_write_all(world);
     world_engine_kill(world);
     world_engine_start(world);
     world_settle(world);
@@ -248,12 +233,12 @@ static void the_last_whole_copy_stays(void **state) {
     struct mirror_command command;
     struct world *world = begin(2, 2, REPLICA_ANY);
     world_engine_start(world);
-    world_until(world, serves, "it does not start");
+    world_serve(world);
     world_break(world, 0);
-    pass(world, 100);
+    world_pass(world, 100);
     assert_int_equal(ask(world, MIRROR_REMOVE_LEG, "b", &command), ERROR_PERMISSION);
     world_mend(world, 0);
-    write_all(world);
+    world_write_all(world);
     world_settle(world);
     end(world);
 }
@@ -263,7 +248,7 @@ static void a_leg_of_another_mirror_is_refused(void **state) {
     struct mirror_command command;
     struct world *world = begin(3, 2, REPLICA_ANY);
     world_engine_start(world);
-    world_until(world, serves, "it does not start");
+    world_serve(world);
     struct replica_disk *other = &world->disks[2];
     other->has_record = true;
     other->record = world->disks[0].record;
@@ -284,13 +269,13 @@ static void slots_are_used_again(void **state) {
     struct mirror_command command;
     struct world *world = begin(3, 2, REPLICA_ANY);
     world_engine_start(world);
-    world_until(world, serves, "it does not start");
+    world_serve(world);
     for (unsigned i = 0; i < 12; i++) { /* slots are used again */
         assert_int_equal(ask(world, MIRROR_ADD_LEG, "c", &command), ERROR_NONE);
-        pass(world, i);
+        world_pass(world, i);
         assert_int_equal(ask(world, MIRROR_REMOVE_LEG, "c", &command), ERROR_NONE);
     }
-    write_all(world);
+    world_write_all(world);
     world_settle(world);
     end(world);
 }

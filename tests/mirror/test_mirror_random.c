@@ -15,7 +15,7 @@ static void fault(struct world *world) {
     unsigned disk = (unsigned)random_below(&world->random, world->disk_count);
     struct replica_disk *d = &world->disks[disk];
     world->faults++;
-    switch (random_below(&world->random, 16)) {
+    switch (random_below(&world->random, 17)) {
     case 0:
     case 1: world_break(world, disk); break;
     case 2:
@@ -49,6 +49,7 @@ static void fault(struct world *world) {
         break;
     case 14: world_ask(world, MIRROR_REMOVE_LEG, disk); break;
     case 15: world_ask(world, MIRROR_ADD_LEG, disk); break;
+    case 16: world_ask(world, MIRROR_INVALIDATE, disk); break;
     default: break;
     }
 }

@@ -526,3 +526,31 @@ void world_settle(struct world *world) {
                 check(world, world->disks[d].bytes + world->blocks[i].offset, i, world->disks[d].name, true);
     }
 }
+
+/* ---- short waits ---- */
+
+static bool serves(struct world *world) {
+    struct mirror_status status;
+    world_status(world, &status);
+    return status.state == MIRROR_SERVING;
+}
+
+void world_serve(struct world *world) { world_until(world, serves, "it does not serve"); }
+
+void world_pass(struct world *world, uint64_t ms) {
+    for (uint64_t i = 0; i < ms * 10; i++)
+        world_run(world, 100 * NS_PER_US, 20);
+}
+
+void world_write_all(struct world *world) {
+    for (unsigned i = 0; i < WORLD_BLOCKS; i++)
+        while (!world_begin_write(world, i))
+            world_run(world, 20 * NS_PER_US, 20);
+    world_drain(world, 10 * NS_PER_S);
+}
+
+enum error_code world_do(struct world *world, enum mirror_verb verb, const char *leg, struct mirror_command *command) {
+    command->verb = verb;
+    snprintf(command->leg, sizeof(command->leg), "%s", leg);
+    return world_command(world, command);
+}

@@ -93,6 +93,12 @@ bool world_begin_flush(struct world *world);
 void world_run(struct world *world, uint64_t ns, unsigned steps);
 /* No request is under way any more; fails the test if that takes longer. */
 void world_drain(struct world *world, uint64_t for_ns);
+/* Short waits of targeted tests: until the mirror serves; so many milliseconds; until every block was written. */
+void world_serve(struct world *world);
+void world_pass(struct world *world, uint64_t ms);
+void world_write_all(struct world *world);
+/* world_command() of a verb on a leg. */
+enum error_code world_do(struct world *world, enum mirror_verb verb, const char *leg, struct mirror_command *command);
 void world_status(struct world *world, struct mirror_status *ret_status);
 /* Mends everything, waits until all legs are whole and settled, reads all, and compares the replicas with each other. */
 void world_settle(struct world *world);

@@ -11,10 +11,14 @@ static void command_answered(struct reactor_message *message) {
     command->done(command);
 }
 
-static void finish(struct mirror *mirror, struct mirror_command *command) {
-    list_remove(&command->node);
+void mirror_command_answer(struct mirror_command *command) {
     command->message.run = command_answered;
     reactor_post(command->control, &command->message);
+}
+
+static void finish(struct mirror *mirror, struct mirror_command *command) {
+    list_remove(&command->node);
+    mirror_command_answer(command);
     mirror_commands_look(mirror);
 }
 
@@ -63,8 +67,8 @@ static void add_opened(struct reactor_message *message) {
         leg->wishes = 0;
         leg->attempt = 0;
         leg->tie_breaker = command->tie_breaker;
-        leg->config =
-            (struct replica_leg){.id = mirror_random_id(mirror), .flags = command->tie_breaker ? REPLICA_LEG_TIE_BREAKER : 0};
+        leg->config = (struct replica_leg){.id = mirror_random_id(mirror),
+                                           .flags = REPLICA_LEG_BLANK | (command->tie_breaker ? REPLICA_LEG_TIE_BREAKER : 0u)};
         leg->told = (struct mirror_leg_status){0};
         snprintf(leg->config.name, sizeof(leg->config.name), "%.27s", command->leg);
         snprintf(leg->told.name, sizeof(leg->told.name), "%s", command->leg);
@@ -171,24 +175,37 @@ static bool add(struct mirror *mirror, struct mirror_command *command) {
 
 /* ---- remove ---- */
 
-enum { REMOVE_BEGIN, REMOVE_TELL, REMOVE_FORGET, REMOVE_LEAVE };
+enum { REMOVE_BEGIN, REMOVE_ASK, REMOVE_TELL, REMOVE_FORGET, REMOVE_LEAVE };
 
+/* Whether the others are there is asked first, by a change that changes nothing: a member is let go only when they are. */
 static bool remove_begin(struct mirror_command *command) {
     struct mirror *mirror = mirror_of(command->device);
     struct mirror_leg *leg = find(mirror, command->leg);
-    if (leg == NULL || !leg->configured)
+    if (leg == NULL || !leg->configured || (command->verb == MIRROR_INVALIDATE && leg->tie_breaker))
         return fail(command, ERROR_NOT_FOUND, "there is no such leg");
-    if (mirror->state != MIRROR_SERVING)
-        return fail(command, ERROR_BUSY, "the mirror does not serve now");
+    if (mirror->state != MIRROR_SERVING || (command->verb == MIRROR_INVALIDATE && mirror->plain))
+        return fail(command, ERROR_BUSY, "the mirror does not serve now, or keeps no records");
+    command->found = leg;
+    command->config = mirror_config_wish(leg, 0);
+    command->step = REMOVE_ASK;
+    return true;
+}
+
+static bool remove_asked(struct mirror_command *command, struct mirror_leg *leg) {
+    struct mirror *mirror = leg->mirror;
     if ((mirror->standing & ~leg->bit) == 0)
         return fail(command, ERROR_PERMISSION, "it is the last whole copy");
-    command->found = leg;
-    leg->removing = true;
-    leg->forget = leg->channel != NULL && !mirror->plain && leg->task.state != LEG_STUCK; /* a diverged copy stays as it is */
-    if (mirror_leg_is_up(leg))
-        mirror_leg_lose(leg, "it is being removed");
-    command->config = mirror_config_wish(leg, WISH_OUT);
     command->step = REMOVE_TELL;
+    if (command->verb == MIRROR_INVALIDATE) {
+        command->config = mirror_leg_renew(leg);
+    } else {
+        leg->removing = true;
+        leg->forget = leg->channel != NULL && !mirror->plain && leg->task.state != LEG_STUCK; /* a diverged copy stays as it is */
+        command->config = mirror_config_wish(leg, WISH_OUT);
+    }
+    if (mirror_leg_is_up(leg))
+        mirror_leg_lose(leg, command->verb == MIRROR_INVALIDATE ? "it was invalidated" : "it is being removed");
+    mirror_leg_retry(leg);
     return true;
 }
 
@@ -196,9 +213,12 @@ static bool take_out(struct mirror *mirror, struct mirror_command *command) {
     struct mirror_leg *leg = command->found;
     switch (command->step) {
     case REMOVE_BEGIN: return !remove_begin(command);
+    case REMOVE_ASK: return mirror->config_done >= command->config && !remove_asked(command, leg);
     case REMOVE_TELL:
         if (mirror->config_done < command->config)
             return false;
+        if (command->verb == MIRROR_INVALIDATE)
+            return true;
         command->step = REMOVE_FORGET;
         mirror_leg_retry(leg);
         return false;
@@ -214,12 +234,41 @@ static bool take_out(struct mirror *mirror, struct mirror_command *command) {
     }
 }
 
+/* ---- copies that are not wanted as they are ---- */
+
+static bool discard(struct mirror *mirror, struct mirror_command *command) {
+    struct mirror_leg *leg = command->step == 0 ? find(mirror, command->leg) : command->found;
+    if (command->step > 0) {
+        if (leg->discard)
+            return false;
+        if (leg->task.state == LEG_STUCK)
+            (void)fail(command, ERROR_PERMISSION, leg->told.why);
+        return true;
+    }
+    if (leg == NULL || !leg->configured)
+        return !fail(command, ERROR_NOT_FOUND, "there is no such leg");
+    if (mirror->state != MIRROR_SERVING || leg->task.state != LEG_STUCK || leg->verdict != DECIDE_DIVERGED)
+        return !fail(command, ERROR_BUSY, "the mirror does not serve now, or it is not diverged, or not there");
+    command->found = leg;
+    command->step = 1;
+    leg->discard = leg->fell = true;
+    task_wake(&leg->task);
+    return false;
+}
+
 /* ---- all ---- */
 
 static bool run(struct mirror *mirror, struct mirror_command *command) {
     switch (command->verb) {
     case MIRROR_ADD_LEG: return add(mirror, command);
-    case MIRROR_REMOVE_LEG: return take_out(mirror, command);
+    case MIRROR_REMOVE_LEG:
+    case MIRROR_INVALIDATE: return take_out(mirror, command);
+    case MIRROR_DISCARD: return discard(mirror, command);
+    case MIRROR_START: return mirror_start_command(mirror, command);
+    case MIRROR_PROMOTE: return mirror_promote_command(mirror, command);
+    case MIRROR_RELEASE: return mirror_release_command(mirror, command);
+    case MIRROR_PAUSE:
+    case MIRROR_RESUME: break; /* they do not wait for others */
     }
     return true;
 }
@@ -250,6 +299,14 @@ void mirror_commands_init(struct mirror *mirror) {
 static void arrived(struct reactor_message *message) {
     struct mirror_command *command = container_of(message, struct mirror_command, message);
     struct mirror *mirror = mirror_of(command->device);
+    if (command->verb == MIRROR_PAUSE && !mirror->closing) {
+        mirror_pause(mirror, command);
+        return;
+    }
+    if (command->verb == MIRROR_RESUME && !mirror->closing) {
+        mirror_resume(mirror, command);
+        return;
+    }
     list_push_back(&mirror->commands, &command->node);
     if (mirror->state == MIRROR_ENDED || mirror->closing) {
         command->error = mirror->error;
@@ -275,6 +332,7 @@ static void undo(struct mirror_command *command) {
     if (leg == NULL || leg->vacant)
         return;
     leg->wishes = 0;
+    leg->discard = leg->renewing = false;
     if (command->verb == MIRROR_ADD_LEG && !leg->configured)
         mirror_leg_depart(leg, "the mirror was lost while it was added");
     else if (leg->configured)
@@ -287,13 +345,14 @@ void mirror_commands_cancel(struct mirror *mirror, enum error_code code, const c
     list_splice_back(&list, &mirror->commands);
     for (struct list_node *node; (node = list_pop_front(&list)) != NULL;) {
         struct mirror_command *command = list_entry(node, struct mirror_command, node);
-        if (command->verb == MIRROR_ADD_LEG && command->step == ADD_OPEN) { /* on its way between the reactors */
+        bool starts = command->verb == MIRROR_START || command->verb == MIRROR_PROMOTE || command->verb == MIRROR_RELEASE;
+        if ((starts && mirror->state != MIRROR_ENDED && !mirror->closing) ||
+            (command->verb == MIRROR_ADD_LEG && command->step == ADD_OPEN)) { /* on its way between the reactors */
             list_push_back(&mirror->commands, node);
             continue;
         }
         fail(command, code, why);
         undo(command);
-        command->message.run = command_answered;
-        reactor_post(command->control, &command->message);
+        mirror_command_answer(command);
     }
 }

@@ -2,6 +2,8 @@
 
 #include <stdio.h>
 
+#define UNCOUNTED (REPLICA_LEG_EXCLUDED | REPLICA_LEG_BLANK) /* legs whose record is asked for nothing */
+
 /* What is known of one leg while deciding: its record's epochs as a list, newest first, and from which on they count. */
 struct evidence {
     const struct replica_record *record; /* NULL = gives none */
@@ -125,7 +127,7 @@ static const struct replica_record *voider(const struct decision *d, const struc
     unsigned configured = 0, lacking = 0;
     bool tie_breaker = false;
     for (unsigned leg = 0; leg < holder->leg_count; leg++) {
-        configured += (holder->legs[leg].flags & REPLICA_LEG_EXCLUDED) == 0;
+        configured += (holder->legs[leg].flags & UNCOUNTED) == 0;
         tie_breaker = tie_breaker || (holder->legs[leg].flags & REPLICA_LEG_TIE_BREAKER) != 0;
     }
     for (unsigned i = 0; i < d->input->leg_count; i++) {
@@ -136,7 +138,7 @@ static const struct replica_record *voider(const struct decision *d, const struc
         if ((holder->legs[leg].flags & REPLICA_LEG_MEMBER) != 0)
             return other;
         without = other;
-        lacking += (holder->legs[leg].flags & REPLICA_LEG_EXCLUDED) == 0;
+        lacking += (holder->legs[leg].flags & UNCOUNTED) == 0;
         if ((holder->legs[leg].flags & REPLICA_LEG_TIE_BREAKER) != 0)
             tie_breaker = false;
     }
@@ -201,7 +203,7 @@ static void remember(struct decision *d, const struct evidence *holder) {
     memmove(&made->history[0], &made->history[holder->from], made->history_count * sizeof(made->history[0]));
     for (unsigned i = 0; i < made->leg_count; i++) {
         struct replica_leg *leg = &made->legs[i];
-        if ((leg->flags & (REPLICA_LEG_MEMBER | REPLICA_LEG_EXCLUDED | REPLICA_LEG_TIE_BREAKER)) != 0 ||
+        if ((leg->flags & (REPLICA_LEG_MEMBER | UNCOUNTED | REPLICA_LEG_TIE_BREAKER)) != 0 ||
             (leg->last.depth != 0 && !replica_epoch_equal(&leg->last, &made->epoch)))
             continue;
         leg->flags |= REPLICA_LEG_MEMBER;
@@ -307,6 +309,24 @@ enum decide_verdict decide_leg(const struct replica_record *newest, const struct
     return verdict_of(newest, own, counts, ret_base, ret_from_depth);
 }
 
+enum decide_verdict decide_discarded(const struct replica_record *newest, const struct replica_record *own,
+                                     struct replica_epoch *ret_base, uint64_t *ret_from_depth) {
+    unsigned leg = replica_record_leg(newest, &own->leg);
+    *ret_base = (struct replica_epoch){0};
+    *ret_from_depth = 0;
+    if (leg == newest->leg_count || own->epoch.depth == 0)
+        return DECIDE_FULL;
+    const struct replica_epoch *common_one = own->state == REPLICA_WHOLE ? NULL : &own->base;
+    for (unsigned i = 0; common_one == NULL && i <= own->history_count; i++)
+        if (replica_record_knows(newest, epoch_at(own, i)))
+            common_one = epoch_at(own, i);
+    if (common_one == NULL || common_one->depth == 0 || !replica_record_knows(newest, common_one))
+        return DECIDE_FULL;
+    *ret_base = *common_one;
+    *ret_from_depth = min_u64(common_one->depth, newest->legs[leg].last.depth);
+    return DECIDE_RETURNING;
+}
+
 static void verdicts(struct decision *d) {
     struct decide_result *result = d->result;
     for (unsigned i = 0; i < d->input->leg_count; i++) {
@@ -340,7 +360,7 @@ static void wait_for(struct decision *d, uint32_t missing, const char *why) {
 static void may_start(struct decision *d) {
     struct decide_result *result = d->result;
     const struct replica_record *newest = result->newest;
-    uint32_t seen = 0, members = 0, excluded = 0, configured = 0;
+    uint32_t seen = 0, members = 0, excluded = 0, blank = 0, configured = 0;
     bool source = false, tie_breaker = false;
     for (unsigned i = 0; i < d->input->leg_count; i++) {
         source = source || result->verdicts[i] == DECIDE_SOURCE;
@@ -354,11 +374,12 @@ static void may_start(struct decision *d) {
         uint32_t flags = newest->legs[leg].flags, bit = 1u << leg;
         members |= (flags & REPLICA_LEG_MEMBER) != 0 ? bit : 0;
         excluded |= (flags & REPLICA_LEG_EXCLUDED) != 0 ? bit : 0;
+        blank |= (flags & REPLICA_LEG_BLANK) != 0 ? bit : 0;
         tie_breaker = tie_breaker || ((flags & REPLICA_LEG_TIE_BREAKER) != 0 && (seen & bit) != 0);
     }
     excluded |= d->input->accept_absent & ~seen;
     result->excluded = excluded;
-    configured = ((1u << newest->leg_count) - 1) & ~excluded;
+    configured = ((1u << newest->leg_count) - 1) & ~excluded & ~blank;
     if (!source) {
         wait_for(d, members, "no whole copy of the newest history is there; any of these has it");
         return;
@@ -388,9 +409,15 @@ static void first_start(struct decision *d) {
         return;
     }
     for (unsigned i = 0; i < d->input->leg_count; i++)
-        equal = equal && (d->input->legs[i].status->flags & REPLICA_UNTOUCHED) != 0;
-    for (unsigned i = 0; i < d->input->leg_count; i++, first = false)
+        equal = equal && (d->input->legs[i].tie_breaker || (d->input->legs[i].status->flags & REPLICA_UNTOUCHED) != 0);
+    for (unsigned i = 0; i < d->input->leg_count; i++) {
+        if (d->input->legs[i].tie_breaker) {
+            result->verdicts[i] = DECIDE_WITNESS;
+            continue;
+        }
         result->verdicts[i] = equal || d->input->assume_equal || first ? DECIDE_SOURCE : DECIDE_FULL;
+        first = false;
+    }
     result->outcome = DECIDE_FIRST_START;
 }
 

@@ -7,6 +7,7 @@
 
 struct decide_leg {
     const struct replica_status *status; /* NULL = not seen */
+    bool tie_breaker;                    /* of a first start; afterwards the records say it */
 };
 
 struct decide_input {
@@ -52,3 +53,8 @@ void decide(const struct decide_input *input, struct decide_result *ret_result);
 /* What one leg is to a mirror that runs, whose record (of any member, or as it would be) is `newest`. */
 enum decide_verdict decide_leg(const struct replica_record *newest, const struct replica_status *status,
                                struct replica_epoch *ret_base, uint64_t *ret_from_depth);
+
+/* The same for a diverged one of which nothing is wanted that the mirror does not have: RETURNING from the last common epoch, or
+ * FULL. */
+enum decide_verdict decide_discarded(const struct replica_record *newest, const struct replica_record *own,
+                                     struct replica_epoch *ret_base, uint64_t *ret_from_depth);

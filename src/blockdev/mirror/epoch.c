@@ -35,7 +35,7 @@ void mirror_record_compose(const struct mirror *mirror, const struct mirror_leg 
     struct replica_record *r = ret_record;
     *r = (struct replica_record){.magic = REPLICA_RECORD_MAGIC, .version = REPLICA_RECORD_VERSION};
     r->mirror = mirror->id;
-    r->leg = leg->config.id;
+    r->leg = mirror_leg_is_up(leg) && !uuid_is_nil(&leg->own_id) ? leg->own_id : leg->config.id;
     r->term = r->promised_term = mirror->term;
     r->promised_engine = mirror->engine;
     r->promised_attempt = leg->attempt;
@@ -191,22 +191,39 @@ static bool is_wanted(struct mirror *mirror) {
     return !mirror->settled && mirror->regions_known && mirror->regions.unequal_count == 0;
 }
 
-uint64_t mirror_config_wish(struct mirror_leg *leg, enum mirror_wish wish) {
+uint64_t mirror_config_wish(struct mirror_leg *leg, unsigned wish) {
     leg->wishes |= (uint8_t)wish;
     mirror_epoch_wake(leg->mirror);
     return ++leg->mirror->config_wanted;
 }
 
-/* Only between attempts, so that all records of an epoch tell one configuration. */
+/* Only between attempts, so that all records of an epoch tell one configuration. Who is a member, of an attempt at least, keeps
+ * its place until a complete epoch has left it out: it may be the one that everything depends on. */
 static void grant_wishes(struct mirror *mirror) {
-    mirror->config_sent = mirror->config_wanted;
+    bool all = true;
     mirror_for_each_leg(mirror, leg) {
+        bool member = ((mirror->members | mirror->named) & leg->bit) != 0;
+        if (member && (leg->wishes & (WISH_OUT | WISH_RENEW)) != 0) {
+            all = false;
+            continue;
+        }
         if ((leg->wishes & WISH_IN) != 0)
             leg->configured = true;
         if ((leg->wishes & WISH_OUT) != 0)
             leg->configured = false;
+        if ((leg->wishes & WISH_RENEW) != 0) {
+            leg->config.id = mirror_random_id(mirror);
+            leg->config.last = (struct replica_epoch){0};
+            leg->config.flags = (leg->config.flags & REPLICA_LEG_TIE_BREAKER) | REPLICA_LEG_BLANK;
+        }
+        if ((leg->wishes & WISH_FILL) != 0)
+            leg->config.flags &= ~(uint32_t)REPLICA_LEG_BLANK;
+        if ((leg->wishes & WISH_INCLUDE) != 0)
+            leg->config.flags &= ~(uint32_t)REPLICA_LEG_EXCLUDED;
         leg->wishes = 0;
     }
+    if (all)
+        mirror->config_sent = mirror->config_wanted;
 }
 
 /* Who leaves keeps the epoch in which it was whole last, if all that was unequal then is marked as new as that. */
@@ -262,10 +279,9 @@ static void complete(struct mirror *mirror) {
     bool started = mirror->starting;
     MIRROR_AT(mirror, NULL, MIRROR_POINT_COMPLETE);
     mirror->starting = mirror->changing = false;
-    reactor_timer_stop(mirror->home, &mirror->hold_end);
-    mirror->hold_over = false;
     if (mirror->state == MIRROR_HOLDING)
         mirror->state = MIRROR_SERVING;
+    mirror_away_end(mirror);
     mirror->longest_stall_ns = max_u64(mirror->longest_stall_ns, reactor_now_ns(mirror->home) - mirror->change_began_ns);
     mirror_masks_update(mirror);
     if (started)

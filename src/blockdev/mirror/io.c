@@ -31,6 +31,7 @@ static void wake_watchers(struct mirror *mirror) {
     mirror_legs_wake(mirror);
     mirror_epoch_wake(mirror);
     mirror_tree_commands_wake(mirror);
+    mirror_lease_look(mirror);
 }
 
 static void answer(struct mirror_io *io, enum io_status status) {
@@ -190,7 +191,7 @@ static void hold(struct mirror_io *io) {
     if (is_read(io))
         io->ranged = false; /* it looks anew when it goes on */
     list_push_back(&io->mirror->held, &io->node);
-    if (io->mirror->hold_over || io->mirror->state == MIRROR_ENDED)
+    if (io->mirror->hold_over || io->mirror->state == MIRROR_ENDED || io->mirror->state == MIRROR_STANDBY)
         mirror_io_look(io->mirror);
 }
 
@@ -232,7 +233,8 @@ static void go(struct mirror_io *io) {
                 return;
         }
     }
-    if (unlikely(mirror->readers == 0 || (mirror->changing && !reads) || mirror->state == MIRROR_ENDED))
+    if (unlikely(mirror->readers == 0 || (mirror->changing && !reads) || mirror->paused || mirror->releasing ||
+                 mirror->state == MIRROR_ENDED))
         hold(io);
     else if (reads)
         send_read(io);
@@ -404,11 +406,24 @@ static void settle_slowly(struct mirror_io *io) {
         fail_write(io);
 }
 
+/* Hosts get everything back. */
+static bool is_dead(const struct mirror *mirror) {
+    return mirror->state == MIRROR_ENDED || mirror->state == MIRROR_STANDBY || (mirror->hold_over && mirror->readers == 0);
+}
+
+/* Some legs may have done it, and others not. */
+static void give_back(struct mirror_io *io) {
+    if (is_write(io))
+        regions_unequal_add(&io->mirror->regions, region_first(io->request->offset),
+                            region_last(io->request->offset, io->request->length));
+    answer(io, IO_PATH_LOST);
+}
+
 static void settle(struct mirror_io *io) {
     if (io->pending != 0)
         return;
-    if (unlikely(io->mirror->state == MIRROR_ENDED))
-        answer(io, IO_PATH_LOST);
+    if (unlikely(is_dead(io->mirror)))
+        give_back(io);
     else if (is_read(io))
         settle_read(io);
     else if (likely(io->good == io->sent))
@@ -429,7 +444,7 @@ static void settle_all(struct reactor_job *job) {
         list_push_back(&mirror->under_way, node);
         settle(list_entry(node, struct mirror_io, node));
     }
-    bool dead = mirror->state == MIRROR_ENDED || (mirror->hold_over && mirror->readers == 0);
+    bool dead = is_dead(mirror);
     list_splice_back(&list, &mirror->held);
     if (dead)
         list_splice_back(&list, &mirror->regions_wait);

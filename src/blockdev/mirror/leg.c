@@ -134,7 +134,8 @@ void mirror_leg_lose(struct mirror_leg *leg, const char *why) {
     }
     if (mirror->state == MIRROR_SERVING && mirror->standing == 0) {
         mirror->state = MIRROR_HOLDING;
-        reactor_timer_start(mirror->home, &mirror->hold_end, reactor_now_ns(mirror->home) + mirror->hold_ns);
+        mirror_away_begin(mirror);
+        mirror_commands_cancel(mirror, ERROR_BUSY, "all legs were lost");
     }
     mirror_io_forget_leg(mirror, leg);
     block_channel_recall(leg->channel);
@@ -185,9 +186,11 @@ void mirror_leg_retry(struct mirror_leg *leg) {
     task_wake(&leg->task);
 }
 
+static void superseded(struct mirror_leg *leg);
+
 bool mirror_leg_judge(struct mirror_leg *leg, enum io_status status) {
     switch (status) {
-    case IO_FENCED: mirror_end(leg->mirror, ERROR_PERMISSION, "another engine has claimed the legs"); return true;
+    case IO_FENCED: superseded(leg); return true;
     case IO_PATH_LOST:
     case IO_TIMED_OUT:
     case IO_DEVICE_GONE:
@@ -195,6 +198,28 @@ bool mirror_leg_judge(struct mirror_leg *leg, enum io_status status) {
     case IO_NOT_READY: mirror_leg_lose(leg, io_status_name(status)); return true;
     default: return false;
     }
+}
+
+/* Who it was: the promise says it. Nothing else is sent any more. */
+static void superseded_by(struct mirror_call *call) {
+    struct mirror *mirror = call->leg->mirror;
+    const struct replica_status *status = &call->leg->ping_document;
+    char text[UUID_TEXT_SIZE];
+    if (call->status != IO_OK || (status->flags & REPLICA_HAS_RECORD) == 0)
+        return;
+    uuid_format(&status->record.promised_engine, text);
+    error_set(&mirror->error, ERROR_PERMISSION, "engine %s has claimed the legs, with term %llu", text,
+              (unsigned long long)status->record.promised_term);
+    mirror_watch_look(mirror);
+}
+
+static void superseded(struct mirror_leg *leg) {
+    if (leg->mirror->state == MIRROR_ENDED)
+        return;
+    mirror_end(leg->mirror, ERROR_PERMISSION, "another engine has claimed the legs");
+    if (!leg->ping.busy && leg->channel != NULL)
+        mirror_call_send(leg, &leg->ping, BLOCK_REPLICA_GET, replica_argument(REPLICA_STATUS, 0, 0), 0, &leg->ping_document,
+                         sizeof(leg->ping_document), superseded_by);
 }
 
 /* ---- steps ---- */
@@ -225,7 +250,7 @@ bool mirror_leg_went_well(struct mirror_leg *leg, const char *what) {
     if (leg->call.status == IO_OK)
         return true;
     if (leg->call.status == IO_FENCED) {
-        mirror_end(leg->mirror, ERROR_PERMISSION, "another engine has claimed the legs");
+        superseded(leg);
         return false;
     }
     if (mirror_leg_is_up(leg))
@@ -278,8 +303,6 @@ static void rest(struct mirror_leg *leg) {
     }
     if (leg->channel == NULL || leg->leaving || leg->outstanding > 0)
         return; /* late answers come first */
-    if (leg->removing && leg->configured)
-        return; /* the change that takes it out comes first */
     if (leg->faulted) {
         stick(leg, "its disk gave the same error again after it had come back: remove it and add it anew when it is mended");
         return;
@@ -324,6 +347,8 @@ static void judge_record(struct mirror_leg *leg) {
     struct replica_record record;
     mirror_record_compose(leg->mirror, leg, &record);
     leg->verdict = leg->tie_breaker ? DECIDE_WITNESS : decide_leg(&record, &leg->status, &leg->base, &leg->from_depth);
+    if (leg->discard)
+        leg->verdict = decide_discarded(&record, &leg->status.record, &leg->base, &leg->from_depth);
     if (leg->verdict != DECIDE_SOURCE)
         return;
     leg->verdict = DECIDE_RETURNING; /* it was lost all the same */
@@ -353,7 +378,7 @@ static bool identify(struct mirror_leg *leg) {
         return false;
     }
     leg->forget = !uuid_equal(&record->leg, &leg->config.id);
-    return true;
+    return !leg->forget || leg->mirror->state == MIRROR_SERVING; /* nobody forgets while it may be needed */
 }
 
 static void seen(struct mirror_leg *leg) {
@@ -407,9 +432,9 @@ static void claimed(struct mirror_leg *leg) {
     if (leg->call.busy)
         return;
     leg->claim_status = leg->call.status;
-    if (leg->forget && leg->call.status == IO_FENCED) { /* that engine may have no other leg of this mirror */
-        leg->forget = false;
-        stick(leg, "it was another leg of this mirror, and is promised to an engine of a higher term");
+    if ((leg->forget || leg->discard) && leg->call.status == IO_FENCED) { /* that engine may have no other leg of this mirror */
+        leg->forget = leg->discard = false;
+        stick(leg, "it is promised to an engine of a higher term than this one's");
         return;
     }
     if (leg->call.status == IO_FENCED && mirror->state != MIRROR_SERVING && mirror->state != MIRROR_HOLDING) {
@@ -456,6 +481,7 @@ static void relooked(struct mirror_leg *leg) {
         return;
     }
     leg->claimed = true;
+    leg->own_id = leg->status.record.leg;
     leg->lost = leg->fell = false;
     leg->recorded = false;
     leg->joined = leg->barrier = 0;
@@ -510,11 +536,21 @@ static void adopt(struct mirror_leg *leg) {
         mirror_store_send(leg, false);
         return;
     }
+    if ((leg->config.flags & (REPLICA_LEG_EXCLUDED | REPLICA_LEG_BLANK)) !=
+        0) { /* it counts now that it has a record of this history */
+        if (leg->wishes == 0)
+            (void)mirror_config_wish(leg, (leg->config.flags & REPLICA_LEG_BLANK) != 0 ? WISH_FILL : WISH_INCLUDE);
+        return;
+    }
+    if (leg->removing || leg->renewing)
+        return; /* its record may be needed until that is complete */
     if (leg->tie_breaker) {
         task_move(&leg->task, LEG_WITNESS);
         tell(leg, "");
         return;
     }
+    leg->discard = false;
+    mirror_commands_look(mirror);
     leg->keeping = leg->listing = false;
     leg->blank = (leg->status.flags & REPLICA_UNTOUCHED) != 0;
     leg->blind_left = 0;
@@ -686,6 +722,13 @@ static void marked(struct mirror_leg *leg) {
     mirror_copy_wake(leg->mirror);
 }
 
+/* It took part, under the id that it had, in the epoch that made it another leg, or none. */
+static bool is_stranger(const struct mirror_leg *leg) {
+    const struct mirror *mirror = leg->mirror;
+    return mirror_leg_is_up(leg) && !mirror->plain && mirror->state == MIRROR_SERVING && !mirror->changing &&
+           (leg->configured ? !uuid_equal(&leg->own_id, &leg->config.id) : leg->removing);
+}
+
 static void step(struct task *task) {
     struct mirror_leg *leg = container_of(task, struct mirror_leg, task);
     struct mirror *mirror = leg->mirror;
@@ -695,6 +738,11 @@ static void step(struct task *task) {
         else if (leg->leaving && leg->outstanding == 0 && !mirror->closing)
             mirror_attach_leave(leg);
         return;
+    }
+    leg->renewing = leg->renewing && mirror->config_done < leg->renewed;
+    if (is_stranger(leg)) {
+        leg->losses_in_row = 0;
+        mirror_leg_lose(leg, leg->removing ? "it is being removed" : "it has another id now");
     }
     if (leg->fell && task->state != LEG_REST) {
         leg->fell = false;

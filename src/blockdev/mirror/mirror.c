@@ -1,5 +1,5 @@
 /* The mirror's life: made and removed on the control reactor, run on its home. */
-#include "blockdev/mirror/mirror_internal.h"
+#include "blockdev/mirror/fan.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,18 +13,11 @@ bool mirror_is(const struct block_device *device) { return device->ops == &ops; 
 
 /* ---- on the home reactor ---- */
 
-static void hold_is_over(struct reactor_timer *timer) {
-    struct mirror *mirror = container_of(timer, struct mirror, hold_end);
-    mirror->hold_over = true;
-    mirror_io_look(mirror);
-}
-
 static void assemble(struct reactor_message *message) {
     struct mirror *mirror = container_of(message, struct mirror, opened);
     mirror_for_each_leg(mirror, leg) if (leg->first) mirror_attach_here(leg);
     mirror->assembled = true;
-    mirror->hold_end.run = hold_is_over;
-    reactor_timer_start(mirror->home, &mirror->hold_end, reactor_now_ns(mirror->home) + mirror->hold_ns);
+    mirror_away_begin(mirror);
     mirror_epoch_init(mirror);
     mirror_tree_commands_begin(mirror);
     mirror_for_each_leg(mirror, leg) mirror_leg_begin(leg);
@@ -40,6 +33,7 @@ static void free_all(struct mirror *mirror) {
     mirror_copy_fini(mirror);
     mirror_retire_fini(mirror);
     mirror_tree_commands_fini(mirror);
+    free(mirror->release_fan);
     mirror_verify_fini(mirror);
     mirror_repair_fini(mirror);
     regions_fini(&mirror->regions);
@@ -57,9 +51,10 @@ static void freed(struct reactor_message *message) {
 
 static bool is_quiet(const struct mirror *mirror) {
     mirror_for_each_leg(mirror, leg) if (leg->outstanding > 0) return false;
-    return mirror->ios.lent == 0 && mirror->adding == NULL && !mirror_copy_is_busy(mirror) && !mirror_retire_is_busy(mirror) &&
-           !mirror_verify_is_busy(mirror) && !mirror_repair_is_busy(mirror) && !mirror_tree_commands_are_busy(mirror) &&
-           !mirror->telling_size && !mirror->settle_queued && !mirror->watch.busy;
+    return mirror->ios.lent == 0 && mirror->adding == NULL && !mirror->path_busy && !mirror->release_waits &&
+           !mirror_copy_is_busy(mirror) && !mirror_retire_is_busy(mirror) && !mirror_verify_is_busy(mirror) &&
+           !mirror_repair_is_busy(mirror) && !mirror_tree_commands_are_busy(mirror) && !mirror->telling_size &&
+           !mirror->settle_queued && !mirror->watch.busy;
 }
 
 /* All that is under way comes back first: no request comes from above any more. */
@@ -72,6 +67,7 @@ static void wind_down(struct reactor_timer *timer) {
     reactor_timer_stop(mirror->home, &mirror->hold_end);
     reactor_timer_stop(mirror->home, &mirror->start_timer);
     reactor_timer_stop(mirror->home, &mirror->command_timer);
+    reactor_timer_stop(mirror->home, &mirror->give_up_timer);
     reactor_timer_stop(mirror->home, &mirror->store_deadline);
     mirror_for_each_leg(mirror, leg) {
         reactor_timer_stop(mirror->home, &leg->retry);
@@ -87,6 +83,7 @@ static void close_home(struct reactor_message *message) {
     struct mirror *mirror = container_of(message, struct mirror, closed);
     mirror->closing = true;
     mirror_commands_cancel(mirror, ERROR_CANCELLED, "the mirror is removed");
+    mirror_lease_cancel(mirror, ERROR_CANCELLED, "it is removed");
     mirror_legs_wake(mirror);
     mirror_tree_commands_wake(mirror);
     reactor_timer_stop(mirror->home, &mirror->tick);
@@ -179,7 +176,9 @@ bool mirror_create(struct block_graph *graph, struct reactor *control, const str
     mirror->options.name = device->name;
     mirror->leg_count = options->leg_count;
     mirror->stall_ns = (options->longest_stall_ms == 0 ? DEFAULT_STALL_MS : options->longest_stall_ms) * NS_PER_MS;
-    mirror->hold_ns = (options->hold_ms == 0 ? DEFAULT_HOLD_MS : options->hold_ms) * NS_PER_MS;
+    mirror->hold_ns =
+        options->hold_ms == UINT64_MAX ? UINT64_MAX : (options->hold_ms == 0 ? DEFAULT_HOLD_MS : options->hold_ms) * NS_PER_MS;
+    mirror->give_up_ns = options->give_up_ms * NS_PER_MS;
     mirror->term = options->term;
     mirror->throttle.rates = options->rates;
     uint64_t seed = options->seed;
@@ -191,8 +190,14 @@ bool mirror_create(struct block_graph *graph, struct reactor *control, const str
     device->block_size = options->block_size == 0 ? REPLICA_BLOCK_BYTES : options->block_size;
     device->trim_reads_zero = true; /* where a leg does not promise it, zeroes are written */
     bool ok = open_legs(mirror, options, error);
-    if (ok && !(regions_init(&mirror->regions, 0) && mirror_copy_init(mirror) && mirror_retire_init(mirror) &&
-                mirror_repair_init(mirror) && mirror_tree_commands_init(mirror)))
+    mirror->release_fan = calloc(1, sizeof(*mirror->release_fan));
+    if (mirror->release_fan != NULL)
+        mirror_fan_init(mirror->release_fan, mirror);
+    for (unsigned i = 0; i < mirror->leg_count; i++)
+        if ((options->accept_absent >> i & 1) != 0)
+            snprintf(mirror->accept[mirror->accept_count++], BLOCK_NAME_SIZE, "%s", options->legs[i].device);
+    if (ok && !(mirror->release_fan != NULL && regions_init(&mirror->regions, 0) && mirror_copy_init(mirror) &&
+                mirror_retire_init(mirror) && mirror_repair_init(mirror) && mirror_tree_commands_init(mirror)))
         ok = error_set(error, ERROR_NO_MEMORY, "no memory for %s", options->name);
     for (unsigned i = 0; i < mirror->leg_count && ok; i++)
         ok = mirror_leg_init(&mirror->legs[i]) || error_set(error, ERROR_NO_MEMORY, "no memory for %s", options->name);
@@ -244,6 +249,7 @@ void mirror_status_get(const struct block_device *device, struct mirror_status *
                                          .longest_stall_ns = mirror->longest_stall_ns,
                                          .reads_repeated = mirror->reads_repeated,
                                          .settled = mirror->settled,
+                                         .paused = mirror->paused,
                                          .rates = mirror->throttle.rates};
     mirror_verify_status_get(mirror, &ret_status->verify);
     ret_status->leg_count = mirror->leg_count;

@@ -37,7 +37,11 @@ struct mirror_options {
     bool assume_equal;          /* of a first start: the legs hold the same */
     uint32_t accept_absent;     /* legs by index that may be missing at this start, and are excluded from it on */
     uint64_t longest_stall_ms;  /* L, 0 = 900 */
-    uint64_t hold_ms;           /* how long I/O is held while no leg is there, 0 = 30 s */
+    uint64_t hold_ms;           /* how long I/O is held while no leg is there, 0 = 30 s, UINT64_MAX = for ever; then the path is
+                                   told to be away until a leg is back */
+    uint64_t give_up_ms;        /* after which a leg that is away is copied as a whole when it returns, and nothing is kept for it
+                                   any more; 0 = never */
+    bool standby;               /* claims nothing until MIRROR_PROMOTE */
     unsigned copies;            /* regions that are copied at a time, 0 = 4 */
     uint32_t marked_max;        /* bound on marked regions, 0 = 1024 */
     struct mirror_rates rates;
@@ -56,6 +60,7 @@ enum mirror_state {
     MIRROR_STARTING,    /* claims and the first epoch */
     MIRROR_SERVING,
     MIRROR_HOLDING, /* all legs are lost */
+    MIRROR_STANDBY, /* looks at its legs; another engine may have them */
     MIRROR_REFUSED, /* cannot start: error says why */
     MIRROR_ENDED    /* another engine has the legs, or acknowledged writes are gone: the path is dead */
 };
@@ -138,7 +143,7 @@ struct mirror_status {
     struct mirror_leg_status legs[MIRROR_LEGS_MAX];
     uint64_t unequal_regions, marked_regions;
     uint64_t changes, longest_stall_ns, reads_repeated;
-    bool settled;
+    bool settled, paused;
     struct mirror_rates rates;
     struct mirror_verify_status verify;
 };
@@ -224,7 +229,26 @@ enum mirror_verb {
     MIRROR_ADD_LEG,
     /* No leg any more: ends when the other records say so, its own record and marks are forgotten (if it can be reached: if not
      * it keeps them, and they mean nothing) and its device is given back. ERROR_PERMISSION for the last whole copy. */
-    MIRROR_REMOVE_LEG
+    MIRROR_REMOVE_LEG,
+    /* What the leg holds is not trusted: it is set aside and copied as a whole. ERROR_PERMISSION for the last whole copy. */
+    MIRROR_INVALIDATE,
+    /* What a diverged leg has and the mirror has not is given up: it gets all that either side has written since their last
+     * common epoch. ERROR_BUSY if it is not there, or is not diverged; ERROR_PERMISSION if it is promised to an engine of a
+     * higher term than this one's. */
+    MIRROR_DISCARD,
+    /* A mirror that waits for legs or was refused is tried again, under `term` (0 = highest promised + 1). `accept_absent` names
+     * legs that may be missing: what was acknowledged and only they have is lost, they are diverged from then on and stay as they
+     * are until MIRROR_DISCARD. Ends when it serves, or with why it does not. */
+    MIRROR_START,
+    /* A standby claims the legs, under `term` (as above). ERROR_BUSY if it is none. Ends as MIRROR_START. */
+    MIRROR_PROMOTE,
+    /* It drains, flushes, gives its claims back, and is a standby from then on: the first half of a planned switch-over. */
+    MIRROR_RELEASE,
+    /* I/O is drained and held until MIRROR_RESUME, at most `lease_ms` from now on (1 … 600,000). `lease` is what RESUME has to
+     * show. ERROR_TIMED_OUT: what was under way did not end by then, and everything goes on. Does not wait for other commands. */
+    MIRROR_PAUSE,
+    /* Ends the pause. ERROR_TIMED_OUT: it had ended by itself, and requests went on: whatever needed the pause has failed. */
+    MIRROR_RESUME
 };
 
 /* What an operator asks for. One is under way at a time, the others wait. The memory is the caller's until `done`, which is
@@ -235,6 +259,10 @@ struct mirror_command {
     enum mirror_verb verb;
     char leg[BLOCK_NAME_SIZE]; /* a device's name, a leg's as the records have it, or its id */
     bool tie_breaker;          /* ADD_LEG: it holds a record and no data */
+    uint64_t term;             /* START, PROMOTE */
+    uint64_t lease_ms, lease;  /* PAUSE, RESUME */
+    unsigned accept_absent_count;
+    char accept_absent[MIRROR_LEGS_MAX][BLOCK_NAME_SIZE]; /* START: by device, by name in the records, or by id */
     void (*done)(struct mirror_command *command);
     struct error error; /* code ERROR_NONE: done. ERROR_NOT_FOUND: no such leg; ERROR_BUSY: not in this state */
 
@@ -244,7 +272,6 @@ struct mirror_command {
     unsigned step;
     uint64_t config;
     struct mirror_leg *found;
-    struct block_device *attached;
 };
 /* Control reactor. */
 void mirror_command(struct mirror_command *command);

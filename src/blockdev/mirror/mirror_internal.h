@@ -90,7 +90,13 @@ struct mirror_io {
 
 /* ---- legs ---- */
 
-enum mirror_wish { WISH_IN = 1, WISH_OUT = 2 };
+enum mirror_wish {
+    WISH_IN = 1,
+    WISH_OUT = 2,
+    WISH_RENEW = 4,   /* another leg id, which nobody has yet */
+    WISH_FILL = 8,    /* somebody is about to have it */
+    WISH_INCLUDE = 16 /* is excluded no more */
+};
 
 enum attach_state {
     ATTACH_FREE,   /* no device is wanted */
@@ -161,6 +167,7 @@ struct mirror_leg {
 
     struct replica_leg config; /* as in records; a nil id: not known yet */
     bool tie_breaker, replica;
+    struct uuid own_id;          /* which leg it said it is when it was claimed */
     bool configured;             /* stands in records, or will with the next change */
     bool counted;                /* stands in the records of the last complete epoch, and is not excluded there */
     bool nameless;               /* the records have it, nobody named a device for it */
@@ -172,6 +179,9 @@ struct mirror_leg {
     bool leaving;           /* the channel is given back when nothing is under way */
     bool dropping, dropped; /* no device comes for it any more: asked for, granted */
     bool removing, forget;  /* is to be no leg any more; is to lose its record */
+    bool renewing, discard; /* waits for another id; what only it has does not count */
+    uint64_t renewed;       /* version of the configuration with that id */
+    uint64_t away_ns;       /* since when, as give_up.c sees it; 0 = it is not */
     struct task task;
     struct reactor_timer retry;
     bool fell;    /* the task has to hear of it */
@@ -351,6 +361,26 @@ struct mirror {
     struct mirror_verify *verify; /* NULL = none was ever asked for */
     struct mirror_watch watch;
 
+    /* lease.c */
+    bool paused;
+    uint64_t lease; /* of the pause, 0 = none */
+    struct reactor_timer lease_end;
+    struct mirror_command *pausing; /* waits until nothing is under way */
+    struct reactor_message path_message;
+    bool path_down, path_busy;
+
+    /* standby.c, give_up.c */
+    bool restart;   /* the start begins again */
+    bool stand_by;  /* it ends, and claims nothing any more */
+    bool releasing; /* as paused, on the way there */
+    bool release_waits;
+    unsigned decided; /* how often since it was asked */
+    unsigned accept_count;
+    char accept[MIRROR_LEGS_MAX][BLOCK_NAME_SIZE]; /* legs that may be missing at the start */
+    struct mirror_fan *release_fan;
+    uint64_t give_up_ns; /* 0 = never */
+    struct reactor_timer give_up_timer;
+
     struct list commands; /* in order; the first is under way */
     struct reactor_timer command_timer;
     struct mirror_leg *adding; /* its slot is not in use yet, and is taken */
@@ -367,7 +397,7 @@ static inline struct mirror *mirror_of(const struct block_device *device) { retu
         } else
 /* True if its record counts for a majority. */
 static inline bool mirror_leg_counts(const struct mirror_leg *leg) {
-    return leg->configured && (leg->config.flags & REPLICA_LEG_EXCLUDED) == 0;
+    return leg->configured && (leg->config.flags & (REPLICA_LEG_EXCLUDED | REPLICA_LEG_BLANK)) == 0;
 }
 
 /* ---- attach.c ---- */
@@ -391,8 +421,35 @@ void mirror_attach_drop(struct mirror_leg *leg);
 /* Home: something that the command under way waits for may have come. */
 void mirror_commands_look(struct mirror *mirror);
 void mirror_commands_init(struct mirror *mirror);
+/* Goes back to who asked. */
+void mirror_command_answer(struct mirror_command *command);
 /* Home: no command comes to an end any more. */
 void mirror_commands_cancel(struct mirror *mirror, enum error_code code, const char *why);
+
+/* ---- lease.c ---- */
+
+void mirror_pause(struct mirror *mirror, struct mirror_command *command);
+void mirror_resume(struct mirror *mirror, struct mirror_command *command);
+/* Requests have ended. */
+void mirror_lease_look(struct mirror *mirror);
+void mirror_lease_cancel(struct mirror *mirror, enum error_code code, const char *why);
+/* No leg serves: requests are held from now on, for as long as they may be; one serves again. */
+void mirror_away_begin(struct mirror *mirror);
+void mirror_away_end(struct mirror *mirror);
+/* Tells the block layer whether hosts reach anything here. */
+void mirror_path_look(struct mirror *mirror);
+
+/* ---- standby.c: steps of commands, true = it has ended ---- */
+
+bool mirror_start_command(struct mirror *mirror, struct mirror_command *command);
+bool mirror_promote_command(struct mirror *mirror, struct mirror_command *command);
+bool mirror_release_command(struct mirror *mirror, struct mirror_command *command);
+
+/* ---- give_up.c ---- */
+
+void mirror_give_up_begin(struct mirror *mirror);
+/* It can only come back as a new leg, once mirror->config_done has reached what is returned. */
+uint64_t mirror_leg_renew(struct mirror_leg *leg);
 
 /* ---- mirror.c ---- */
 
@@ -522,7 +579,7 @@ void mirror_store_send(struct mirror_leg *leg, bool marks);
 /* Legs that are claimed and not lost. */
 mirror_mask mirror_up(const struct mirror *mirror);
 /* Wants a change of the configuration; it is in all records when mirror->config_done has reached what is returned. */
-uint64_t mirror_config_wish(struct mirror_leg *leg, enum mirror_wish wish);
+uint64_t mirror_config_wish(struct mirror_leg *leg, unsigned wish /* 0 = none: the change alone */);
 /* Sets readers and writers by who stands. */
 void mirror_masks_update(struct mirror *mirror);
 struct uuid mirror_random_id(struct mirror *mirror);

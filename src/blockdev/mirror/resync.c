@@ -319,7 +319,8 @@ static struct mirror_leg *source_of(struct mirror *mirror, uint64_t region) {
 }
 
 static void look(struct mirror *mirror) {
-    if (mirror->state != MIRROR_SERVING || mirror->standing == 0 || !mirror->regions_known || mirror->closing)
+    if (mirror->state != MIRROR_SERVING || mirror->standing == 0 || !mirror->regions_known || mirror->closing ||
+        mirror->releasing)
         return;
     for (unsigned i = 0; i < mirror->copy_count; i++) {
         struct mirror_copy *copy = mirror->copies[i];

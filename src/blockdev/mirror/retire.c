@@ -37,7 +37,8 @@ static void pick(struct mirror_retire *retire);
 static bool may_clear(const struct mirror *mirror) {
     if (mirror->state != MIRROR_SERVING || !mirror->settled || mirror->changing || mirror->regions.unequal_count > 0)
         return false;
-    mirror_for_each_leg(mirror, leg) if (leg->configured && !leg->tie_breaker && (mirror->standing & leg->bit) == 0) return false;
+    mirror_for_each_leg(mirror, leg) if (leg->configured && !leg->tie_breaker && (leg->config.flags & REPLICA_LEG_BLANK) == 0 &&
+                                         (mirror->standing & leg->bit) == 0) return false;
     return true;
 }
 

@@ -6,8 +6,9 @@
 #include <stdio.h>
 
 enum start_phase {
-    START_LOOK,   /* until all legs were seen, or L is over */
-    START_DECIDE, /* without claims */
+    START_STANDBY, /* until it is promoted */
+    START_LOOK,    /* until all legs were seen, or L is over */
+    START_DECIDE,  /* without claims */
     START_CLAIM,
     START_AGAIN, /* under the claims */
     START_WAIT,  /* L after the last claim, where a member was left out */
@@ -20,6 +21,7 @@ enum start_phase {
 };
 #define M(phase) TASK_MOVE(START_##phase)
 static const uint64_t moves[START_PHASES] = {
+    [START_STANDBY] = M(LOOK),
     [START_LOOK] = M(DECIDE),
     [START_DECIDE] = M(CLAIM) | M(LOOK) | M(REFUSED) | M(SERVE),
     [START_CLAIM] = M(AGAIN) | M(LOOK) | M(REFUSED),
@@ -28,11 +30,11 @@ static const uint64_t moves[START_PHASES] = {
     [START_EPOCH] = M(SIZE) | M(LOOK),
     [START_SIZE] = M(MARKS) | M(LOOK),
     [START_MARKS] = M(SERVE) | M(LOOK),
-    [START_SERVE] = M(LOOK),
+    [START_SERVE] = M(LOOK) | M(STANDBY),
     [START_REFUSED] = M(LOOK),
 };
-static const char *const names[START_PHASES] = {"look",  "decide", "claim", "decide again", "wait",
-                                                "epoch", "size",   "marks", "serve",        "refused"};
+static const char *const names[START_PHASES] = {"standby", "look", "decide", "claim", "decide again", "wait",
+                                                "epoch",   "size", "marks",  "serve", "refused"};
 
 static void arm(struct mirror *mirror, uint64_t after_ns) {
     reactor_timer_start(mirror->home, &mirror->start_timer, reactor_now_ns(mirror->home) + after_ns);
@@ -45,8 +47,7 @@ static bool is_seen(const struct mirror_leg *leg) {
                          leg->task.state == LEG_CLAIMED);
 }
 
-static void look_again(struct mirror *mirror) {
-    mirror->state = MIRROR_CONFIGURING;
+static void forget_all(struct mirror *mirror) {
     mirror->regions_known = false;
     mirror->starting = false;
     mirror->start_members = 0;
@@ -54,11 +55,33 @@ static void look_again(struct mirror *mirror) {
     mirror_masks_update(mirror);
     mirror_io_forget_all(mirror);
     mirror_commands_cancel(mirror, ERROR_CANCELLED, "the mirror starts anew");
+    mirror_lease_cancel(mirror, ERROR_CANCELLED, "its legs were lost");
     mirror_for_each_leg(mirror, leg) leg->relook = true; /* where it is still unclaimed */
     mirror_legs_wake(mirror);
+}
+
+static void look_again(struct mirror *mirror) {
+    mirror->state = MIRROR_CONFIGURING;
+    forget_all(mirror);
     arm(mirror, mirror->stall_ns / 4);
     mirror->patient = true;
-    task_move(&mirror->start_task, START_LOOK);
+    if (mirror->start_task.state != START_LOOK)
+        task_move(&mirror->start_task, START_LOOK);
+}
+
+/* The claims were given back. */
+static void stand_by(struct mirror *mirror) {
+    mirror->stand_by = mirror->releasing = false;
+    mirror->state = MIRROR_STANDBY;
+    mirror->members = mirror->sent_members = 0;
+    mirror_for_each_leg(mirror, leg) if (mirror_leg_is_up(leg)) mirror_leg_lose(leg, "");
+    mirror_for_each_leg(mirror, leg) mirror_leg_retry(leg);
+    mirror->changing = false;
+    forget_all(mirror);
+    task_move(&mirror->start_task, START_STANDBY);
+    mirror_path_look(mirror);
+    mirror_io_look(mirror);
+    mirror_commands_look(mirror);
 }
 
 static void refuse(struct mirror *mirror, const struct error *error) {
@@ -69,14 +92,29 @@ static void refuse(struct mirror *mirror, const struct error *error) {
 
 /* ---- deciding ---- */
 
+static bool is_named(const struct replica_record *record, unsigned at, const char *name) {
+    struct uuid id;
+    return strncmp(record->legs[at].name, name, sizeof(record->legs[at].name) - 1) == 0 ||
+           (uuid_parse(name, &id) && uuid_equal(&id, &record->legs[at].id));
+}
+
 static void run_decide(struct mirror *mirror) {
-    struct decide_input input = {.leg_count = mirror->leg_count,
-                                 .mirror = mirror->options.uuid,
-                                 .accept_absent = mirror->options.accept_absent,
-                                 .assume_equal = mirror->options.assume_equal};
-    mirror_for_each_leg(mirror, leg) input.legs[leg->index].status =
-        is_seen(leg) && leg->configured && !leg->forget ? &leg->status : NULL;
+    struct decide_input input = {
+        .leg_count = mirror->leg_count, .mirror = mirror->options.uuid, .assume_equal = mirror->options.assume_equal};
+    mirror_for_each_leg(mirror, leg) {
+        input.legs[leg->index].status = is_seen(leg) && leg->configured && !leg->forget ? &leg->status : NULL;
+        input.legs[leg->index].tie_breaker = leg->tie_breaker;
+    }
     decide(&input, &mirror->decision);
+    mirror->decided++;
+    const struct replica_record *newest = mirror->decision.newest;
+    for (unsigned i = 0; newest != NULL && i < mirror->accept_count; i++)
+        for (unsigned at = 0; at < newest->leg_count; at++)
+            if (is_named(newest, at, mirror->accept[i]))
+                input.accept_absent |= 1u << at;
+    if (input.accept_absent != 0)
+        decide(&input, &mirror->decision);
+    mirror_commands_look(mirror);
 }
 
 /* The slot stands for this leg of the newest record. */
@@ -91,7 +129,7 @@ static void place(struct mirror_leg *leg, unsigned at) {
         leg->config.flags |= REPLICA_LEG_EXCLUDED;
     leg->tie_breaker = (configured->flags & REPLICA_LEG_TIE_BREAKER) != 0;
     leg->configured = true;
-    leg->counted = (configured->flags & REPLICA_LEG_EXCLUDED) == 0;
+    leg->counted = (configured->flags & (REPLICA_LEG_EXCLUDED | REPLICA_LEG_BLANK)) == 0;
 }
 
 static bool is_placed(const struct mirror *mirror, unsigned at) {
@@ -174,8 +212,10 @@ static void configure(struct mirror *mirror) {
     mirror_for_each_leg(mirror, leg) leg->configured = leg->configured && (!leg->nameless || !uuid_is_nil(&leg->config.id));
     /* A new depth is above every one that was ever seen. */
     mirror_for_each_leg(mirror, leg) {
-        if (uuid_is_nil(&leg->config.id))
-            leg->config.id = mirror_random_id(mirror); /* never seen so far: it becomes a new leg */
+        if (uuid_is_nil(&leg->config.id)) { /* never seen so far: it becomes a new leg */
+            leg->config.id = mirror_random_id(mirror);
+            leg->config.flags |= newest == NULL ? 0 : REPLICA_LEG_BLANK;
+        }
         if (leg->config.name[0] == '\0')
             snprintf(leg->config.name, sizeof(leg->config.name), "%.27s", leg->told.name);
         if (!is_seen(leg))
@@ -220,7 +260,8 @@ bool mirror_leg_trade(struct mirror_leg *leg) {
 static bool may_claim(const struct mirror *mirror, const struct mirror_leg *leg) {
     bool has = (leg->status.flags & REPLICA_HAS_RECORD) != 0;
     return is_seen(leg) && mirror->decision.verdicts[leg->index] != DECIDE_DIVERGED && leg->configured && !leg->forget &&
-           (!has || uuid_equal(&leg->status.record.leg, &leg->config.id)) && (leg->config.flags & REPLICA_LEG_EXCLUDED) == 0;
+           (leg->config.flags & REPLICA_LEG_BLANK) == 0 && (!has || uuid_equal(&leg->status.record.leg, &leg->config.id)) &&
+           (leg->config.flags & REPLICA_LEG_EXCLUDED) == 0;
 }
 
 /* At a first start no record has names. */
@@ -386,7 +427,8 @@ static bool read_marks(struct mirror *mirror) {
 /* ---- steps ---- */
 
 static bool all_looked_at(const struct mirror *mirror) {
-    mirror_for_each_leg(mirror, leg) if (!is_seen(leg) && leg->channel != NULL && leg->configured) return false;
+    mirror_for_each_leg(mirror, leg) if ((!is_seen(leg) || (leg->relook && leg->task.state == LEG_SEEN)) &&
+                                         leg->channel != NULL && leg->configured) return false;
     return true;
 }
 
@@ -415,7 +457,7 @@ static void again(struct mirror *mirror) {
         return;
     bool left_out = false;
     const struct replica_record *newest = mirror->decision.newest;
-    if (newest != NULL && newest->policy == REPLICA_MAJORITY)
+    if (newest != NULL)
         for (unsigned at = 0; at < newest->leg_count; at++) {
             bool there = false;
             mirror_for_each_leg(mirror, leg) there =
@@ -448,8 +490,16 @@ static void step(struct task *task) {
     struct mirror *mirror = container_of(task, struct mirror, start_task);
     if (mirror->state == MIRROR_ENDED || mirror->closing)
         return;
+    if (mirror->restart && (task->state == START_STANDBY || task->state == START_LOOK || task->state == START_REFUSED)) {
+        mirror->restart = false;
+        look_again(mirror);
+        mirror->patient = false;
+        arm(mirror, mirror->stall_ns);
+        return;
+    }
     MIRROR_AT(mirror, NULL, MIRROR_POINT_START + task->state);
     switch ((enum start_phase)task->state) {
+    case START_STANDBY: break;
     case START_LOOK:
         if (!is_late(mirror) && (mirror->patient || !all_looked_at(mirror)))
             return;
@@ -521,12 +571,14 @@ static void step(struct task *task) {
         mirror->regions_known = true;
         mirror->state = MIRROR_SERVING;
         error_clear(&mirror->error);
+        mirror->accept_count = 0;
         mirror_masks_update(mirror);
         mirror_legs_wake(mirror);
         mirror_epoch_wake(mirror);
         mirror_copy_wake(mirror);
         mirror_io_look(mirror);
         mirror_retire_begin(mirror);
+        mirror_commands_look(mirror);
         break;
     case START_SERVE:
         if (mirror->plain && !mirror->starting && mirror->state == MIRROR_STARTING) {
@@ -536,6 +588,8 @@ static void step(struct task *task) {
             mirror_io_look(mirror);
         }
         serving(mirror);
+        if (mirror->stand_by && task->state == START_SERVE)
+            stand_by(mirror);
         break;
     case START_REFUSED: break;
     case START_PHASES: assert(!"no phase");
@@ -557,9 +611,11 @@ static void late(struct reactor_timer *timer) {
 
 void mirror_start_begin(struct mirror *mirror) {
     mirror->start_timer = (struct reactor_timer){.run = late};
-    mirror->state = MIRROR_CONFIGURING;
-    task_start(&mirror->start_task, &type, mirror->home, START_LOOK, UINT64_MAX);
+    mirror->state = mirror->options.standby ? MIRROR_STANDBY : MIRROR_CONFIGURING;
+    task_start(&mirror->start_task, &type, mirror->home, mirror->options.standby ? START_STANDBY : START_LOOK, UINT64_MAX);
     arm(mirror, mirror->stall_ns);
+    mirror_path_look(mirror);
+    mirror_give_up_begin(mirror);
 }
 
 void mirror_start_wake(struct mirror *mirror) {

@@ -5,9 +5,13 @@
 #include <stdio.h>
 
 const char *mirror_state_name(enum mirror_state state) {
-    static const char *const names[] = {
-        [MIRROR_CONFIGURING] = "configuring", [MIRROR_STARTING] = "starting", [MIRROR_SERVING] = "serving",
-        [MIRROR_HOLDING] = "holding",         [MIRROR_REFUSED] = "refused",   [MIRROR_ENDED] = "ended"};
+    static const char *const names[] = {[MIRROR_CONFIGURING] = "configuring",
+                                        [MIRROR_STARTING] = "starting",
+                                        [MIRROR_SERVING] = "serving",
+                                        [MIRROR_HOLDING] = "holding",
+                                        [MIRROR_STANDBY] = "standby",
+                                        [MIRROR_REFUSED] = "refused",
+                                        [MIRROR_ENDED] = "ended"};
     return names[state];
 }
 

@@ -15,6 +15,7 @@ static const char *raid_state(enum mirror_state state) {
     case MIRROR_CONFIGURING:
     case MIRROR_STARTING: return "configuring";
     case MIRROR_HOLDING:
+    case MIRROR_STANDBY:
     case MIRROR_REFUSED:
     case MIRROR_ENDED: break;
     }

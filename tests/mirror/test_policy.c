@@ -1,0 +1,340 @@
+/* Who may start and go on, what an operator may overrule and what that costs, how long I/O is held: over replicas in memory. */
+#include "world.h"
+
+#include "blockdev/mirror/mirror_internal.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+static struct world *begin(unsigned disks, enum replica_policy policy) {
+    struct world *world = plain_alloc(sizeof(*world));
+    world_init(world, 11, disks, policy);
+    return world;
+}
+
+static void end(struct world *world) {
+    world_fini(world);
+    plain_free(world);
+}
+
+static struct mirror_status now(struct world *world) {
+    struct mirror_status status;
+    world_status(world, &status);
+    return status;
+}
+
+static enum error_code ask(struct world *world, enum mirror_verb verb, const char *leg) {
+    struct mirror_command command = {0};
+    return world_do(world, verb, leg, &command);
+}
+
+static void restart(struct world *world, unsigned absent) {
+    world_engine_kill(world);
+    world->absent = absent;
+    world_engine_start(world);
+}
+
+/* ---- majority ---- */
+
+static void a_tie_breaker_decides_and_holds_no_data(void **state) {
+    (void)state;
+    struct world *world = begin(3, REPLICA_MAJORITY);
+    world->options.legs[0].tie_breaker = true; /* the first, which is no source for that */
+    world->apart = 1;                          /* its bytes are not compared */
+    world->disks[2].untouched = false;         /* so that there has to be one */
+    world_engine_start(world);
+    world_serve(world);
+    world_write_all(world);
+    world_pass(world, 20);
+    assert_int_equal(now(world).legs[0].state, MIRROR_LEG_WITNESS);
+    assert_int_equal(world->disks[0].writes, 0);
+    assert_int_equal(world->disks[0].record.state, REPLICA_WITNESS);
+    /* one leg of two and the tie-breaker go on, and start */
+    world_break(world, 1);
+    world_write_all(world);
+    restart(world, 2);
+    world_serve(world);
+    world_write_all(world);
+    /* the leg alone does not */
+    restart(world, 3);
+    world_pass(world, 300);
+    assert_int_equal(now(world).state, MIRROR_CONFIGURING);
+    world_appear(world, 0);
+    world_serve(world);
+    world->absent = 0;
+    restart(world, 0);
+    world_serve(world);
+    world_write_all(world);
+    world_pass(world, 500);
+    assert_int_equal(now(world).legs[1].state, MIRROR_LEG_WHOLE);
+    assert_int_equal(world->disks[0].writes, 0);
+    assert_memory_equal(world->disks[1].bytes, world->disks[2].bytes, WORLD_REGIONS * REPLICA_REGION_BYTES);
+    end(world);
+}
+
+static void a_minority_neither_goes_on_nor_starts(void **state) {
+    (void)state;
+    struct world *world = begin(3, REPLICA_MAJORITY);
+    world_engine_start(world);
+    world_serve(world);
+    world_write_all(world);
+    world_break(world, 0);
+    world_write_all(world);
+    world_break(world, 1);
+    assert_true(world_begin_write(world, 1));
+    world_pass(world, 100);
+    assert_true(world->ops[0].busy); /* not acknowledged by one of three */
+    world_mend(world, 1);
+    world_drain(world, 10 * NS_PER_S);
+    restart(world, 3);
+    world_pass(world, 300);
+    assert_int_equal(now(world).state, MIRROR_CONFIGURING);
+    world_settle(world);
+    end(world);
+}
+
+/* ---- absent copies ---- */
+
+static enum error_code start_without(struct world *world, const char *leg, struct mirror_command *command) {
+    *command = (struct mirror_command){.accept_absent_count = leg == NULL ? 0 : 1};
+    if (leg != NULL)
+        snprintf(command->accept_absent[0], sizeof(command->accept_absent[0]), "%s", leg);
+    return world_do(world, MIRROR_START, "", command);
+}
+
+/* b has what a has not. a is started all the same; b stays as it is until it is discarded, and then gets what both wrote. */
+static void an_absent_copy_is_kept_until_it_is_discarded(void **state) {
+    (void)state;
+    struct mirror_command command;
+    struct world *world = begin(2, REPLICA_ANY);
+    uint8_t zero[WORLD_BLOCK] = {0};
+    world_engine_start(world);
+    world_serve(world);
+    assert_true(world_begin_write(world, 0));
+    world_drain(world, NS_PER_S);
+    world_pass(world, 300);
+    world_break(world, 0);
+    world_write_all(world); /* only on b */
+    world_engine_kill(world);
+    for (unsigned i = 0; i < WORLD_BLOCKS; i++) { /* what a start without b gives up: the model knows nothing but a */
+        world->blocks[i].now.count = world->blocks[i].flushed.count = 1;
+        world->blocks[i].now.list[0] = get_le32(world->disks[0].bytes + world->blocks[i].offset);
+        world->blocks[i].flushed.list[0] = world->blocks[i].now.list[0];
+    }
+    world->absent = 2;
+    world_engine_start(world);
+    world_pass(world, 100);
+    assert_int_equal(now(world).state, MIRROR_CONFIGURING);
+    assert_int_equal(start_without(world, NULL, &command), ERROR_BUSY);
+    assert_non_null(strstr(command.error.text, ": b"));
+    assert_int_equal(start_without(world, "x", &command), ERROR_BUSY);
+    assert_int_equal(start_without(world, "b", &command), ERROR_NONE);
+    world_serve(world);
+    assert_int_equal(start_without(world, "b", &command), ERROR_ALREADY);
+    assert_true(world_begin_write(world, 5));
+    world_drain(world, NS_PER_S);
+    uint64_t writes = world->disks[1].writes, stores = world->disks[1].stores;
+    world_appear(world, 1);
+    world_pass(world, 300);
+    assert_int_equal(now(world).legs[1].state, MIRROR_LEG_DIVERGED);
+    assert_int_equal(world->disks[1].writes, writes);
+    assert_int_equal(world->disks[1].stores, stores);
+    /* so it stays over starts */
+    restart(world, 0);
+    world_serve(world);
+    world_pass(world, 300);
+    assert_int_equal(now(world).legs[1].state, MIRROR_LEG_DIVERGED);
+    assert_int_equal(world->disks[1].writes, writes);
+    /* and is a leg again when it is discarded, with what it alone had gone */
+    assert_memory_not_equal(world->disks[1].bytes + world->blocks[7].offset, zero, WORLD_BLOCK);
+    assert_int_equal(ask(world, MIRROR_DISCARD, "b"), ERROR_NONE);
+    world_settle(world);
+    assert_memory_equal(world->disks[0].bytes, world->disks[1].bytes, WORLD_REGIONS * REPLICA_REGION_BYTES);
+    assert_true(now(world).legs[1].bytes_copied < WORLD_REGIONS * REPLICA_REGION_BYTES / 4); /* the union, not all */
+    assert_int_equal(ask(world, MIRROR_DISCARD, "b"), ERROR_BUSY);
+    end(world);
+}
+
+static void an_invalid_copy_is_copied_as_a_whole(void **state) {
+    (void)state;
+    struct world *world = begin(2, REPLICA_ANY);
+    world_engine_start(world);
+    world_serve(world);
+    world_write_all(world);
+    struct uuid was = world->disks[1].record.leg;
+    world->disks[1].bytes[77] ^= 1; /* in a block that nobody wrote */
+    world->disks[1].durable[77] ^= 1;
+    assert_int_equal(ask(world, MIRROR_INVALIDATE, "x"), ERROR_NOT_FOUND);
+    assert_int_equal(ask(world, MIRROR_INVALIDATE, "b"), ERROR_NONE);
+    world_settle(world);
+    assert_memory_equal(world->disks[0].bytes, world->disks[1].bytes, WORLD_REGIONS * REPLICA_REGION_BYTES);
+    assert_false(uuid_equal(&was, &world->disks[1].record.leg));
+    world_break(world, 0); /* nobody has noticed yet */
+    assert_int_equal(ask(world, MIRROR_INVALIDATE, "b"), ERROR_PERMISSION);
+    world_settle(world);
+    end(world);
+}
+
+/* Both records are a majority of two, that of the leg as it was included. */
+static void a_majority_of_two_changes_its_legs(void **state) {
+    (void)state;
+    struct world *world = begin(3, REPLICA_MAJORITY);
+    world->options.leg_count = 2;
+    world->apart = 4;
+    world_engine_start(world);
+    world_serve(world);
+    world_write_all(world);
+    assert_int_equal(ask(world, MIRROR_INVALIDATE, "b"), ERROR_NONE);
+    world_settle(world);
+    assert_int_equal(ask(world, MIRROR_REMOVE_LEG, "b"), ERROR_NONE);
+    world->apart = 6;
+    world_write_all(world);
+    world_settle(world);
+    assert_int_equal(ask(world, MIRROR_ADD_LEG, "c"), ERROR_NONE);
+    world->apart = 2;
+    world_settle(world);
+    end(world);
+}
+
+static void marks_are_kept_for_a_time(void **state) {
+    (void)state;
+    struct world *world = begin(3, REPLICA_ANY);
+    world->options.give_up_ms = 5000;
+    world_engine_start(world);
+    world_serve(world);
+    world_write_all(world);
+    struct uuid was = world->disks[1].record.leg;
+    world_vanish(world, 1);
+    world_pass(world, 3000);
+    assert_true(now(world).marked_regions > 2);
+    world_appear(world, 1); /* in time */
+    world_settle(world);
+    assert_true(uuid_equal(&was, &world->disks[1].record.leg));
+    world_vanish(world, 1);
+    world_write_all(world);
+    world_pass(world, 20000);
+    assert_int_equal(now(world).marked_regions, 0); /* nothing is kept for it */
+    assert_non_null(strstr(now(world).legs[1].why, "as a whole"));
+    restart(world, 2); /* and the next engine knows */
+    world_serve(world);
+    world_write_all(world);
+    world_pass(world, 12000);
+    assert_int_equal(now(world).marked_regions, 0);
+    world_appear(world, 1);
+    world_settle(world);
+    assert_false(uuid_equal(&was, &world->disks[1].record.leg));
+    end(world);
+}
+
+/* ---- held ---- */
+
+static void no_leg_is_there_for_too_long(void **state) {
+    (void)state;
+    struct world *world = begin(2, REPLICA_ANY);
+    world_engine_start(world);
+    world_serve(world);
+    world_write_all(world);
+    assert_true(block_device_path_is_up(world->mirror));
+    world_break(world, 0);
+    world_break(world, 1);
+    assert_true(world_begin_write(world, 1));
+    world_pass(world, 300);
+    assert_true(world->ops[0].busy);
+    assert_true(block_device_path_is_up(world->mirror));
+    uint64_t failed = world->failed;
+    world_pass(world, 200);
+    assert_int_equal(world->failed, failed + 1);
+    assert_false(block_device_path_is_up(world->mirror));
+    assert_true(world_begin_read(world, 2));
+    world_pass(world, 1);
+    assert_int_equal(world->failed, failed + 2);
+    world_mend(world, 1);
+    world_mend(world, 0);
+    world_serve(world);
+    world_pass(world, 2);
+    assert_true(block_device_path_is_up(world->mirror));
+    world_settle(world);
+    end(world);
+}
+
+static void io_is_held_for_ever_if_so_wanted(void **state) {
+    (void)state;
+    struct world *world = begin(2, REPLICA_ANY);
+    world->options.hold_ms = UINT64_MAX;
+    world_engine_start(world);
+    world_serve(world);
+    world_break(world, 0);
+    world_break(world, 1);
+    assert_true(world_begin_write(world, 1));
+    world_pass(world, 60000);
+    assert_true(world->ops[0].busy);
+    world_settle(world);
+    assert_int_equal(world->failed, 0);
+    end(world);
+}
+
+static void a_pause_ends_by_resume_or_by_itself(void **state) {
+    (void)state;
+    struct mirror_command command = {.lease_ms = 50};
+    struct world *world = begin(2, REPLICA_ANY);
+    world_engine_start(world);
+    world_serve(world);
+    world_pass(world, 20);
+    assert_true(world_begin_write(world, 0)); /* under way */
+    assert_int_equal(world_do(world, MIRROR_PAUSE, "", &command), ERROR_NONE);
+    assert_false(world->ops[0].busy);
+    assert_true(now(world).paused);
+    uint64_t lease = command.lease, writes = world->disks[0].writes;
+    assert_true(world_begin_write(world, 1));
+    assert_true(world_begin_read(world, 2));
+    world_pass(world, 20);
+    assert_int_equal(world->disks[0].writes, writes);
+    struct mirror_command second = {.lease_ms = 50};
+    assert_int_equal(world_do(world, MIRROR_PAUSE, "", &second), ERROR_BUSY);
+    struct mirror_command wrong = {.lease = lease ^ 2};
+    assert_int_equal(world_do(world, MIRROR_RESUME, "", &wrong), ERROR_TIMED_OUT);
+    assert_int_equal(world->disks[0].writes, writes);
+    assert_int_equal(world_do(world, MIRROR_RESUME, "", &command), ERROR_NONE);
+    world_drain(world, NS_PER_S);
+    /* by itself */
+    command = (struct mirror_command){.lease_ms = 50};
+    assert_int_equal(world_do(world, MIRROR_PAUSE, "", &command), ERROR_NONE);
+    assert_true(world_begin_write(world, 1));
+    world_pass(world, 60);
+    assert_false(world->ops[0].busy);
+    assert_int_equal(world_do(world, MIRROR_RESUME, "", &command), ERROR_TIMED_OUT);
+    /* what is under way does not end in time: a leg that is slow for all */
+    world->disks[0].hung = world->disks[1].hung = true;
+    assert_true(world_begin_write(world, 1));
+    command = (struct mirror_command){.lease_ms = 50};
+    assert_int_equal(world_do(world, MIRROR_PAUSE, "", &command), ERROR_TIMED_OUT);
+    assert_false(now(world).paused);
+    /* a leg is lost meanwhile: its change does not need I/O */
+    world_settle(world);
+    command = (struct mirror_command){.lease_ms = 100};
+    assert_int_equal(world_do(world, MIRROR_PAUSE, "", &command), ERROR_NONE);
+    world_break(world, 1);
+    world_pass(world, 20);
+    assert_int_equal(world_do(world, MIRROR_RESUME, "", &command), ERROR_NONE);
+    world_settle(world);
+    assert_int_equal(world->failed, 0);
+    end(world);
+}
+
+int main(int argc, char **argv) {
+    if (argc > 1)
+        cmocka_set_test_filter(argv[1]);
+    heap_keep_memory();
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_tie_breaker_decides_and_holds_no_data),
+        cmocka_unit_test(a_minority_neither_goes_on_nor_starts),
+        cmocka_unit_test(an_absent_copy_is_kept_until_it_is_discarded),
+        cmocka_unit_test(an_invalid_copy_is_copied_as_a_whole),
+        cmocka_unit_test(a_majority_of_two_changes_its_legs),
+        cmocka_unit_test(marks_are_kept_for_a_time),
+        cmocka_unit_test(no_leg_is_there_for_too_long),
+        cmocka_unit_test(io_is_held_for_ever_if_so_wanted),
+        cmocka_unit_test(a_pause_ends_by_resume_or_by_itself),
+    };
+    return cmocka_run_group_tests_name("what a mirror may do", tests, NULL, NULL);
+}

@@ -1,0 +1,196 @@
+/* Two engines for one mirror: one serves, the other one stands by. Over replicas in memory. */
+#include "world.h"
+
+#include "blockdev/mirror/mirror_internal.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+/* The second engine, on a machine of its own. */
+struct second {
+    struct world *world;
+    struct plane plane;
+    struct block_device *mirror;
+    struct mirror_command command;
+};
+
+static struct mirror_status look(const struct block_device *mirror) {
+    struct mirror_status status;
+    mirror_status_get(mirror, &status);
+    return status;
+}
+
+static void second_create(struct plane *plane, void *arg) {
+    struct second *second = arg;
+    struct world *world = second->world;
+    struct error error = {0};
+    struct mirror_options options = world->options;
+    for (unsigned i = 0; i < world->disk_count; i++)
+        (void)replica_view_create(&world->disks[i], &plane->graph, plane->data[0]);
+    options.home = plane->data[0];
+    options.standby = true;
+    options.term = 0;
+    options.seed = 99;
+    if (!mirror_create(&plane->graph, plane->control, &options, &second->mirror, &error))
+        fail_msg("%s", error.text);
+}
+
+static void command_done(struct mirror_command *command) { command->device = NULL; }
+
+static void command_send(struct plane *plane, void *arg) {
+    struct second *second = arg;
+    second->command.control = plane->control;
+    mirror_command(&second->command);
+}
+
+static enum error_code second_do(struct second *second, enum mirror_verb verb) {
+    second->command = (struct mirror_command){.device = second->mirror, .verb = verb, .done = command_done};
+    plane_do(&second->plane, command_send, second);
+    for (unsigned i = 0; second->command.device != NULL; i++) {
+        assert_true(i < 200000);
+        world_run(second->world, 20 * NS_PER_US, 20);
+    }
+    return second->command.error.code;
+}
+
+static struct second *begin(enum replica_policy policy) {
+    struct second *second = plain_alloc(sizeof(*second));
+    *second = (struct second){.world = plain_alloc(sizeof(struct world))};
+    world_init(second->world, 3, 3, policy);
+    world_engine_start(second->world);
+    world_serve(second->world);
+    world_write_all(second->world);
+    plane_init(&second->plane, &second->world->cluster, "second", "10.0.0.2", 1);
+    plane_start(&second->plane, NULL);
+    plane_do(&second->plane, second_create, second);
+    world_pass(second->world, 100);
+    return second;
+}
+
+static void end(struct second *second) {
+    plane_kill(&second->plane, SIM_KILL_CLOSE);
+    world_fini(second->world); /* frees all views */
+    plain_free(second->world);
+    plain_free(second);
+}
+
+static void a_standby_claims_nothing(void **state) {
+    (void)state;
+    struct second *second = begin(REPLICA_ANY);
+    struct world *world = second->world;
+    assert_int_equal(look(second->mirror).state, MIRROR_STANDBY);
+    assert_false(block_device_path_is_up(second->mirror));
+    uint64_t term = world->disks[0].record.promised_term;
+    world_write_all(world);
+    world_pass(world, 1000);
+    assert_int_equal(look(second->mirror).state, MIRROR_STANDBY);
+    assert_int_equal(world->disks[0].record.promised_term, term);
+    assert_int_equal(look(world->mirror).state, MIRROR_SERVING);
+    assert_int_equal(look(world->mirror).legs[0].times_lost, 0);
+    assert_int_equal(second_do(second, MIRROR_RELEASE), ERROR_BUSY);
+    world_settle(world);
+    end(second);
+}
+
+/* Everything that was acknowledged is there, unflushed too: it is not a crash of anybody. */
+static void check_all(struct second *second) {
+    struct world *world = second->world;
+    for (unsigned i = 0; i < WORLD_BLOCKS; i++)
+        for (unsigned disk = 0; disk < world->disk_count; disk++) {
+            assert_int_equal(world->blocks[i].now.count, 1);
+            assert_int_equal(get_le32(world->disks[disk].bytes + world->blocks[i].offset), world->blocks[i].now.list[0]);
+        }
+}
+
+static void a_planned_switch_over(void **state) {
+    (void)state;
+    struct mirror_command command = {0};
+    struct second *second = begin(REPLICA_ANY);
+    struct world *world = second->world;
+    for (unsigned i = 0; i < 6; i++)
+        assert_true(world_begin_write(world, i));
+    assert_int_equal(world_do(world, MIRROR_RELEASE, "", &command), ERROR_NONE);
+    for (unsigned i = 0; i < WORLD_OPS; i++)
+        assert_false(world->ops[i].busy);
+    assert_int_equal(world->failed, 0);
+    assert_int_equal(look(world->mirror).state, MIRROR_STANDBY);
+    for (unsigned i = 0; i < 3; i++)
+        assert_int_equal(world->disks[i].claim_association, 0);
+    world_pass(world, 2);
+    assert_false(block_device_path_is_up(world->mirror));
+    assert_true(world_begin_read(world, 1)); /* hosts go the other way */
+    world_pass(world, 2);
+    assert_int_equal(world->failed, 1);
+    assert_int_equal(second_do(second, MIRROR_PROMOTE), ERROR_NONE);
+    assert_int_equal(look(second->mirror).state, MIRROR_SERVING);
+    check_all(second);
+    world_pass(world, 50);
+    assert_true(look(second->mirror).settled);
+    assert_true(block_device_path_is_up(second->mirror));
+    /* and back */
+    if (second_do(second, MIRROR_RELEASE) != ERROR_NONE)
+        fail_msg("%s", second->command.error.text);
+    command = (struct mirror_command){0};
+    if (world_do(world, MIRROR_PROMOTE, "", &command) != ERROR_NONE)
+        fail_msg("%s, %d", command.error.text, look(world->mirror).state);
+    world_write_all(world);
+    world_settle(world);
+    assert_int_equal(look(second->mirror).state, MIRROR_STANDBY);
+    end(second);
+}
+
+/* The old engine still writes: it is refused, and stops for good. */
+static void an_unplanned_promotion(void **state) {
+    (void)state;
+    struct second *second = begin(REPLICA_ANY);
+    struct world *world = second->world;
+    char engine[UUID_TEXT_SIZE];
+    for (unsigned i = 0; i < 6; i++)
+        assert_true(world_begin_write(world, i));
+    assert_int_equal(second_do(second, MIRROR_PROMOTE), ERROR_NONE);
+    uint64_t failed = world->failed;
+    (void)world_begin_write(world, 9);
+    world_pass(world, 100);
+    struct mirror_status old = look(world->mirror);
+    assert_int_equal(old.state, MIRROR_ENDED);
+    uuid_format(&world->disks[0].record.promised_engine, engine);
+    assert_non_null(strstr(old.error.text, engine)); /* by whom */
+    assert_true(world->failed > failed);
+    world_pass(world, 2000);
+    assert_int_equal(look(world->mirror).state, MIRROR_ENDED);
+    assert_int_equal(look(second->mirror).state, MIRROR_SERVING);
+    for (unsigned i = 0; i < 3; i++) {
+        assert_int_equal(look(second->mirror).legs[i].state, MIRROR_LEG_WHOLE);
+        assert_int_equal(look(second->mirror).legs[i].times_lost, 0);
+    }
+    end(second);
+}
+
+/* Under majority the old engine may still have one leg: it reads nothing there when the new one serves. */
+static void a_promotion_waits_for_who_cannot_be_claimed(void **state) {
+    (void)state;
+    struct second *second = begin(REPLICA_MAJORITY);
+    struct world *world = second->world;
+    world->disks[2].hung = true; /* a member that nobody can claim */
+    uint64_t began = sim_now_ns(world->cluster.sim);
+    assert_int_equal(second_do(second, MIRROR_PROMOTE), ERROR_NONE);
+    assert_true(sim_now_ns(world->cluster.sim) - began >= world->options.longest_stall_ms * NS_PER_MS);
+    assert_int_equal(look(second->mirror).state, MIRROR_SERVING);
+    world->disks[2].hung = false;
+    world_pass(world, 500);
+    assert_int_equal(look(second->mirror).legs[2].state, MIRROR_LEG_WHOLE);
+    end(second);
+}
+
+int main(int argc, char **argv) {
+    if (argc > 1)
+        cmocka_set_test_filter(argv[1]);
+    heap_keep_memory();
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_standby_claims_nothing),
+        cmocka_unit_test(a_planned_switch_over),
+        cmocka_unit_test(an_unplanned_promotion),
+        cmocka_unit_test(a_promotion_waits_for_who_cannot_be_claimed),
+    };
+    return cmocka_run_group_tests_name("two engines for one mirror", tests, NULL, NULL);
+}
