@@ -64,6 +64,8 @@ static void add_opened(struct reactor_message *message) {
     if (command->error.code == ERROR_NONE) {
         leg->vacant = false;
         leg->configured = leg->counted = leg->nameless = leg->forget = leg->removing = leg->dropped = false;
+        leg->discard = leg->renewing = leg->faulted = false;
+        leg->faults = 0;
         leg->wishes = 0;
         leg->attempt = 0;
         leg->tie_breaker = command->tie_breaker;

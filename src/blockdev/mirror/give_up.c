@@ -42,5 +42,6 @@ void mirror_give_up_begin(struct mirror *mirror) {
 uint64_t mirror_leg_renew(struct mirror_leg *leg) {
     leg->renewing = true;
     leg->faulted = false;
+    leg->faults = 0;
     return leg->renewed = mirror_config_wish(leg, WISH_RENEW);
 }
