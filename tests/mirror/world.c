@@ -59,6 +59,8 @@ static uint32_t version_of(struct world *world, const uint8_t *bytes, unsigned b
 static void check(struct world *world, const uint8_t *bytes, unsigned block, const char *where, bool settles) {
     struct world_block *b = &world->blocks[block];
     uint32_t version = version_of(world, bytes, block, where);
+    if (!may_be(&b->now, version) && world->running)
+        world_tell(world);
     if (!may_be(&b->now, version))
         fail_msg("seed %llu: block %u in %s shows version %u; of %u possible ones the last is %u",
                  (unsigned long long)world->seed, block, where, version, b->now.count, b->now.list[b->now.count - 1]);

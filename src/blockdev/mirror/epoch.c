@@ -265,7 +265,10 @@ static void complete(struct mirror *mirror) {
     mirror->raise = 0;
     mirror->changes++;
     mirror->config_done = mirror->config_sent;
-    mirror_for_each_leg(mirror, leg) leg->counted = mirror_leg_counts(leg);
+    mirror_for_each_leg(mirror, leg) {
+        leg->counted = mirror_leg_counts(leg);
+        leg->counted_id = leg->config.id;
+    }
     mirror_for_each_leg(mirror, leg) {
         if ((mirror->members & leg->bit) == 0)
             continue;

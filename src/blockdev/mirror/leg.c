@@ -297,7 +297,7 @@ static void rest(struct mirror_leg *leg) {
     leg->seen = leg->allowed = false;
     if (leg->leaving && leg->outstanding == 0)
         mirror_attach_leave(leg);
-    if (leg->removing && !leg->forget && !leg->configured) {
+    if (leg->removing && !leg->forget && !leg->configured && !leg->counted) {
         depart(leg);
         return;
     }
@@ -356,6 +356,17 @@ static void judge_record(struct mirror_leg *leg) {
     leg->from_depth = leg->base.depth;
 }
 
+/* Not before the epoch is complete in which it is no leg, or another one: until then its record may be what that needs. */
+static bool may_forget(const struct mirror_leg *leg) {
+    if (!leg->forget)
+        return false;
+    mirror_for_each_leg(leg->mirror, other) {
+        if (other->counted && uuid_equal(&other->counted_id, &leg->status.record.leg))
+            return false;
+    }
+    return true;
+}
+
 static bool runs(const struct mirror *mirror) { return mirror->state == MIRROR_SERVING || mirror->state == MIRROR_HOLDING; }
 
 /* It says that it is another leg than this slot's: that one's place, if nobody has it; else none of this mirror's any more.
@@ -383,7 +394,7 @@ static bool identify(struct mirror_leg *leg) {
 
 static void seen(struct mirror_leg *leg) {
     struct mirror *mirror = leg->mirror;
-    if (!leg->configured && !leg->forget) {
+    if (!leg->configured && !leg->forget && !leg->counted) {
         mirror_commands_look(mirror); /* it is being added: looked at there */
         return;
     }
@@ -394,7 +405,7 @@ static void seen(struct mirror_leg *leg) {
             stick(leg, "it is not as large as the mirror");
             return;
         }
-        if (!leg->forget)
+        if (!may_forget(leg))
             judge_record(leg);
         else
             leg->verdict = DECIDE_FULL;
@@ -412,7 +423,7 @@ static void seen(struct mirror_leg *leg) {
     }
     struct replica_claim *claim = leg->call_document;
     uint64_t before = leg->status.record.promised_attempt;
-    if (leg->forget && (leg->status.flags & REPLICA_HAS_RECORD) == 0) {
+    if (may_forget(leg) && (leg->status.flags & REPLICA_HAS_RECORD) == 0) {
         leg->forget = false;
         task_move(&leg->task, LEG_REST);
         return;
@@ -445,7 +456,7 @@ static void claimed(struct mirror_leg *leg) {
     }
     if (!mirror_leg_went_well(leg, "it cannot be claimed"))
         return;
-    if (leg->forget) {
+    if (may_forget(leg)) {
         struct uuid *id = leg->call_document;
         *id = mirror->id;
         task_move(&leg->task, LEG_FORGET);
@@ -472,7 +483,7 @@ static void relooked(struct mirror_leg *leg) {
     if (leg->call.busy || !mirror_leg_went_well(leg, "it does not tell its record"))
         return;
     if (!take_status(leg) || (leg->status.flags & REPLICA_HAS_RECORD) == 0 ||
-        !uuid_equal(&leg->status.record.leg, &leg->config.id)) {
+        !(leg->forget || uuid_equal(&leg->status.record.leg, &leg->config.id))) {
         stick(leg, "it is another leg than it said");
         return;
     }
@@ -493,7 +504,7 @@ static void relooked(struct mirror_leg *leg) {
 
 static void decided(struct mirror_leg *leg) {
     struct mirror *mirror = leg->mirror;
-    if (!leg->configured) {
+    if (!leg->configured && !leg->counted) {
         mirror_commands_look(mirror);
         return;
     }
@@ -542,7 +553,7 @@ static void adopt(struct mirror_leg *leg) {
             (void)mirror_config_wish(leg, (leg->config.flags & REPLICA_LEG_BLANK) != 0 ? WISH_FILL : WISH_INCLUDE);
         return;
     }
-    if (leg->removing || leg->renewing)
+    if (leg->removing || leg->renewing || leg->forget)
         return; /* its record may be needed until that is complete */
     if (leg->tie_breaker) {
         task_move(&leg->task, LEG_WITNESS);

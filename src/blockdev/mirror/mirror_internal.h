@@ -167,6 +167,7 @@ struct mirror_leg {
 
     struct replica_leg config; /* as in records; a nil id: not known yet */
     bool tie_breaker, replica;
+    struct uuid counted_id;      /* as which leg it is counted */
     struct uuid own_id;          /* which leg it said it is when it was claimed */
     bool configured;             /* stands in records, or will with the next change */
     bool counted;                /* stands in the records of the last complete epoch, and is not excluded there */

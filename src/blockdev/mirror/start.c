@@ -129,6 +129,7 @@ static void place(struct mirror_leg *leg, unsigned at) {
         leg->config.flags |= REPLICA_LEG_EXCLUDED;
     leg->tie_breaker = (configured->flags & REPLICA_LEG_TIE_BREAKER) != 0;
     leg->configured = true;
+    leg->counted_id = configured->id;
     leg->counted = (configured->flags & (REPLICA_LEG_EXCLUDED | REPLICA_LEG_BLANK)) == 0;
 }
 
@@ -240,6 +241,9 @@ bool mirror_leg_trade(struct mirror_leg *leg) {
         leg->tie_breaker = other->tie_breaker;
         leg->configured = other->configured;
         leg->counted = other->counted;
+        struct uuid counted_id = leg->counted_id;
+        leg->counted_id = other->counted_id;
+        other->counted_id = counted_id;
         mirror->incarnations[leg->index] = mirror->incarnations[other->index];
         other->config = config;
         other->tie_breaker = tie_breaker;
