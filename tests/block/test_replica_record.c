@@ -69,7 +69,7 @@ static void records_that_make_no_sense_are_refused(void **state) {
     WRONG(record.base = ((struct replica_epoch){10, id(3)}), "the leg knows more than its epoch");
     WRONG(record.legs[2].id = id(10), "two legs have one id");
     WRONG(record.legs[1].id = id(0), "a leg has no id");
-    WRONG(record.legs[1].flags = 8, "a leg has an unknown flag");
+    WRONG(record.legs[1].flags = 16, "a leg has an unknown flag");
     WRONG(record.legs[1].flags |= REPLICA_LEG_EXCLUDED, "a member is excluded or a tie-breaker");
     WRONG(record.legs[1].name[2] = 'x', "a leg's last epoch or name is none");
     WRONG(memset(record.legs[1].name, 'x', sizeof(record.legs[1].name)), "a leg's last epoch or name is none");
