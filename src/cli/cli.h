@@ -121,6 +121,11 @@ bool cli_mirror_create(struct cli *cli);
 bool cli_mirror_delete(struct cli *cli);
 bool cli_mirror_add(struct cli *cli);
 bool cli_mirror_remove(struct cli *cli);
+bool cli_mirror_snapshots(struct cli *cli);
+bool cli_mirror_snapshot(struct cli *cli);
+bool cli_mirror_snapshot_delete(struct cli *cli);
+bool cli_mirror_revert(struct cli *cli);
+bool cli_mirror_resize(struct cli *cli);
 bool cli_mirror_verify(struct cli *cli);
 bool cli_mirror_set(struct cli *cli);
 /* Calls `line` for everything about mirrors that is not well. */

@@ -188,8 +188,15 @@ static bool parse_remote(struct cli *cli, const char *text, struct remote *ret) 
     return text_parse_u64(ret->port, 65535, &port) || error_invalid(&cli->error, "leg", text, "a port after the address");
 }
 
-/* A controller that is attached to this place already; false if there is none. */
-static bool find_attached(struct cli *cli, struct remote *remote, bool *ret_found) {
+static bool is_taken(const json_t *controllers, const char *name) {
+    const json_t *controller;
+    size_t i;
+    json_array_foreach(controllers, i, controller) if (is(controller, "name", name)) return true;
+    return false;
+}
+
+/* The controller that is attached to this place already, or a name for it that is free. */
+static bool find_attached(struct cli *cli, const char *mirror, struct remote *remote, bool *ret_found) {
     json_t *controllers, *controller;
     size_t i;
     if (!cli_call(cli, "bdev_nvme_get_controllers", NULL, &controllers))
@@ -201,6 +208,13 @@ static bool find_attached(struct cli *cli, struct remote *remote, bool *ret_foun
             continue;
         *ret_found = true;
         snprintf(remote->controller, sizeof(remote->controller), "%.63s", cli_member(controller, "name"));
+    }
+    for (unsigned n = 1; !*ret_found && (n == 1 || is_taken(controllers, remote->controller)); n++) {
+        snprintf(remote->controller, sizeof(remote->controller), "%.20s-%.24s", mirror, remote->address);
+        if (n > 1)
+            snprintf(remote->controller, sizeof(remote->controller), "%.20s-%.24s-%u", mirror, remote->address, n);
+        for (char *c = remote->controller; *c != '\0'; c++)
+            *c = *c == ':' ? '.' : *c;
     }
     json_decref(controllers);
     return true;
@@ -214,14 +228,10 @@ static bool leg_device(struct cli *cli, const char *mirror, const char *typed, c
         snprintf(device, 256, "%s", typed);
         return true;
     }
-    if (!parse_remote(cli, typed, &remote) || !find_attached(cli, &remote, &found))
+    if (!parse_remote(cli, typed, &remote) || !find_attached(cli, mirror, &remote, &found))
         return false;
     if (!found) {
         json_t *names;
-        snprintf(remote.controller, sizeof(remote.controller), "%.30s-%.20s", mirror, remote.address);
-        for (char *c = remote.controller; *c != '\0'; c++)
-            if (*c == ':')
-                *c = '.';
         if (!cli_call(cli, "bdev_nvme_attach_controller",
                       json_pack("{s:s, s:s, s:s, s:s, s:s, s:i, s:i, s:i}", "name", remote.controller, "trtype", "TCP", "traddr",
                                 remote.address, "trsvcid", remote.port, "subnqn", remote.nqn, "ctrlr_loss_timeout_sec", -1,
@@ -299,6 +309,61 @@ bool cli_mirror_add(struct cli *cli) {
 
 bool cli_mirror_remove(struct cli *cli) {
     return cli_do(cli, "mirror_remove_leg", json_pack("{s:s, s:s}", "name", cli->arguments[0], "leg", cli->arguments[1]));
+}
+
+/* ---- snapshots, size ---- */
+
+bool cli_mirror_snapshots(struct cli *cli) {
+    static const char *const titles[] = {"SNAPSHOT", "SIZE", "USED", "STANDS ON", "CHILDREN", "MADE"};
+    json_t *snapshots, *snapshot;
+    size_t i;
+    if (!cli_call(cli, "mirror_get_snapshots", json_pack("{s:s}", "name", cli->arguments[0]), &snapshots))
+        return false;
+    if (cli->output == CLI_JSON) {
+        cli_print_json(snapshots);
+    } else {
+        struct cli_table table;
+        cli_table_init(&table, titles, 6, 0x16);
+        json_array_foreach(snapshots, i, snapshot) {
+            char size[24], used[24], children[24];
+            snprintf(children, sizeof(children), "%" PRIu64, number(snapshot, "children"));
+            cli_table_row(&table, cli_member(snapshot, "name"), text_format_size(number(snapshot, "size"), size, sizeof(size)),
+                          text_format_size(number(snapshot, "used_bytes"), used, sizeof(used)), cli_member(snapshot, "parent"),
+                          children, cli_member(snapshot, "creation_time"));
+        }
+        cli_table_print(&table, stdout);
+    }
+    json_decref(snapshots);
+    return true;
+}
+
+static json_t *snapshot_params(struct cli *cli) {
+    return json_pack("{s:s, s:s}", "name", cli->arguments[0], "snapshot", cli->arguments[1]);
+}
+
+bool cli_mirror_snapshot(struct cli *cli) { return cli_do(cli, "mirror_snapshot_create", snapshot_params(cli)); }
+bool cli_mirror_snapshot_delete(struct cli *cli) { return cli_do(cli, "mirror_snapshot_delete", snapshot_params(cli)); }
+
+bool cli_mirror_revert(struct cli *cli) {
+    return cli_yes(cli, "what was written to %.80s since %.80s is lost", cli->arguments[0], cli->arguments[1]) &&
+           cli_do(cli, "mirror_snapshot_revert", snapshot_params(cli));
+}
+
+bool cli_mirror_resize(struct cli *cli) {
+    const char *name = cli->arguments[0];
+    json_t *mirrors;
+    uint64_t size, old;
+    if (!cli_size(cli, "size", cli->arguments[1], &size))
+        return false;
+    if (size % MIB(1) != 0)
+        return error_invalid(&cli->error, "size", cli->arguments[1], "a multiple of 1M");
+    if (!get(cli, name, &mirrors))
+        return false;
+    old = number(json_array_get(mirrors, 0), "size");
+    json_decref(mirrors);
+    if (size < old && !cli_yes(cli, "what %.80s holds beyond %.40s is lost", name, cli->arguments[1]))
+        return false;
+    return cli_do(cli, "mirror_resize", json_pack("{s:s, s:I}", "name", name, "size_in_mib", (json_int_t)(size / MIB(1))));
 }
 
 /* ---- comparing, speed ---- */

@@ -33,6 +33,10 @@ static const struct cli_option mirror_add_options[] = {
     {"--follow", NULL, "Wait, with a bar, until it is whole"},
     {0},
 };
+static const struct cli_option mirror_yes_options[] = {
+    {"--yes", NULL, "Yes, do that"},
+    {0},
+};
 static const struct cli_option mirror_verify_options[] = {
     {"--repair", NULL, "Write what differs anew: as most legs have it, else as the trusted one"},
     {"--trust", "LEG", "Which leg counts where no majority agrees (default: the first whole one)"},
@@ -99,6 +103,15 @@ const struct cli_verb cli_verbs[] = {
     {"block mirror add", "NAME LEG", "Give a mirror another leg, and copy to it", mirror_add_options, CLI_COMPLETE_MIRROR,
      cli_mirror_add},
     {"block mirror remove", "NAME LEG", "Take a leg away from a mirror", NULL, CLI_COMPLETE_MIRROR, cli_mirror_remove},
+    {"block mirror snapshots", "NAME", "A mirror's snapshots", NULL, CLI_COMPLETE_MIRROR, cli_mirror_snapshots},
+    {"block mirror snapshot", "NAME SNAPSHOT", "Keep a mirror's contents of this moment, on every leg", NULL, CLI_COMPLETE_MIRROR,
+     cli_mirror_snapshot},
+    {"block mirror snapshot-delete", "NAME SNAPSHOT", "Delete a mirror's snapshot", NULL, CLI_COMPLETE_MIRROR,
+     cli_mirror_snapshot_delete},
+    {"block mirror revert", "NAME SNAPSHOT", "Make a mirror what it was at a snapshot", mirror_yes_options, CLI_COMPLETE_MIRROR,
+     cli_mirror_revert},
+    {"block mirror resize", "NAME SIZE", "Grow or shrink a mirror, on every leg", mirror_yes_options, CLI_COMPLETE_MIRROR,
+     cli_mirror_resize},
     {"block mirror verify", "NAME",
      "Compare all whole legs while hosts work, and say how many blocks differ\nThe exit status is 1 if some differ and were not "
      "repaired.",

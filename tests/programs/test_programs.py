@@ -154,6 +154,13 @@ def case_a_mirror_by_verbs(d):
     assert "3 whole" in node.ok("block", "mirror", "list")
     node.ok("block", "mirror", "remove", "m", "disk0/w")
     assert "2 whole" in node.ok("block", "mirror", "list")
+    node.ok("block", "mirror", "snapshot", "m", "s")
+    assert "s " in node.ok("block", "mirror", "snapshots", "m")
+    node.fails(64, "say --yes", "block", "mirror", "revert", "m", "s")
+    node.ok("block", "mirror", "revert", "m", "s", "--yes")
+    node.fails(64, "say --yes", "block", "mirror", "resize", "m", "32M")
+    node.ok("block", "mirror", "resize", "m", "128M")
+    node.ok("block", "mirror", "snapshot-delete", "m", "s")
     assert "all is well" in node.ok("status")
     assert "m" in node.ok("__complete", "block", "mirror", "show", "").split()
     assert other.end(signal.SIGKILL) == -signal.SIGKILL

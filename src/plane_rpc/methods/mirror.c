@@ -7,8 +7,7 @@
 #include "plane_rpc/methods/mirror_object.h"
 #include "plane_rpc/rpc_methods.h"
 
-/* The mirror of that name, or the call is answered and NULL returned. */
-static struct plane_mirror *find(struct rpc_call *call, const char *name) {
+struct plane_mirror *mirror_find(struct rpc_call *call, const char *name) {
     struct plane_mirror *mirror = plane_mirror_find(plane_of(call), name);
     struct error error;
     if (mirror != NULL)
@@ -68,7 +67,7 @@ void method_mirror_create(struct rpc_call *call, const struct params_mirror_crea
 static void deleted(void *arg) { rpc_call_result_true(arg); }
 
 void method_mirror_delete(struct rpc_call *call, const struct params_mirror_delete *params) {
-    struct plane_mirror *mirror = find(call, params->name);
+    struct plane_mirror *mirror = mirror_find(call, params->name);
     struct error error;
     if (mirror != NULL && !plane_mirror_delete(mirror, deleted, call, &error))
         rpc_call_fail(call, &error);
@@ -113,13 +112,13 @@ void mirror_change_leg(struct rpc_call *call, struct plane_mirror *mirror, enum 
 }
 
 void method_mirror_add_leg(struct rpc_call *call, const struct params_mirror_add_leg *params) {
-    struct plane_mirror *mirror = find(call, params->name);
+    struct plane_mirror *mirror = mirror_find(call, params->name);
     if (mirror != NULL)
         mirror_change_leg(call, mirror, MIRROR_ADD_LEG, params->leg, params->tie_breaker);
 }
 
 void method_mirror_remove_leg(struct rpc_call *call, const struct params_mirror_remove_leg *params) {
-    struct plane_mirror *mirror = find(call, params->name);
+    struct plane_mirror *mirror = mirror_find(call, params->name);
     if (mirror != NULL)
         mirror_change_leg(call, mirror, MIRROR_REMOVE_LEG, params->leg, false);
 }
@@ -142,7 +141,7 @@ static void setting_done(struct mirror_set *set) {
 
 /* For the mirror of that name; NULL, and the call is answered, if there is none. */
 static struct setting *setting_create(struct rpc_call *call, const char *name, struct plane_mirror **ret_mirror) {
-    struct plane_mirror *mirror = find(call, name);
+    struct plane_mirror *mirror = mirror_find(call, name);
     struct error error;
     if (mirror == NULL)
         return NULL;
@@ -207,7 +206,7 @@ struct listing {
 static void put_mirrors(void *arg) {
     struct listing *listing = arg;
     struct rpc_call *call = listing->call;
-    const struct plane_mirror *only = listing->name == NULL ? NULL : find(call, listing->name);
+    const struct plane_mirror *only = listing->name == NULL ? NULL : mirror_find(call, listing->name);
     bool answered = listing->name != NULL && only == NULL;
     free(listing);
     if (answered)
@@ -222,7 +221,7 @@ static void put_mirrors(void *arg) {
 }
 
 void method_mirror_get(struct rpc_call *call, const struct params_mirror_get *params) {
-    if (params->name != NULL && find(call, params->name) == NULL)
+    if (params->name != NULL && mirror_find(call, params->name) == NULL)
         return;
     struct listing *listing = calloc(1, sizeof(*listing));
     struct error error;

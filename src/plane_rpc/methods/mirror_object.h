@@ -10,6 +10,8 @@ void mirror_put_raid_members(struct json_writer *writer, const struct plane_mirr
 void mirror_put_object(struct json_writer *writer, const struct plane_mirror *mirror);
 /* The call that makes it again, for framework_get_config. */
 void mirror_put_config(struct json_writer *writer, const struct plane_mirror *mirror);
+/* The mirror of that name; else the call is answered with -19, and NULL returned. */
+struct plane_mirror *mirror_find(struct rpc_call *call, const char *name);
 /* Adds or removes a leg, and answers true when that is done. */
 void mirror_change_leg(struct rpc_call *call, struct plane_mirror *mirror, enum mirror_verb verb, const char *leg,
                        bool tie_breaker);
