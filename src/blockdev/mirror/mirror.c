@@ -292,10 +292,8 @@ static void set_home(struct reactor_message *message) {
         break;
     case MIRROR_VERIFY_START: mirror_verify_begin(mirror, &set->verify, &set->error); break;
     case MIRROR_VERIFY_STOP:
-        if (mirror->verify == NULL)
+        if (!mirror_verify_end(mirror))
             error_set(&set->error, ERROR_NOT_FOUND, "%s is not being verified", mirror->device.name);
-        else
-            mirror_verify_end(mirror);
         break;
     }
     set->message.run = set_done;

@@ -624,8 +624,8 @@ void mirror_throttle_set(struct mirror *mirror, const struct mirror_rates *rates
 /* ---- verify.c ---- */
 
 bool mirror_verify_begin(struct mirror *mirror, const struct mirror_verify_options *options, struct error *error);
-/* Ends with what is under way; a later begin may go on from there. */
-void mirror_verify_end(struct mirror *mirror);
+/* Ends with what is under way; a later begin may go on from there. False: none runs. */
+bool mirror_verify_end(struct mirror *mirror);
 /* A piece may begin now, or a leg has come. */
 void mirror_verify_wake(struct mirror *mirror);
 void mirror_verify_status_get(const struct mirror *mirror, struct mirror_verify_status *ret_status);

@@ -351,11 +351,12 @@ bool mirror_verify_begin(struct mirror *mirror, const struct mirror_verify_optio
     return true;
 }
 
-void mirror_verify_end(struct mirror *mirror) {
+bool mirror_verify_end(struct mirror *mirror) {
     if (mirror->verify == NULL || mirror->verify->status.state != MIRROR_VERIFY_RUNNING)
-        return;
+        return false;
     mirror->verify->stopping = true;
     mirror_verify_wake(mirror);
+    return true;
 }
 
 void mirror_verify_status_get(const struct mirror *mirror, struct mirror_verify_status *ret_status) {
