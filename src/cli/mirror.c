@@ -105,7 +105,7 @@ static bool progress(const json_t *mirror, uint64_t *ret_done, uint64_t *ret_tot
     bool any = is(verify, "state", "running");
     *ret_done = any ? number(verify, "done") : 0;
     *ret_total = any ? number(verify, "total") : 0;
-    json_array_foreach(legs, i, leg) if (is(leg, "state", "syncing")) {
+    json_array_foreach(legs, i, leg) if (is(leg, "state", "connecting") || is(leg, "state", "syncing")) {
         const json_t *sync = json_object_get(leg, "sync");
         any = true;
         *ret_done += number(sync, "done");
