@@ -1,4 +1,5 @@
 /* Methods of a mirror's tree: snapshots and size, changed on all legs at once. The mirror itself: mirror.c. */
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -19,7 +20,7 @@ static void put_layer(struct json_writer *writer, const struct replica_layers *t
     char text[TEXT_TIME_SIZE];
     json_begin_object(writer, NULL);
     json_putf(writer, "name", "%.*s", (int)sizeof(layer->name), layer->name);
-    json_put_u64(writer, "id", layer->id);
+    json_putf(writer, "id", "%016" PRIx64, layer->id); /* readers of numbers stop at 63 bits */
     for (uint32_t i = 0; i < tree->count; i++)
         if (layer->parent != 0 && tree->layers[i].id == layer->parent)
             json_putf(writer, "parent", "%.*s", (int)sizeof(tree->layers[i].name), tree->layers[i].name);
