@@ -96,11 +96,11 @@ fuzz: build-fuzz/build.ninja ## fuzz each target for SECONDS=60; TARGET=name for
 	@tools/fuzz --seconds $(SECONDS) $(TARGET)
 
 # On the build that clang configures.
-tidy: ## clang-tidy on all of it; FILES="word…" for some
+tidy: ## clang-tidy on all of it; FILES="word…" for some, PART=1/8 for a part
 	@tools/need clang-tidy=clang-tidy
 	@$(MAKE) test-build SAN=address
 	@ninja -C build-address
-	@tools/tidy build-address $(FILES)
+	@tools/tidy build-address $(PART) $(FILES)
 
 format: ## clang-format on all of it
 	@tools/need clang-format=clang-format

@@ -312,7 +312,7 @@ struct host_socket *linux_listen(struct host_loop *loop, const struct host_addre
 
 struct host_socket *linux_accept(struct host_socket *base, struct host_address *ret_peer, int *ret_errno) {
     struct linux_socket *listener = (struct linux_socket *)base;
-    union address peer;
+    union address peer = {.any.sa_family = AF_UNSPEC};
     socklen_t length = sizeof(peer);
     int fd;
     do /* ECONNABORTED: that one is gone, there may be more */
