@@ -6,6 +6,7 @@
 #include "blockdev/mirror/mirror_internal.h"
 
 #define IDLE_NS (5 * NS_PER_S)
+#define WORTH_IT 16                /* a round that clears less than one of so many over the bound was not */
 #define HURRY_NS (100 * NS_PER_MS) /* between rounds while more than the bound are marked */
 
 struct mirror_retire {
@@ -13,8 +14,10 @@ struct mirror_retire {
     struct reactor_timer timer;
     struct reactor_job job;
     bool busy;
-    uint64_t depth; /* of the epoch in which the round began: another one ends it */
-    uint64_t tree;  /* change of the tree likewise, for the floor only */
+    uint64_t cleared_now; /* regions, in this round */
+    uint64_t pause_ns;    /* until the next round while more than the bound are marked */
+    uint64_t depth;       /* of the epoch in which the round began: another one ends it */
+    uint64_t tree;        /* change of the tree likewise, for the floor only */
     uint64_t left;
     unsigned waiting;
     struct retire_request {
@@ -96,10 +99,16 @@ static void send_all(struct mirror_retire *retire, enum block_op op, uint64_t ar
 static void end(struct mirror_retire *retire) {
     struct mirror *mirror = retire->mirror;
     uint64_t bound = mirror->options.marked_max == 0 ? 1024 : mirror->options.marked_max;
+    uint64_t marked = mirror->regions.marked_count, excess = marked > bound ? marked - bound : 0;
     retire->busy = false;
+    /* All that is over the bound is in use: flushing again and again would cost its writers more than it frees. */
+    if (retire->cleared_now * WORTH_IT >= excess)
+        retire->pause_ns = HURRY_NS;
+    else
+        retire->pause_ns = min_u64(2 * retire->pause_ns, IDLE_NS);
     if (!mirror->closing)
         reactor_timer_start(mirror->home, &retire->timer,
-                            reactor_now_ns(mirror->home) + (mirror->regions.marked_count > bound ? HURRY_NS : IDLE_NS));
+                            reactor_now_ns(mirror->home) + (excess > 0 ? retire->pause_ns : IDLE_NS));
 }
 
 static void leave(struct mirror_retire *retire) {
@@ -112,6 +121,7 @@ static void cleared(struct mirror_retire *retire) {
     if (!retire->failed)
         for (unsigned i = 0; i < retire->count; i++)
             regions_cleared(&retire->mirror->regions, retire->regions[i]);
+    retire->cleared_now += retire->failed ? 0 : retire->count;
     leave(retire);
     if (retire->failed || !is_valid(retire))
         end(retire);
@@ -182,6 +192,7 @@ static void round_begin(struct reactor_timer *timer) {
     retire->depth = mirror->complete.depth;
     retire->tree = mirror->tree_change;
     retire->busy = true;
+    retire->cleared_now = 0;
     if (!may_clear(mirror) || (mirror->regions.marked_count == 0 && !has_floor(mirror)) || mirror->closing) {
         end(retire);
         return;
@@ -198,6 +209,7 @@ bool mirror_retire_init(struct mirror *mirror) {
         return false;
     retire->mirror = mirror;
     retire->timer.run = round_begin;
+    retire->pause_ns = HURRY_NS;
     retire->job.run = all_answered;
     mirror->retire = retire;
     return true;
