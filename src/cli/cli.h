@@ -126,6 +126,11 @@ bool cli_mirror_snapshot(struct cli *cli);
 bool cli_mirror_snapshot_delete(struct cli *cli);
 bool cli_mirror_revert(struct cli *cli);
 bool cli_mirror_resize(struct cli *cli);
+bool cli_mirror_invalidate(struct cli *cli);
+bool cli_mirror_discard(struct cli *cli);
+bool cli_mirror_start(struct cli *cli);
+bool cli_mirror_promote(struct cli *cli);
+bool cli_mirror_release(struct cli *cli);
 bool cli_mirror_verify(struct cli *cli);
 bool cli_mirror_set(struct cli *cli);
 /* Calls `line` for everything about mirrors that is not well. */

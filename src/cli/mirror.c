@@ -279,9 +279,12 @@ bool cli_mirror_create(struct cli *cli) {
         if (ok)
             json_object_set_new(params, "accept_absent", json_pack("[s]", device));
     }
+    if (cli_option(cli, "--standby") != NULL)
+        json_object_set_new(params, "standby", json_true());
     if (policy != NULL)
         json_object_set_new(params, "policy", json_string(policy));
-    ok = ok && option_ms(cli, "--longest-stall", "longest_stall_ms", params) && option_ms(cli, "--hold", "hold_ms", params);
+    ok = ok && option_ms(cli, "--longest-stall", "longest_stall_ms", params) &&
+         option_ms(cli, "--give-up", "give_up_ms", params) && option_ms(cli, "--hold", "hold_ms", params);
     if (!ok) {
         json_decref(params);
         return false;
@@ -365,6 +368,40 @@ bool cli_mirror_resize(struct cli *cli) {
         return false;
     return cli_do(cli, "mirror_resize", json_pack("{s:s, s:I}", "name", name, "size_in_mib", (json_int_t)(size / MIB(1))));
 }
+
+bool cli_mirror_invalidate(struct cli *cli) {
+    const char *leg = cli->arguments[1];
+    return cli_yes(cli, "%.120s is set aside and copied as a whole: there is one copy less until that is done", leg) &&
+           cli_do(cli, "mirror_invalidate", json_pack("{s:s, s:s}", "name", cli->arguments[0], "leg", leg));
+}
+
+bool cli_mirror_discard(struct cli *cli) {
+    const char *leg = cli->arguments[1];
+    return cli_yes(cli, "what only %.120s has is lost", leg) &&
+           cli_do(cli, "mirror_discard", json_pack("{s:s, s:s}", "name", cli->arguments[0], "leg", leg));
+}
+
+/* ---- engines that come and go ---- */
+
+bool cli_mirror_start(struct cli *cli) {
+    const char *absent = cli_option(cli, "--accept-absent");
+    json_t *params = json_pack("{s:s}", "name", cli->arguments[0]);
+    if (absent != NULL) {
+        if (!cli_yes(cli, "what only %.120s has is lost, and it is left out until it is discarded", absent)) {
+            json_decref(params);
+            return false;
+        }
+        json_object_set_new(params, "accept_absent", json_pack("[s]", absent));
+    }
+    return cli_do(cli, "mirror_start", params);
+}
+
+bool cli_mirror_promote(struct cli *cli) {
+    return cli_yes(cli, "an engine elsewhere that serves %.100s is cut off", cli->arguments[0]) &&
+           cli_do(cli, "mirror_promote", json_pack("{s:s}", "name", cli->arguments[0]));
+}
+
+bool cli_mirror_release(struct cli *cli) { return cli_do(cli, "mirror_release", json_pack("{s:s}", "name", cli->arguments[0])); }
 
 /* ---- comparing, speed ---- */
 

@@ -22,6 +22,8 @@ static const struct cli_option mirror_create_options[] = {
     {"--tie-breaker", "LEG", "This one of the legs keeps a record and no data"},
     {"--longest-stall", "MS", "How long a silent leg may hold I/O up (default 900)"},
     {"--hold", "MS", "How long I/O waits while no leg is there (default 30000)"},
+    {"--give-up", "MS", "A leg that is away for so long is copied as a whole when it returns (default: never)"},
+    {"--standby", NULL, "Claim nothing until it is promoted: another engine may have the legs"},
     {"--accept-absent", "LEG", "Start although this one is missing and may be newer: what only it holds is lost"},
     {"--yes", NULL, "With --accept-absent: yes, give that up"},
     {"--follow", NULL, "Wait, with a bar, until no leg is being copied to"},
@@ -35,6 +37,11 @@ static const struct cli_option mirror_add_options[] = {
 };
 static const struct cli_option mirror_yes_options[] = {
     {"--yes", NULL, "Yes, do that"},
+    {0},
+};
+static const struct cli_option mirror_start_options[] = {
+    {"--accept-absent", "LEG", "It may be missing, although it may be newer: what only it has is lost"},
+    {"--yes", NULL, "With --accept-absent: yes, give that up"},
     {0},
 };
 static const struct cli_option mirror_verify_options[] = {
@@ -112,6 +119,16 @@ const struct cli_verb cli_verbs[] = {
      cli_mirror_revert},
     {"block mirror resize", "NAME SIZE", "Grow or shrink a mirror, on every leg", mirror_yes_options, CLI_COMPLETE_MIRROR,
      cli_mirror_resize},
+    {"block mirror invalidate", "NAME LEG", "Do not trust what a leg holds: copy it as a whole", mirror_yes_options,
+     CLI_COMPLETE_MIRROR, cli_mirror_invalidate},
+    {"block mirror discard", "NAME LEG", "Let a diverged leg back in; what only it has is lost", mirror_yes_options,
+     CLI_COMPLETE_MIRROR, cli_mirror_discard},
+    {"block mirror start", "NAME", "Try a mirror again that waits for legs or was refused", mirror_start_options,
+     CLI_COMPLETE_MIRROR, cli_mirror_start},
+    {"block mirror promote", "NAME", "Let a standby claim the legs and serve", mirror_yes_options, CLI_COMPLETE_MIRROR,
+     cli_mirror_promote},
+    {"block mirror release", "NAME", "Drain, give the legs back, and be a standby: the first half of a planned switch-over", NULL,
+     CLI_COMPLETE_MIRROR, cli_mirror_release},
     {"block mirror verify", "NAME",
      "Compare all whole legs while hosts work, and say how many blocks differ\nThe exit status is 1 if some differ and were not "
      "repaired.",

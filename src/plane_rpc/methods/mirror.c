@@ -57,6 +57,8 @@ void method_mirror_create(struct rpc_call *call, const struct params_mirror_crea
                                      .assume_equal = params->assume_equal,
                                      .longest_stall_ms = params->longest_stall_ms,
                                      .hold_ms = params->hold_ms,
+                                     .give_up_ms = params->give_up_ms,
+                                     .standby = params->standby,
                                      .rates = {.bytes_per_s = params->bytes_per_s, .share_percent = params->share_percent}};
     if (bdev_check_name(plane_of(call), params->name, &error) && set_legs(params, &options, &error))
         plane_mirror_create(plane_of(call), &options, !params->wait, created, call);
@@ -75,52 +77,111 @@ void method_mirror_delete(struct rpc_call *call, const struct params_mirror_dele
 
 /* ---- legs ---- */
 
-struct leg_change {
+/* What an operator asks of an engine, for a call. */
+struct asking {
     struct mirror_command command;
     struct rpc_call *call;
 };
 
-static void leg_changed(struct mirror_command *command) {
-    struct leg_change *change = container_of(command, struct leg_change, command);
-    if (command->error.code == ERROR_NONE)
-        rpc_call_result_true(change->call);
+static void asked(struct mirror_command *command) {
+    struct asking *asking = container_of(command, struct asking, command);
+    if (command->error.code != ERROR_NONE)
+        rpc_call_fail_late(asking->call, &command->error);
+    else if (command->verb == MIRROR_PAUSE)
+        rpc_call_result_u64(asking->call, command->lease);
     else
-        rpc_call_fail_late(change->call, &command->error);
-    free(change);
+        rpc_call_result_true(asking->call);
+    free(asking);
+}
+
+/* NULL, and the call is answered, if it cannot be asked. mirror NULL: it was answered already. */
+static struct mirror_command *ask(struct rpc_call *call, struct plane_mirror *mirror, enum mirror_verb verb, const char *leg) {
+    struct asking *asking = NULL;
+    struct error error;
+    if (mirror == NULL)
+        return NULL;
+    if (mirror->deleting)
+        error_set(&error, ERROR_BUSY, "%s is being deleted", mirror->name);
+    else if ((asking = calloc(1, sizeof(*asking))) == NULL)
+        error_set(&error, ERROR_NO_MEMORY, "no memory");
+    if (asking == NULL) {
+        rpc_call_fail(call, &error);
+        return NULL;
+    }
+    asking->call = call;
+    asking->command =
+        (struct mirror_command){.device = mirror->device, .control = plane_of(call)->control, .verb = verb, .done = asked};
+    snprintf(asking->command.leg, sizeof(asking->command.leg), "%s", leg);
+    return &asking->command;
 }
 
 void mirror_change_leg(struct rpc_call *call, struct plane_mirror *mirror, enum mirror_verb verb, const char *leg,
                        bool tie_breaker) {
-    struct leg_change *change = NULL;
-    struct error error;
-    if (mirror->deleting)
-        error_set(&error, ERROR_BUSY, "%s is being deleted", mirror->name);
-    else if ((change = calloc(1, sizeof(*change))) == NULL)
-        error_set(&error, ERROR_NO_MEMORY, "no memory");
-    if (change == NULL) {
-        rpc_call_fail(call, &error);
+    struct mirror_command *command = ask(call, mirror, verb, leg);
+    if (command == NULL)
         return;
-    }
-    change->call = call;
-    change->command = (struct mirror_command){.device = mirror->device,
-                                              .control = plane_of(call)->control,
-                                              .verb = verb,
-                                              .tie_breaker = tie_breaker,
-                                              .done = leg_changed};
-    snprintf(change->command.leg, sizeof(change->command.leg), "%s", leg);
-    mirror_command(&change->command);
+    command->tie_breaker = tie_breaker;
+    mirror_command(command);
 }
 
 void method_mirror_add_leg(struct rpc_call *call, const struct params_mirror_add_leg *params) {
-    struct plane_mirror *mirror = mirror_find(call, params->name);
-    if (mirror != NULL)
-        mirror_change_leg(call, mirror, MIRROR_ADD_LEG, params->leg, params->tie_breaker);
+    mirror_change_leg(call, mirror_find(call, params->name), MIRROR_ADD_LEG, params->leg, params->tie_breaker);
 }
 
 void method_mirror_remove_leg(struct rpc_call *call, const struct params_mirror_remove_leg *params) {
-    struct plane_mirror *mirror = mirror_find(call, params->name);
-    if (mirror != NULL)
-        mirror_change_leg(call, mirror, MIRROR_REMOVE_LEG, params->leg, false);
+    mirror_change_leg(call, mirror_find(call, params->name), MIRROR_REMOVE_LEG, params->leg, false);
+}
+
+void method_mirror_invalidate(struct rpc_call *call, const struct params_mirror_invalidate *params) {
+    mirror_change_leg(call, mirror_find(call, params->name), MIRROR_INVALIDATE, params->leg, false);
+}
+
+void method_mirror_discard(struct rpc_call *call, const struct params_mirror_discard *params) {
+    mirror_change_leg(call, mirror_find(call, params->name), MIRROR_DISCARD, params->leg, false);
+}
+
+/* ---- engines that come and go ---- */
+
+void method_mirror_start(struct rpc_call *call, const struct params_mirror_start *params) {
+    const char *const *absent = params->accept_absent.items;
+    struct mirror_command *command = ask(call, mirror_find(call, params->name), MIRROR_START, "");
+    if (command == NULL)
+        return;
+    command->term = params->term;
+    command->accept_absent_count = params->accept_absent.count;
+    for (uint32_t i = 0; i < params->accept_absent.count; i++)
+        snprintf(command->accept_absent[i], sizeof(command->accept_absent[i]), "%s", absent[i]);
+    mirror_command(command);
+}
+
+void method_mirror_promote(struct rpc_call *call, const struct params_mirror_promote *params) {
+    struct mirror_command *command = ask(call, mirror_find(call, params->name), MIRROR_PROMOTE, "");
+    if (command == NULL)
+        return;
+    command->term = params->term;
+    mirror_command(command);
+}
+
+void method_mirror_release(struct rpc_call *call, const struct params_mirror_release *params) {
+    struct mirror_command *command = ask(call, mirror_find(call, params->name), MIRROR_RELEASE, "");
+    if (command != NULL)
+        mirror_command(command);
+}
+
+void method_mirror_pause(struct rpc_call *call, const struct params_mirror_pause *params) {
+    struct mirror_command *command = ask(call, mirror_find(call, params->name), MIRROR_PAUSE, "");
+    if (command == NULL)
+        return;
+    command->lease_ms = params->lease_ms;
+    mirror_command(command);
+}
+
+void method_mirror_resume(struct rpc_call *call, const struct params_mirror_resume *params) {
+    struct mirror_command *command = ask(call, mirror_find(call, params->name), MIRROR_RESUME, "");
+    if (command == NULL)
+        return;
+    command->lease = params->lease;
+    mirror_command(command);
 }
 
 /* ---- copying and verifying ---- */

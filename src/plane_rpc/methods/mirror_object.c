@@ -120,8 +120,8 @@ static void leg_next(const struct plane_mirror *mirror, const struct mirror_leg_
         snprintf(to, NEXT_SIZE, "mend or replace the disk of %s, then remove it from %s and add it again", name, mirror->name);
         break;
     case MIRROR_LEG_DIVERGED:
-        snprintf(to, NEXT_SIZE, "look at what it has, then delete %s: it is kept as it is, and %s goes on without it", name,
-                 mirror->name);
+        snprintf(to, NEXT_SIZE, "penstock block mirror discard %s %s gives up what only it has; until then it is kept as it is",
+                 mirror->name, name);
         break;
     }
 }
@@ -213,8 +213,10 @@ void mirror_put_object(struct json_writer *writer, const struct plane_mirror *mi
     json_put_uuid(writer, "id", &status->epoch.id);
     json_end(writer);
     json_put_bool(writer, "settled", status->settled);
+    json_put_bool(writer, "paused", status->paused);
     json_put_u64(writer, "longest_stall_ms", mirror->options.longest_stall_ms);
     json_put_u64(writer, "hold_ms", mirror->options.hold_ms);
+    json_put_u64(writer, "give_up_ms", mirror->options.give_up_ms);
     json_put_u64(writer, "bytes_per_s", mirror->options.rates.bytes_per_s);
     json_put_u64(writer, "share_percent", share(mirror));
     put_verify(writer, mirror);
@@ -246,6 +248,8 @@ void mirror_put_config(struct json_writer *writer, const struct plane_mirror *mi
         put_uuid(writer, mirror);
     json_put_u64(writer, "longest_stall_ms", options->longest_stall_ms);
     json_put_u64(writer, "hold_ms", options->hold_ms);
+    json_put_u64(writer, "give_up_ms", options->give_up_ms);
+    json_put_bool(writer, "standby", mirror->status.state == MIRROR_STANDBY || (!mirror->served && options->standby));
     json_put_u64(writer, "bytes_per_s", options->rates.bytes_per_s);
     json_put_u64(writer, "share_percent", share(mirror));
     json_put_bool(writer, "assume_equal", options->assume_equal);

@@ -12,7 +12,7 @@ void mirror_put_object(struct json_writer *writer, const struct plane_mirror *mi
 void mirror_put_config(struct json_writer *writer, const struct plane_mirror *mirror);
 /* The mirror of that name; else the call is answered with -19, and NULL returned. */
 struct plane_mirror *mirror_find(struct rpc_call *call, const char *name);
-/* Adds or removes a leg, and answers true when that is done. */
+/* A verb about a leg; answers true when that is done. mirror NULL: the call was answered already. */
 void mirror_change_leg(struct rpc_call *call, struct plane_mirror *mirror, enum mirror_verb verb, const char *leg,
                        bool tie_breaker);
 /* True if it is in service, or was: clients of the dialect see no other. */
