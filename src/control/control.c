@@ -297,8 +297,8 @@ static void care_for_replica(struct control *control, struct control_replica *re
     const struct observed_volume *head = observed_volume(seen, record->store, record->name);
     if (record->deleting)
         goal_start_own(control, &replica->object, CONTROL_REPLICA_DELETE);
-    else if (record->exported && record->made && head != NULL &&
-             !plan_export_stands(record, head, seen, control->options.address))
+    else if (record->exported && head != NULL &&
+             (!record->made || !plan_export_stands(record, head, seen, control->options.address)))
         goal_start_own(control, &replica->object, CONTROL_REPLICA_EXPORT);
     else if (!record->exported && observed_export(seen, nqn) != NULL)
         goal_start_own(control, &replica->object, CONTROL_REPLICA_STOP);
@@ -340,6 +340,26 @@ void control_judge(struct control *control) {
     }
     if (changed)
         tell_watchers(control);
+}
+
+static void run_judge(struct reactor_job *job) {
+    struct control *control = container_of(job, struct control, judge_job);
+    control->judge_queued = false;
+    control_judge(control);
+}
+
+void control_judge_soon(struct control *control, struct control_object *object) {
+    if (control->stopping)
+        return;
+    if (object != NULL && object->is_disk)
+        judge_disk(control, disk_of(object));
+    else if (object != NULL)
+        judge_replica(control, replica_of(object));
+    if (control->judge_queued)
+        return;
+    control->judge_queued = true;
+    control->judge_job.run = run_judge;
+    reactor_defer_late(control->options.reactor, &control->judge_job);
 }
 
 void control_watch(struct control *control, struct control_watcher *watcher) {
@@ -402,6 +422,8 @@ static void plane_changed(void *arg) {
 static void tick(struct reactor_timer *timer) {
     struct control *control = container_of(timer, struct control, timer);
     bool due = false;
+    if (control->plane.state == CONTROL_PLANE_WAITING) /* it does not come at once: callers are told so, not kept waiting */
+        become_ready(control);
     list_for_each (&control->disks, struct control_object, object, node)
         due |= object->failures > 0 && object->recorded;
     list_for_each (&control->replicas, struct control_object, object, node)
@@ -521,8 +543,8 @@ void control_goal_ended(struct control *control) {
     if (!control->stopping || control->goal_count != 0 || control->stop_told)
         return;
     control->stop_told = true;
-    control->stop_job.run = run_stopped;
-    reactor_defer(control->options.reactor, &control->stop_job);
+    control->stop_job.run = run_stopped; /* late, so that it comes after run_judge() */
+    reactor_defer_late(control->options.reactor, &control->stop_job);
 }
 
 void control_stop(struct control *control, void (*stopped)(void *arg), void *arg) {

@@ -190,7 +190,8 @@ struct control {
     void (*ready)(void *arg, const struct error *error); /* the state is read; NULL = well */
     void (*stopped)(void *arg);
     void *arg, *stop_arg;
-    struct reactor_job stop_job;
+    struct reactor_job stop_job, judge_job;
+    bool judge_queued;
     bool stop_told;
 };
 

@@ -36,7 +36,7 @@ static void end(struct control_goal *goal) {
     release(goal);
     if (object != NULL && !list_empty(&object->goals))
         goal_begin(list_entry(list_first(&object->goals), struct control_goal, node));
-    control_judge(control);
+    control_judge_soon(control, object);
     struct text text = goal->text;
     goal->done(goal); /* its memory may be gone */
     text_fini(&text);

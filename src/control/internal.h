@@ -39,6 +39,8 @@ uint64_t verb_seconds(enum control_verb verb);
 void control_goal_ended(struct control *control);
 /* States, own goals, watchers, from what is known now. */
 void control_judge(struct control *control);
+/* The state of this one (NULL = none) at once, all of the rest at the end of the turn. */
+void control_judge_soon(struct control *control, struct control_object *object);
 struct control_disk *control_add_disk(struct control *control, const char *name);
 struct control_replica *control_add_replica(struct control *control, const char *name);
 static inline struct control_disk *disk_of(struct control_object *object) {

@@ -84,11 +84,10 @@ static void plan_unexport(const char *name, const struct observation *seen, stru
         add(plan, "nvmf_delete_subsystem", json_pack("{s:s}", "nqn", nqn));
 }
 
-static void plan_export(const struct control_replica_record *record, const struct observed_volume *head,
-                        const struct observation *seen, const char *address, struct plan *plan) {
+/* `device`: the head's name in the plane, or an alias of it. */
+static void plan_export(const struct control_replica_record *record, const char *device, const struct observation *seen,
+                        const char *address, struct plan *plan) {
     char nqn[NAMES_NQN_SIZE], port[8];
-    if (plan_export_stands(record, head, seen, address))
-        return;
     plan_unexport(record->name, seen, plan);
     names_make_nqn(record->name, nqn);
     snprintf(port, sizeof(port), "%u", (unsigned)record->port);
@@ -96,7 +95,7 @@ static void plan_export(const struct control_replica_record *record, const struc
         add(plan, "nvmf_create_transport", json_pack("{s:s}", "trtype", "TCP"));
     add(plan, "nvmf_create_subsystem", json_pack("{s:s, s:b}", "nqn", nqn, "allow_any_host", 0));
     add(plan, "nvmf_subsystem_add_host", json_pack("{s:s, s:s}", "nqn", nqn, "host", NAMES_REPLICA_HOST));
-    add(plan, "nvmf_subsystem_add_ns", json_pack("{s:s, s:{s:s}}", "nqn", nqn, "namespace", "bdev_name", head->uuid));
+    add(plan, "nvmf_subsystem_add_ns", json_pack("{s:s, s:{s:s}}", "nqn", nqn, "namespace", "bdev_name", device));
     add(plan, "nvmf_subsystem_add_listener",
         json_pack("{s:s, s:{s:s, s:s, s:s, s:s}}", "nqn", nqn, "listen_address", "trtype", "TCP", "adrfam",
                   strchr(address, ':') != NULL ? "IPv6" : "IPv4", "traddr", address, "trsvcid", port));
@@ -135,18 +134,27 @@ static bool has_snapshots(const struct control_replica_record *replica, const st
     return false;
 }
 
+/* The head, and its export in the same go: by the name that it will have. */
+static void plan_making(const struct control_replica_record *replica, const struct observed_store *store,
+                        const struct observation *seen, const char *address, struct plan *plan) {
+    char alias[NAMES_VOLUME_SIZE * 2];
+    snprintf(alias, sizeof(alias), "%s/%s", store->name, replica->name);
+    add(plan, "bdev_lvol_create",
+        json_pack("{s:s, s:I, s:b, s:s}", "lvol_name", replica->name, "size_in_mib", (json_int_t)mib(replica->bytes),
+                  "thin_provision", 1, "uuid", replica->store));
+    plan_export(replica, alias, seen, address, plan);
+}
+
 static void plan_replica_create(const struct control_goal *goal, const struct control_replica_record *replica,
                                 const struct observation *seen, const char *address, struct plan *plan) {
-    if (observed_store(seen, replica->store) != NULL && observed_volume(seen, replica->store, replica->name) == NULL &&
-        !replica->made) {
+    const struct observed_store *store = observed_store(seen, replica->store);
+    if (store != NULL && observed_volume(seen, replica->store, replica->name) == NULL && !replica->made) {
         if (has_snapshots(replica, seen))
             refuse(plan, ERROR_DAMAGED, "disk %s has snapshots of it, but not its head", replica->disk);
         else if (goal->verb != CONTROL_REPLICA_CREATE)
             refuse(plan, ERROR_BUSY, "its making was not finished");
         else
-            add(plan, "bdev_lvol_create",
-                json_pack("{s:s, s:I, s:b, s:s}", "lvol_name", replica->name, "size_in_mib", (json_int_t)mib(replica->bytes),
-                          "thin_provision", 1, "uuid", replica->store));
+            plan_making(replica, store, seen, address, plan);
         return;
     }
     const struct observed_volume *head = find_head(replica, seen, plan);
@@ -160,7 +168,8 @@ static void plan_replica_create(const struct control_goal *goal, const struct co
     if (goal->verb == CONTROL_REPLICA_CREATE && head->bytes < replica->bytes)
         add(plan, "bdev_lvol_resize",
             json_pack("{s:s, s:I}", "name", head->uuid, "size_in_mib", (json_int_t)mib(replica->bytes)));
-    plan_export(replica, head, seen, address, plan);
+    if (!plan_export_stands(replica, head, seen, address))
+        plan_export(replica, head->uuid, seen, address, plan);
 }
 
 static void plan_replica_expand(const struct control_goal *goal, const struct control_replica_record *replica,

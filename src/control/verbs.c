@@ -242,7 +242,7 @@ static enum verb_next begin_replica_create(struct control_goal *goal) {
     struct control_disk *disk = control_find_store(goal->control, goal->store_uuid, goal->store_name);
     if (record->deleting)
         return end_with(error_set(&goal->error, ERROR_PERMISSION, "replica %s is being deleted", record->name));
-    if (record->exported)
+    if (record->exported && replica->state != CONTROL_ERROR)
         return end_with(error_set(&goal->error, ERROR_EXISTS, "replica %s runs", record->name));
     if (record->made && disk != NULL && strcasecmp(record->store, disk->record.uuid) != 0)
         return end_with(error_set(&goal->error, ERROR_PERMISSION, "replica %s is on disk %s", record->name, record->disk));
@@ -394,6 +394,16 @@ static enum verb_next settle_replica_create(struct control_goal *goal) {
     return VERB_RECORD;
 }
 
+/* A daemon that died after the making, and before it was recorded, left that to this one. */
+static enum verb_next settle_replica_export(struct control_goal *goal) {
+    struct control_replica_record *record = &replica_of(goal->object)->record;
+    (goal->error.code != ERROR_NONE ? own_failed : own_succeeded)(goal);
+    if (record->made || goal->error.code != ERROR_NONE)
+        return VERB_END;
+    record->made = true; /* it stands, so there is a head */
+    return VERB_RECORD;
+}
+
 static enum verb_next settle_replica_stop(struct control_goal *goal) {
     struct control_replica_record *record = &replica_of(goal->object)->record;
     if (goal->error.code != ERROR_NONE)
@@ -447,7 +457,7 @@ enum verb_next verb_settle(struct control_goal *goal) {
     case CONTROL_DISK_OPEN: return settle_disk_open(goal);
     case CONTROL_DISK_DELETE: return settle_disk_delete(goal);
     case CONTROL_REPLICA_CREATE: return settle_replica_create(goal);
-    case CONTROL_REPLICA_EXPORT: (goal->error.code != ERROR_NONE ? own_failed : own_succeeded)(goal); return VERB_END;
+    case CONTROL_REPLICA_EXPORT: return settle_replica_export(goal);
     case CONTROL_REPLICA_STOP: return settle_replica_stop(goal);
     case CONTROL_REPLICA_DELETE: return settle_replica_delete(goal);
     case CONTROL_REPLICA_FORGET:

@@ -481,6 +481,24 @@ def test_plane_outlives(node):
     assert found["state"] == "stopped" and found["snapshots"] == before["snapshots"]
 
 
+def test_made_is_remembered(node):
+    """A daemon dies after a replica was made, and before that is recorded: the next one records it, and never makes it again."""
+    client = node.start()
+    make_disk(node)
+    name = f"nqn.2023-01.io.longhorn.spdk:{REPLICA}"
+    client.start("ReplicaCreate", name=REPLICA, lvs_name="d1", spec_size=MIB, port_count=1)
+    until(lambda: any(s["nqn"] == name for s in node.plane_call("nvmf_get_subsystems")["result"]), "it is being exported")
+    node.kill()
+    client = node.start()
+    until(lambda: client.ReplicaGet(name=REPLICA)["state"] == "running", "it is finished")
+    until(lambda: listens(node.address, client.ReplicaGet(name=REPLICA)["port_start"]), "it serves")
+    client.ReplicaDelete(name=REPLICA)
+    node.plane_call("bdev_lvol_delete", name=f"d1/{REPLICA}")
+    gone = client.ReplicaCreate(name=REPLICA, lvs_name="d1", spec_size=MIB)
+    assert gone["state"] == "error" and "missing" in gone["error_msg"], gone
+    assert node.plane_call("bdev_lvol_get_lvols")["result"] == []
+
+
 def test_disk_is_gone(node):
     """A disk that opens late, or holds something else, is no reason to make anything."""
     client = node.start()

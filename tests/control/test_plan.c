@@ -197,7 +197,7 @@ static void test_plans_of_replicas(void **state) {
     struct control_goal goal = {.verb = CONTROL_REPLICA_CREATE, .object = &replica.object};
     (void)state;
     expect(&goal, DISK, "", "", "!busy");
-    expect(&goal, DISK, A_STORE, "", "create");
+    expect(&goal, DISK, A_STORE, "", "create create_subsystem add_host add_ns add_listener");
     expect(&goal, A_HEAD, A_STORE, "", whole);
     expect(&goal, A_HEAD, A_STORE, EXPORT, "=");
     /* a half export is taken away first */

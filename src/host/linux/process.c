@@ -61,6 +61,8 @@ static int spawn(const struct host_linux_process_options *options, pid_t *ret_pi
             -posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, options->log_path, O_WRONLY | O_CREAT | O_APPEND, 0600);
     if (result == 0)
         result = -posix_spawn_file_actions_adddup2(&actions, STDOUT_FILENO, STDERR_FILENO);
+    if (result == 0) /* what we were given by who started us, too */
+        result = -posix_spawn_file_actions_addclosefrom_np(&actions, STDERR_FILENO + 1);
     if (result == 0)
         result = -posix_spawnp(ret_pid, options->arguments[0], &actions, &attributes, (char *const *)options->arguments, environ);
     posix_spawnattr_destroy(&attributes);
