@@ -1,11 +1,11 @@
-/* Observing: four listings at once, then the attributes of snapshots not seen before. */
+/* Observing: four listings, then the attributes of snapshots not seen before. */
 #include "control/observe.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { LISTING_MS = 60000, RETRY_MS = 1000 };
+enum { LISTING_MS = 60000, RETRY_MS = 1000, STORES = 1 };
 
 static const char *const listings[4] = {"bdev_get_bdevs", "bdev_lvol_get_lvstores", "nvmf_get_transports", "nvmf_get_subsystems"};
 static const char *const attribute_names[] = {"user_created", "snapshot_timestamp", "penstock_operation"};
@@ -134,12 +134,28 @@ static void find_new_snapshots(struct observer *observer) {
 
 /* ---- listings ---- */
 
+static void ask_listing(struct observer *observer, unsigned which);
+
+/* Stores first: the volumes of a store that is listed are in a listing that was asked for afterwards. The other way round a store
+ * that is being opened would be seen without them. */
+static void go_on(struct observer *observer) {
+    for (unsigned i = 0; i < array_count(listings); i++)
+        if (i != STORES && !observer->failed)
+            ask_listing(observer, i);
+    if (observer->failed)
+        observer->answers_missing = 1; /* this one */
+}
+
 static void listed(struct plane_call *call) {
     struct observer *observer = call->arg;
     if (!call->ok) {
         observer->failed = true;
         if (call->code != 0 || call->error.code == ERROR_TIMED_OUT)
             log_warning(observer->log, LOG_AREA_APP, "storage plane: %s", call->error.text);
+    }
+    if (call == &observer->calls[STORES]) {
+        observer->failed |= !control_plane_ready(observer->plane);
+        go_on(observer);
     }
     if (--observer->answers_missing != 0)
         return;
@@ -162,6 +178,12 @@ static void listed(struct plane_call *call) {
     find_new_snapshots(observer);
 }
 
+static void ask_listing(struct observer *observer, unsigned which) {
+    observer->calls[which] =
+        (struct plane_call){.method = listings[which], .timeout_ms = LISTING_MS, .done = listed, .arg = observer};
+    control_plane_call(observer->plane, &observer->calls[which]);
+}
+
 static bool busy(const struct observer *observer) {
     return observer->answers_missing != 0 || observer->attributes_missing != 0 || reactor_timer_armed(&observer->retry);
 }
@@ -173,11 +195,8 @@ static void begin(struct observer *observer) {
     observer->failed = false;
     observer->began_ns = host_now_ns(observer->plane->options.reactor->host);
     observer->answers_missing = 4;
-    for (unsigned i = 0; i < 4; i++) {
-        observer->calls[i] =
-            (struct plane_call){.method = listings[i], .timeout_ms = LISTING_MS, .done = listed, .arg = observer};
-        control_plane_call(observer->plane, &observer->calls[i]);
-    }
+    memset(observer->calls, 0, sizeof(observer->calls));
+    ask_listing(observer, STORES);
 }
 
 static void retry(struct reactor_timer *timer) { begin(container_of(timer, struct observer, retry)); }

@@ -576,7 +576,7 @@ def test_kills_in_calls(node, rounds=int(os.environ.get("PENSTOCK_ROUNDS", "12")
                 assert name in listed, (seed, step, name, "is gone", listed)
                 for snapshot, known in truth[name].items():
                     there = snapshot in listed[name]["snapshots"]
-                    assert known is None or there == known, (seed, step, name, snapshot, known, listed[name]["snapshots"].keys())
+                    assert known is None or there == known, (seed, step, name, snapshot, known, listed[name]["state"], listed[name]["error_msg"], bool(listed[name]["head"]), step)
             elif name not in truth:
                 assert name not in listed or listed[name]["state"] == "error", (seed, step, name, "is there", listed[name])
         for name in names:  # what was unknown is known now
@@ -657,7 +657,7 @@ def main():
                 print(f"--- {test.__name__}")
                 traceback.print_exc(file=sys.stdout)
                 if node.process is not None or (node.folder / "daemon.log").exists():
-                    print(node.log()[-4000:])
+                    print(node.log()[-9000:])
             finally:
                 node.end()
     print(f"{len(tests) - failed} passed, {failed} failed")
