@@ -432,6 +432,8 @@ static void step(struct task *task) {
         }
         if (!majority(mirror)) {
             mirror_legs_wake(mirror); /* who is claimed now stores it too */
+            if (mirror->starting)
+                mirror_start_wake(mirror);
             return;
         }
         complete(mirror);

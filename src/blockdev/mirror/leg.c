@@ -514,8 +514,8 @@ static void decided(struct mirror_leg *leg) {
         mirror_layers_drop(leg);
         return;
     }
-    bool short_of_records =
-        mirror->state == MIRROR_HOLDING && mirror->epoch_task.state == EPOCH_SHORT && (mirror->sent_members & leg->bit) == 0;
+    bool short_of_records = (mirror->state == MIRROR_HOLDING || mirror->state == MIRROR_STARTING) &&
+                            mirror->epoch_task.state == EPOCH_SHORT && (mirror->sent_members & leg->bit) == 0;
     if (mirror->state != MIRROR_SERVING && !short_of_records)
         return; /* a start or the first survivor is what decides */
     if (mirror->plain) {
@@ -579,7 +579,8 @@ bool mirror_leg_work_begin(struct mirror_leg *leg, uint64_t regions) {
         leg->work_words = words;
     }
     leg->work_count = regions;
-    memset(leg->work, 0, words * sizeof(uint64_t));
+    if (words > 0)
+        memset(leg->work, 0, words * sizeof(uint64_t));
     return true;
 }
 

@@ -490,6 +490,17 @@ static void serving(struct mirror *mirror) {
     look_again(mirror);
 }
 
+/* Too few records have the first epoch: who was lost meanwhile and is back may store it, too. */
+static void admit(struct mirror *mirror) {
+    mirror_for_each_leg(mirror, leg) {
+        if (leg->task.state != LEG_SEEN || leg->allowed || !may_claim(mirror, leg))
+            continue;
+        leg->relook = false;
+        leg->allowed = true;
+        task_wake(&leg->task);
+    }
+}
+
 static void step(struct task *task) {
     struct mirror *mirror = container_of(task, struct mirror, start_task);
     if (mirror->state == MIRROR_ENDED || mirror->closing)
@@ -540,6 +551,8 @@ static void step(struct task *task) {
         if (mirror->starting) {
             if ((mirror->start_members & mirror_up(mirror)) == 0)
                 look_again(mirror);
+            else if (mirror->epoch_task.state == EPOCH_SHORT)
+                admit(mirror);
             return;
         }
         mirror_for_each_leg(mirror, leg) leg->piece = 0;
