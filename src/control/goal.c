@@ -28,13 +28,15 @@ static void release(struct control_goal *goal) {
 static void end(struct control_goal *goal) {
     struct control *control = goal->control;
     struct control_object *object = goal->object;
+    /* One that expires behind others of its object leaves the one that runs alone. */
+    bool first = object != NULL && list_linked(&goal->node) && list_first(&object->goals) == &goal->node;
     goal->stage = GOAL_ENDED;
     if (list_linked(&goal->node)) {
         list_remove(&goal->node);
         control->goal_count--;
     }
     release(goal);
-    if (object != NULL && !list_empty(&object->goals))
+    if (first && !list_empty(&object->goals))
         goal_begin(list_entry(list_first(&object->goals), struct control_goal, node));
     control_judge_soon(control, object);
     struct text text = goal->text;
