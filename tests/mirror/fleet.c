@@ -54,6 +54,11 @@ static struct volume *volume_of(const struct fleet_node *node) {
     return NULL;
 }
 
+const struct replica_record *fleet_record(const struct fleet_node *node) {
+    const struct volume *volume = node->store != NULL ? volume_of(node) : NULL;
+    return volume == NULL || volume->replica == NULL ? NULL : &volume->replica->record;
+}
+
 static void lose_unflushed(struct fleet *fleet, const char *why) {
     fleet_log(fleet, "what was not flushed may be gone: %s", why);
     fleet->losses++;
@@ -62,20 +67,23 @@ static void lose_unflushed(struct fleet *fleet, const char *why) {
 
 /* A record is durable. The newest history is what its members have. */
 static void record_stored(struct fleet *fleet, const struct replica_record *record) {
-    if (record->epoch.depth <= fleet->newest.depth)
+    if (record->epoch.depth < fleet->newest.depth)
         return;
+    bool any = fleet->whole != 0;
     fleet->newest = record->epoch;
     fleet->whole = 0;
     for (unsigned i = 0; i < fleet->node_count; i++) {
         struct fleet_node *node = &fleet->nodes[i];
         const struct volume *volume = node->store != NULL ? volume_of(node) : NULL;
-        if (volume == NULL || volume->replica == NULL)
-            continue;
+        if (volume == NULL || volume->replica == NULL || volume->replica->record.state != REPLICA_WHOLE)
+            continue; /* who is about to become whole is not, until it has stored that itself */
         unsigned leg = replica_record_leg(record, &volume->replica->record.leg);
         if (leg < record->leg_count && (record->legs[leg].flags & REPLICA_LEG_MEMBER) != 0 &&
             record->legs[leg].incarnation == node->store->commit.opening_id)
             fleet->whole |= 1u << i;
     }
+    if (any && fleet->whole == 0) /* seed 825: whoever it names died before it stored that */
+        lose_unflushed(fleet, "the leg that is to go on alone is gone already");
 }
 
 /* An epoch is complete: what it left out does not have what is acknowledged from now on. */
@@ -214,7 +222,7 @@ static void boot(struct reactor_message *message) {
         return;
     }
     node->file = (struct file_device_create){
-        .options = {.name = "disk", .path = "/disk", .uuid = {.bytes = {7}}, .block_size = 512, .hold_timeout_ms = 60000},
+        .options = {.name = "disk", .path = "/disk", .uuid = {.bytes = {7}}, .block_size = FLEET_BLOCK, .hold_timeout_ms = 60000},
         .done = file_opened};
     file_device_create_submit(&node->plane.graph, node->plane.control, &node->file);
 }
@@ -472,11 +480,14 @@ void fleet_tell(struct fleet *fleet) {
         const struct volume *volume = node->store != NULL ? volume_of(node) : NULL;
         if (volume != NULL && volume->replica != NULL) {
             const struct replica_record *r = &volume->replica->record;
-            printf(
-                "  epoch %llu-%02x, state %u, base %llu-%02x, joined %llu, settled %u, promised %llu, incarnation %04x%s, legs",
-                (unsigned long long)r->epoch.depth, r->epoch.id.bytes[0], r->state, (unsigned long long)r->base.depth,
-                r->base.id.bytes[0], (unsigned long long)r->joined, r->settled, (unsigned long long)r->promised_term,
-                (unsigned)(node->store->commit.opening_id & 0xffff), node->store->failed ? ", FAILED" : "");
+            printf("  epoch %llu-%02x, state %u, base %llu-%02x, joined %llu, settled %u, promised %llu, incarnation %04x%s,",
+                   (unsigned long long)r->epoch.depth, r->epoch.id.bytes[0], r->state, (unsigned long long)r->base.depth,
+                   r->base.id.bytes[0], (unsigned long long)r->joined, r->settled, (unsigned long long)r->promised_term,
+                   (unsigned)(node->store->commit.opening_id & 0xffff), node->store->failed ? ", FAILED" : "");
+            printf(" history");
+            for (unsigned j = 0; j < r->history_count; j++)
+                printf(" %llu-%02x", (unsigned long long)r->history[j].depth, r->history[j].id.bytes[0]);
+            printf(", legs");
             for (unsigned j = 0; j < r->leg_count; j++)
                 printf(" %s%s(%04x, last %llu)", r->legs[j].name, (r->legs[j].flags & REPLICA_LEG_MEMBER) != 0 ? "*" : "",
                        (unsigned)(r->legs[j].incarnation & 0xffff), (unsigned long long)r->legs[j].last.depth);
@@ -529,6 +540,7 @@ void fleet_init(struct fleet *fleet, const struct fleet_options *options) {
             continue;
         struct sim_disk_options disk;
         sim_disk_options_init(&disk, DISK_BYTES);
+        disk.logical_block = disk.power_fail_unit = FLEET_BLOCK; /* a power cut tears no block that is checked */
         node->disk = sim_disk_create(fleet->cluster.sim, &disk);
         sim_node_attach(node->plane.node, "/disk", node->disk);
     }

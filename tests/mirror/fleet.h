@@ -151,6 +151,8 @@ unsigned fleet_busy(const struct fleet_node *node);
 /* No engine has a request under way. */
 bool fleet_is_idle(struct fleet *fleet);
 
+/* What the leg on this node has stored, in RAM; NULL if it has no record or is down. */
+const struct replica_record *fleet_record(const struct fleet_node *node);
 /* Ends all engines, and looks at each store by a claim of its own: every block must be what it may be, and the same on all; so
  * must the snapshots. */
 void fleet_compare(struct fleet *fleet);

@@ -287,13 +287,15 @@ void fleet_compare(struct fleet *fleet) {
         fleet_fail(fleet, "requests are under way at the end");
     fleet_wait(fleet, fleet_is_idle, 10 * NS_PER_S, "the last flush");
     uint64_t promised = ++fleet->terms;
-    for (unsigned i = 0; i < fleet->node_count; i++)
+    for (unsigned i = 0; i < fleet->node_count; i++) {
+        fleet->nodes[i].again_ns = 0;
         if (fleet->nodes[i].engine && fleet->nodes[i].state != FLEET_DOWN) {
             fleet->nodes[i].engine = fleet->nodes[i].disk == NULL; /* one with a store comes up again without its engine */
             fleet_node_die(&fleet->nodes[i], FLEET_CLOSE);
             if (fleet->nodes[i].disk != NULL)
                 fleet_node_up(&fleet->nodes[i]);
         }
+    }
     for (unsigned i = 0; i < 50; i++)
         fleet_run(fleet, 10 * NS_PER_MS);
     for (unsigned i = 0; i < fleet->node_count; i++) {
@@ -305,8 +307,7 @@ void fleet_compare(struct fleet *fleet) {
         looks[i] = (struct look){.node = node};
         plane_do(&node->plane, look_open, &looks[i]);
         plane_do_on(&node->plane, node->plane.data[0], look_channel, &looks[i]);
-        list_for_each (&node->store->volumes, struct volume, volume, node)
-            record = volume->replica != NULL ? &volume->replica->record : record;
+        record = fleet_record(node);
         looks[i].claim = (struct replica_claim){
             .mirror = record->mirror, .engine = {{0xee, (uint8_t)i}}, .term = promised, .attempt = 1, .leg = record->leg};
         look_do(&looks[i], BLOCK_REPLICA_PUT, replica_argument(REPLICA_CLAIM, 0, 0), 0, &looks[i].claim, sizeof(looks[i].claim));

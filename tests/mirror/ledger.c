@@ -15,7 +15,8 @@ void ledger_init(struct ledger *ledger, unsigned block_count) {
     ledger->blocks = plain_alloc(block_count * sizeof(ledger->blocks[0]));
     for (unsigned i = 0; i < block_count; i++) {
         ledger->blocks[i].count = 1;
-        ledger->blocks[i].versions[0] = (struct ledger_version){.zero = true, .dead = LEDGER_NEVER};
+        ledger->blocks[i].versions[0] =
+            (struct ledger_version){.zero = true, .answered = true, .dead = LEDGER_NEVER, .doubt = LEDGER_NEVER};
     }
 }
 
@@ -34,8 +35,13 @@ void ledger_revert(struct ledger *ledger, const struct ledger *copy) {
 uint32_t ledger_write_begin(struct ledger *ledger, unsigned block, uint32_t writer, bool zero, uint64_t begin) {
     struct ledger_block *b = &ledger->blocks[block];
     assert(b->count < LEDGER_VERSIONS);
-    b->versions[b->count++] = (struct ledger_version){
-        .id = ++ledger->last_id, .writer = writer, .zero = zero, .begin = begin, .end = LEDGER_NEVER, .dead = LEDGER_NEVER};
+    b->versions[b->count++] = (struct ledger_version){.id = ++ledger->last_id,
+                                                      .writer = writer,
+                                                      .zero = zero,
+                                                      .begin = begin,
+                                                      .end = LEDGER_NEVER,
+                                                      .dead = LEDGER_NEVER,
+                                                      .doubt = LEDGER_NEVER};
     return ledger->last_id;
 }
 
@@ -55,8 +61,28 @@ void ledger_write_end(struct ledger *ledger, unsigned block, uint32_t id, bool o
         return; /* it was gone before its answer came */
     if (!maybe_later)
         version->end = min_u64(version->end, now);
-    if (ok && version->begin > ledger->lost_at)
-        bury(&ledger->blocks[block], version->begin, now, version, false);
+    if (!ok)
+        return;
+    struct ledger_block *b = &ledger->blocks[block];
+    version->answered = true;
+    for (unsigned i = 0; i < b->count; i++)
+        if (b->versions[i].doubt != LEDGER_NEVER && b->versions[i].doubted_by == id) {
+            b->versions[i].dead = min_u64(b->versions[i].dead, b->versions[i].doubt);
+            b->versions[i].doubt = LEDGER_NEVER;
+        }
+    if (version->begin > ledger->lost_at)
+        bury(b, version->begin, now, version, false);
+}
+
+/* As bury(), by a write that is not answered yet. */
+static void doubt(struct ledger_block *b, uint64_t moment, uint64_t now, const struct ledger_version *by) {
+    for (unsigned i = 0; i < b->count; i++) {
+        struct ledger_version *version = &b->versions[i];
+        if (version == by || version->end >= moment)
+            continue;
+        version->doubt = min_u64(version->doubt, now);
+        version->doubted_by = by->id;
+    }
 }
 
 const char *ledger_read(struct ledger *ledger, unsigned block, uint32_t id, uint64_t begin) {
@@ -66,7 +92,7 @@ const char *ledger_read(struct ledger *ledger, unsigned block, uint32_t id, uint
     uint64_t first = LEDGER_NEVER; /* the earliest beginning of what it may be */
     for (unsigned i = 0; i < b->count; i++) {
         const struct ledger_version *version = &b->versions[i];
-        if ((id == 0 ? version->zero : version->id == id) && version->dead > begin) {
+        if ((id == 0 ? version->zero : version->id == id) && version->dead > begin && version->doubt > begin) {
             shown = version;
             first = min_u64(first, version->begin);
         }
@@ -75,7 +101,9 @@ const char *ledger_read(struct ledger *ledger, unsigned block, uint32_t id, uint
         return id == 0                           ? "zeros that were overwritten"
                : find(ledger, block, id) == NULL ? "what is gone"
                                                  : "what was overwritten";
-    if (begin > ledger->lost_at)
+    if (begin > ledger->lost_at && id != 0 && !shown->answered && shown->end == LEDGER_NEVER)
+        doubt(b, max_u64(begin, first), now, shown);
+    else if (begin > ledger->lost_at)
         bury(b, max_u64(begin, first), now, shown, id == 0);
     return NULL;
 }
@@ -103,7 +131,7 @@ void ledger_loss(struct ledger *ledger) {
         struct ledger_block *b = &ledger->blocks[block];
         for (unsigned i = 0; i < b->count; i++)
             if (!b->versions[i].gone)
-                b->versions[i].dead = LEDGER_NEVER;
+                b->versions[i].dead = b->versions[i].doubt = LEDGER_NEVER;
     }
 }
 
@@ -111,8 +139,13 @@ void ledger_writers_over(struct ledger *ledger, uint32_t before) {
     uint64_t now = ledger_now(ledger);
     for (unsigned block = 0; block < ledger->block_count; block++) {
         struct ledger_block *b = &ledger->blocks[block];
-        for (unsigned i = 0; i < b->count; i++)
+        for (unsigned i = 0; i < b->count; i++) {
+            const struct ledger_version *by =
+                b->versions[i].doubt == LEDGER_NEVER ? NULL : find(ledger, block, b->versions[i].doubted_by);
+            if (by != NULL && by->writer < before)
+                b->versions[i].doubt = LEDGER_NEVER;
             if (b->versions[i].writer < before)
                 b->versions[i].end = min_u64(b->versions[i].end, now);
+        }
     }
 }

@@ -4,7 +4,8 @@
  *
  * A version is *dead* at the moment from which no read that begins later may show it: a write that began after it had ended was
  * answered, or a read that began after it had ended showed another one. It is *gone* when a flush that began later was answered:
- * not even a loss of everything brings it back. */
+ * not even a loss of everything brings it back. Where a read showed a write that is still under way, it is only in doubt: it is
+ * back if the engine dies before that write is answered. */
 #pragma once
 
 #include "base/bytes.h"
@@ -19,6 +20,9 @@ struct ledger_version {
     bool gone;
     uint64_t begin, end; /* of the write; end: it takes effect no later, LEDGER_NEVER = it still may */
     uint64_t dead;
+    uint64_t doubt; /* as `dead`, while the write `doubted_by` is under way */
+    uint32_t doubted_by;
+    bool answered;
 };
 
 struct ledger_block {

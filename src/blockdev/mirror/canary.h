@@ -3,6 +3,18 @@
  * the compiler drops every hook. */
 #pragma once
 
+enum mirror_canary {
+    MIRROR_CANARY_NONE,
+    MIRROR_CANARY_EPOCH_EARLY,        /* a change is complete when the first member has stored it */
+    MIRROR_CANARY_INCARNATION_IGNORED /* a leg that was opened anew is taken for one that was not */
+};
+#ifdef MIRROR_CANARY_RUNTIME
+extern int mirror_canary_planted; /* defined by the test */
+#define MIRROR_CANARY mirror_canary_planted
+#else
+#define MIRROR_CANARY MIRROR_CANARY_NONE
+#endif
+
 /* Moments, with the phase of the task added: every step that a task takes, before it does anything. */
 enum mirror_point {
     MIRROR_POINT_LEG = 0,    /* + enum leg_phase */

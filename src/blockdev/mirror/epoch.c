@@ -136,7 +136,7 @@ mirror_mask mirror_up(const struct mirror *mirror) {
 
 static bool has_all(const struct mirror *mirror, const struct mirror_leg *leg) {
     return (mirror->members & leg->bit) != 0 && mirror_leg_is_up(leg) && leg->task.state == LEG_CLAIMED &&
-           leg->status.incarnation == mirror->incarnations[leg->index];
+           (leg->status.incarnation == mirror->incarnations[leg->index] || MIRROR_CANARY == MIRROR_CANARY_INCARNATION_IGNORED);
 }
 
 /* All members are lost: one that is back with everything it had may go on; 0 if there is none (yet). A leg that an attempt left
@@ -160,9 +160,9 @@ static mirror_mask survivor(const struct mirror *mirror, bool *ret_together) {
 
 /* Every member is back, and each has forgotten what was not flushed. */
 static bool all_forgot(const struct mirror *mirror) {
-    mirror_for_each_leg(mirror, leg) if ((mirror->members & leg->bit) != 0 &&
-                                         (leg->task.state != LEG_CLAIMED ||
-                                          leg->status.incarnation == mirror->incarnations[leg->index])) return false;
+    mirror_for_each_leg(
+        mirror, leg) if ((mirror->members & leg->bit) != 0 &&
+                         (!mirror_leg_is_up(leg) || leg->status.incarnation == mirror->incarnations[leg->index])) return false;
     return true;
 }
 
@@ -400,7 +400,8 @@ static void step(struct task *task) {
             task_move(task, EPOCH_ATTEMPT);
             break;
         }
-        if ((mirror->awaited & mirror_up(mirror) & ~mirror->stored) != 0) {
+        if ((mirror->awaited & mirror_up(mirror) & ~mirror->stored) != 0 &&
+            !(MIRROR_CANARY == MIRROR_CANARY_EPOCH_EARLY && mirror->stored != 0)) {
             if ((mirror->stored & mirror->sent_members) != 0 && !reactor_timer_armed(&mirror->store_deadline))
                 reactor_timer_start(mirror->home, &mirror->store_deadline, reactor_now_ns(mirror->home) + mirror->stall_ns / 4);
             return;

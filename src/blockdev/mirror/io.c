@@ -88,7 +88,8 @@ static void child_done(struct block_request *request) {
         if (unlikely(io->mirror->watched))
             wake_watchers(io->mirror);
     }
-    settle(io);
+    if (likely(io->under_way))
+        settle(io);
 }
 
 static void send_to(struct mirror_io *io, struct mirror_leg *leg, bool from_buffer) {
@@ -121,6 +122,7 @@ static void put_under_way(struct mirror_io *io) {
     io->born_ns = mirror->running_ns;
     io->sent_ns = reactor_now_ns(mirror->home);
     list_push_back(&mirror->under_way, &io->node);
+    io->under_way = true;
     if (unlikely(!reactor_timer_armed(&mirror->tick))) {
         mirror->ticked_ns = reactor_now_ns(mirror->home);
         reactor_timer_start(mirror->home, &mirror->tick, mirror->ticked_ns + mirror->stall_ns / 8);
@@ -246,7 +248,7 @@ static void start_io(struct mirror_io *io, struct block_request *request) {
     struct mirror *mirror = mirror_of(block_channel_device(request->channel));
     io->request = request;
     io->mirror = mirror;
-    io->ranged = io->answered = false;
+    io->ranged = io->answered = io->under_way = false;
     io->out = io->pending = io->sent = io->buffered = 0;
     io->buffer = NULL;
     list_node_init(&io->node);
@@ -323,8 +325,10 @@ static void ping_done(struct mirror_call *call) {
     mirror_io_look(leg->mirror);
 }
 
+/* Who was heard a moment ago has nothing to add: a leg that answers at once must not be asked without end. */
 static void ping_all(struct mirror *mirror) {
-    mirror_for_each_leg(mirror, leg) if (mirror_leg_is_up(leg) && !leg->ping.busy)
+    uint64_t now = reactor_now_ns(mirror->home);
+    mirror_for_each_leg(mirror, leg) if (mirror_leg_is_up(leg) && !leg->ping.busy && leg->heard_ns + mirror->stall_ns / 8 < now)
         mirror_call_send(leg, &leg->ping, BLOCK_REPLICA_GET, replica_argument(REPLICA_STATUS, 0, 0), 0, &leg->ping_document,
                          sizeof(leg->ping_document), ping_done);
 }
@@ -361,6 +365,7 @@ static void settle_read(struct mirror_io *io) {
         return;
     }
     list_remove(&io->node);
+    io->under_way = false;
     if (others == 0) {
         hold(io);
         return;
@@ -397,6 +402,7 @@ static void settle_slowly(struct mirror_io *io) {
         if (io->out != 0)
             return;
         list_remove(&io->node);
+        io->under_way = false;
         go(io);
         return;
     }

@@ -491,7 +491,7 @@ static void relooked(struct mirror_leg *leg) {
         back_off(leg, "the claim did not last");
         return;
     }
-    leg->claimed = true;
+    leg->claimed = leg->seen = true; /* it may have been too late for the decision before */
     leg->own_id = leg->status.record.leg;
     leg->lost = leg->fell = false;
     leg->recorded = false;

@@ -77,6 +77,7 @@ struct mirror_io {
     mirror_mask good, bad; /* of those: answers */
     mirror_mask buffered;  /* legs whose child has the buffer */
     bool ranged;           /* entered its range */
+    bool under_way; /* in the list of that name; else held, or waiting for its range, with late answers perhaps still to come */
     bool answered;
     struct range range;
     uint64_t acknowledged; /* FLUSH: writes acknowledged before it was sent */

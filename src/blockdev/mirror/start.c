@@ -353,7 +353,8 @@ static void begin_epoch(struct mirror *mirror) {
         if (decision->newest == NULL)
             continue;
         unsigned at = replica_record_leg(decision->newest, &leg->config.id);
-        if (decision->newest->legs[at].incarnation == leg->status.incarnation)
+        if (decision->newest->legs[at].incarnation == leg->status.incarnation ||
+            MIRROR_CANARY == MIRROR_CANARY_INCARNATION_IGNORED)
             same |= leg->bit;
     }
     /* Who was not opened anew has forgotten nothing; who was, beside it, comes back like one that was away. */
@@ -479,9 +480,9 @@ static void again(struct mirror *mirror) {
 static void serving(struct mirror *mirror) {
     if (mirror->state != MIRROR_HOLDING || mirror->standing != 0)
         return;
-    mirror_for_each_leg(mirror, leg) if ((mirror->members & leg->bit) != 0 &&
-                                         (leg->task.state != LEG_CLAIMED || !mirror_leg_is_up(leg) ||
-                                          leg->status.incarnation == mirror->incarnations[leg->index])) return;
+    mirror_for_each_leg(mirror,
+                        leg) if ((mirror->members & leg->bit) != 0 &&
+                                 (!mirror_leg_is_up(leg) || leg->status.incarnation == mirror->incarnations[leg->index])) return;
     if (mirror->acknowledged > mirror->flushed) {
         mirror_end(mirror, ERROR_IO, "all legs were opened anew: acknowledged writes that were not flushed may be gone");
         return;

@@ -40,6 +40,20 @@ extern int volume_canary_planted; /* defined by the test */
 #define VOLUME_CANARY VOLUME_CANARY_NONE
 #endif
 
+/* The same for a volume that is a leg, which the mirror's tests must find. */
+enum replica_canary {
+    REPLICA_CANARY_NONE,
+    REPLICA_CANARY_FENCE_BY_NUMBER, /* whoever comes is let in, as long as somebody has the claim */
+    REPLICA_CANARY_MARKS_RESET,     /* a new epoch begins without marks */
+    REPLICA_CANARY_MARK_AFTER_DATA  /* a write does not wait for its mark */
+};
+#ifdef REPLICA_CANARY_RUNTIME
+extern int replica_canary_planted; /* defined by the test */
+#define REPLICA_CANARY replica_canary_planted
+#else
+#define REPLICA_CANARY REPLICA_CANARY_NONE
+#endif
+
 /* Moments of a leg's documents and marks, before and after each durable step: tests that compile the store with
  * -DVOLUME_POINTS_RUNTIME are told, on the home reactor, and may end the process there. */
 enum volume_point {

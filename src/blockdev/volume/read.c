@@ -36,6 +36,9 @@ void op_end(struct volume_op *op, enum io_status status) {
     if (unlikely(op->reads != NULL))
         status = reads_end(op, status);
     struct volume *volume = op->volume;
+    /* The flush that failed may have dropped what was acknowledged: other legs have it, so that this one must not guess. */
+    if (unlikely(store->failed) && volume->replica != NULL && request->op == BLOCK_READ && status == IO_OK)
+        status = IO_MEDIUM_READ;
     if (likely(request->op != BLOCK_REPLICA_PUT) &&
         unlikely(--volume->under_way[op->generation] == 0 && op->generation != volume->generation))
         waiters_wake(&volume->idle_waiters, IO_OK);

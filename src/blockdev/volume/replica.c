@@ -60,6 +60,8 @@ enum io_status replica_admits(const struct replica *replica, const struct block_
     uint64_t association = block_request_association(request);
     if (likely(association == replica->holder))
         return IO_OK;
+    if (REPLICA_CANARY == REPLICA_CANARY_FENCE_BY_NUMBER && replica->holder != 0)
+        return IO_OK;
     for (unsigned i = 0; i < REPLICA_FORMER_MAX; i++)
         if (replica->former[i] == association)
             return IO_FENCED;
@@ -312,7 +314,12 @@ static void store_run(struct volume_op *op) {
         return;
     }
     enum io_status status = IO_OK;
-    enum got got = mark_ranges(op, &document->marks, (uint32_t)document->record.epoch.depth, &status);
+    enum got got = GOT;
+    if (REPLICA_CANARY == REPLICA_CANARY_MARKS_RESET && document->record.epoch.depth != replica->record.epoch.depth)
+        got = replica_marks_set(replica, 0, divide_up(layer_size(volume->layer) << BLOCK_SHIFT, REPLICA_REGION_BYTES), 0,
+                                &op->waiter, &status);
+    if (got == GOT)
+        got = mark_ranges(op, &document->marks, (uint32_t)document->record.epoch.depth, &status);
     if (got == GOT)
         got = commit_room(volume->store, sizeof(struct replica_record) / 8 + 8, &op->waiter);
     if (got == FAILED)

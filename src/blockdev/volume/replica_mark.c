@@ -111,6 +111,10 @@ static void mark_run(struct volume_op *op) {
         op_fail(op, status);
     if (got != GOT)
         return; /* what is set already is looked at again */
+    if (REPLICA_CANARY == REPLICA_CANARY_MARK_AFTER_DATA) {
+        op->mark_next(op);
+        return;
+    }
     VOLUME_AT(op->volume, MARK);
     op->mark_wake = op->waiter.wake;
     op->waiter.wake = mark_committed;

@@ -414,8 +414,6 @@ static void drop_dirty(struct sim_disk *disk, const struct sim_io *sync) {
         sim_outstanding_push(&disk->phantoms, sim, write);
     }
     disk->pending.count = kept;
-    if (sim_one_in(sim, 2))
-        evict_phantoms(disk);
 }
 
 static void land_sync(struct sim_disk *disk, struct sim_io *io) {
@@ -450,6 +448,8 @@ void sim_disk_told(struct sim_disk *disk, struct sim_io *io) {
         sim_write_unref(write);
     if (io->result < 0)
         disk->stats.failed[io->op]++;
+    if (io->result < 0 && io->op == HOST_FILE_SYNC && sim_one_in(disk->sim, 2))
+        evict_phantoms(disk); /* not before the failure is told: what was read until then may still be trusted */
     sim_note(disk->sim, SIM_TRACE_COMPLETE, disk->id << 8 | io->op, (uint64_t)io->result);
     list_remove(&io->of_disk);
     struct sim_file *file = io->file;

@@ -6,7 +6,8 @@
  *   with 0 that was submitted after that write's completion. Until then it is *outstanding*.
  * - A power cut keeps any subset of the outstanding writes, each possibly torn at multiples of the power-fail unit, in any order.
  * - Requests that a killed process had handed over still land, later; until they do, its locks are held.
- * - A failed SYNC drops writes as the kernel does: they stay readable for a while, and no later SYNC makes them durable. */
+ * - A failed SYNC drops writes as the kernel does: they stay readable until that is told
+ *   and for a while after, and no later SYNC makes them durable. */
 #pragma once
 
 #include "host/sim/sim.h"
