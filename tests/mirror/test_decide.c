@@ -392,7 +392,7 @@ static void each_row(void **state) {
 static void a_first_start_wants_all_legs(void **state) {
     (void)state;
     struct replica_status statuses[2] = {{.flags = REPLICA_UNTOUCHED}, {.flags = REPLICA_UNTOUCHED}};
-    struct decide_input input = {.leg_count = 2, .legs = {{&statuses[0]}, {NULL}}};
+    struct decide_input input = {.leg_count = 2, .legs = {{.status = &statuses[0]}, {.status = NULL}}};
     struct decide_result result;
     decide(&input, &result);
     assert_int_equal(result.outcome, DECIDE_WAIT);
@@ -416,7 +416,7 @@ static void legs_that_do_not_belong_together_are_refused(void **state) {
     struct row row = {"",   REPLICA_ANY, NULL,
                       NULL, 0,           {{true, "1", "ab", WHOLE, NULL, 0, 0}, {true, "1", "ab", WHOLE, NULL, 0, 0}, ABSENT},
                       0,    NULL,        {0}};
-    struct decide_input input = {.leg_count = 2, .legs = {{&statuses[0]}, {&statuses[1]}}};
+    struct decide_input input = {.leg_count = 2, .legs = {{.status = &statuses[0]}, {.status = &statuses[1]}}};
     struct decide_result result;
     make(&row, 0, &statuses[0]);
     make(&row, 1, &statuses[1]);
@@ -437,7 +437,7 @@ static void excluded_legs_are_not_asked(void **state) {
                       NULL, 0,           {{true, "2 1", "a", WHOLE, NULL, 0, 0}, {true, "1", "ab", WHOLE, NULL, 0, 0}, ABSENT},
                       0,    NULL,        {0}};
     struct replica_status statuses[2];
-    struct decide_input input = {.leg_count = 2, .legs = {{&statuses[0]}, {&statuses[1]}}};
+    struct decide_input input = {.leg_count = 2, .legs = {{.status = &statuses[0]}, {.status = &statuses[1]}}};
     struct decide_result result;
     make(&row, 0, &statuses[0]);
     make(&row, 1, &statuses[1]);

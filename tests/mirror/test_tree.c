@@ -13,16 +13,17 @@
 #include "blockdev/mirror/tree.h"
 
 #define LAYERS 8
-struct document {
+union document {
     struct replica_layers tree;
-    struct replica_layer layers[LAYERS];
+    uint8_t room[sizeof(struct replica_layers) + LAYERS * sizeof(struct replica_layer)];
 };
 
-static struct replica_layers *make(struct document *document, unsigned count) {
-    *document = (struct document){.tree = {.count = count, .head_size = MIB(8)}};
+static struct replica_layers *make(union document *document, unsigned count) {
+    memset(document, 0, sizeof(*document));
+    document->tree = (struct replica_layers){.count = count, .head_size = MIB(8)};
     for (unsigned i = 0; i < count; i++) {
-        document->layers[i] = (struct replica_layer){.id = i + 1, .parent = i, .size = MIB(8), .layer = 10 + i};
-        snprintf(document->layers[i].name, sizeof(document->layers[i].name), "s%u", i + 1);
+        document->tree.layers[i] = (struct replica_layer){.id = i + 1, .parent = i, .size = MIB(8), .layer = 10 + i};
+        snprintf(document->tree.layers[i].name, sizeof(document->tree.layers[i].name), "s%u", i + 1);
     }
     document->tree.head_parent = count;
     return &document->tree;
@@ -30,7 +31,7 @@ static struct replica_layers *make(struct document *document, unsigned count) {
 
 static void nonsense_is_refused(void **state) {
     (void)state;
-    struct document d;
+    union document d;
     assert_null(tree_check(make(&d, 3), tree_bytes(3)));
     assert_int_equal(tree_find(&d.tree, 2)->layer, 11);
     assert_int_equal(tree_find_name(&d.tree, "s3")->id, 3);
@@ -44,53 +45,57 @@ static void nonsense_is_refused(void **state) {
         change;                                                                                                                  \
         assert_non_null(tree_check(&d.tree, tree_bytes(3)));                                                                     \
     } while (0)
-    WRONG(d.layers[1].id = 0);
-    WRONG(d.layers[1].id = 1);
-    WRONG(d.layers[1].parent = 9);
-    WRONG(d.layers[0].parent = 3);
-    WRONG(d.layers[1].parent = 2);
-    WRONG(d.layers[1].layer = 0);
-    WRONG(d.layers[1].size = 0);
-    WRONG(d.layers[1].size = 100);
+    WRONG(d.tree.layers[1].id = 0);
+    WRONG(d.tree.layers[1].id = 1);
+    WRONG(d.tree.layers[1].parent = 9);
+    WRONG(d.tree.layers[0].parent = 3);
+    WRONG(d.tree.layers[1].parent = 2);
+    WRONG(d.tree.layers[1].layer = 0);
+    WRONG(d.tree.layers[1].size = 0);
+    WRONG(d.tree.layers[1].size = 100);
     WRONG(d.tree.head_parent = 4);
 #undef WRONG
 }
 
 /* A tree of some of `ids` layers, each on any that is there. */
-static void grow(struct document *document, struct random *random) {
-    *document = (struct document){.tree.head_size = MIB(1 + random_below(random, 3))};
+static void grow(union document *document, struct random *random) {
+    memset(document, 0, sizeof(*document));
+    document->tree.head_size = MIB(1 + random_below(random, 3));
     unsigned count = (unsigned)random_below(random, LAYERS + 1);
     for (unsigned i = 0; i < count; i++) {
         uint64_t id = 1 + random_below(random, LAYERS);
         bool taken = false;
         for (unsigned j = 0; j < document->tree.count; j++)
-            taken = taken || document->layers[j].id == id;
+            taken = taken || document->tree.layers[j].id == id;
         if (taken)
             continue;
         uint64_t below = random_below(random, document->tree.count + 1);
-        document->layers[document->tree.count++] = (struct replica_layer){
-            .id = id, .parent = below == 0 ? 0 : document->layers[below - 1].id, .size = MIB(id % 3 + 1), .layer = (uint32_t)id};
+        document->tree.layers[document->tree.count++] =
+            (struct replica_layer){.id = id,
+                                   .parent = below == 0 ? 0 : document->tree.layers[below - 1].id,
+                                   .size = MIB(id % 3 + 1),
+                                   .layer = (uint32_t)id};
     }
     uint64_t below = random_below(random, document->tree.count + 1);
-    document->tree.head_parent = below == 0 ? 0 : document->layers[below - 1].id;
+    document->tree.head_parent = below == 0 ? 0 : document->tree.layers[below - 1].id;
 }
 
-static struct replica_layer *find(struct document *document, uint64_t id) {
+static struct replica_layer *find(union document *document, uint64_t id) {
     return (struct replica_layer *)(uintptr_t)tree_find(&document->tree, id);
 }
 
 /* What a leg does at a step. */
-static void carry_out(struct document *own, const struct tree_step *step) {
+static void carry_out(union document *own, const struct tree_step *step) {
     switch (step->kind) {
     case TREE_DELETE: {
         struct replica_layer *gone = find(own, step->id);
         uint64_t below = gone->parent;
         for (unsigned i = 0; i < own->tree.count; i++)
-            if (own->layers[i].parent == step->id)
-                own->layers[i].parent = below;
+            if (own->tree.layers[i].parent == step->id)
+                own->tree.layers[i].parent = below;
         if (own->tree.head_parent == step->id)
             own->tree.head_parent = below;
-        *gone = own->layers[--own->tree.count];
+        *gone = own->tree.layers[--own->tree.count];
         break;
     }
     case TREE_REVERT:
@@ -104,8 +109,8 @@ static void carry_out(struct document *own, const struct tree_step *step) {
         assert_int_equal(step->layer->parent, own->tree.head_parent);
         assert_int_equal(step->size, own->tree.head_size);
         assert_true(own->tree.count < LAYERS && find(own, step->id) == NULL);
-        own->layers[own->tree.count] = *step->layer;
-        own->layers[own->tree.count++].parent = own->tree.head_parent;
+        own->tree.layers[own->tree.count] = *step->layer;
+        own->tree.layers[own->tree.count++].parent = own->tree.head_parent;
         own->tree.head_parent = step->id;
         break;
     case TREE_EQUAL: break;
@@ -118,7 +123,7 @@ static void every_tree_becomes_every_other(void **state) {
     random_init(&random, 5);
     unsigned fills = 0, steps = 0;
     for (unsigned round = 0; round < 20000; round++) {
-        struct document own, source;
+        union document own, source;
         grow(&own, &random);
         grow(&source, &random);
         assert_null(tree_check(&source.tree, tree_bytes(source.tree.count)));
@@ -136,8 +141,8 @@ static void every_tree_becomes_every_other(void **state) {
         assert_int_equal(own.tree.head_parent, source.tree.head_parent);
         assert_int_equal(own.tree.head_size, source.tree.head_size);
         for (unsigned i = 0; i < own.tree.count; i++) { /* both sorted */
-            assert_int_equal(own.layers[i].id, source.layers[i].id);
-            assert_int_equal(own.layers[i].parent, source.layers[i].parent);
+            assert_int_equal(own.tree.layers[i].id, source.tree.layers[i].id);
+            assert_int_equal(own.tree.layers[i].parent, source.tree.layers[i].parent);
         }
     }
     assert_true(fills > 20000 && steps > 2 * fills);
@@ -146,7 +151,7 @@ static void every_tree_becomes_every_other(void **state) {
 /* A deletion alone is one step, and takes nothing back. */
 static void a_missed_deletion_costs_no_copying(void **state) {
     (void)state;
-    struct document own, source;
+    union document own, source;
     make(&own, 4);
     make(&source, 4);
     assert_null(tree_check(&own.tree, tree_bytes(4)));
