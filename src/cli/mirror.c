@@ -442,20 +442,16 @@ bool cli_mirror_verify(struct cli *cli) {
 
 bool cli_mirror_set(struct cli *cli) {
     const char *rate = cli_option(cli, "--rate"), *share = cli_option(cli, "--share");
+    uint64_t bytes = 0, percent = 0;
+    if (rate != NULL && strcmp(rate, "0") != 0 && !cli_size(cli, "--rate", rate, &bytes))
+        return false;
+    if (share != NULL && (!text_parse_u64(share, 100, &percent) || percent == 0))
+        return error_invalid(&cli->error, "--share", share, "1 to 100, percent");
     json_t *params = json_pack("{s:s}", "name", cli->arguments[0]);
-    uint64_t value;
-    if (rate != NULL) {
-        if (strcmp(rate, "0") == 0)
-            value = 0;
-        else if (!cli_size(cli, "--rate", rate, &value))
-            return false;
-        json_object_set_new(params, "bytes_per_s", json_integer((json_int_t)value));
-    }
-    if (share != NULL) {
-        if (!text_parse_u64(share, 100, &value) || value == 0)
-            return error_invalid(&cli->error, "--share", share, "1 to 100, percent");
-        json_object_set_new(params, "share_percent", json_integer((json_int_t)value));
-    }
+    if (rate != NULL)
+        json_object_set_new(params, "bytes_per_s", json_integer((json_int_t)bytes));
+    if (share != NULL)
+        json_object_set_new(params, "share_percent", json_integer((json_int_t)percent));
     return cli_do(cli, "mirror_set_options", params);
 }
 
