@@ -91,6 +91,7 @@ static void start_process(struct control_plane *plane) {
 
 /* Nobody answers on the socket. */
 static void refused(struct control_plane *plane, const struct error *why) {
+    struct error error = *why; /* which may be the client's own */
     drop_client(plane);
     if (plane->state == CONTROL_PLANE_STARTING) {
         if (now_ns(plane) - plane->since_ns < (uint64_t)START_MS * NS_PER_MS) {
@@ -100,7 +101,7 @@ static void refused(struct control_plane *plane, const struct error *why) {
         error_set(&plane->error, ERROR_TIMED_OUT, "it was started and does not answer (see %s)", plane->options.log_path);
         back_off(plane);
     } else if (plane->process != NULL) { /* it lives, so a second one could not: wait for its end, or for its answer */
-        plane->error = *why;
+        plane->error = error;
         back_off(plane);
     } else {
         start_process(plane);
