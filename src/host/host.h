@@ -103,7 +103,8 @@ struct host_file_options {
     uint64_t create_size; /* size of a file made here, bytes, sparse */
     bool direct;          /* O_DIRECT where the file system can, else buffered: see host_file_facts.direct */
     bool hold; /* exclusive lock on the description that carries the I/O (O_EXCL for a block device); shared if read_only */
-    uint64_t hold_timeout_ms; /* how long to wait for the holder, e.g. for a killed process's last writes to land */
+    uint64_t hold_timeout_ms; /* how long to wait for the holder; for one that has ended longer, until its last writes have
+                                 landed. 0 = not at all */
 };
 
 struct host_file_facts {

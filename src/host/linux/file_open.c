@@ -6,6 +6,7 @@
 #include <limits.h>
 #include <linux/fs.h>
 #include <linux/magic.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/file.h>
@@ -17,6 +18,7 @@
 #include "host/linux/internal.h"
 
 enum { HOLD_RETRY_NS = 2000000, PROBE_BYTES = 4096 };
+#define HOLD_OF_DEAD_NS (30 * NS_PER_S)
 
 /* ---- who holds it ---- */
 
@@ -252,11 +254,17 @@ static int open_or_create(struct host_file_open *open, struct stat *stat, bool *
     return -1;
 }
 
+/* Who has the lock has ended, but for its last requests: a slow disk may take seconds for them. */
+static bool held_by_dead(const struct stat *stat) {
+    int owner = lock_owner(stat);
+    return owner > 0 && kill(owner, 0) != 0 && errno == ESRCH;
+}
+
 /* The lock lies on the description that carries the I/O: requests of a killed process still hold it, so having it means that its
  * last write has landed. */
 static int open_and_hold(struct host_file_open *open, struct stat *stat) {
     struct host *host = ((struct thread_pool_work *)(void *)open->host_private)->loop->base.host;
-    uint64_t give_up_ns = host_now_ns(host) + open->options.hold_timeout_ms * NS_PER_MS;
+    uint64_t begin_ns = host_now_ns(host), give_up_ns = begin_ns + open->options.hold_timeout_ms * NS_PER_MS;
     for (;;) {
         bool held;
         int fd = open_or_create(open, stat, &held);
@@ -272,7 +280,8 @@ static int open_and_hold(struct host_file_open *open, struct stat *stat) {
                 return -1;
             }
         }
-        if (host_now_ns(host) >= give_up_ns) {
+        uint64_t now = host_now_ns(host);
+        if (now >= give_up_ns && !(now < begin_ns + HOLD_OF_DEAD_NS && open->options.hold_timeout_ms > 0 && held_by_dead(stat))) {
             held_error(open, stat);
             return -1;
         }
