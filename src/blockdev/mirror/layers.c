@@ -102,11 +102,9 @@ static void again(struct mirror_leg *leg) {
     reactor_timer_start(leg->mirror->home, &leg->retry, reactor_now_ns(leg->mirror->home) + AGAIN_NS);
 }
 
-static void document_answered(struct mirror_call *call) { task_wake(&call->leg->task); }
-
 static void send_tree(struct mirror_leg *leg, struct replica_tree *tree) {
     mirror_call_send(leg, &leg->call, BLOCK_REPLICA_PUT, replica_argument(REPLICA_TREE, 0, 0), 0, tree, sizeof(*tree),
-                     document_answered);
+                     mirror_leg_called);
 }
 
 bool mirror_tree_is_equal(const struct mirror_leg *leg) {
@@ -204,7 +202,7 @@ void mirror_layers_step(struct mirror_leg *leg) {
     case TREE_FILL:
         layers->query = 0;
         layers->piece = 0;
-        if (!mirror_leg_work_begin(leg, divide_up(layers->step.size, REGION_BYTES))) {
+        if (!mirror_work_begin(leg, divide_up(layers->step.size, REGION_BYTES))) {
             mirror_leg_lose(leg, "no memory for its work");
             return;
         }
@@ -329,7 +327,7 @@ void mirror_layers_list(struct mirror_leg *leg) {
     leg->fill_generation = layers->source_generation;
     leg->fill_layer = layers->step.layer->layer;
     leg->fill_size = layers->step.size;
-    mirror_leg_work_count(leg);
+    mirror_work_count(leg);
     task_move(&leg->task, LEG_FILL);
     mirror_copy_wake(leg->mirror);
 }
@@ -345,7 +343,7 @@ void mirror_layers_fill(struct mirror_leg *leg) {
     if (leg->work_left > 0)
         return;
     task_move(&leg->task, LEG_FILL_FLUSH);
-    mirror_call_send(leg, &leg->call, BLOCK_FLUSH, 0, 0, NULL, 0, document_answered);
+    mirror_call_send(leg, &leg->call, BLOCK_FLUSH, 0, 0, NULL, 0, mirror_leg_called);
 }
 
 /* What it holds is the layer: it is frozen under the layer's id. */

@@ -90,15 +90,11 @@ void mirror_call_send(struct mirror_leg *leg, struct mirror_call *call, enum blo
     block_submit(leg->channel, &call->request);
 }
 
-/* Of the task's own calls: an error costs the leg, and the task hears of both. */
-static void called(struct mirror_call *call) {
-    struct mirror_leg *leg = call->leg;
-    task_wake(&leg->task);
-}
+void mirror_leg_called(struct mirror_call *call) { task_wake(&call->leg->task); }
 
-static void get(struct mirror_leg *leg, enum replica_get verb, uint32_t layer_or_depth, uint64_t offset, size_t length) {
+void mirror_leg_get(struct mirror_leg *leg, enum replica_get verb, uint32_t layer_or_depth, uint64_t offset, size_t length) {
     mirror_call_send(leg, &leg->call, BLOCK_REPLICA_GET, replica_argument(verb, 0, layer_or_depth), offset, leg->call_document,
-                     length, called);
+                     length, mirror_leg_called);
 }
 
 /* ---- being lost ---- */
@@ -327,7 +323,7 @@ static void rest(struct mirror_leg *leg) {
         mirror_start_wake(mirror);
         return;
     }
-    get(leg, REPLICA_STATUS, 0, 0, sizeof(struct replica_status));
+    mirror_leg_get(leg, REPLICA_STATUS, 0, 0, sizeof(struct replica_status));
 }
 
 static void looked(struct mirror_leg *leg) {
@@ -416,7 +412,7 @@ static void seen(struct mirror_leg *leg) {
     } else if (leg->relook) {
         leg->relook = leg->seen = false;
         task_move(&leg->task, LEG_LOOK);
-        get(leg, REPLICA_STATUS, 0, 0, sizeof(struct replica_status));
+        mirror_leg_get(leg, REPLICA_STATUS, 0, 0, sizeof(struct replica_status));
         return;
     } else if (!leg->allowed) {
         return;
@@ -435,7 +431,8 @@ static void seen(struct mirror_leg *leg) {
     if ((leg->status.flags & REPLICA_HAS_RECORD) == 0)
         claim->leg = leg->config.id;
     task_move(&leg->task, LEG_CLAIM);
-    mirror_call_send(leg, &leg->call, BLOCK_REPLICA_PUT, replica_argument(REPLICA_CLAIM, 0, 0), 0, claim, sizeof(*claim), called);
+    mirror_call_send(leg, &leg->call, BLOCK_REPLICA_PUT, replica_argument(REPLICA_CLAIM, 0, 0), 0, claim, sizeof(*claim),
+                     mirror_leg_called);
 }
 
 static void claimed(struct mirror_leg *leg) {
@@ -460,11 +457,12 @@ static void claimed(struct mirror_leg *leg) {
         struct uuid *id = leg->call_document;
         *id = mirror->id;
         task_move(&leg->task, LEG_FORGET);
-        mirror_call_send(leg, &leg->call, BLOCK_REPLICA_PUT, replica_argument(REPLICA_FORGET, 0, 0), 0, id, sizeof(*id), called);
+        mirror_call_send(leg, &leg->call, BLOCK_REPLICA_PUT, replica_argument(REPLICA_FORGET, 0, 0), 0, id, sizeof(*id),
+                         mirror_leg_called);
         return;
     }
     task_move(&leg->task, LEG_RELOOK);
-    get(leg, REPLICA_STATUS, 0, 0, sizeof(struct replica_status));
+    mirror_leg_get(leg, REPLICA_STATUS, 0, 0, sizeof(struct replica_status));
 }
 
 /* Without a record it is found anew, or leaves. */
@@ -569,60 +567,6 @@ static void adopt(struct mirror_leg *leg) {
     task_move(&leg->task, LEG_KEEP);
 }
 
-bool mirror_leg_work_begin(struct mirror_leg *leg, uint64_t regions) {
-    uint64_t words = bitmap_words(regions);
-    if (words > leg->work_words) {
-        uint64_t *work = realloc(leg->work, words * sizeof(uint64_t));
-        if (work == NULL)
-            return false;
-        leg->work = work;
-        leg->work_words = words;
-    }
-    leg->work_count = regions;
-    if (words > 0)
-        memset(leg->work, 0, words * sizeof(uint64_t));
-    return true;
-}
-
-/* Its tree is the mirror's: the work on its head begins with all, if nothing is known of it, or its own marks. */
-static void listed(struct mirror_leg *leg) {
-    struct mirror *mirror = leg->mirror;
-    if (!mirror_leg_work_begin(leg, mirror->regions.count)) {
-        mirror_leg_lose(leg, "no memory for its work");
-        return;
-    }
-    if (leg->verdict == DECIDE_FULL)
-        bitmap_set_range(leg->work, 0, leg->work_count);
-    leg->piece = 0;
-    task_move(&leg->task, LEG_OWN_MARKS);
-    get(leg, REPLICA_MARKS, 0, 0, (size_t)min_u64(MIRROR_MARKS_PIECE, bitmap_words(mirror->regions.count) * 8));
-}
-
-/* Merges the piece of a bitmap that a call brought. */
-static void merge(struct mirror_leg *leg, const struct mirror_leg *from) {
-    const uint64_t *bits = from->call_document;
-    for (size_t i = 0; i < from->call.slice.length / 8; i++)
-        leg->work[leg->piece / 64 + i] |= bits[i];
-}
-
-static size_t piece_bytes(const struct mirror *mirror, uint64_t piece) {
-    return (size_t)min_u64(MIRROR_MARKS_PIECE, (bitmap_words(mirror->regions.count) - piece / 64) * 8);
-}
-
-static void own_marks(struct mirror_leg *leg) {
-    struct mirror *mirror = leg->mirror;
-    if (leg->call.busy || !mirror_leg_went_well(leg, "it does not tell its marks"))
-        return;
-    merge(leg, leg);
-    leg->piece += leg->call.slice.length * 8;
-    if (leg->piece < bitmap_words(mirror->regions.count) * 64) {
-        get(leg, REPLICA_MARKS, 0, leg->piece / 8, piece_bytes(mirror, leg->piece));
-        return;
-    }
-    leg->joined = 0;
-    task_move(&leg->task, LEG_JOIN);
-}
-
 static void join(struct mirror_leg *leg) {
     struct mirror *mirror = leg->mirror;
     if (leg->store.busy || mirror->changing || mirror->state != MIRROR_SERVING)
@@ -635,103 +579,6 @@ static void join(struct mirror_leg *leg) {
     leg->barrier = mirror->sequence + 1;
     mirror_masks_update(mirror);
     task_move(&leg->task, LEG_BARRIER);
-}
-
-/* What is unequal among the members comes after it is equal. */
-void mirror_leg_work_count(struct mirror_leg *leg) {
-    leg->work_total = leg->work_left = bitmap_count(leg->work, leg->work_count);
-    leg->work_hand = 0;
-    leg->told.sync_total = leg->work_total * REGION_BYTES;
-}
-
-static void source_called(struct mirror_call *call) {
-    struct mirror_leg *source = call->leg;
-    if (source->asker->source != source)
-        source->asker = NULL; /* it was lost meanwhile */
-    mirror_legs_wake(source->mirror);
-    if (call->generation == source->generation && call->status != IO_OK)
-        if (!mirror_leg_judge(source, call->status))
-            mirror_leg_lose(source, "it does not tell its marks");
-}
-
-static void ask_source(struct mirror_leg *leg, uint32_t depth) {
-    mirror_call_send(leg->source, &leg->source->call, BLOCK_REPLICA_GET, replica_argument(REPLICA_MARKS, 0, depth),
-                     leg->piece / 8, leg->source->call_document, piece_bytes(leg->mirror, leg->piece), source_called);
-}
-
-static void leave_source(struct mirror_leg *leg) {
-    struct mirror_leg *source = leg->source;
-    leg->source = NULL;
-    if (source == NULL || source->call.busy)
-        return; /* source_called() lets it go */
-    source->asker = NULL;
-    mirror_legs_wake(leg->mirror);
-}
-
-/* Pieces of two bitmaps in turn: what it needs, and all that is marked, which it marks as well. */
-static void source_marks(struct mirror_leg *leg) {
-    struct mirror *mirror = leg->mirror;
-    struct mirror_leg *source = leg->source;
-    if (source == NULL || (mirror->standing & source->bit) == 0 || source->generation != leg->source_generation) {
-        leave_source(leg);
-        if (mirror->standing == 0)
-            return;
-        source = &mirror->legs[__builtin_ctz(mirror->standing)];
-        if (source->asker != NULL || source->call.busy)
-            return; /* another leg asks it; this one is woken with it */
-        source->asker = leg;
-        leg->source = source;
-        leg->source_generation = source->generation;
-        leg->piece = 0;
-        leg->mark_step = 0;
-    }
-    if (source->call.busy)
-        return;
-    switch (leg->mark_step) {
-    case 0:
-        leg->mark_step = 1;
-        ask_source(leg, (uint32_t)leg->from_depth);
-        return;
-    case 1:
-        merge(leg, source);
-        leg->mark_step = 2;
-        ask_source(leg, 0);
-        return;
-    default: break;
-    }
-    struct replica_ranges *ranges = leg->call_document;
-    const uint64_t *bits = source->call_document;
-    uint64_t count = source->call.slice.length * 8, bit = 0;
-    *ranges = (struct replica_ranges){0};
-    while ((bit = bitmap_find_set(bits, count, bit)) < count) {
-        uint64_t end = bitmap_find_clear(bits, count, bit);
-        if (ranges->count == REPLICA_RANGES_MAX) { /* a few more than are marked do no harm */
-            ranges->ranges[ranges->count - 1].count = leg->piece + end - ranges->ranges[ranges->count - 1].first;
-        } else {
-            ranges->ranges[ranges->count++] = (struct replica_range){.first = leg->piece + bit, .count = end - bit};
-        }
-        bit = end;
-    }
-    leg->mark_step = 0;
-    leg->piece += count;
-    task_move(&leg->task, LEG_MARK);
-    if (ranges->count > 0)
-        mirror_call_send(leg, &leg->call, BLOCK_REPLICA_PUT, replica_argument(REPLICA_MARK, 0, 0), 0, ranges,
-                         replica_ranges_bytes(ranges->count), called);
-    else
-        leg->call.status = IO_OK;
-}
-
-static void marked(struct mirror_leg *leg) {
-    if (leg->call.busy || !mirror_leg_went_well(leg, "it does not mark"))
-        return;
-    task_move(&leg->task, LEG_SOURCE_MARKS);
-    if (leg->piece < bitmap_words(leg->mirror->regions.count) * 64)
-        return;
-    leave_source(leg);
-    mirror_leg_work_count(leg);
-    task_move(&leg->task, LEG_COPY);
-    mirror_copy_wake(leg->mirror);
 }
 
 /* It took part, under the id that it had, in the epoch that made it another leg, or none. */
@@ -758,7 +605,7 @@ static void step(struct task *task) {
     }
     if (leg->fell && task->state != LEG_REST) {
         leg->fell = false;
-        leave_source(leg);
+        mirror_work_leave_source(leg);
         task_move(task, LEG_REST);
         return;
     }
@@ -779,8 +626,8 @@ static void step(struct task *task) {
     case LEG_FILL_LIST: mirror_layers_list(leg); break;
     case LEG_FILL: mirror_layers_fill(leg); break;
     case LEG_FILL_FLUSH: mirror_layers_freeze(leg); break;
-    case LEG_LISTED: listed(leg); break;
-    case LEG_OWN_MARKS: own_marks(leg); break;
+    case LEG_LISTED: mirror_work_listed(leg); break;
+    case LEG_OWN_MARKS: mirror_work_own_marks(leg); break;
     case LEG_JOIN: join(leg); break;
     case LEG_BARRIER:
         mirror->watched = true;
@@ -791,13 +638,13 @@ static void step(struct task *task) {
             leg->work[i] |= mirror->regions.unequal[i];
         task_move(task, LEG_SOURCE_MARKS);
         break;
-    case LEG_SOURCE_MARKS: source_marks(leg); break;
-    case LEG_MARK: marked(leg); break;
+    case LEG_SOURCE_MARKS: mirror_work_source_marks(leg); break;
+    case LEG_MARK: mirror_work_marked(leg); break;
     case LEG_COPY:
         if (leg->work_left > 0 || leg->copying > 0)
             break; /* resync.c wakes */
         task_move(task, LEG_FLUSH);
-        mirror_call_send(leg, &leg->call, BLOCK_FLUSH, 0, 0, NULL, 0, called);
+        mirror_call_send(leg, &leg->call, BLOCK_FLUSH, 0, 0, NULL, 0, mirror_leg_called);
         break;
     case LEG_FLUSH:
         if (leg->call.busy || !mirror_leg_went_well(leg, "it does not flush"))
@@ -843,7 +690,7 @@ bool mirror_leg_init(struct mirror_leg *leg) {
         leg->call_document = calloc(1, REPLICA_DOCUMENT_MAX);
     if (leg->store_document == NULL)
         leg->store_document = calloc(1, REPLICA_DOCUMENT_MAX);
-    return (leg->work != NULL || mirror_leg_work_begin(leg, leg->mirror->regions.count)) && leg->call_document != NULL &&
+    return (leg->work != NULL || mirror_work_begin(leg, leg->mirror->regions.count)) && leg->call_document != NULL &&
            leg->store_document != NULL;
 }
 

@@ -531,12 +531,26 @@ static inline bool mirror_leg_misfits(const struct mirror_leg *leg, uint64_t siz
 }
 /* A call of the leg's own task has ended: true if it went well. Else the leg goes back to the beginning; `what` is shown. */
 bool mirror_leg_went_well(struct mirror_leg *leg, const char *what);
-/* An empty list of work for so many regions; false: no memory. */
-bool mirror_leg_work_begin(struct mirror_leg *leg, uint64_t regions);
-/* Sums it up when it is complete. */
-void mirror_leg_work_count(struct mirror_leg *leg);
+/* Wakes the leg's task: what a call of its own does when it is answered. */
+void mirror_leg_called(struct mirror_call *call);
+/* Asks the leg, by its own call, for a document of so many bytes. */
+void mirror_leg_get(struct mirror_leg *leg, enum replica_get verb, uint32_t layer_or_depth, uint64_t offset, size_t length);
 /* The engine is over: no request is sent any more. */
 void mirror_end(struct mirror *mirror, enum error_code code, const char *why);
+
+/* ---- work.c: what a leg has to be given ---- */
+
+/* An empty list for so many regions; false: no memory. */
+bool mirror_work_begin(struct mirror_leg *leg, uint64_t regions);
+/* Sums it up when it is complete. */
+void mirror_work_count(struct mirror_leg *leg);
+/* Each is the step of one phase of the leg's task. */
+void mirror_work_listed(struct mirror_leg *leg);
+void mirror_work_own_marks(struct mirror_leg *leg);
+void mirror_work_source_marks(struct mirror_leg *leg);
+void mirror_work_marked(struct mirror_leg *leg);
+/* The member that was asked may be asked by others. */
+void mirror_work_leave_source(struct mirror_leg *leg);
 
 /* ---- layers.c: each is the step of one phase of the leg's task ---- */
 

@@ -1,0 +1,156 @@
+/* What the head of a leg has to be given: the list of its regions, by its own marks and those of a member, which it is told to
+ * mark as well. docs/mirror.md, "Returning", "Head". Copying them is resync.c's. */
+#include "blockdev/mirror/mirror_internal.h"
+
+#include <stdlib.h>
+
+bool mirror_work_begin(struct mirror_leg *leg, uint64_t regions) {
+    uint64_t words = bitmap_words(regions);
+    if (words > leg->work_words) {
+        uint64_t *work = realloc(leg->work, words * sizeof(uint64_t));
+        if (work == NULL)
+            return false;
+        leg->work = work;
+        leg->work_words = words;
+    }
+    leg->work_count = regions;
+    if (words > 0)
+        memset(leg->work, 0, words * sizeof(uint64_t));
+    return true;
+}
+
+/* Its tree is the mirror's: the work on its head begins with all, if nothing is known of it, or its own marks. */
+void mirror_work_listed(struct mirror_leg *leg) {
+    struct mirror *mirror = leg->mirror;
+    if (!mirror_work_begin(leg, mirror->regions.count)) {
+        mirror_leg_lose(leg, "no memory for its work");
+        return;
+    }
+    if (leg->verdict == DECIDE_FULL)
+        bitmap_set_range(leg->work, 0, leg->work_count);
+    leg->piece = 0;
+    task_move(&leg->task, LEG_OWN_MARKS);
+    mirror_leg_get(leg, REPLICA_MARKS, 0, 0, (size_t)min_u64(MIRROR_MARKS_PIECE, bitmap_words(mirror->regions.count) * 8));
+}
+
+/* Merges the piece of a bitmap that a call brought. */
+static void merge(struct mirror_leg *leg, const struct mirror_leg *from) {
+    const uint64_t *bits = from->call_document;
+    for (size_t i = 0; i < from->call.slice.length / 8; i++)
+        leg->work[leg->piece / 64 + i] |= bits[i];
+}
+
+static size_t piece_bytes(const struct mirror *mirror, uint64_t piece) {
+    return (size_t)min_u64(MIRROR_MARKS_PIECE, (bitmap_words(mirror->regions.count) - piece / 64) * 8);
+}
+
+void mirror_work_own_marks(struct mirror_leg *leg) {
+    struct mirror *mirror = leg->mirror;
+    if (leg->call.busy || !mirror_leg_went_well(leg, "it does not tell its marks"))
+        return;
+    merge(leg, leg);
+    leg->piece += leg->call.slice.length * 8;
+    if (leg->piece < bitmap_words(mirror->regions.count) * 64) {
+        mirror_leg_get(leg, REPLICA_MARKS, 0, leg->piece / 8, piece_bytes(mirror, leg->piece));
+        return;
+    }
+    leg->joined = 0;
+    task_move(&leg->task, LEG_JOIN);
+}
+
+/* What is unequal among the members comes after it is equal. */
+void mirror_work_count(struct mirror_leg *leg) {
+    leg->work_total = leg->work_left = bitmap_count(leg->work, leg->work_count);
+    leg->work_hand = 0;
+    leg->told.sync_total = leg->work_total * REGION_BYTES;
+}
+
+static void source_called(struct mirror_call *call) {
+    struct mirror_leg *source = call->leg;
+    if (source->asker->source != source)
+        source->asker = NULL; /* it was lost meanwhile */
+    mirror_legs_wake(source->mirror);
+    if (call->generation == source->generation && call->status != IO_OK)
+        if (!mirror_leg_judge(source, call->status))
+            mirror_leg_lose(source, "it does not tell its marks");
+}
+
+static void ask_source(struct mirror_leg *leg, uint32_t depth) {
+    mirror_call_send(leg->source, &leg->source->call, BLOCK_REPLICA_GET, replica_argument(REPLICA_MARKS, 0, depth),
+                     leg->piece / 8, leg->source->call_document, piece_bytes(leg->mirror, leg->piece), source_called);
+}
+
+void mirror_work_leave_source(struct mirror_leg *leg) {
+    struct mirror_leg *source = leg->source;
+    leg->source = NULL;
+    if (source == NULL || source->call.busy)
+        return; /* source_called() lets it go */
+    source->asker = NULL;
+    mirror_legs_wake(leg->mirror);
+}
+
+/* Pieces of two bitmaps in turn: what it needs, and all that is marked, which it marks as well. */
+void mirror_work_source_marks(struct mirror_leg *leg) {
+    struct mirror *mirror = leg->mirror;
+    struct mirror_leg *source = leg->source;
+    if (source == NULL || (mirror->standing & source->bit) == 0 || source->generation != leg->source_generation) {
+        mirror_work_leave_source(leg);
+        if (mirror->standing == 0)
+            return;
+        source = &mirror->legs[__builtin_ctz(mirror->standing)];
+        if (source->asker != NULL || source->call.busy)
+            return; /* another leg asks it; this one is woken with it */
+        source->asker = leg;
+        leg->source = source;
+        leg->source_generation = source->generation;
+        leg->piece = 0;
+        leg->mark_step = 0;
+    }
+    if (source->call.busy)
+        return;
+    switch (leg->mark_step) {
+    case 0:
+        leg->mark_step = 1;
+        ask_source(leg, (uint32_t)leg->from_depth);
+        return;
+    case 1:
+        merge(leg, source);
+        leg->mark_step = 2;
+        ask_source(leg, 0);
+        return;
+    default: break;
+    }
+    struct replica_ranges *ranges = leg->call_document;
+    const uint64_t *bits = source->call_document;
+    uint64_t count = source->call.slice.length * 8, bit = 0;
+    *ranges = (struct replica_ranges){0};
+    while ((bit = bitmap_find_set(bits, count, bit)) < count) {
+        uint64_t end = bitmap_find_clear(bits, count, bit);
+        if (ranges->count == REPLICA_RANGES_MAX) { /* a few more than are marked do no harm */
+            ranges->ranges[ranges->count - 1].count = leg->piece + end - ranges->ranges[ranges->count - 1].first;
+        } else {
+            ranges->ranges[ranges->count++] = (struct replica_range){.first = leg->piece + bit, .count = end - bit};
+        }
+        bit = end;
+    }
+    leg->mark_step = 0;
+    leg->piece += count;
+    task_move(&leg->task, LEG_MARK);
+    if (ranges->count > 0)
+        mirror_call_send(leg, &leg->call, BLOCK_REPLICA_PUT, replica_argument(REPLICA_MARK, 0, 0), 0, ranges,
+                         replica_ranges_bytes(ranges->count), mirror_leg_called);
+    else
+        leg->call.status = IO_OK;
+}
+
+void mirror_work_marked(struct mirror_leg *leg) {
+    if (leg->call.busy || !mirror_leg_went_well(leg, "it does not mark"))
+        return;
+    task_move(&leg->task, LEG_SOURCE_MARKS);
+    if (leg->piece < bitmap_words(leg->mirror->regions.count) * 64)
+        return;
+    mirror_work_leave_source(leg);
+    mirror_work_count(leg);
+    task_move(&leg->task, LEG_COPY);
+    mirror_copy_wake(leg->mirror);
+}
