@@ -6,11 +6,12 @@ import os
 import pathlib
 import signal
 import socket
-import struct
 import subprocess
 import time
 
 import grpc
+
+from message import fields
 
 DEADLINE_S = 60
 SERVICE = "/spdkrpc.SPDKService/"
@@ -62,33 +63,6 @@ class Contract:
                 out += self.value(number, what, value)
         return out
 
-    @staticmethod
-    def fields(data):
-        at = 0
-
-        def varint():
-            nonlocal at
-            value = shift = 0
-            while True:
-                byte = data[at]
-                at += 1
-                value |= (byte & 0x7F) << shift
-                shift += 7
-                if byte < 0x80:
-                    return value
-
-        while at < len(data):
-            tag = varint()
-            if tag & 7 == 0:
-                yield tag >> 3, varint()
-            elif tag & 7 == 1:
-                yield tag >> 3, struct.unpack_from("<d", data, at)[0]
-                at += 8
-            else:
-                length = varint()
-                yield tag >> 3, data[at : at + length]
-                at += length
-
     def item(self, what, value):
         if what == "string":
             return value.decode()
@@ -108,11 +82,11 @@ class Contract:
     def read(self, name, data):
         by_number = {number: (field, what) for field, (number, what) in self.messages.get(name, {}).items()}
         out = {field: self.zero(what) for field, what in by_number.values()}
-        for number, value in self.fields(data):
+        for number, value in fields(data):
             field, what = by_number[number]
             if what.startswith("map<"):
                 key_type, value_type = what[4:-1].split(", ")
-                entry = dict(self.fields(value))
+                entry = dict(fields(value))
                 key = self.item(key_type, entry.get(1, b"" if key_type == "string" else 0))
                 out[field][key] = self.item(value_type, entry.get(2, b"" if value_type in self.messages or value_type == "string" else 0))
             elif what.startswith("repeated "):

@@ -7,34 +7,10 @@ import subprocess
 import sys
 import tempfile
 
+from message import fields
+
 TYPES = {1: "double", 2: "float", 3: "int64", 4: "uint64", 5: "int32", 8: "bool", 9: "string", 12: "bytes", 13: "uint32"}
 MESSAGE, ENUM, REPEATED = 11, 14, 3
-
-
-def fields(data):
-    """(number, value) pairs of a message; integers and bytes."""
-    at = 0
-
-    def varint():
-        nonlocal at
-        value = shift = 0
-        while True:
-            byte = data[at]
-            at += 1
-            value |= (byte & 0x7F) << shift
-            shift += 7
-            if byte < 0x80:
-                return value
-
-    while at < len(data):
-        tag = varint()
-        if tag & 7 == 0:
-            yield tag >> 3, varint()
-        else:
-            assert tag & 7 == 2, tag
-            length = varint()
-            yield tag >> 3, data[at : at + length]
-            at += length
 
 
 def every(data, number):

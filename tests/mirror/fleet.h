@@ -143,6 +143,12 @@ struct fleet_node *fleet_engine(struct fleet *fleet);
 bool fleet_all_whole(struct fleet *fleet);
 void fleet_status(struct fleet_node *node, struct mirror_status *ret_status);
 
+/* Conditions for fleet_wait(): every served store is up; the engine's members are two. */
+bool fleet_stores_are_up(struct fleet *fleet);
+bool fleet_has_two_members(struct fleet *fleet);
+/* So many more requests are answered, by whichever engine serves. `keep`: they go on; else none is under way at the end. */
+void fleet_drive(struct fleet *fleet, uint64_t requests, bool keep);
+
 /* Begins a request on this node's engine if there is room; false if there is none. */
 bool fleet_begin(struct fleet_node *node, enum block_op kind, unsigned first, unsigned count);
 /* Begins requests until `depth` are under way. */

@@ -182,6 +182,35 @@ void fleet_fill(struct fleet_node *node) {
     }
 }
 
+bool fleet_has_two_members(struct fleet *fleet) {
+    struct fleet_node *engine = fleet_engine(fleet);
+    return engine != NULL && __builtin_popcount(mirror_of(engine->mirror)->members) == 2;
+}
+
+bool fleet_stores_are_up(struct fleet *fleet) {
+    for (unsigned i = 0; i < fleet->node_count; i++)
+        if (fleet->nodes[i].exported && fleet->nodes[i].state != FLEET_UP)
+            return false;
+    return true;
+}
+
+void fleet_drive(struct fleet *fleet, uint64_t requests, bool keep) {
+    uint64_t until = fleet->reads + fleet->writes + fleet->flushes + requests;
+    uint64_t end = sim_now_ns(fleet->cluster.sim) + 60 * NS_PER_S;
+    fleet->driving = true;
+    while (fleet->reads + fleet->writes + fleet->flushes < until) {
+        struct fleet_node *engine = fleet_engine(fleet);
+        if (engine != NULL)
+            fleet_fill(engine);
+        if (sim_now_ns(fleet->cluster.sim) > end)
+            fleet_fail(fleet, "requests are not answered");
+        fleet_run(fleet, NS_PER_MS);
+    }
+    fleet->driving = keep;
+    if (!keep)
+        fleet_wait(fleet, fleet_is_idle, NS_PER_S, "requests to end");
+}
+
 /* ---- each store by itself ---- */
 
 struct look {

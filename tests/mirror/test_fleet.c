@@ -16,45 +16,16 @@ static void fleet_free(struct fleet *fleet) {
     plain_free(fleet);
 }
 
-static bool all_stores_up(struct fleet *fleet) {
-    for (unsigned i = 0; i < fleet->node_count; i++)
-        if (fleet->nodes[i].exported && fleet->nodes[i].state != FLEET_UP)
-            return false;
-    return true;
-}
-
-static bool two_members(struct fleet *fleet) {
-    struct fleet_node *engine = fleet_engine(fleet);
-    return engine != NULL && __builtin_popcount(mirror_of(engine->mirror)->members) == 2;
-}
-
-/* So many more requests are answered. */
-static void drive(struct fleet *fleet, uint64_t requests) {
-    uint64_t until = fleet->reads + fleet->writes + fleet->flushes + requests;
-    uint64_t end = sim_now_ns(fleet->cluster.sim) + 60 * NS_PER_S;
-    fleet->driving = true;
-    while (fleet->reads + fleet->writes + fleet->flushes < until) {
-        struct fleet_node *engine = fleet_engine(fleet);
-        if (engine != NULL)
-            fleet_fill(engine);
-        if (sim_now_ns(fleet->cluster.sim) > end)
-            fleet_fail(fleet, "requests are not answered");
-        fleet_run(fleet, NS_PER_MS);
-    }
-    fleet->driving = false;
-}
-
 /* A leg dies, the others go on, it returns and gets what changed meanwhile and nothing else. */
 static void story(uint64_t seed, bool local, enum fleet_death death, unsigned victim) {
     struct fleet_options options = {
         .seed = seed, .storages = local ? 2 : 3, .engines = 1, .local = local, .policy = REPLICA_ANY, .depth = 8};
     struct fleet *fleet = fleet_new(&options);
-    fleet_wait(fleet, all_stores_up, 10 * NS_PER_S, "the stores");
+    fleet_wait(fleet, fleet_stores_are_up, 10 * NS_PER_S, "the stores");
     struct fleet_node *engine = &fleet->nodes[options.storages];
     fleet_engine_up(engine, ++fleet->terms);
     fleet_wait(fleet, fleet_all_whole, 10 * NS_PER_S, "the first start");
-    drive(fleet, 400);
-    fleet_wait(fleet, fleet_is_idle, NS_PER_S, "requests to end");
+    fleet_drive(fleet, 400, false);
     for (unsigned i = 0; i < 200 && mirror_of(engine->mirror)->regions.marked_count > 0; i++)
         fleet_run(fleet, 100 * NS_PER_MS);
     assert_int_equal(mirror_of(engine->mirror)->regions.marked_count, 0);
@@ -62,7 +33,7 @@ static void story(uint64_t seed, bool local, enum fleet_death death, unsigned vi
     /* two regions are written while it is away */
     assert_true(fleet_begin(engine, BLOCK_WRITE, 1, 2) && fleet_begin(engine, BLOCK_WRITE, 4 * FLEET_BLOCKS_A_REGION, 1));
     fleet_wait(fleet, fleet_is_idle, 2 * NS_PER_S, "a write without the leg");
-    fleet_wait(fleet, two_members, 2 * NS_PER_S, "the change");
+    fleet_wait(fleet, fleet_has_two_members, 2 * NS_PER_S, "the change");
     assert_true(fleet->failures == 0);
     fleet_run(fleet, 300 * NS_PER_MS);
     fleet_node_up(&fleet->nodes[victim]);
@@ -73,8 +44,7 @@ static void story(uint64_t seed, bool local, enum fleet_death death, unsigned vi
             leg = &mirror_of(engine->mirror)->legs[i];
     assert_int_equal(leg->told.bytes_copied, 3 * FLEET_BLOCK);
     assert_int_equal(leg->work_total, 2);
-    drive(fleet, 200);
-    fleet_wait(fleet, fleet_is_idle, NS_PER_S, "requests to end");
+    fleet_drive(fleet, 200, false);
     assert_true(fleet->failures == 0);
     fleet_compare(fleet);
     fleet_free(fleet);

@@ -45,18 +45,6 @@ static void must(struct tale *tale, enum replica_change what, const char *snapsh
         fleet_fail(tale->fleet, "change %d of %s: %s", what, snapshot, tale->command.error.text);
 }
 
-static bool all_stores_up(struct fleet *fleet) {
-    for (unsigned i = 0; i < fleet->node_count; i++)
-        if (fleet->nodes[i].exported && fleet->nodes[i].state != FLEET_UP)
-            return false;
-    return true;
-}
-
-static bool two_members(struct fleet *fleet) {
-    struct fleet_node *engine = fleet_engine(fleet);
-    return engine != NULL && __builtin_popcount(mirror_of(engine->mirror)->members) == 2;
-}
-
 static struct tale *tale_new(uint64_t seed, bool local) {
     struct tale *tale = plain_alloc(sizeof(*tale));
     struct fleet_options options = {
@@ -64,7 +52,7 @@ static struct tale *tale_new(uint64_t seed, bool local) {
     *tale = (struct tale){.fleet = plain_alloc(sizeof(struct fleet))};
     told = tale;
     fleet_init(tale->fleet, &options);
-    fleet_wait(tale->fleet, all_stores_up, 10 * NS_PER_S, "the stores");
+    fleet_wait(tale->fleet, fleet_stores_are_up, 10 * NS_PER_S, "the stores");
     tale->engine = &tale->fleet->nodes[options.storages];
     fleet_engine_up(tale->engine, ++tale->fleet->terms);
     fleet_wait(tale->fleet, fleet_all_whole, 10 * NS_PER_S, "the first start");
@@ -80,24 +68,7 @@ static void tale_end(struct tale *tale) {
     plain_free(tale);
 }
 
-/* So many more requests are answered; they go on if `keep`. */
-static void drive(struct tale *tale, uint64_t requests, bool keep) {
-    struct fleet *fleet = tale->fleet;
-    uint64_t until = fleet->reads + fleet->writes + fleet->flushes + requests;
-    uint64_t end = sim_now_ns(fleet->cluster.sim) + 60 * NS_PER_S;
-    fleet->driving = true;
-    while (fleet->reads + fleet->writes + fleet->flushes < until) {
-        struct fleet_node *engine = fleet_engine(fleet);
-        if (engine != NULL)
-            fleet_fill(engine);
-        if (sim_now_ns(fleet->cluster.sim) > end)
-            fleet_fail(fleet, "requests are not answered");
-        fleet_run(fleet, NS_PER_MS);
-    }
-    fleet->driving = keep;
-    if (!keep)
-        fleet_wait(fleet, fleet_is_idle, 10 * NS_PER_S, "requests to end");
-}
+static void drive(struct tale *tale, uint64_t requests, bool keep) { fleet_drive(tale->fleet, requests, keep); }
 
 static uint32_t snapshots_of(struct tale *tale) {
     assert_true(run(tale, 0, NULL, 0));
@@ -217,7 +188,7 @@ static void a_leg_that_missed_it_gets_it(void **state) {
             drive(tale, 100, false);
             fleet_node_die(&fleet->nodes[victim], (enum fleet_death)(what % 3));
             assert_true(fleet_begin(tale->engine, BLOCK_WRITE, 1, 2));
-            fleet_wait(fleet, two_members, 4 * NS_PER_S, "the change");
+            fleet_wait(fleet, fleet_has_two_members, 4 * NS_PER_S, "the change");
             fleet_wait(fleet, fleet_is_idle, 4 * NS_PER_S, "a write without the leg");
             miss(tale, what, &was);
             fleet_node_up(&fleet->nodes[victim]);
@@ -292,7 +263,7 @@ static void whatever_dies_while_a_tree_is_brought_up(void **state) {
             must(tale, REPLICA_SNAPSHOT, "s2");
             fleet_node_die(&fleet->nodes[0], FLEET_POWER);
             assert_true(fleet_begin(tale->engine, BLOCK_WRITE, 1, 2));
-            fleet_wait(fleet, two_members, 4 * NS_PER_S, "the change");
+            fleet_wait(fleet, fleet_has_two_members, 4 * NS_PER_S, "the change");
             fleet_wait(fleet, fleet_is_idle, 4 * NS_PER_S, "a write without the leg");
             miss(tale, what < 2 ? 2 : 4, &was);
             crash = &(struct crash){.point = MIRROR_POINT_LEG + phase, .engine = what % 2 == 0};

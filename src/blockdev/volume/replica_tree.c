@@ -83,17 +83,20 @@ bool replica_tree_identity(const struct volume_command *command, uint8_t *identi
     return identity_append(identity, size, IDENTITY_SNAPSHOT, item, sizeof(head) + name);
 }
 
+static void stamp(struct volume *leg, const struct replica_tree *tree) {
+    layer_set(leg->store, leg->layer, LAYER_TREE, tree->sequence);
+    layer_set(leg->store, leg->layer, LAYER_CHANGE, tree->change);
+}
+
 void replica_tree_stamp(struct volume_command *command) {
     const struct replica_tree *tree = command->tree;
     if (tree == NULL || tree->what == REPLICA_KEEP)
         return;
-    struct volume_store *store = command->store;
     struct volume *leg = command->leg;
-    layer_set(store, leg->layer, LAYER_TREE, tree->sequence);
-    layer_set(store, leg->layer, LAYER_CHANGE, tree->change);
+    stamp(leg, tree);
     bool cuts = tree->what == REPLICA_RESIZE && command->subject_blocks > layer_size(leg->layer);
     if (tree->what == REPLICA_REVERT || cuts) /* what a leg that misses it has to compare */
-        layer_set(store, leg->replica->marks, LAYER_TREE, leg->replica->record.epoch.depth);
+        layer_set(leg->store, leg->replica->marks, LAYER_TREE, leg->replica->record.epoch.depth);
 }
 
 bool replica_refuses_delete(struct volume_command *command, const struct volume *volume) {
@@ -227,11 +230,6 @@ static void take_pairs(struct tree_work *work, const struct replica_tree *tree) 
         work->pairs[texts++] = at;
     work->command.pairs = work->pairs;
     work->command.pair_count = texts / 2;
-}
-
-static void stamp(struct volume *leg, const struct replica_tree *tree) {
-    layer_set(leg->store, leg->layer, LAYER_TREE, tree->sequence);
-    layer_set(leg->store, leg->layer, LAYER_CHANGE, tree->change);
 }
 
 /* From this record on the snapshot is not the mirror's any more, whoever has it open or cloned it here; then it is deleted as

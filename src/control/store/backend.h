@@ -58,6 +58,8 @@ void store_answer(struct store *store, struct store_request *request);
 void store_answer_error(struct store *store, struct store_request *request, enum store_outcome outcome,
                         const struct error *error);
 
+/* Whether a comparison holds for what its key has; NULL = nothing. Any thread. */
+bool store_compare_holds(const struct store_compare *compare, const struct store_entry *entry);
 /* Does the watch cover this key? */
 bool store_watch_covers(const struct store_watch *watch, const char *key);
 /* Tells a watch those of the events (in order, whole revisions) that it covers and was not told. `last_revision`: all up to it

@@ -180,6 +180,30 @@ void store_watch_end(struct store_watch *watch, const struct error *error) {
     watch->ended(watch, &kept);
 }
 
+bool store_compare_holds(const struct store_compare *compare, const struct store_entry *entry) {
+    int order;
+    if (compare->target == STORE_VALUE) {
+        if (entry == NULL)
+            return false;
+        size_t common = entry->value_length < compare->value_length ? entry->value_length : compare->value_length;
+        order = common > 0 ? memcmp(entry->value, compare->value, common) : 0;
+        if (order == 0)
+            order = (entry->value_length > compare->value_length) - (entry->value_length < compare->value_length);
+    } else {
+        int64_t has = entry == NULL                              ? 0
+                      : compare->target == STORE_CREATE_REVISION ? entry->create_revision
+                                                                 : entry->modify_revision;
+        order = (has > compare->revision) - (has < compare->revision);
+    }
+    switch (compare->relation) {
+    case STORE_EQUAL: return order == 0;
+    case STORE_NOT_EQUAL: return order != 0;
+    case STORE_LESS: return order < 0;
+    case STORE_GREATER: return order > 0;
+    }
+    return false;
+}
+
 bool store_watch_covers(const struct store_watch *watch, const char *key) {
     return watch->prefix ? strncmp(key, watch->key, strlen(watch->key)) == 0 : strcmp(key, watch->key) == 0;
 }

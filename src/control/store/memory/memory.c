@@ -177,27 +177,12 @@ static bool lease_exists(const struct store_memory_data *data, int64_t id) {
 
 static bool holds(const struct store_memory_data *data, const struct store_compare *compare) {
     const struct version *version = newest(data, compare->key);
-    int order;
-    if (compare->target == STORE_VALUE) {
-        if (version == NULL)
-            return false;
-        size_t common = version->value_length < compare->value_length ? version->value_length : compare->value_length;
-        order = common > 0 ? memcmp(version->value, compare->value, common) : 0;
-        if (order == 0)
-            order = (version->value_length > compare->value_length) - (version->value_length < compare->value_length);
-    } else {
-        int64_t has = version == NULL                            ? 0
-                      : compare->target == STORE_CREATE_REVISION ? version->create_revision
-                                                                 : version->revision;
-        order = (has > compare->revision) - (has < compare->revision);
-    }
-    switch (compare->relation) {
-    case STORE_EQUAL: return order == 0;
-    case STORE_NOT_EQUAL: return order != 0;
-    case STORE_LESS: return order < 0;
-    case STORE_GREATER: return order > 0;
-    }
-    return false;
+    if (version == NULL)
+        return store_compare_holds(compare, NULL);
+    return store_compare_holds(compare, &(struct store_entry){.value = version->value,
+                                                              .value_length = version->value_length,
+                                                              .create_revision = version->create_revision,
+                                                              .modify_revision = version->revision});
 }
 
 static bool apply_delete(struct store_memory_data *data, const struct store_op *op, uint32_t *deleted) {

@@ -208,37 +208,13 @@ static bool apply(struct batch *batch, struct database *database, const struct s
     return false;
 }
 
-static bool holds(const struct store_compare *compare, const struct store_entry *entry) {
-    int order;
-    if (compare->target == STORE_VALUE) {
-        if (entry == NULL)
-            return false;
-        size_t common = entry->value_length < compare->value_length ? entry->value_length : compare->value_length;
-        order = common > 0 ? memcmp(entry->value, compare->value, common) : 0;
-        if (order == 0)
-            order = (entry->value_length > compare->value_length) - (entry->value_length < compare->value_length);
-    } else {
-        int64_t has = entry == NULL                              ? 0
-                      : compare->target == STORE_CREATE_REVISION ? entry->create_revision
-                                                                 : entry->modify_revision;
-        order = (has > compare->revision) - (has < compare->revision);
-    }
-    switch (compare->relation) {
-    case STORE_EQUAL: return order == 0;
-    case STORE_NOT_EQUAL: return order != 0;
-    case STORE_LESS: return order < 0;
-    case STORE_GREATER: return order > 0;
-    }
-    return false;
-}
-
 static bool compare_all(struct batch *batch, struct database *database, struct store_request *request, struct error *error) {
     request->succeeded = true;
     for (uint32_t i = 0; i < request->compare_count && request->succeeded; i++) {
         struct store_result has = {0};
         if (!get(database, request->compares[i].key, &batch->arena, &has, error))
             return false;
-        request->succeeded = holds(&request->compares[i], has.count > 0 ? has.entries : NULL);
+        request->succeeded = store_compare_holds(&request->compares[i], has.count > 0 ? has.entries : NULL);
     }
     return true;
 }
