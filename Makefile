@@ -32,11 +32,11 @@ QUIETLY = out=$$($(1) 2>&1) || { printf '%s\n' "$$out"; exit 1; }
 
 NEED_CC := links:$(CC)=$(if $(findstring clang,$(CC)),clang,gcc),libc6-dev
 NEED_BUILD := $(NEED_CC) meson=meson ninja=ninja-build python3=python3 pkg-config=pkg-config \
-	pkg:liburing=liburing-dev pkg:jansson=libjansson-dev pkg:libxxhash=libxxhash-dev
+	pkg:liburing=liburing-dev pkg:jansson=libjansson-dev pkg:libxxhash=libxxhash-dev pkg:yaml-0.1=libyaml-dev
 NEED_CONTROL := pkg:libnghttp2=libnghttp2-dev pkg:libprotobuf-c=libprotobuf-c-dev protoc-c=protobuf-c-compiler pkg:openssl=libssl-dev \
 	pkg:sqlite3=libsqlite3-dev
 NEED_TEST := $(NEED_BUILD) $(NEED_CONTROL) pkg:cmocka=libcmocka-dev nm=binutils unpacked:build-packages/usr/bin/etcd=etcd-server \
-	file:/usr/lib/python3/dist-packages/grpc/__init__.py=python3-grpcio openssl=openssl
+	file:/usr/lib/python3/dist-packages/grpc/__init__.py=python3-grpcio file:/usr/lib/python3/dist-packages/yaml/__init__.py=python3-yaml openssl=openssl
 NEED_HOUSE := spin=spin gcc=gcc clang-format=clang-format shellcheck=shellcheck qemu-storage-daemon=qemu-system-common
 NEED_SAN_address := llvm-symbolizer=llvm 'links:clang -fsanitize=address=libclang-rt-dev'
 NEED_SAN_thread := llvm-symbolizer=llvm 'links:clang -fsanitize=thread=libclang-rt-dev'

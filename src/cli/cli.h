@@ -1,5 +1,6 @@
-/* The command line: verbs over the public API of a storage plane. One table of verbs gives dispatch, help, the manual page and
- * completion. Must not know: how a plane works inside; it speaks JSON-RPC through plane_client only. */
+/* The command line: verbs over the public API of a node. Tables of verbs give dispatch, help, the manual page and completion:
+ * those of a storage plane (JSON-RPC, here) and an extension's (those of the control daemon, cli/node). Must not know: how a
+ * plane works inside; it speaks JSON-RPC through plane_client only. */
 #pragma once
 
 #include <jansson.h>
@@ -9,6 +10,7 @@
 
 #define CLI_ARGUMENTS_MAX 64
 #define CLI_OPTIONS_MAX 12
+#define CLI_VERBS_MAX 128
 #define CLI_NVME_SCHEME "nvme-tcp://" /* of what another node exports */
 
 struct cli;
@@ -19,6 +21,13 @@ struct cli_option {
     const char *help;
 };
 
+/* One that stands before or behind any verb. */
+struct cli_global_option {
+    const char *name, *value, *help;
+    const char *brief; /* "-o"; NULL = none */
+    bool of_extension; /* only where there is one */
+};
+
 /* How an argument is completed. */
 enum cli_complete {
     CLI_COMPLETE_NONE,
@@ -27,7 +36,12 @@ enum cli_complete {
     CLI_COMPLETE_VOLUME,
     CLI_COMPLETE_SNAPSHOT,
     CLI_COMPLETE_NQN,
-    CLI_COMPLETE_MIRROR
+    CLI_COMPLETE_MIRROR,
+    /* an extension's */
+    CLI_COMPLETE_NODE_DISK,
+    CLI_COMPLETE_NODE_REPLICA,
+    CLI_COMPLETE_NODE_OBJECT, /* KIND/NAME */
+    CLI_COMPLETE_NODE_METHOD
 };
 
 struct cli_verb {
@@ -39,11 +53,27 @@ struct cli_verb {
     bool (*run)(struct cli *cli);     /* false: cli->error is set */
 };
 
-enum cli_output { CLI_TABLE, CLI_JSON };
+enum cli_output { CLI_TABLE, CLI_WIDE, CLI_JSON, CLI_YAML };
+
+/* More verbs, and what they need. */
+struct cli_extension {
+    const struct cli_verb *verbs; /* path NULL ends them */
+    bool (*status)(struct cli *cli);
+    void (*complete)(struct cli *cli, enum cli_complete what, const char *beginning);
+    void (*fini)(struct cli *cli); /* after the verb */
+};
 
 struct cli {
     const char *program;
     const char *socket;
+    bool socket_given; /* by option or environment */
+    const char *nodes; /* addresses of control daemons, with commas between */
+    bool nodes_given;
+    const char *tls_ca, *tls_certificate, *tls_key, *tls_name; /* files; the name in the daemon's certificate. NULL = none */
+    const struct cli_extension *extension;                     /* NULL = none */
+    void *extension_state;
+    const struct cli_verb *verbs[CLI_VERBS_MAX]; /* all there are, in the order of the manual */
+    unsigned verb_count;
     enum cli_output output;
     struct reactor *reactor;             /* not started: `run` turns it on this thread */
     void (*run)(struct host_loop *loop); /* until host_loop_stop() */
@@ -57,8 +87,11 @@ struct cli {
 };
 
 /* Runs one command line; returns the exit status. The reactor, not started, carries the connection; `run` turns its loop on this
- * thread until host_loop_stop(), again and again. */
-int cli_main(struct reactor *reactor, void (*run)(struct host_loop *loop), int argc, char **argv);
+ * thread until host_loop_stop(), again and again. The extension may be NULL. */
+int cli_main(struct reactor *reactor, void (*run)(struct host_loop *loop), const struct cli_extension *extension, int argc,
+             char **argv);
+
+#define CLI_NODE_DEFAULT "127.0.0.1:8504" /* the control daemon's own default */
 
 /* ---- for verbs ---- */
 
@@ -77,12 +110,18 @@ bool cli_size(struct cli *cli, const char *what, const char *text, uint64_t *ret
 bool cli_yes(struct cli *cli, const char *loss_format, ...) __attribute__((format(printf, 2, 3)));
 /* Lets time pass. */
 void cli_sleep(struct cli *cli, uint64_t ms);
-/* Prints JSON, indented. */
-void cli_print_json(const json_t *value);
+/* True if a program reads the output: JSON or YAML. */
+static inline bool cli_wants_data(const struct cli *cli) { return cli->output == CLI_JSON || cli->output == CLI_YAML; }
+/* Prints a value as YAML if that is asked for, else as JSON, indented. */
+void cli_print(const struct cli *cli, const json_t *value);
+/* An object out of the arguments from `first` on, "a.b=VALUE" each; NULL if there are none. False: cli->error is set. */
+bool cli_words(struct cli *cli, unsigned first, json_t **ret_object);
+/* Completion: prints the word if it begins so. */
+void cli_offer(const char *word, const char *beginning);
 
 /* ---- tables ---- */
 
-#define CLI_COLUMNS_MAX 10
+#define CLI_COLUMNS_MAX 14
 #define CLI_CELL_MAX 256
 struct cli_table {
     unsigned columns, rows, capacity;
@@ -96,8 +135,9 @@ void cli_table_row(struct cli_table *table, ...);
 /* Prints and frees. */
 void cli_table_print(struct cli_table *table, FILE *to);
 
-/* ---- the table of verbs, in the order of the manual; path NULL ends it ---- */
+/* ---- the table of the plane's verbs, in the order of the manual; path NULL ends it ---- */
 extern const struct cli_verb cli_verbs[];
+extern const struct cli_global_option cli_global_options[];
 bool cli_rpc(struct cli *cli);
 bool cli_status(struct cli *cli);
 bool cli_disk_list(struct cli *cli);

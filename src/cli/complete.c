@@ -6,7 +6,7 @@
 #include "cli/cli.h"
 #include "plane_client/schema.h"
 
-static void offer(const char *word, const char *beginning) {
+void cli_offer(const char *word, const char *beginning) {
     if (word != NULL && strncmp(word, beginning, strlen(beginning)) == 0)
         printf("%s\n", word);
 }
@@ -14,7 +14,8 @@ static void offer(const char *word, const char *beginning) {
 /* The words of `path` behind those given; prints the next one once. */
 static void offer_verbs(struct cli *cli, unsigned given, const char *last) {
     char previous[64] = "";
-    for (const struct cli_verb *verb = cli_verbs; verb->path != NULL; verb++) {
+    for (unsigned v = 0; v < cli->verb_count; v++) {
+        const struct cli_verb *verb = cli->verbs[v];
         const char *path = verb->path;
         unsigned i = 0;
         for (; i < given; i++) {
@@ -26,7 +27,7 @@ static void offer_verbs(struct cli *cli, unsigned given, const char *last) {
         char word[64];
         snprintf(word, sizeof(word), "%.*s", (int)strcspn(path, " "), path);
         if (i == given && path[0] != '_' && strcmp(word, previous) != 0) {
-            offer(word, last);
+            cli_offer(word, last);
             memcpy(previous, word, sizeof(previous));
         }
     }
@@ -38,7 +39,7 @@ static void offer_volumes(struct cli *cli, const char *last, bool snapshots) {
     if (!cli_call(cli, "bdev_lvol_get_lvols", NULL, &lvols))
         return;
     json_array_foreach(lvols, i, lvol) if (!snapshots || json_is_true(json_object_get(lvol, "is_snapshot")))
-        offer(json_string_value(json_object_get(lvol, "alias")), last);
+        cli_offer(json_string_value(json_object_get(lvol, "alias")), last);
     json_decref(lvols);
 }
 
@@ -48,14 +49,14 @@ static void offer_members(struct cli *cli, const char *last, const char *method,
     if (!cli_call(cli, method, NULL, &list))
         return;
     json_array_foreach(list, i, item)
-        offer(key != NULL ? json_string_value(json_object_get(item, key)) : json_string_value(item), last);
+        cli_offer(key != NULL ? json_string_value(json_object_get(item, key)) : json_string_value(item), last);
     json_decref(list);
 }
 
 static void offer_argument(struct cli *cli, const struct cli_verb *verb, const char *last) {
     for (const struct cli_option *o = verb->options; o != NULL && o->name != NULL; o++)
         if (last[0] == '-')
-            offer(o->name, last);
+            cli_offer(o->name, last);
     switch (verb->complete) {
     case CLI_COMPLETE_METHOD: break; /* see offer_rpc() */
     case CLI_COMPLETE_STORE: offer_members(cli, last, "bdev_lvol_get_lvstores", "name"); break;
@@ -63,6 +64,13 @@ static void offer_argument(struct cli *cli, const struct cli_verb *verb, const c
     case CLI_COMPLETE_SNAPSHOT: offer_volumes(cli, last, true); break;
     case CLI_COMPLETE_NQN: offer_members(cli, last, "nvmf_get_subsystems", "nqn"); break;
     case CLI_COMPLETE_MIRROR: offer_members(cli, last, "mirror_get", "name"); break;
+    case CLI_COMPLETE_NODE_DISK:
+    case CLI_COMPLETE_NODE_REPLICA:
+    case CLI_COMPLETE_NODE_OBJECT:
+    case CLI_COMPLETE_NODE_METHOD:
+        if (cli->extension != NULL)
+            cli->extension->complete(cli, verb->complete, last);
+        break;
     case CLI_COMPLETE_NONE: break;
     }
 }
@@ -71,7 +79,7 @@ static void offer_argument(struct cli *cli, const struct cli_verb *verb, const c
 static void offer_rpc(struct cli *cli, unsigned given, const char *last) {
     if (given == 1) {
         for (size_t i = 0; i < rpc_schema.count; i++)
-            offer(rpc_schema.methods[i].name, last);
+            cli_offer(rpc_schema.methods[i].name, last);
         return;
     }
     const struct rpc_schema_method *method = rpc_schema_find(&rpc_schema, cli->arguments[1]);
@@ -80,12 +88,12 @@ static void offer_rpc(struct cli *cli, unsigned given, const char *last) {
         char word[256];
         snprintf(word, sizeof(word), "%s=", param->name);
         if (strncmp(last, word, strlen(word)) != 0 && !param->no_effect)
-            offer(word, last);
+            cli_offer(word, last);
         for (const char *const *value = param->values; value != NULL && *value != NULL && strncmp(last, word, strlen(word)) == 0;
              value++) {
             char pair[512];
             snprintf(pair, sizeof(pair), "%s%s", word, *value);
-            offer(pair, last);
+            cli_offer(pair, last);
         }
     }
 }
@@ -114,7 +122,8 @@ bool cli_complete(struct cli *cli) {
         offer_rpc(cli, given, last);
         return true;
     }
-    for (const struct cli_verb *verb = cli_verbs; verb->path != NULL; verb++) {
+    for (unsigned v = 0; v < cli->verb_count; v++) {
+        const struct cli_verb *verb = cli->verbs[v];
         char line[128] = "";
         for (unsigned i = 0; i < given && strlen(line) < strlen(verb->path); i++)
             snprintf(line + strlen(line), sizeof(line) - strlen(line), "%s%s", i > 0 ? " " : "", cli->arguments[i]);

@@ -9,8 +9,8 @@ bool cli_disk_list(struct cli *cli) {
     json_t *stores;
     if (!cli_call(cli, "bdev_lvol_get_lvstores", NULL, &stores))
         return false;
-    if (cli->output == CLI_JSON) {
-        cli_print_json(stores);
+    if (cli_wants_data(cli)) {
+        cli_print(cli, stores);
         json_decref(stores);
         return true;
     }

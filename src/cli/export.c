@@ -20,8 +20,8 @@ bool cli_export_list(struct cli *cli) {
     size_t i;
     if (!cli_call(cli, "nvmf_get_subsystems", NULL, &subsystems))
         return false;
-    if (cli->output == CLI_JSON) {
-        cli_print_json(subsystems);
+    if (cli_wants_data(cli)) {
+        cli_print(cli, subsystems);
     } else {
         static const char *const titles[] = {"NQN", "LISTENS", "DEVICE", "HOSTS"};
         struct cli_table table;
@@ -115,7 +115,7 @@ bool cli_export_create(struct cli *cli) {
         cli->error = error;
         return false;
     }
-    if (cli->output == CLI_TABLE)
+    if (!cli_wants_data(cli))
         printf("%s\n", nqn);
     else
         printf("{\"nqn\": \"%s\"}\n", nqn);

@@ -42,16 +42,16 @@ static void print_help_line(const struct cli_verb *verb, FILE *to) {
 }
 
 static void print_usage(const struct cli *cli, FILE *to) {
-    fprintf(to, "Usage: %s [--socket PATH] [-o json] VERB …\n\nVerbs:\n", cli->program);
-    for (const struct cli_verb *verb = cli_verbs; verb->path != NULL; verb++)
-        if (!hidden(verb))
-            print_help_line(verb, to);
-    fprintf(to,
-            "\n  -s, --socket PATH   the storage plane's socket (default %s, or $PENSTOCK_SOCKET)\n"
-            "  -o, --output FORMAT table or json\n"
-            "      --help          this, or more of a verb behind it\n"
-            "      --version\n",
-            PLANE_CLIENT_SOCKET_DEFAULT);
+    fprintf(to, "Usage: %s [OPTION]… VERB …\n\nVerbs:\n", cli->program);
+    for (unsigned i = 0; i < cli->verb_count; i++)
+        if (!hidden(cli->verbs[i]))
+            print_help_line(cli->verbs[i], to);
+    fprintf(to, "\n");
+    for (const struct cli_global_option *o = cli_global_options; o->name != NULL; o++)
+        if (cli->extension != NULL || !o->of_extension)
+            fprintf(to, "  %s%s%s %-*s %s\n", o->brief != NULL ? o->brief : "  ", o->brief != NULL ? ", " : "  ", o->name,
+                    20 - (int)strlen(o->name), o->value, o->help);
+    fprintf(to, "      --help               this, or more of a verb behind it\n      --version            the version\n");
 }
 
 static void print_verb_help(const struct cli *cli, const struct cli_verb *verb, FILE *to) {
@@ -91,11 +91,6 @@ bool cli_size(struct cli *cli, const char *what, const char *text, uint64_t *ret
     if (text_parse_size(text, ret_bytes) && *ret_bytes > 0)
         return true;
     return error_invalid(&cli->error, what, text, "a size such as 10G or 512M");
-}
-
-void cli_print_json(const json_t *value) {
-    json_dumpf(value, stdout, JSON_INDENT(2) | JSON_ENCODE_ANY);
-    fputc('\n', stdout);
 }
 
 /* Takes an option of the verb at argv[0]; returns how many words it took, 0 after an error. */
@@ -160,41 +155,72 @@ static bool take_words(struct cli *cli, int argc, char **argv) {
     return true;
 }
 
-/* The options before the verb, and -o, -s anywhere. Compacts argv; false after an error. */
+static const struct cli_global_option *find_global(const struct cli *cli, const char *word) {
+    size_t length = strcspn(word, "=");
+    for (const struct cli_global_option *o = cli_global_options; o->name != NULL && word[0] == '-'; o++)
+        if ((cli->extension != NULL || !o->of_extension) && ((o->brief != NULL && strcmp(word, o->brief) == 0) ||
+                                                             (strlen(o->name) == length && strncmp(word, o->name, length) == 0)))
+            return o;
+    return NULL;
+}
+
+static bool set_output(struct cli *cli, const char *value) {
+    static const char *const names[] = {[CLI_TABLE] = "table", [CLI_WIDE] = "wide", [CLI_JSON] = "json", [CLI_YAML] = "yaml"};
+    for (unsigned i = 0; i < array_count(names); i++)
+        if (strcmp(value, names[i]) == 0) {
+            cli->output = (enum cli_output)i;
+            return true;
+        }
+    return error_invalid(&cli->error, "output", value, "table, wide, json or yaml");
+}
+
+static bool set_global(struct cli *cli, const struct cli_global_option *option, const char *value) {
+    const struct {
+        const char *name, **to;
+    } texts[] = {{"--socket", &cli->socket},   {"--node", &cli->nodes},
+                 {"--tls-ca", &cli->tls_ca},   {"--tls-cert", &cli->tls_certificate},
+                 {"--tls-key", &cli->tls_key}, {"--tls-name", &cli->tls_name}};
+    cli->socket_given = cli->socket_given || strcmp(option->name, "--socket") == 0;
+    cli->nodes_given = cli->nodes_given || strcmp(option->name, "--node") == 0;
+    for (unsigned i = 0; i < array_count(texts); i++)
+        if (strcmp(option->name, texts[i].name) == 0) {
+            *texts[i].to = value;
+            return true;
+        }
+    return set_output(cli, value);
+}
+
+/* Takes those for all verbs, wherever they stand. Compacts argv; false after an error. */
 static bool take_global_options(struct cli *cli, int *argc, char **argv) {
     int kept = 0;
     bool behind_hidden = false;
     for (int i = 0; i < *argc; i++) {
-        bool output = strcmp(argv[i], "-o") == 0 || strcmp(argv[i], "--output") == 0;
-        bool socket = strcmp(argv[i], "-s") == 0 || strcmp(argv[i], "--socket") == 0;
+        const struct cli_global_option *option = find_global(cli, argv[i]);
         behind_hidden = behind_hidden || argv[i][0] == '_';
-        if (behind_hidden || (!output && !socket)) {
+        if (behind_hidden || option == NULL) {
             argv[kept++] = argv[i];
             continue;
         }
-        if (i + 1 == *argc)
-            return error_set(&cli->error, ERROR_INVALID, "%s wants a value", argv[i]);
-        const char *value = argv[++i];
-        if (socket)
-            cli->socket = value;
-        else if (strcmp(value, "json") == 0 || strcmp(value, "table") == 0)
-            cli->output = strcmp(value, "json") == 0 ? CLI_JSON : CLI_TABLE;
-        else
-            return error_invalid(&cli->error, "output", value, "table or json");
+        const char *equals = strncmp(argv[i], "--", 2) == 0 ? strchr(argv[i], '=') : NULL;
+        if (equals == NULL && i + 1 == *argc)
+            return error_set(&cli->error, ERROR_INVALID, "%s wants %s", argv[i], option->value);
+        if (!set_global(cli, option, equals != NULL ? equals + 1 : argv[++i]))
+            return false;
     }
     *argc = kept;
     return true;
 }
 
 static bool find_verb(struct cli *cli, int argc, char **argv, int *ret_words) {
-    for (const struct cli_verb *verb = cli_verbs; verb->path != NULL; verb++)
-        if (matches(verb->path, argc, argv, ret_words)) {
-            cli->verb = verb;
+    for (unsigned i = 0; i < cli->verb_count; i++)
+        if (matches(cli->verbs[i]->path, argc, argv, ret_words)) {
+            cli->verb = cli->verbs[i];
             return true;
         }
     /* a beginning of verbs ("block volume") lists them */
     bool any = false;
-    for (const struct cli_verb *verb = cli_verbs; verb->path != NULL; verb++) {
+    for (unsigned v = 0; v < cli->verb_count; v++) {
+        const struct cli_verb *verb = cli->verbs[v];
         const char *path = verb->path;
         bool fits = argc > 0;
         for (int i = 0; i < argc && argv[i][0] != '-' && fits; i++) {
@@ -246,8 +272,8 @@ bool cli_do(struct cli *cli, const char *method, json_t *take_params) {
     json_t *result;
     if (!cli_call(cli, method, take_params, &result))
         return false;
-    if (cli->output == CLI_JSON)
-        cli_print_json(result);
+    if (cli_wants_data(cli))
+        cli_print(cli, result);
     json_decref(result);
     return true;
 }
@@ -278,6 +304,8 @@ static int finish(struct cli *cli, bool ok) {
         plane_client_destroy(cli->client);
         reactor_enter(NULL);
     }
+    if (cli->extension != NULL)
+        cli->extension->fini(cli);
     if (ok)
         return cli->exit_status;
     fprintf(stderr, "%s: %s\n", cli->program, cli->error.text);
@@ -286,10 +314,36 @@ static int finish(struct cli *cli, bool ok) {
     return error_facts(cli->error.code)->exit_status;
 }
 
-int cli_main(struct reactor *reactor, void (*run)(struct host_loop *loop), int argc, char **argv) {
-    struct cli cli = {.program = "penstock", .reactor = reactor, .run = run, .socket = getenv("PENSTOCK_SOCKET")};
-    if (cli.socket == NULL)
-        cli.socket = PLANE_CLIENT_SOCKET_DEFAULT;
+static void take_environment(struct cli *cli) {
+    const struct {
+        const char *name, **to;
+    } texts[] = {{"PENSTOCK_SOCKET", &cli->socket},   {"PENSTOCK_NODE", &cli->nodes},
+                 {"PENSTOCK_TLS_CA", &cli->tls_ca},   {"PENSTOCK_TLS_CERT", &cli->tls_certificate},
+                 {"PENSTOCK_TLS_KEY", &cli->tls_key}, {"PENSTOCK_TLS_NAME", &cli->tls_name}};
+    for (unsigned i = 0; i < array_count(texts); i++)
+        *texts[i].to = getenv(texts[i].name);
+    cli->socket_given = cli->socket != NULL;
+    cli->nodes_given = cli->nodes != NULL;
+    if (cli->socket == NULL)
+        cli->socket = PLANE_CLIENT_SOCKET_DEFAULT;
+    if (cli->nodes == NULL)
+        cli->nodes = CLI_NODE_DEFAULT;
+}
+
+static void add_verbs(struct cli *cli, const struct cli_verb *verbs) {
+    for (; verbs->path != NULL; verbs++) {
+        assert(cli->verb_count < CLI_VERBS_MAX);
+        cli->verbs[cli->verb_count++] = verbs;
+    }
+}
+
+int cli_main(struct reactor *reactor, void (*run)(struct host_loop *loop), const struct cli_extension *extension, int argc,
+             char **argv) {
+    struct cli cli = {.program = "penstock", .reactor = reactor, .run = run, .extension = extension};
+    take_environment(&cli);
+    add_verbs(&cli, cli_verbs);
+    if (extension != NULL)
+        add_verbs(&cli, extension->verbs);
     argc--;
     argv++;
     if (!take_global_options(&cli, &argc, argv))

@@ -42,8 +42,8 @@ bool cli_mirror_list(struct cli *cli) {
     size_t i;
     if (!cli_call(cli, "mirror_get", NULL, &mirrors))
         return false;
-    if (cli->output == CLI_JSON) {
-        cli_print_json(mirrors);
+    if (cli_wants_data(cli)) {
+        cli_print(cli, mirrors);
     } else {
         static const char *const titles[] = {"MIRROR", "SIZE", "STATE", "LEGS", "POLICY", "UUID"};
         struct cli_table table;
@@ -127,7 +127,7 @@ static void print_bar(uint64_t done, uint64_t total, uint64_t per_s) {
 /* Until no leg is being brought up and nothing is being verified, with a bar for who reads tables. */
 static bool follow(struct cli *cli, const char *name) {
     uint64_t last = 0, per_s = 0;
-    bool bar = cli->output == CLI_TABLE, printed = false;
+    bool bar = !cli_wants_data(cli), printed = false;
     for (;;) {
         json_t *mirrors;
         uint64_t done, total;
@@ -157,8 +157,8 @@ bool cli_mirror_show(struct cli *cli) {
         return false;
     if (!get(cli, cli->arguments[0], &mirrors))
         return false;
-    if (cli->output == CLI_JSON)
-        cli_print_json(json_array_get(mirrors, 0));
+    if (cli_wants_data(cli))
+        cli_print(cli, json_array_get(mirrors, 0));
     else
         print_mirror(json_array_get(mirrors, 0));
     json_decref(mirrors);
@@ -322,8 +322,8 @@ bool cli_mirror_snapshots(struct cli *cli) {
     size_t i;
     if (!cli_call(cli, "mirror_get_snapshots", json_pack("{s:s}", "name", cli->arguments[0]), &snapshots))
         return false;
-    if (cli->output == CLI_JSON) {
-        cli_print_json(snapshots);
+    if (cli_wants_data(cli)) {
+        cli_print(cli, snapshots);
     } else {
         struct cli_table table;
         cli_table_init(&table, titles, 6, 0x16);
@@ -412,8 +412,8 @@ static bool tell_verify(struct cli *cli, const char *name) {
         return false;
     const json_t *verify = json_object_get(json_array_get(mirrors, 0), "verify");
     uint64_t mismatches = number(verify, "mismatches"), repaired = number(verify, "repaired");
-    if (cli->output == CLI_JSON)
-        cli_print_json(verify);
+    if (cli_wants_data(cli))
+        cli_print(cli, verify);
     else
         printf("%s: %" PRIu64 " blocks differ, %" PRIu64 " repaired, %" PRIu64 " regions of 1 MiB left out%s%s\n",
                cli_member(verify, "state"), mismatches, repaired, number(verify, "skipped"),

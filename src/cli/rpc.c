@@ -32,19 +32,24 @@ static bool set(struct cli *cli, json_t *params, const char *word) {
     return true;
 }
 
-bool cli_rpc(struct cli *cli) {
-    json_t *params = NULL, *result;
-    for (unsigned i = 1; i < cli->argument_count; i++) {
-        if (params == NULL)
-            params = json_object();
-        if (!set(cli, params, cli->arguments[i])) {
-            json_decref(params);
+bool cli_words(struct cli *cli, unsigned first, json_t **ret_object) {
+    *ret_object = NULL;
+    for (unsigned i = first; i < cli->argument_count; i++) {
+        if (*ret_object == NULL)
+            *ret_object = json_object();
+        if (!set(cli, *ret_object, cli->arguments[i])) {
+            json_decref(*ret_object);
             return false;
         }
     }
-    if (!cli_call(cli, cli->arguments[0], params, &result))
+    return true;
+}
+
+bool cli_rpc(struct cli *cli) {
+    json_t *params, *result;
+    if (!cli_words(cli, 1, &params) || !cli_call(cli, cli->arguments[0], params, &result))
         return false;
-    cli_print_json(result);
+    cli_print(cli, result);
     json_decref(result);
     return true;
 }

@@ -50,17 +50,18 @@ static bool reactors(struct cli *cli, char *to, size_t size) {
     return true;
 }
 
-bool cli_status(struct cli *cli) {
+/* One plane, by its socket. */
+static bool plane_status(struct cli *cli) {
     json_t *version = NULL, *devices = NULL, *subsystems = NULL;
     char process[64];
     size_t store_count = 0;
     bool well = true;
     bool ok = cli_call(cli, "spdk_get_version", NULL, &version) && reactors(cli, process, sizeof(process)) &&
               cli_call(cli, "bdev_get_bdevs", NULL, &devices) && cli_call(cli, "nvmf_get_subsystems", NULL, &subsystems);
-    if (ok && cli->output == CLI_JSON) {
+    if (ok && cli_wants_data(cli)) {
         json_t *all = json_pack("{s:O, s:I, s:I}", "version", version, "devices", (json_int_t)json_array_size(devices),
                                 "subsystems", (json_int_t)json_array_size(subsystems));
-        cli_print_json(all);
+        cli_print(cli, all);
         json_decref(all);
     } else if (ok && (ok = stores(cli, &well, &store_count) && cli_mirror_advice(cli, line, &well))) {
         printf("%s, %s\n", cli_member(version, "version"), process);
@@ -76,4 +77,13 @@ bool cli_status(struct cli *cli) {
     json_decref(devices);
     json_decref(subsystems);
     return ok;
+}
+
+/* Nodes are asked, which know more, unless it is a plane that was named. */
+bool cli_status(struct cli *cli) {
+    if (cli->extension != NULL && (cli->nodes_given || !cli->socket_given))
+        return cli->extension->status(cli);
+    if (cli_option(cli, "--watch") != NULL)
+        return error_set(&cli->error, ERROR_INVALID, "--watch is for nodes (--node ADDRESS)");
+    return plane_status(cli);
 }

@@ -1,6 +1,23 @@
 /* The table of verbs: what there is to say on the command line. */
 #include "cli/cli.h"
 
+const struct cli_global_option cli_global_options[] = {
+    {"--socket", "PATH", "A storage plane's socket, for verbs that speak to one; also $PENSTOCK_SOCKET", "-s", false},
+    {"--node", "ADDRESS", "The control daemon: IP[:PORT], [IP]:PORT or unix:PATH, several with commas; also $PENSTOCK_NODE", "-n",
+     true},
+    {"--output", "FORMAT", "table, wide, json or yaml", "-o", false},
+    {"--tls-ca", "FILE", "Speak TLS to the daemon, whose certificate this CA must have signed; also $PENSTOCK_TLS_CA", NULL,
+     true},
+    {"--tls-cert", "FILE", "Our certificate; also $PENSTOCK_TLS_CERT", NULL, true},
+    {"--tls-key", "FILE", "Its key; also $PENSTOCK_TLS_KEY", NULL, true},
+    {"--tls-name", "NAME", "What the daemon's certificate must be for (default: the address); also $PENSTOCK_TLS_NAME", NULL,
+     true},
+    {0},
+};
+static const struct cli_option status_options[] = {
+    {"--watch", NULL, "Show it again every two seconds"},
+    {0},
+};
 static const struct cli_option disk_create_options[] = {
     {"--size", "SIZE", "Make the file with this size if it is absent"},
     {"--cluster-size", "SIZE", "Unit of reporting and rounding, a power of two from 4K to 1G (default 1M)"},
@@ -65,7 +82,10 @@ static const struct cli_option mirror_show_options[] = {
 static const struct cli_option complete_options[] = {{0}};
 
 const struct cli_verb cli_verbs[] = {
-    {"status", "", "One screen: is all well, and if not, what to do", NULL, CLI_COMPLETE_NONE, cli_status},
+    {"status", "",
+     "One screen: is all well, and if not, what to do\nThe exit status is 0 if all is well, 1 if not, 75 if a node does not "
+     "answer.",
+     status_options, CLI_COMPLETE_NONE, cli_status},
     {"rpc", "METHOD [KEY=VALUE …]",
      "Call any method of the storage plane\nA VALUE that is JSON (a number, true, {…}, […]) is sent as such, everything else as "
      "a string; "

@@ -50,8 +50,8 @@ static bool list(struct cli *cli, bool snapshots) {
         if (lvol != NULL && here && json_is_true(json_object_get(lvol, "snapshot")) == snapshots)
             json_array_append(kept, device);
     }
-    if (cli->output == CLI_JSON) {
-        cli_print_json(kept);
+    if (cli_wants_data(cli)) {
+        cli_print(cli, kept);
     } else {
         static const char *const volume_titles[] = {"VOLUME", "SIZE", "USED", "KIND", "PARENT", "UUID"};
         static const char *const snapshot_titles[] = {"SNAPSHOT", "SIZE", "USED", "KIND", "CHILDREN", "UUID"};

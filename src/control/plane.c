@@ -159,6 +159,7 @@ static void process_told(struct plane_call *call) {
         return;
     enter(plane, CONTROL_PLANE_GREETING);
     const json_t *number = json_object_get(call->result, "pid");
+    plane->process_number = (uint64_t)json_integer_value(number);
     if (plane->process == NULL && json_is_integer(number) &&
         plane->options.processes.adopt(plane->options.processes.arg, (uint64_t)json_integer_value(number), process_ended, plane,
                                        &plane->process) != 0)
@@ -216,6 +217,18 @@ void control_plane_want(struct control_plane *plane) {
     plane->gone_since_ns = now_ns(plane);
     enter(plane, CONTROL_PLANE_CONNECTING);
     in_ms(plane, 0);
+}
+
+const char *control_plane_state_name(enum control_plane_state state) {
+    switch (state) {
+    case CONTROL_PLANE_IDLE: return "idle";
+    case CONTROL_PLANE_CONNECTING: return "connecting";
+    case CONTROL_PLANE_STARTING: return "starting";
+    case CONTROL_PLANE_GREETING: return "greeting";
+    case CONTROL_PLANE_READY: return "ready";
+    case CONTROL_PLANE_WAITING: return "waiting";
+    }
+    return "unknown";
 }
 
 bool control_plane_can(const struct control_plane *plane, const char *method) {

@@ -41,7 +41,8 @@ struct control_plane {
     struct control_plane_options options;
     enum control_plane_state state;
     struct plane_client *client;
-    void *process; /* watched; NULL = none, or it cannot be */
+    void *process;           /* watched; NULL = none, or it cannot be */
+    uint64_t process_number; /* as it told */
     bool wanted;
     unsigned failures;      /* in a row: the back-off's exponent */
     uint64_t since_ns;      /* of the state */
@@ -58,6 +59,7 @@ void control_plane_fini(struct control_plane *plane);
 /* Somebody needs it, from now on. */
 void control_plane_want(struct control_plane *plane);
 static inline bool control_plane_ready(const struct control_plane *plane) { return plane->state == CONTROL_PLANE_READY; }
+const char *control_plane_state_name(enum control_plane_state state); /* "ready" */
 /* Ready and able to do this. */
 bool control_plane_can(const struct control_plane *plane, const char *method);
 /* How long it has not been ready; 0 = it is, or was never wanted. */

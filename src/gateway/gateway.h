@@ -1,4 +1,4 @@
-/* Longhorn's spdkrpc.SPDKService on a gRPC server, in front of a node's control.
+/* Longhorn's spdkrpc.SPDKService and our own penstock.v1.NodeService on a gRPC server, in front of a node's control.
  *
  * Calling context: the control loop. */
 #pragma once
@@ -14,12 +14,15 @@ struct gateway_options {
     const char *version;
 };
 
-/* The compiled descriptors of the service, for reflection. */
+/* The compiled descriptors of the services, for reflection. */
 extern const unsigned char spdkrpc_descriptors[];
 extern const size_t spdkrpc_descriptors_size;
 #define GATEWAY_SERVICE "spdkrpc.SPDKService"
+extern const unsigned char penstock_v1_descriptors[];
+extern const size_t penstock_v1_descriptors_size;
+#define GATEWAY_OWN_SERVICE "penstock.v1.NodeService"
 
-/* Adds the service to a server that does not listen yet. NULL: no memory. */
+/* Adds the services to a server that does not listen yet. NULL: no memory. */
 struct gateway *gateway_create(struct grpc_server *server, const struct gateway_options *options);
 /* Ends the watches with UNAVAILABLE: before the server is stopped. */
 void gateway_stop(struct gateway *gateway);

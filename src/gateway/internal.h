@@ -9,6 +9,7 @@ struct gateway {
     struct gateway_options options;
     struct grpc_service service;
     struct list watches, quiet_watches;
+    uint64_t began_ns;
     struct grpc_method methods[];
 };
 
@@ -30,6 +31,9 @@ void gateway_start(struct gateway_pending *pending);
 /* An answer without content. */
 void gateway_answer_empty(struct gateway_pending *pending);
 void gateway_fail(struct grpc_call *call, const struct error *error, bool plain_errors);
+
+/* own.c */
+extern const struct grpc_service gateway_own_service;
 
 /* Memory of one answer. */
 struct gateway_scratch {

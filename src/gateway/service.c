@@ -109,7 +109,8 @@ struct gateway *gateway_create(struct grpc_server *server, const struct gateway_
         gateway->methods[i] = (struct grpc_method){method->name, stream ? GRPC_SERVER_STREAM : GRPC_UNARY, method->input,
                                                    method->output, handler_of(method->name, stream)};
     }
-    if (grpc_server_add(server, &gateway->service, gateway))
+    gateway->began_ns = reactor_now_ns(options->control->options.reactor);
+    if (grpc_server_add(server, &gateway->service, gateway) && grpc_server_add(server, &gateway_own_service, gateway))
         return gateway;
     free(gateway);
     return NULL;

@@ -3,6 +3,9 @@
 #include <stdlib.h>
 
 #include "cli/cli.h"
+#ifdef WITH_CONTROL
+#include "cli/node/node.h"
+#endif
 #include "host/linux/linux.h"
 
 int main(int argc, char **argv) {
@@ -14,7 +17,11 @@ int main(int argc, char **argv) {
         fprintf(stderr, "penstock: cannot start: no memory, or too many open files\n");
         return EXIT_FAILURE;
     }
-    int status = cli_main(reactor, host_linux_loop_run, argc, argv);
+    const struct cli_extension *extension = NULL;
+#ifdef WITH_CONTROL
+    extension = &cli_node_extension;
+#endif
+    int status = cli_main(reactor, host_linux_loop_run, extension, argc, argv);
     reactor_destroy(reactor);
     host_linux_destroy(host);
     return status;

@@ -172,7 +172,9 @@ static bool serve(struct app *app, struct error *error) {
     app->reflection = app->health == NULL ? NULL : grpc_reflection_create(app->server);
     app->gateway = app->reflection == NULL ? NULL : gateway_create(app->server, &gateway);
     if (app->gateway == NULL || !grpc_health_set(app->health, GATEWAY_SERVICE, true) ||
-        !grpc_reflection_add(app->reflection, GATEWAY_SERVICE, spdkrpc_descriptors, spdkrpc_descriptors_size))
+        !grpc_health_set(app->health, GATEWAY_OWN_SERVICE, true) ||
+        !grpc_reflection_add(app->reflection, GATEWAY_SERVICE, spdkrpc_descriptors, spdkrpc_descriptors_size) ||
+        !grpc_reflection_add(app->reflection, GATEWAY_OWN_SERVICE, penstock_v1_descriptors, penstock_v1_descriptors_size))
         return error_set(error, ERROR_NO_MEMORY, "no memory for the gRPC server");
     if (strlen(app->options.address) >= sizeof(tcp.text))
         return error_invalid(error, "--node-address", app->options.address, "a numeric address");

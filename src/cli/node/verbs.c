@@ -1,0 +1,139 @@
+/* The table of the control daemon's verbs, any method as it is, and the completion of its names. */
+#include <string.h>
+
+#include "cli/node/node.h"
+
+static const struct cli_option disk_create_options[] = {
+    {"--block-size", "BYTES", "512 or 4096 (default: the disk's own)"},
+    {"--driver", "NAME", "auto (default) or aio"},
+    {"--uuid", "UUID", "Of the store that must be on it (default: any, or a new one on a blank disk)"},
+    {"--no-wait", NULL, "Do not wait until it is ready"},
+    {0},
+};
+static const struct cli_option replica_create_options[] = {
+    {"--ports", "COUNT", "How many ports to keep for it (default 1)"},
+    {0},
+};
+static const struct cli_option yes_options[] = {
+    {"--yes", NULL, "Yes, do that"},
+    {0},
+};
+static const struct cli_option watch_options[] = {
+    {"--once", NULL, "Show all that is there, and end"},
+    {0},
+};
+static const struct cli_option no_options[] = {{0}};
+
+static const struct cli_verb verbs[] = {
+    {"node list", "", "The daemons that were named, and their planes", NULL, CLI_COMPLETE_NONE, cli_node_list},
+    {"node show", "", "All that a daemon says of itself and its plane", NULL, CLI_COMPLETE_NONE, cli_node_show},
+    {"disk list", "", "Disks, how full they are, and whether they are well", NULL, CLI_COMPLETE_NONE, cli_node_disk_list},
+    {"disk show", "NAME", "All about a disk", NULL, CLI_COMPLETE_NODE_DISK, cli_node_disk_show},
+    {"disk create", "NAME PATH",
+     "Give a file or block device to the node\nA blank one gets a store; one that has a store is opened as it is. Doing it again "
+     "tries "
+     "at once what the daemon tries every 30 seconds.",
+     disk_create_options, CLI_COMPLETE_NONE, cli_node_disk_create},
+    {"disk delete", "NAME", "Take a disk away from the node; what is on it stays", NULL, CLI_COMPLETE_NODE_DISK,
+     cli_node_disk_delete},
+    {"replica list", "", "Replicas, their disks and where they are served", NULL, CLI_COMPLETE_NONE, cli_node_replica_list},
+    {"replica show", "NAME", "All about a replica", NULL, CLI_COMPLETE_NODE_REPLICA, cli_node_replica_show},
+    {"replica create", "NAME DISK SIZE", "Make a replica (thin) and serve it, or serve again one that is stopped; prints where",
+     replica_create_options, CLI_COMPLETE_NONE, cli_node_replica_create},
+    {"replica expand", "NAME SIZE", "Grow a replica", NULL, CLI_COMPLETE_NODE_REPLICA, cli_node_replica_expand},
+    {"replica stop", "NAME", "Serve a replica no more; its data stays", NULL, CLI_COMPLETE_NODE_REPLICA, cli_node_replica_stop},
+    {"replica delete", "NAME", "Delete a replica with its data and snapshots", yes_options, CLI_COMPLETE_NODE_REPLICA,
+     cli_node_replica_delete},
+    {"replica watch", "", "Say what changes, until it is interrupted", watch_options, CLI_COMPLETE_NONE, cli_node_replica_watch},
+    {"snapshot list", "KIND/NAME", "The snapshots of a replica (replica/NAME)", NULL, CLI_COMPLETE_NODE_OBJECT,
+     cli_node_snapshot_list},
+    {"snapshot create", "KIND/NAME SNAPSHOT", "Keep what it holds now", NULL, CLI_COMPLETE_NODE_OBJECT, cli_node_snapshot_create},
+    {"snapshot delete", "KIND/NAME SNAPSHOT", "Delete a snapshot", NULL, CLI_COMPLETE_NODE_OBJECT, cli_node_snapshot_delete},
+    {"snapshot revert", "KIND/NAME SNAPSHOT", "Make it what it was at a snapshot", yes_options, CLI_COMPLETE_NODE_OBJECT,
+     cli_node_snapshot_revert},
+    {"snapshot purge", "KIND/NAME", "Delete the snapshots that no user made", NULL, CLI_COMPLETE_NODE_OBJECT,
+     cli_node_snapshot_purge},
+    {"grpc", "METHOD [KEY=VALUE] …",
+     "Call any method of the daemon, as it is\nKeys are the message's fields, a.b=VALUE is inside of a; values are JSON where "
+     "they can "
+     "be, else text. Streams are printed until they are interrupted.",
+     no_options, CLI_COMPLETE_NODE_METHOD, cli_node_grpc},
+    {0},
+};
+
+bool cli_node_grpc(struct cli *cli) {
+    const ProtobufCServiceDescriptor *service;
+    struct cli_node_watch *watch;
+    json_t *request, *message;
+    const char *method = cli->arguments[0];
+    size_t length = strlen(method);
+    if (cli_node_method(method, &service) == NULL) {
+        error_set(&cli->error, ERROR_NOT_FOUND, "there is no method %s", method);
+        return error_hint(&cli->error, "the shell's completion lists them");
+    }
+    if (!cli_words(cli, 1, &request))
+        return false;
+    if (length < 6 || strcmp(method + length - 5, "Watch") != 0) {
+        if (!cli_node_call(cli, method, request, &message))
+            return false;
+        cli_print(cli, message);
+        json_decref(message);
+        return true;
+    }
+    json_decref(request);
+    if (!cli_node_watch_open(cli, method, &watch))
+        return false;
+    while (cli_node_watch_next(watch, 0, &message)) {
+        cli_print(cli, message);
+        fflush(stdout);
+        json_decref(message);
+    }
+    cli_node_watch_close(watch);
+    return false;
+}
+
+/* ---- completion ---- */
+
+static void offer_named(const char *prefix, const char *name, const char *beginning) {
+    char word[256];
+    snprintf(word, sizeof(word), "%s%s", prefix, name);
+    cli_offer(word, beginning);
+}
+
+static void offer_replicas(struct cli *cli, const char *prefix, const char *beginning) {
+    json_t *answer, *replica;
+    const char *name;
+    if (!cli_node_call(cli, "ReplicaList", NULL, &answer))
+        return;
+    json_object_foreach(json_object_get(answer, "replicas"), name, replica) offer_named(prefix, name, beginning);
+    json_decref(answer);
+}
+
+static void offer_disks(struct cli *cli, const char *beginning) {
+    json_t *answer, *disk;
+    size_t i;
+    if (!cli_node_call(cli, "GetNode", NULL, &answer))
+        return;
+    json_array_foreach(json_object_get(json_object_get(answer, "node"), "disks"), i, disk)
+        cli_offer(cli_member(disk, "name"), beginning);
+    json_decref(answer);
+}
+
+static void complete(struct cli *cli, enum cli_complete what, const char *beginning) {
+    const ProtobufCServiceDescriptor *service;
+    switch (what) {
+    case CLI_COMPLETE_NODE_DISK: offer_disks(cli, beginning); break;
+    case CLI_COMPLETE_NODE_REPLICA: offer_replicas(cli, "", beginning); break;
+    case CLI_COMPLETE_NODE_OBJECT: offer_replicas(cli, "replica/", beginning); break;
+    case CLI_COMPLETE_NODE_METHOD:
+        for (unsigned s = 0; (service = cli_node_service(s)) != NULL; s++)
+            for (unsigned i = 0; i < service->n_methods; i++)
+                cli_offer(service->methods[i].name, beginning);
+        break;
+    default: break;
+    }
+    error_clear(&cli->error); /* nothing is offered then */
+}
+
+const struct cli_extension cli_node_extension = {
+    .verbs = verbs, .status = cli_node_status, .complete = complete, .fini = cli_node_fini};
