@@ -86,7 +86,7 @@ static void target_make(void *arg) {
     ok = ok && nvme_subsystem_add_namespace(world->subsystem, &(struct nvme_namespace_options){.device = "m0"}, &nsid, NULL);
     struct nvme_listen_address address = {
         .transport = NVME_TRANSPORT_TCP, .family = NVME_FAMILY_IPV4, .address = "127.0.0.1", .port = 0};
-    ok = ok && nvme_subsystem_add_listener(world->subsystem, &address, NULL);
+    ok = ok && nvme_subsystem_add_listener(world->subsystem, &address, NVME_ANA_OPTIMIZED, NULL);
     ok = ok && nvme_initiator_create(&world->graph, world->control, &world->initiator, NULL);
     assert(ok);
     world->port = address.port;

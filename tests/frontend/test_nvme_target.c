@@ -285,7 +285,7 @@ static void add_subsystem(void *arg) {
     struct nvme_listen_address address;
     assert_true(nvme_subsystem_create(add->world->target, &options, &add->subsystem, NULL));
     assert_true(nvme_listen_address_parse("tcp", "", "10.0.0.1", "4420", &address, NULL));
-    assert_true(nvme_subsystem_add_listener(add->subsystem, &address, NULL));
+    assert_true(nvme_subsystem_add_listener(add->subsystem, &address, NVME_ANA_OPTIMIZED, NULL));
 }
 static void delete_subsystem(void *arg) { nvme_subsystem_delete(((struct add_one *)arg)->subsystem, NULL, NULL); }
 

@@ -181,7 +181,7 @@ static struct host_turn client_turn(void *arg) {
     unsigned worked = host_loop_poll(world->client_loop);
     list_for_each (&world->clients, struct client, client, node) {
         if (client->connect_now) {
-            struct host_address to = {.family = HOST_IPV4, .port = PORT, .text = "10.0.0.1"};
+            struct host_address to = {.family = HOST_IPV4, .port = client->port, .text = "10.0.0.1"};
             client->connect_now = false;
             client->socket = host_connect(world->client_loop, &to, NULL, on_event, client, NULL);
             assert_non_null(client->socket);
@@ -210,6 +210,8 @@ struct client *client_open(struct world *world, bool raw, bool header_digest, bo
     client->world = world;
     client->raw = raw;
     client->hostnqn = HOST_NQN;
+    client->nqn = NQN;
+    client->port = PORT;
     client->connect_now = true;
     struct nvme_tcp_host_options options = {.header_digest = header_digest, .data_digest = data_digest, .success_flag = true};
     nvme_tcp_host_init(&client->wire, &options, client->staging, sizeof(client->staging));
@@ -315,15 +317,12 @@ unsigned client_property_get(struct client *client, uint32_t offset, bool wide, 
     return status;
 }
 
-static struct client *controller_begin(struct world *world, uint32_t kato_ms) {
+struct client *controller_open_at(struct world *world, const char *nqn, uint16_t port, uint32_t kato_ms) {
     struct client *admin = client_open(world, false, false, false);
-    assert_int_equal(client_connect(admin, NQN, 0, DEPTH, NVME_CNTLID_DYNAMIC, kato_ms), 0);
+    admin->nqn = nqn;
+    admin->port = port;
+    assert_int_equal(client_connect(admin, nqn, 0, DEPTH, NVME_CNTLID_DYNAMIC, kato_ms), 0);
     assert_int_equal(client_property_set(admin, NVME_PROPERTY_CC, CC_USUAL), 0);
-    return admin;
-}
-
-struct client *controller_open(struct world *world, uint32_t kato_ms) {
-    struct client *admin = controller_begin(world, kato_ms);
     uint64_t csts = 0;
     for (int i = 0; i < 100 && !(csts & NVME_CSTS_READY); i++) {
         world_pass(world, 1);
@@ -333,10 +332,16 @@ struct client *controller_open(struct world *world, uint32_t kato_ms) {
     return admin;
 }
 
+struct client *controller_open(struct world *world, uint32_t kato_ms) {
+    return controller_open_at(world, NQN, PORT, kato_ms);
+}
+
 struct client *queue_open(struct client *admin, uint16_t qid) {
     struct client *io = client_open(admin->world, false, admin->header_digest, admin->data_digest);
     io->hostnqn = admin->hostnqn;
-    assert_int_equal(client_connect(io, NQN, qid, DEPTH, admin->cntlid, 0), 0);
+    io->nqn = admin->nqn;
+    io->port = admin->port;
+    assert_int_equal(client_connect(io, io->nqn, qid, DEPTH, admin->cntlid, 0), 0);
     return io;
 }
 
@@ -400,7 +405,7 @@ static void build(void *arg) {
     assert_true(nvme_subsystem_add_namespace(world->subsystem, &ns, &nsid, &error));
     assert_int_equal(nsid, 1);
     assert_true(nvme_listen_address_parse("TCP", "IPv4", "10.0.0.1", "4420", &address, &error));
-    assert_true(nvme_subsystem_add_listener(world->subsystem, &address, &error));
+    assert_true(nvme_subsystem_add_listener(world->subsystem, &address, NVME_ANA_OPTIMIZED, &error));
 }
 
 struct world *world_create(uint64_t seed, const struct nvme_transport_options *options, uint32_t block_size) {

@@ -90,8 +90,8 @@ struct client {
     size_t in_length;
     bool connect_now, close_now;
     bool header_digest, data_digest, disable_sq_flow;
-    const char *hostnqn;
-    uint16_t cntlid;
+    const char *hostnqn, *nqn; /* nqn: the subsystem */
+    uint16_t port, cntlid;
 };
 
 struct client *client_open(struct world *world, bool raw, bool header_digest, bool data_digest);
@@ -114,6 +114,7 @@ unsigned client_property_set(struct client *client, uint32_t offset, uint64_t va
 unsigned client_property_get(struct client *client, uint32_t offset, bool wide, uint64_t *ret);
 #define CC_USUAL (NVME_CC_ENABLE | NVME_CC_IOSQES_64 | NVME_CC_IOCQES_16)
 /* A controller that is ready; fails the test otherwise. */
+struct client *controller_open_at(struct world *world, const char *nqn, uint16_t port, uint32_t kato_ms);
 struct client *controller_open(struct world *world, uint32_t kato_ms);
 struct client *queue_open(struct client *admin, uint16_t qid);
 unsigned client_io(struct client *client, uint8_t opcode, uint64_t block, uint32_t blocks, void *data, uint32_t length);

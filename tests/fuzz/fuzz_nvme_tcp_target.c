@@ -160,7 +160,7 @@ static void target_build(struct world *world, bool replica) {
          nvme_subsystem_create(world->target, &subsystem, &world->subsystem, &error) &&
          nvme_subsystem_add_namespace(world->subsystem, &ns, &nsid, &error) &&
          nvme_listen_address_parse("TCP", "", "10.0.0.1", "4420", &address, &error) &&
-         nvme_subsystem_add_listener(world->subsystem, &address, &error);
+         nvme_subsystem_add_listener(world->subsystem, &address, NVME_ANA_OPTIMIZED, &error);
     assert(ok);
 }
 

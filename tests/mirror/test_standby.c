@@ -43,14 +43,22 @@ static void command_send(struct plane *plane, void *arg) {
     mirror_command(&second->command);
 }
 
-static enum error_code second_do(struct second *second, enum mirror_verb verb) {
+static void second_begin(struct second *second, enum mirror_verb verb) {
     second->command = (struct mirror_command){.device = second->mirror, .verb = verb, .done = command_done};
     plane_do(&second->plane, command_send, second);
+}
+
+static enum error_code second_end(struct second *second) {
     for (unsigned i = 0; second->command.device != NULL; i++) {
         assert_true(i < 200000);
         world_run(second->world, 20 * NS_PER_US, 20);
     }
     return second->command.error.code;
+}
+
+static enum error_code second_do(struct second *second, enum mirror_verb verb) {
+    second_begin(second, verb);
+    return second_end(second);
 }
 
 static struct second *begin(enum replica_policy policy) {
@@ -173,7 +181,13 @@ static void a_promotion_waits_for_who_cannot_be_claimed(void **state) {
     struct world *world = second->world;
     world->disks[2].hung = true; /* a member that nobody can claim */
     uint64_t began = sim_now_ns(world->cluster.sim);
-    assert_int_equal(second_do(second, MIRROR_PROMOTE), ERROR_NONE);
+    second_begin(second, MIRROR_PROMOTE);
+    world_pass(world, world->options.longest_stall_ms / 2);
+    assert_int_not_equal(look(second->mirror).state, MIRROR_SERVING);
+    assert_false(block_device_path_is_up(second->mirror)); /* hosts stay away until it serves */
+    assert_int_equal(second_end(second), ERROR_NONE);
+    world_pass(world, 1);
+    assert_true(block_device_path_is_up(second->mirror));
     assert_true(sim_now_ns(world->cluster.sim) - began >= world->options.longest_stall_ms * NS_PER_MS);
     assert_int_equal(look(second->mirror).state, MIRROR_SERVING);
     world->disks[2].hung = false;

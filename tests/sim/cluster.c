@@ -194,7 +194,7 @@ void plane_serve_now(struct plane *plane, const char *nqn, const char *device) {
         fail_msg("%s", error.text);
     struct nvme_listen_address address;
     if (!nvme_listen_address_parse("TCP", "IPv4", plane->address, "4420", &address, &error) ||
-        !nvme_subsystem_add_listener(subsystem, &address, &error))
+        !nvme_subsystem_add_listener(subsystem, &address, NVME_ANA_OPTIMIZED, &error))
         fail_msg("%s", error.text);
 }
 

@@ -204,7 +204,7 @@ struct rig *rig_create(const struct rig_options *options) {
     ok = ok && nvme_subsystem_create(rig->target, &subsystem, &rig->subsystem, NULL);
     struct nvme_listen_address address = {
         .transport = NVME_TRANSPORT_TCP, .family = NVME_FAMILY_IPV4, .address = "10.0.0.1", .port = RIG_PORT};
-    ok = ok && nvme_subsystem_add_listener(rig->subsystem, &address, NULL);
+    ok = ok && nvme_subsystem_add_listener(rig->subsystem, &address, NVME_ANA_OPTIMIZED, NULL);
     reactor_enter(rig->control);
     ok = ok && nvme_initiator_create(&rig->graph, rig->control, &rig->initiator, NULL);
     reactor_enter(NULL);

@@ -84,7 +84,7 @@ static void start(struct reactor_job *job) {
         !nvme_subsystem_create(p->target, &subsystem_options, &subsystem, &error) ||
         !nvme_subsystem_add_namespace(subsystem, &namespace_options, &nsid, &error) ||
         !nvme_listen_address_parse("TCP", "", p->address, p->port, &address, &error) ||
-        !nvme_subsystem_add_listener(subsystem, &address, &error))
+        !nvme_subsystem_add_listener(subsystem, &address, NVME_ANA_OPTIMIZED, &error))
         fatal("target", &error);
     printf("listening on %s %u\n", address.address, address.port);
     fflush(stdout);

@@ -115,7 +115,7 @@ static void path_tell(struct reactor_message *message) {
 }
 
 void mirror_path_look(struct mirror *mirror) {
-    bool down = mirror->state == MIRROR_ENDED || mirror->state == MIRROR_STANDBY || mirror->hold_over;
+    bool down = mirror->state == MIRROR_ENDED || mirror->state == MIRROR_STANDBY || mirror->hold_over || mirror->promoting;
     if (mirror->path_busy || down == mirror->path_down)
         return;
     mirror->path_busy = true;

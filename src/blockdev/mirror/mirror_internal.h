@@ -348,6 +348,7 @@ struct mirror {
     uint64_t reads_repeated, reads_elsewhere; /* elsewhere: from a leg that was not the cheapest, to measure it */
     struct reactor_timer hold_end;
     bool hold_over;
+    bool promoting;                /* it was a standby, and does not serve yet: the path stays away */
     struct reactor_job settle_job; /* looks at all requests under way again */
 
     /* copying */

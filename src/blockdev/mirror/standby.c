@@ -56,6 +56,7 @@ bool mirror_promote_command(struct mirror *mirror, struct mirror_command *comman
     mirror->engine = mirror_random_id(mirror);
     mirror_for_each_leg(mirror, leg) leg->attempt = 0;
     mirror->state = MIRROR_CONFIGURING;
+    mirror->promoting = true;
     mirror_away_begin(mirror);
     command->step = 1;
     start_anew(mirror, command->term);

@@ -502,6 +502,12 @@ static void admit(struct mirror *mirror) {
     }
 }
 
+static void serves(struct mirror *mirror) {
+    mirror->state = MIRROR_SERVING;
+    mirror->promoting = false;
+    mirror_path_look(mirror);
+}
+
 static void step(struct task *task) {
     struct mirror *mirror = container_of(task, struct mirror, start_task);
     if (mirror->state == MIRROR_ENDED || mirror->closing)
@@ -587,7 +593,7 @@ static void step(struct task *task) {
             return;
         task_move(task, START_SERVE);
         mirror->regions_known = true;
-        mirror->state = MIRROR_SERVING;
+        serves(mirror);
         error_clear(&mirror->error);
         mirror->accept_count = 0;
         mirror_masks_update(mirror);
@@ -601,7 +607,7 @@ static void step(struct task *task) {
     case START_SERVE:
         if (mirror->plain && !mirror->starting && mirror->state == MIRROR_STARTING) {
             mirror->regions_known = true;
-            mirror->state = MIRROR_SERVING;
+            serves(mirror);
             mirror_masks_update(mirror);
             mirror_io_look(mirror);
         }

@@ -30,11 +30,15 @@ static void connect_invalid(struct nvme_command *command, bool in_data, size_t o
 #define SQE_INVALID(command, member) connect_invalid(command, false, offsetof(struct nvme_connect, member))
 #define DATA_INVALID(command, member) connect_invalid(command, true, offsetof(struct nvme_connect_data, member))
 
-static bool listens(const struct nvme_subsystem *subsystem, const void *socket) {
+static struct nvme_listener *listener_of(const struct nvme_subsystem *subsystem, const void *socket) {
     list_for_each (&subsystem->listeners, struct nvme_listener, listener, node)
         if (listener->socket->socket == socket)
-            return true;
-    return subsystem->discovery; /* every listener leads there */
+            return listener;
+    return NULL;
+}
+
+static bool listens(const struct nvme_subsystem *subsystem, const void *socket) {
+    return subsystem->discovery || listener_of(subsystem, socket) != NULL; /* every listener leads to the discovery one */
 }
 
 static struct nvme_controller *controller_find(struct nvme_subsystem *subsystem, uint16_t cntlid) {
@@ -78,6 +82,7 @@ static struct nvme_controller *controller_create(struct nvme_queue *queue, struc
     controller->subsystem = subsystem;
     controller->transport = queue->transport;
     controller->cntlid = cntlid;
+    controller->path = subsystem->ana ? nvme_path_ref(listener_of(subsystem, queue->listener)->path) : NULL;
     controller->association = block_graph_new_association(subsystem->target->graph);
     memcpy(controller->hostnqn, data->hostnqn, strlen(data->hostnqn) + 1);
     memcpy(controller->hostid.bytes, data->host_id, sizeof(data->host_id));
@@ -353,6 +358,7 @@ void nvme_controller_advance(struct nvme_controller *controller) {
 static void controller_unref(struct nvme_controller *controller) {
     if (!controller->gone || controller->queue_refs > 0)
         return;
+    nvme_path_unref(controller->path);
     free(controller);
 }
 

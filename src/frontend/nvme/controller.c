@@ -63,13 +63,17 @@ void nvme_controller_start(struct nvme_controller *controller) {
 /* ---- async events ---- */
 
 /* Tells what is to tell, while the host has requests waiting. Each event is masked until its log page is read. */
-static void events_tell(struct nvme_controller *controller) {
+void nvme_controller_events_tell(struct nvme_controller *controller) {
     while (controller->async_count > 0) {
         uint32_t told;
         if (controller->namespace_event && !controller->namespace_masked && controller->async_config & NVME_AEC_NAMESPACE) {
             controller->namespace_event = false;
             controller->namespace_masked = true;
             told = NVME_EVENT_NOTICE | NVME_NOTICE_NAMESPACE << 8 | NVME_LOG_CHANGED_NAMESPACES << 16;
+        } else if (controller->ana_event && !controller->ana_masked && controller->async_config & NVME_AEC_ANA) {
+            controller->ana_event = false;
+            controller->ana_masked = true;
+            told = NVME_EVENT_NOTICE | NVME_NOTICE_ANA << 8 | NVME_LOG_ANA << 16;
         } else if (controller->discovery_event && !controller->discovery_masked &&
                    controller->async_config & NVME_AEC_DISCOVERY) {
             controller->discovery_event = false;
@@ -88,13 +92,19 @@ void nvme_controller_namespace_event(struct nvme_controller *controller, uint32_
     controller->changed[nsid / 64] |= UINT64_C(1) << (nsid % 64);
     controller->namespace_event = true;
     if (!controller->lost)
-        events_tell(controller);
+        nvme_controller_events_tell(controller);
+}
+
+void nvme_controller_ana_event(struct nvme_controller *controller) {
+    controller->ana_event = true;
+    if (!controller->lost)
+        nvme_controller_events_tell(controller);
 }
 
 void nvme_controller_discovery_event(struct nvme_controller *controller) {
     controller->discovery_event = true;
     if (!controller->lost)
-        events_tell(controller);
+        nvme_controller_events_tell(controller);
 }
 
 void nvme_controller_stop(struct nvme_controller *controller) {
@@ -115,7 +125,7 @@ static void async_event_execute(struct nvme_controller *controller, struct nvme_
     command->state = NVME_COMMAND_WAITING;
     controller->async_count++;
     list_push_back(&controller->async_requests, &command->node);
-    events_tell(controller);
+    nvme_controller_events_tell(controller);
 }
 
 /* ---- abort ---- */
@@ -152,6 +162,11 @@ static uint32_t queues_initial(const struct nvme_controller *controller) {
     return limit | limit << 16;
 }
 
+uint32_t nvme_controller_events(const struct nvme_controller *controller) {
+    return controller->subsystem->discovery ? NVME_AEC_DISCOVERY
+                                            : NVME_AEC_NAMESPACE | (controller->path != NULL ? NVME_AEC_ANA : 0);
+}
+
 static unsigned features_set(struct nvme_controller *controller, struct nvme_command *command) {
     const struct nvme_sqe *sqe = &command->sqe;
     bool discovery = controller->subsystem->discovery;
@@ -175,10 +190,10 @@ static unsigned features_set(struct nvme_controller *controller, struct nvme_com
         return NVME_SUCCESS;
     }
     case NVME_FEATURE_ASYNC_EVENT_CONFIG:
-        if (sqe->cdw11 & ~(NVME_AEC_SMART_MASK | (discovery ? NVME_AEC_DISCOVERY : NVME_AEC_NAMESPACE)))
+        if (sqe->cdw11 & ~(NVME_AEC_SMART_MASK | nvme_controller_events(controller)))
             return STATUS(NVME_INVALID_FIELD);
         controller->async_config = sqe->cdw11;
-        events_tell(controller);
+        nvme_controller_events_tell(controller);
         return NVME_SUCCESS;
     case NVME_FEATURE_KEEP_ALIVE_TIMER: keep_alive_set(controller, sqe->cdw11); return NVME_SUCCESS;
     case NVME_FEATURE_VOLATILE_WRITE_CACHE:

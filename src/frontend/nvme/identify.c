@@ -19,7 +19,7 @@ static void controller_identify(struct nvme_controller *controller, struct nvme_
     text_put(id->serial, sizeof(id->serial), subsystem->serial);
     text_put(id->model, sizeof(id->model), subsystem->model);
     text_put(id->firmware, sizeof(id->firmware), FIRMWARE);
-    id->cmic = 1 << 0 | 1 << 1;
+    id->cmic = NVME_CMIC_PORTS | NVME_CMIC_CONTROLLERS;
     id->mdts = (uint8_t)log2_u64(options->max_io_bytes / 4096);
     id->cntlid = controller->cntlid;
     id->version = NVME_VERSION(1, 4, 0);
@@ -32,7 +32,7 @@ static void controller_identify(struct nvme_controller *controller, struct nvme_
     id->maxcmd = options->queue_depth;
     id->sgls = NVME_SGLS_FABRICS;
     memcpy(id->subnqn, subsystem->nqn, strlen(subsystem->nqn));
-    id->oaes = subsystem->discovery ? NVME_AEC_DISCOVERY : NVME_AEC_NAMESPACE;
+    id->oaes = nvme_controller_events(controller);
     if (subsystem->discovery)
         return;
     id->rab = 6;
@@ -50,6 +50,13 @@ static void controller_identify(struct nvme_controller *controller, struct nvme_
     id->iorcsz = sizeof(struct nvme_cqe) / 16;
     id->msdbd = 1;
     id->ofcs = 0;
+    if (controller->path == NULL)
+        return;
+    id->cmic |= NVME_CMIC_ANA;
+    id->anatt = NVME_ANA_TRANSITION_S;
+    id->anacap = NVME_ANACAP_OPTIMIZED | NVME_ANACAP_NON_OPTIMIZED | NVME_ANACAP_INACCESSIBLE | NVME_ANACAP_CHANGE |
+                 NVME_ANACAP_GROUP_FIXED;
+    id->anagrpmax = id->nanagrpid = subsystem->max_namespaces;
 }
 
 /* A PUT cannot be split. */
@@ -63,6 +70,7 @@ static void namespace_identify(const struct nvme_namespace *ns, const struct nvm
     id->size = id->capacity = id->used = block_device_size(device) >> ns->block_shift;
     id->features = NVME_NSFEAT_OPTIMAL_IO | (device->native_ops & BLOCK_BIT(BLOCK_TRIM) ? NVME_NSFEAT_THIN : 0);
     id->nmic = 1;
+    id->anagrpid = ns->subsystem->ana ? ns->anagrpid : 0;
     id->dlfeat = (uint8_t)((device->trim_reads_zero ? 1 : 0) | 1 << 3);
     uint32_t block = device->block_size, unit = max_u32(device->physical_block_size, block);
     uint32_t optimal = device->optimal_io_bytes > unit ? device->optimal_io_bytes : unit;
@@ -100,6 +108,7 @@ static void descriptors_identify(const struct nvme_namespace *ns, uint8_t *to) {
 
 static void independent_identify(const struct nvme_namespace *ns, struct nvme_identify_namespace_independent *id) {
     id->nmic = 1;
+    id->anagrpid = ns->subsystem->ana ? ns->anagrpid : 0;
     id->nsattr = atomic_load_explicit(&ns->device->read_only, memory_order_relaxed) ? 1 : 0;
     id->status = 1;
 }

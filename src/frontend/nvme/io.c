@@ -26,6 +26,14 @@ static const uint16_t status_of[IO_STATUS_COUNT] = {
     [IO_INTERNAL] = NVME_INTERNAL_ERROR,
 };
 
+/* A device whose path is gone has hosts go another way, and look at what this one says of itself. */
+static unsigned status_for(const struct nvme_command *command, enum io_status status) {
+    bool away = status == IO_PATH_LOST || (status == IO_FENCED && !block_device_is_replica(command->ns->device));
+    if (unlikely(away && command->queue->controller->path != NULL))
+        return NVME_ANA_INACCESSIBLE;
+    return status_of[status];
+}
+
 void nvme_command_fill(struct nvme_command *command, unsigned status) {
     struct nvme_queue *queue = command->queue;
     command->cqe.cid = command->sqe.cid;
@@ -117,6 +125,13 @@ bool nvme_io_decode(struct nvme_queue *queue, struct nvme_command *command) {
         return refuse(command, NVME_INVALID_NAMESPACE);
     command->ns = ns;
     command->ns_serial = ns->serial;
+    if (unlikely(controller->path != NULL)) {
+        unsigned status = nvme_path_status(controller->path, ns);
+        if (unlikely(status != NVME_SUCCESS)) {
+            nvme_command_fill(command, status);
+            return false;
+        }
+    }
     bool write_protected = false;
     switch (sqe->opcode) {
     case NVME_IO_READ:
@@ -179,18 +194,28 @@ bool nvme_io_decode(struct nvme_queue *queue, struct nvme_command *command) {
     return true;
 }
 
+static void device_enter(struct nvme_command *command) {
+    struct nvme_path *path = command->queue->controller->path;
+    command->ns->outstanding++;
+    if (unlikely(path != NULL))
+        nvme_path_enter(path, command->ns->anagrpid);
+}
+
 static void device_leave(struct nvme_command *command) {
     struct nvme_namespace *ns = command->ns;
+    struct nvme_path *path = command->queue->controller->path;
     ns->outstanding--;
+    if (unlikely(path != NULL))
+        nvme_path_leave(path, ns->anagrpid);
     if (unlikely(ns->detaching))
         nvme_namespace_idle(ns);
 }
 
 static void on_complete(struct block_request *request) {
     struct nvme_command *command = container_of(request, struct nvme_command, request);
-    enum io_status status = request->status;
+    unsigned status = status_for(command, request->status);
     device_leave(command);
-    nvme_command_complete(command, status_of[status]);
+    nvme_command_complete(command, status);
 }
 
 /* ---- Dataset Management: one trim after the other ---- */
@@ -204,9 +229,9 @@ static void on_trimmed(struct block_request *request) {
         trim_next(command);
         return;
     }
-    enum io_status status = request->status;
+    unsigned status = status_for(command, request->status);
     device_leave(command);
-    nvme_command_complete(command, status_of[status]);
+    nvme_command_complete(command, status);
 }
 
 static void trim_next(struct nvme_command *command) {
@@ -246,7 +271,7 @@ static void dataset_execute(struct nvme_command *command) {
     command->request.slices = NULL;
     command->request.complete = on_trimmed;
     command->range_next = 0;
-    ns->outstanding++;
+    device_enter(command);
     trim_next(command);
 }
 
@@ -258,6 +283,11 @@ void nvme_io_execute(struct nvme_command *command) {
         return;
     }
     struct nvme_controller *controller = command->queue->controller;
+    unsigned closed = unlikely(controller->path != NULL) ? nvme_path_status(controller->path, ns) : NVME_SUCCESS;
+    if (unlikely(closed != NVME_SUCCESS)) {
+        nvme_command_complete(command, closed);
+        return;
+    }
     command->request.association = controller->association;
     switch (command->sqe.opcode) {
     case NVME_IO_DATASET_MANAGEMENT: dataset_execute(command); return;
@@ -276,6 +306,6 @@ void nvme_io_execute(struct nvme_command *command) {
     command->request.slices = &command->slice;
     command->request.slice_count = command->length > 0 ? 1 : 0;
     command->request.complete = on_complete;
-    ns->outstanding++;
+    device_enter(command);
     block_submit(ns->channel, &command->request);
 }

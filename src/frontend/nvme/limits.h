@@ -29,6 +29,7 @@ enum {
     NVME_KATO_DEFAULT_MIN_MS = 1000,
     NVME_KATO_GRANULARITY_MS = 100,
     NVME_DISCOVERY_KATO_MS = 120000, /* of a discovery controller that asked for none */
+    NVME_ANA_TRANSITION_S = 10,      /* how long a namespace may take to become inaccessible; ANATT */
     NVME_READY_TIMEOUT_500MS = 60,   /* CAP.TO: how long "every write of the lost controllers is done" may take, 30 s */
     NVME_SETTLE_MS = 2000,           /* how long a sibling connection of a host's new controller may stay unreadable */
 

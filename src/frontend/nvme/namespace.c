@@ -8,6 +8,7 @@ static void on_attach(struct reactor_message *message);
 static void on_detach(struct reactor_message *message);
 static void on_detached(struct reactor_message *message);
 static void on_resized(struct reactor_message *message);
+static void on_path(struct reactor_message *message);
 
 struct nvme_namespace *nvme_subsystem_find_namespace(struct nvme_subsystem *subsystem, uint32_t nsid) {
     list_for_each (&subsystem->namespaces, struct nvme_namespace, ns, node)
@@ -26,6 +27,16 @@ static void on_device_event(struct block_handle *handle, enum block_event event)
         ns->resize_message.run = on_resized;
         reactor_post(ns->subsystem->home, &ns->resize_message);
     }
+    if (event == BLOCK_EVENT_PATH && !ns->removing && !atomic_exchange(&ns->path_posted, true)) {
+        ns->path_message.run = on_path;
+        reactor_post(ns->subsystem->home, &ns->path_message);
+    }
+}
+
+static void on_path(struct reactor_message *message) {
+    struct nvme_namespace *ns = container_of(message, struct nvme_namespace, path_message);
+    atomic_store(&ns->path_posted, false);
+    nvme_namespace_look_away(ns);
 }
 
 static void attributes_changed(const struct nvme_namespace *ns) {
@@ -97,11 +108,17 @@ bool nvme_subsystem_add_namespace(struct nvme_subsystem *subsystem, const struct
         return error_set(error, ERROR_PERMISSION, "the discovery subsystem has no namespaces");
     if (!nsid_choose(subsystem, options->nsid, &nsid, error))
         return false;
+    if (options->anagrpid > subsystem->max_namespaces) {
+        char number[16];
+        snprintf(number, sizeof(number), "%u", options->anagrpid);
+        return error_invalid(error, "anagrpid", number, "1 to %u, or 0 for its nsid", subsystem->max_namespaces);
+    }
     struct nvme_namespace *ns = calloc(1, sizeof(*ns));
     if (ns == NULL)
         return error_set(error, ERROR_NO_MEMORY, "no memory for a namespace");
     ns->subsystem = subsystem;
     ns->nsid = nsid;
+    ns->anagrpid = options->anagrpid != 0 ? options->anagrpid : nsid;
     ns->device = device;
     ns->block_shift = log2_u64(device->block_size);
     ns->uuid = options->uuid != NULL ? *options->uuid : device->uuid;
@@ -127,6 +144,7 @@ static void on_attach(struct reactor_message *message) {
     ns->channel = block_channel_open(&ns->handle);
     if (ns->channel == NULL) /* no memory: it stays listed and inactive; removing it works */
         return;
+    ns->away = !block_device_path_is_up(ns->device);
     subsystem->by_id[ns->nsid] = ns;
     attributes_changed(ns);
 }

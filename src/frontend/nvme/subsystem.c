@@ -302,6 +302,7 @@ bool nvme_subsystem_create(struct nvme_target *target, const struct nvme_subsyst
     subsystem->allow_any_host = options->allow_any_host;
     subsystem->min_cntlid = subsystem->next_cntlid = low;
     subsystem->max_cntlid = high;
+    subsystem->ana = options->ana;
     *ret_subsystem = subsystem;
     return true;
 }
@@ -375,7 +376,8 @@ void nvme_subsystem_delete(struct nvme_subsystem *subsystem, nvme_done done, voi
 }
 
 void nvme_subsystem_try_finish(struct nvme_subsystem *subsystem) {
-    if (!subsystem->stopped || !list_empty(&subsystem->controllers) || !list_empty(&subsystem->queues))
+    if (!subsystem->stopped || subsystem->path_changes > 0 || !list_empty(&subsystem->controllers) ||
+        !list_empty(&subsystem->queues))
         return;
     bool left = false;
     list_for_each_safe (&subsystem->namespaces, struct nvme_namespace, ns, node) {
@@ -536,19 +538,34 @@ static void socket_close(struct nvme_socket *socket) {
 static void listener_drop(struct nvme_listener *listener) {
     list_remove(&listener->node);
     socket_close(listener->socket);
+    nvme_path_unref(listener->path);
     free(listener);
 }
 
-bool nvme_subsystem_add_listener(struct nvme_subsystem *subsystem, struct nvme_listen_address *address, struct error *error) {
+static bool ana_check(const struct nvme_subsystem *subsystem, enum nvme_ana_state state, struct error *error) {
+    return subsystem->ana || state == NVME_ANA_OPTIMIZED ||
+           error_set(error, ERROR_UNSUPPORTED, "%s does not report asymmetric namespace access: create it with ana_reporting",
+                     subsystem->nqn);
+}
+
+bool nvme_subsystem_add_listener(struct nvme_subsystem *subsystem, struct nvme_listen_address *address, enum nvme_ana_state state,
+                                 struct error *error) {
+    if (!ana_check(subsystem, state, error))
+        return false;
     if (address->port != 0 && listener_find(subsystem, address) != NULL)
         return error_set(error, ERROR_EXISTS, "%s listens on %s port %u", subsystem->nqn, address->address, address->port);
     if (subsystem->listener_count >= NVME_LIMIT_LISTENERS)
         return error_set(error, ERROR_NO_MEMORY, "the limit of %u listeners is reached", NVME_LIMIT_LISTENERS);
     struct nvme_listener *listener = calloc(1, sizeof(*listener));
+    if (listener != NULL && subsystem->ana && (listener->path = nvme_path_create(subsystem, state)) == NULL) {
+        free(listener);
+        listener = NULL;
+    }
     if (listener == NULL)
         return error_set(error, ERROR_NO_MEMORY, "no memory for a listener");
     listener->socket = socket_open(subsystem->target, address, error);
     if (listener->socket == NULL) {
+        nvme_path_unref(listener->path);
         free(listener);
         return false;
     }
@@ -577,6 +594,34 @@ bool nvme_subsystem_remove_listener(struct nvme_subsystem *subsystem, const stru
     listener_drop(listener);
     nvme_discovery_changed(subsystem->target);
     return true;
+}
+
+bool nvme_listener_set_ana_state(struct nvme_subsystem *subsystem, const struct nvme_listen_address *address, uint32_t group,
+                                 enum nvme_ana_state state, nvme_ana_done done, void *arg, struct error *error) {
+    struct nvme_listener *listener = listener_find(subsystem, address);
+    char number[16];
+    assert(state >= NVME_ANA_OPTIMIZED && state <= NVME_ANA_INACCESSIBLE_STATE);
+    if (listener == NULL)
+        return error_set(error, ERROR_NOT_FOUND, "%s does not listen on %s port %u", subsystem->nqn, address->address,
+                         address->port);
+    if (!ana_check(subsystem, state, error))
+        return false;
+    if (group > subsystem->max_namespaces) {
+        snprintf(number, sizeof(number), "%u", group);
+        return error_invalid(error, "anagrpid", number, "1 to %u, or 0 for all", subsystem->max_namespaces);
+    }
+    if (listener->path == NULL) { /* it is so */
+        done(arg, NULL);
+        return true;
+    }
+    if (listener->path->busy)
+        return error_set(error, ERROR_BUSY, "another change of this listener is under way");
+    nvme_path_change(listener->path, group, state, done, arg);
+    return true;
+}
+
+enum nvme_ana_state nvme_listener_ana_state(const struct nvme_listener *listener, uint32_t group) {
+    return listener->path == NULL ? NVME_ANA_OPTIMIZED : (enum nvme_ana_state)listener->path->groups[group].configured;
 }
 
 /* ---- what can be seen ---- */

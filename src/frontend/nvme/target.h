@@ -18,6 +18,8 @@ struct nvme_queue;
 
 /* How an operation that needs the data reactor ended. It always ends well: what can fail was checked before. */
 typedef void (*nvme_done)(void *arg);
+/* The same where it can fail; NULL = it has not. */
+typedef void (*nvme_ana_done)(void *arg, const struct error *error);
 
 /* ---- the target ---- */
 
@@ -98,7 +100,8 @@ struct nvme_subsystem_options {
     const char *model;       /* NULL = "SPDK bdev Controller", what the storage dialect answers; at most 40 */
     uint32_t max_namespaces; /* 0 = NVME_DEFAULT_NAMESPACES */
     bool allow_any_host;
-    uint16_t min_cntlid, max_cntlid; /* both 0 = 1 … NVME_CNTLID_MAX */
+    uint16_t min_cntlid, max_cntlid; /* both 0 = 1 … NVME_CNTLID_MAX; disjoint ones on the nodes that offer one subsystem */
+    bool ana;                        /* report asymmetric namespace access */
 };
 
 struct nvme_host {
@@ -111,6 +114,7 @@ struct nvme_listener {
     struct list_node node;
     struct nvme_listen_address address; /* port: the actual one */
     struct nvme_socket *socket;
+    struct nvme_path *path; /* NULL: asymmetric access is not reported */
 };
 
 struct nvme_namespace {
@@ -122,6 +126,7 @@ struct nvme_namespace {
     struct block_device *device;
     struct uuid uuid;
     uint8_t nguid[16], eui64[8]; /* eui64: zero = none */
+    uint32_t anagrpid;           /* 1 … max_namespaces */
     bool removing;
     nvme_done done;
     void *done_arg;
@@ -131,10 +136,11 @@ struct nvme_namespace {
     uint32_t outstanding; /* commands in the device */
     uint64_t serial;      /* no two namespaces of a subsystem have the same, ever */
     bool detaching;
-    /* that it is there, that it goes, that its size is another */
-    struct reactor_message message, detach_message, resize_message;
+    bool away; /* the path of its device is */
+    /* that it is there, that it goes, that its size or its path is another */
+    struct reactor_message message, detach_message, resize_message, path_message;
     struct reactor_job detach_job;
-    _Atomic bool resize_posted;
+    _Atomic bool resize_posted, path_posted;
 };
 
 struct nvme_subsystem {
@@ -144,13 +150,14 @@ struct nvme_subsystem {
     char serial[20 + 1], model[40 + 1];
     uint32_t max_namespaces;
     uint16_t min_cntlid, max_cntlid, next_cntlid;
-    bool discovery, allow_any_host, deleting;
+    bool discovery, allow_any_host, deleting, ana;
     struct list hosts;       /* struct nvme_host */
     struct list listeners;   /* struct nvme_listener */
     struct list namespaces;  /* struct nvme_namespace */
     struct list controllers; /* struct nvme_controller, .node */
     struct list queues;      /* struct nvme_queue, .node: connections that came through Connect */
     unsigned controller_count, namespace_count, host_count, listener_count;
+    unsigned path_changes; /* under way */
     nvme_done done;
     void *done_arg;
     struct reactor_message stop_message;
@@ -183,11 +190,23 @@ void nvme_subsystem_allow_any_host(struct nvme_subsystem *subsystem, bool allow)
 
 /* ---- listeners ---- */
 
-/* ERROR_NOT_FOUND (no such transport), ERROR_EXISTS, what listening says. *address gets the actual port. */
-bool nvme_subsystem_add_listener(struct nvme_subsystem *subsystem, struct nvme_listen_address *address, struct error *error);
+/* ERROR_NOT_FOUND (no such transport), ERROR_EXISTS, what listening says. *address gets the actual port. `state`: of all groups;
+ * ERROR_UNSUPPORTED for another than NVME_ANA_OPTIMIZED where asymmetric access is not reported. */
+bool nvme_subsystem_add_listener(struct nvme_subsystem *subsystem, struct nvme_listen_address *address, enum nvme_ana_state state,
+                                 struct error *error);
 /* Drops the controllers that came through it. ERROR_NOT_FOUND. */
 bool nvme_subsystem_remove_listener(struct nvme_subsystem *subsystem, const struct nvme_listen_address *address,
                                     struct error *error);
+
+/* The state in which this listener's controllers see a group, 0 = all groups: optimized, non-optimized or inaccessible. To become
+ * inaccessible it first drains: new commands are refused with a path-related status at once, hosts see the group in transition,
+ * and `done` comes when no command of this listener is in a device any more. If that takes NVME_ANA_TRANSITION_S it is
+ * inaccessible all the same, and ERROR_TIMED_OUT. ERROR_UNSUPPORTED: asymmetric access is not reported (optimized is taken);
+ * ERROR_NOT_FOUND: the listener; ERROR_INVALID (anagrpid); ERROR_BUSY: another change is under way. */
+bool nvme_listener_set_ana_state(struct nvme_subsystem *subsystem, const struct nvme_listen_address *address, uint32_t group,
+                                 enum nvme_ana_state state, nvme_ana_done done, void *arg, struct error *error);
+/* What was last asked for; NVME_ANA_OPTIMIZED where asymmetric access is not reported. */
+enum nvme_ana_state nvme_listener_ana_state(const struct nvme_listener *listener, uint32_t group);
 
 /* ---- namespaces ---- */
 
@@ -197,9 +216,10 @@ struct nvme_namespace_options {
     const struct uuid *uuid; /* NULL = the device's, as a client recognises it after a restart */
     const uint8_t *nguid;    /* 16 bytes; NULL = the UUID's */
     const uint8_t *eui64;    /* 8 bytes; NULL = none */
+    uint32_t anagrpid;       /* group of asymmetric access; 0 = its nsid */
 };
-/* Opens the device for writing (for reading if it is read-only) and offers it. ERROR_NO_DEVICE, ERROR_INVALID (nsid, bdev_name:
- * taken, added already, a block size that NVMe hosts do not take), what opening says. */
+/* Opens the device for writing (for reading if it is read-only) and offers it. ERROR_NO_DEVICE, ERROR_INVALID (nsid, anagrpid,
+ * bdev_name: taken, added already, a block size that NVMe hosts do not take), what opening says. */
 bool nvme_subsystem_add_namespace(struct nvme_subsystem *subsystem, const struct nvme_namespace_options *options,
                                   uint32_t *ret_nsid, struct error *error);
 /* New commands are refused at once; `done` when the last one in the device has completed and the device is closed.

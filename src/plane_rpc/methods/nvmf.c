@@ -93,7 +93,8 @@ void method_nvmf_create_subsystem(struct rpc_call *call, const struct params_nvm
                                              .max_namespaces = params->max_namespaces,
                                              .allow_any_host = params->allow_any_host,
                                              .min_cntlid = params->min_cntlid,
-                                             .max_cntlid = params->max_cntlid};
+                                             .max_cntlid = params->max_cntlid,
+                                             .ana = params->ana_reporting};
     if (nvme_subsystem_create(plane_of(call)->target, &options, &subsystem, &error)) {
         rpc_call_result_true(call);
         return;
@@ -122,15 +123,24 @@ static bool parse_address(const struct rpc_nvmf_listen_address *from, struct nvm
     return false;
 }
 
+static enum nvme_ana_state ana_state_of(enum rpc_nvmf_ana_state given) {
+    return given == RPC_NVMF_ANA_STATE_OPTIMIZED       ? NVME_ANA_OPTIMIZED
+           : given == RPC_NVMF_ANA_STATE_NON_OPTIMIZED ? NVME_ANA_NON_OPTIMIZED
+                                                       : NVME_ANA_INACCESSIBLE_STATE;
+}
+
 void method_nvmf_subsystem_add_listener(struct rpc_call *call, const struct params_nvmf_subsystem_add_listener *params) {
     struct nvme_subsystem *subsystem = nvmf_subsystem(call, params->nqn);
     struct nvme_listen_address address;
     struct error error;
     if (subsystem == NULL)
         return;
-    bool ok =
-        parse_address(&params->listen_address, &address, &error) && nvme_subsystem_add_listener(subsystem, &address, &error);
-    answer(call, ok, JSONRPC_INVALID_PARAMS, &error);
+    bool ok = parse_address(&params->listen_address, &address, &error) &&
+              nvme_subsystem_add_listener(subsystem, &address, ana_state_of(params->ana_state), &error);
+    if (!ok && error.code == ERROR_UNSUPPORTED)
+        rpc_call_fail(call, &error);
+    else
+        answer(call, ok, JSONRPC_INVALID_PARAMS, &error);
 }
 
 void method_nvmf_subsystem_remove_listener(struct rpc_call *call, const struct params_nvmf_subsystem_remove_listener *params) {
@@ -144,13 +154,11 @@ void method_nvmf_subsystem_remove_listener(struct rpc_call *call, const struct p
     answer(call, ok, JSONRPC_INVALID_PARAMS, &error);
 }
 
-static bool has_listener(const struct nvme_subsystem *subsystem, const struct nvme_listen_address *address) {
-    list_for_each (&subsystem->listeners, struct nvme_listener, listener, node) {
-        if (listener->address.port == address->port && listener->address.family == address->family &&
-            strcmp(listener->address.address, address->address) == 0)
-            return true;
-    }
-    return false;
+static void ana_state_set(void *arg, const struct error *error) {
+    if (error == NULL)
+        rpc_call_result_true(arg);
+    else
+        rpc_call_fail(arg, error);
 }
 
 void method_nvmf_subsystem_listener_set_ana_state(struct rpc_call *call,
@@ -167,18 +175,18 @@ void method_nvmf_subsystem_listener_set_ana_state(struct rpc_call *call,
     }
     if (!parse_address(&params->listen_address, &address, &error)) {
         rpc_call_error(call, JSONRPC_INVALID_PARAMS, NULL, &error);
-    } else if (!has_listener(subsystem, &address)) {
-        error_invalid(&error, "listen_address", params->listen_address.traddr, "a listener of the subsystem");
-        rpc_call_error(call, JSONRPC_INVALID_PARAMS, NULL, &error);
-    } else if (params->ana_state != RPC_NVMF_ANA_STATE_OPTIMIZED) {
-        error_invalid(&error, "ana_state",
-                      params->ana_state == RPC_NVMF_ANA_STATE_INACCESSIBLE ? "inaccessible" : "non_optimized",
-                      "optimized: asymmetric namespace access is not reported");
-        error.code = ERROR_UNSUPPORTED;
-        rpc_call_fail(call, &error);
-    } else {
-        rpc_call_result_true(call);
+        return;
     }
+    if (nvme_listener_set_ana_state(subsystem, &address, params->anagrpid, ana_state_of(params->ana_state), ana_state_set, call,
+                                    &error))
+        return;
+    if (error.code == ERROR_UNSUPPORTED || error.code == ERROR_BUSY) {
+        rpc_call_fail(call, &error);
+        return;
+    }
+    if (error.code == ERROR_NOT_FOUND)
+        error_invalid(&error, "listen_address", params->listen_address.traddr, "a listener of the subsystem");
+    rpc_call_error(call, JSONRPC_INVALID_PARAMS, NULL, &error);
 }
 
 /* ---- namespaces ---- */
@@ -211,7 +219,8 @@ void method_nvmf_subsystem_add_ns(struct rpc_call *call, const struct params_nvm
                                              .device = given->bdev_name,
                                              .uuid = uuid_is_nil(&given->uuid) ? NULL : &given->uuid,
                                              .nguid = given->nguid[0] != '\0' ? nguid : NULL,
-                                             .eui64 = given->eui64[0] != '\0' ? eui64 : NULL};
+                                             .eui64 = given->eui64[0] != '\0' ? eui64 : NULL,
+                                             .anagrpid = given->anagrpid};
     if (ok && nvme_subsystem_add_namespace(subsystem, &options, &nsid, &error))
         rpc_call_result_u64(call, nsid);
     else

@@ -35,7 +35,13 @@ static void put_namespace(struct json_writer *writer, const struct nvme_namespac
     if (!is_zero(ns->eui64, sizeof(ns->eui64)))
         put_hex(writer, "eui64", ns->eui64, sizeof(ns->eui64));
     json_put_uuid(writer, "uuid", &ns->uuid);
+    if (ns->subsystem->ana)
+        json_put_u64(writer, "anagrpid", ns->anagrpid);
     json_end(writer);
+}
+
+static const char *ana_state_name(enum nvme_ana_state state) {
+    return state == NVME_ANA_OPTIMIZED ? "optimized" : state == NVME_ANA_NON_OPTIMIZED ? "non_optimized" : "inaccessible";
 }
 
 static void put_subsystem(struct json_writer *writer, const struct nvme_subsystem *subsystem) {
@@ -59,6 +65,7 @@ static void put_subsystem(struct json_writer *writer, const struct nvme_subsyste
         json_put_string(writer, "model_number", subsystem->model);
         json_put_u64(writer, "max_namespaces", subsystem->max_namespaces);
         json_put_bool(writer, "passthrough", false);
+        json_put_bool(writer, "ana_reporting", subsystem->ana);
         json_put_u64(writer, "min_cntlid", subsystem->min_cntlid);
         json_put_u64(writer, "max_cntlid", subsystem->max_cntlid);
         json_put_u64(writer, "dmrsl", 0);
@@ -96,6 +103,16 @@ void method_nvmf_subsystem_get_listeners(struct rpc_call *call, const struct par
     list_for_each (&subsystem->listeners, struct nvme_listener, listener, node) {
         json_begin_object(writer, NULL);
         put_address(writer, "address", &listener->address);
+        if (subsystem->ana) {
+            json_begin_array(writer, "ana_states");
+            for (uint32_t group = 1; group <= subsystem->max_namespaces; group++) {
+                json_begin_object(writer, NULL);
+                json_put_u64(writer, "ana_group", group);
+                json_put_string(writer, "ana_state", ana_state_name(nvme_listener_ana_state(listener, group)));
+                json_end(writer);
+            }
+            json_end(writer);
+        }
         json_end(writer);
     }
     json_end(writer);
@@ -249,6 +266,8 @@ static void put_subsystem_call(struct json_writer *writer, const struct nvme_sub
     json_put_string(writer, "model_number", subsystem->model);
     json_put_u64(writer, "max_namespaces", subsystem->max_namespaces);
     json_put_bool(writer, "allow_any_host", subsystem->allow_any_host);
+    if (subsystem->ana)
+        json_put_bool(writer, "ana_reporting", true);
     json_put_u64(writer, "min_cntlid", subsystem->min_cntlid);
     json_put_u64(writer, "max_cntlid", subsystem->max_cntlid);
     methods_config_end(writer);
@@ -268,9 +287,21 @@ static void put_subsystem_call(struct json_writer *writer, const struct nvme_sub
         if (!is_zero(ns->eui64, sizeof(ns->eui64)))
             put_hex(writer, "eui64", ns->eui64, sizeof(ns->eui64));
         json_put_uuid(writer, "uuid", &ns->uuid);
+        if (subsystem->ana)
+            json_put_u64(writer, "anagrpid", ns->anagrpid);
         json_end(writer);
         methods_config_end(writer);
     }
+}
+
+static void put_ana_call(struct json_writer *writer, const struct nvme_listener *listener, const struct nvme_subsystem *subsystem,
+                         uint32_t group) {
+    methods_config_begin(writer, "nvmf_subsystem_listener_set_ana_state");
+    json_put_string(writer, "nqn", subsystem->nqn);
+    put_address(writer, "listen_address", &listener->address);
+    json_put_string(writer, "ana_state", ana_state_name(nvme_listener_ana_state(listener, group)));
+    json_put_u64(writer, "anagrpid", group);
+    methods_config_end(writer);
 }
 
 static void put_listener_calls(struct json_writer *writer, const struct nvme_subsystem *subsystem) {
@@ -278,7 +309,12 @@ static void put_listener_calls(struct json_writer *writer, const struct nvme_sub
         methods_config_begin(writer, "nvmf_subsystem_add_listener");
         json_put_string(writer, "nqn", subsystem->nqn);
         put_address(writer, "listen_address", &listener->address);
+        if (subsystem->ana)
+            json_put_string(writer, "ana_state", ana_state_name(nvme_listener_ana_state(listener, 1)));
         methods_config_end(writer);
+        for (uint32_t group = 2; subsystem->ana && group <= subsystem->max_namespaces; group++)
+            if (nvme_listener_ana_state(listener, group) != nvme_listener_ana_state(listener, 1))
+                put_ana_call(writer, listener, subsystem, group);
     }
 }
 

@@ -103,6 +103,14 @@ AT(ioccsz, 1792);
 AT(power_states, 2048);
 #undef AT
 
+enum nvme_cmic { NVME_CMIC_PORTS = 1 << 0, NVME_CMIC_CONTROLLERS = 1 << 1, NVME_CMIC_ANA = 1 << 3 };
+enum nvme_anacap { /* states that are reported, and that a namespace's group stays the same while it is attached */
+                   NVME_ANACAP_OPTIMIZED = 1 << 0,
+                   NVME_ANACAP_NON_OPTIMIZED = 1 << 1,
+                   NVME_ANACAP_INACCESSIBLE = 1 << 2,
+                   NVME_ANACAP_CHANGE = 1 << 4,
+                   NVME_ANACAP_GROUP_FIXED = 1 << 6
+};
 enum nvme_controller_type { NVME_CONTROLLER_IO = 1, NVME_CONTROLLER_DISCOVERY = 2 };
 enum nvme_oncs {
     NVME_ONCS_COMPARE = 1 << 0,

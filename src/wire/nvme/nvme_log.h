@@ -63,6 +63,33 @@ struct nvme_effects_log {
 } NVME_PACKED;
 static_assert(sizeof(struct nvme_effects_log) == 4096, "commands supported and effects log");
 
+/* ---- asymmetric namespace access (Base 5.16.1.13) ---- */
+
+enum nvme_ana_state {
+    NVME_ANA_OPTIMIZED = 0x1,
+    NVME_ANA_NON_OPTIMIZED = 0x2,
+    NVME_ANA_INACCESSIBLE_STATE = 0x3,
+    NVME_ANA_LOST_STATE = 0x4,
+    NVME_ANA_CHANGE = 0xf
+};
+#define NVME_LOG_ANA_GROUPS_ONLY (UINT32_C(1) << 8) /* Get Log Page cdw10: no namespace ids */
+
+struct nvme_ana_header {
+    uint64_t change_count;
+    uint16_t group_count;
+    uint8_t reserved10[6];
+} NVME_PACKED;
+static_assert(sizeof(struct nvme_ana_header) == 16, "ANA log header");
+
+/* One group; `namespace_count` ids of 4 bytes follow. */
+struct nvme_ana_group {
+    uint32_t id, namespace_count;
+    uint64_t change_count;
+    uint8_t state; /* bits 3:0: enum nvme_ana_state */
+    uint8_t reserved17[15];
+} NVME_PACKED;
+static_assert(sizeof(struct nvme_ana_group) == 32 && offsetof(struct nvme_ana_group, state) == 16, "ANA group descriptor");
+
 /* ---- discovery ---- */
 
 enum nvme_transport_type { NVME_TRANSPORT_TCP = 3 };
