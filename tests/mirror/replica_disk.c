@@ -502,6 +502,11 @@ static void die(struct replica_view *view) {
     plain_free(view);
 }
 
+void replica_view_forsake(struct replica_view *view) {
+    list_remove(&view->node);
+    die(view);
+}
+
 void replica_disk_forsake(struct replica_disk *disk) {
     for (struct list_node *node; (node = list_pop_front(&disk->views)) != NULL;)
         die(list_entry(node, struct replica_view, node));

@@ -58,3 +58,5 @@ void replica_view_break(struct replica_view *view);
 void replica_view_mend(struct replica_view *view);
 /* The process of all views has died: nothing is answered any more; what they sent may still arrive. Frees the views. */
 void replica_disk_forsake(struct replica_disk *disk);
+/* The same of one view. */
+void replica_view_forsake(struct replica_view *view);
