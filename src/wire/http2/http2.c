@@ -73,9 +73,16 @@ static bool bucket_take(struct http2_bucket *bucket, uint64_t now_ns, uint32_t s
     return true;
 }
 
-static void credit(struct http2_connection *c) {
+static void credit(struct http2_connection *c, uint64_t most_frames) {
     uint64_t token_ns = NS_PER_S / c->limits.idle_frames_per_s;
-    c->idle.tokens_ns = min_u64(c->idle.tokens_ns + FRAME_CREDIT * token_ns, c->limits.idle_frames * token_ns);
+    if (c->idle.tokens_ns < most_frames * token_ns)
+        c->idle.tokens_ns = min_u64(c->idle.tokens_ns + FRAME_CREDIT * token_ns, most_frames * token_ns);
+}
+
+/* A new stream may bring its own WINDOW_UPDATE and the like long before it is answered, and a client may open all that it may
+ * have before it sends any of them. Opening and dropping streams for the sake of this is what the resets are counted for. */
+static void credit_stream(struct http2_connection *c) {
+    credit(c, c->limits.idle_frames + (uint64_t)FRAME_CREDIT * c->limits.streams);
 }
 
 void http2_fail(struct http2_connection *c, uint32_t code, const char *why) {
@@ -122,6 +129,7 @@ static int on_begin_headers(nghttp2_session *session, const nghttp2_frame *frame
             return count_reset(c);
         }
         *stream = (struct http2_stream){.connection = c, .id = frame->hd.stream_id};
+        credit_stream(c);
         return nghttp2_session_set_stream_user_data(session, frame->hd.stream_id, stream);
     }
     stream = nghttp2_session_get_stream_user_data(session, frame->hd.stream_id);
@@ -231,7 +239,7 @@ static int on_sent(nghttp2_session *session, const nghttp2_frame *frame, void *a
     if (frame->hd.type != NGHTTP2_HEADERS && frame->hd.type != NGHTTP2_DATA)
         return 0;
     if (frame->hd.type == NGHTTP2_HEADERS)
-        credit(c);
+        credit(c, c->limits.idle_frames);
     if ((frame->hd.flags & NGHTTP2_FLAG_END_STREAM) == 0)
         return 0;
     struct http2_stream *stream = nghttp2_session_get_stream_user_data(session, frame->hd.stream_id);
@@ -253,7 +261,7 @@ static ssize_t on_read(nghttp2_session *session, int32_t id, uint8_t *to, size_t
     size_t length = 0;
     enum http2_read what = c->handler->read(stream, to, size, &length);
     if (length >= CREDIT_DATA_BYTES || (length > 0 && what != HTTP2_READ_MORE))
-        credit(c);
+        credit(c, c->limits.idle_frames);
     stream->waits = what == HTTP2_READ_WAIT && length == 0;
     if (stream->waits)
         return NGHTTP2_ERR_DEFERRED;

@@ -322,6 +322,36 @@ static void floods_end_the_connection(void **state) {
         }
 }
 
+/* As many calls as there may be, none answered: each brings frames of its own, all at the end. */
+static void a_thousand_calls_at_once_are_fine(void **state) {
+    (void)state;
+    struct attack *a = attack_create(NULL);
+    const unsigned count = grpc_limits_default.http2.streams;
+    for (unsigned i = 0; i < count; i++) {
+        request(a, 1 + 2 * i, ECHO_PATH("Hold"), 0);
+        send_all(a, false);
+    }
+    for (unsigned i = 0; i < count; i++) {
+        for (unsigned j = 0; j < 2; j++)
+            frame(a, WINDOW_UPDATE, 0, 1 + 2 * i, "\0\0\4\0", 4);
+        frame(a, PING, 0, 0, "12345678", 8);
+        frame(a, DATA, END_STREAM, 1 + 2 * i, "\0\0\0\0\0", 5);
+        send_all(a, false);
+        if (a->dead)
+            fail_msg("after %u", i);
+    }
+    assert_int_equal(a->pair.echo.running, count);
+    /* what was given for them is not more than that */
+    unsigned sent = 0;
+    for (; sent < 100000 && !a->dead; sent++) {
+        frame(a, PING, 0, 0, "12345678", 8);
+        send_all(a, false);
+    }
+    if (!a->dead || sent > 1000 + count + 100)
+        fail_msg("%u frames", sent);
+    attack_end(a);
+}
+
 /* A client that probes with each piece of a download is none of these. */
 static void pings_beside_a_download_are_fine(void **state) {
     (void)state;
@@ -585,6 +615,7 @@ int main(void) {
         cmocka_unit_test(a_bomb_of_indexed_fields_ends_the_connection),
         cmocka_unit_test(broken_hpack_ends_the_connection),
         cmocka_unit_test(floods_end_the_connection),
+        cmocka_unit_test(a_thousand_calls_at_once_are_fine),
         cmocka_unit_test(pings_beside_a_download_are_fine),
         cmocka_unit_test(an_answer_is_not_dribbled_for_ever),
         cmocka_unit_test(answers_that_nobody_reads_do_not_pile_up),
