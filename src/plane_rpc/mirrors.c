@@ -125,8 +125,8 @@ static void own_event(struct plane_mirror *mirror, const struct mirror_event *ev
         break;
     case MIRROR_REFUSED:
     case MIRROR_ENDED: failed(mirror); break;
+    case MIRROR_STANDBY: created(mirror, NULL); break; /* what it waits for is its promotion */
     case MIRROR_STARTING:
-    case MIRROR_STANDBY:
     case MIRROR_HOLDING: break;
     }
 }

@@ -4,6 +4,7 @@ The guest runs a shell script and speaks to us over its console: a line that beg
 read by the script's `read`. Nothing of it needs root, the network, or an image."""
 
 import gzip
+import io
 import os
 import pathlib
 import queue
@@ -12,9 +13,12 @@ import shutil
 import stat
 import subprocess
 import sys
+import tarfile
 import threading
 import time
 
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+CACHE = pathlib.Path(os.environ.get("PENSTOCK_CACHE", pathlib.Path.home() / ".cache" / "penstock")) / "kernel"
 MODULES = "virtio_pci virtio_net nvme_tcp ext4 crc32c_generic crc32c_intel".split()
 PROGRAMS = "mke2fs e2fsck fstrim".split()
 
@@ -32,7 +36,7 @@ def kernel_package():
     return found.group(1)
 
 
-def unpack_kernel(cache):
+def unpack_kernel(cache=CACHE):
     """Debian's kernel below `cache`; fetched once. Returns (vmlinuz, modules folder)."""
     cache.mkdir(parents=True, exist_ok=True)
     if not list(cache.glob("boot/vmlinuz-*")):
@@ -199,3 +203,26 @@ class Machine:
                 self.process.kill()
                 self.process.wait()
         self.log.close()
+
+
+def tree_tar():
+    """The sources: a real tree that is at hand everywhere."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as tar:
+        for name in ("src", "tests", "docs", "meson.build", "LICENSE"):
+            if (ROOT / name).exists():
+                tar.add(ROOT / name, arcname=name)
+    return out.getvalue()
+
+
+def boot(work, name, script, words, tar):
+    """A machine that runs this script of the folder; it finds `words` in /etc/test and the tar as /tree.tar."""
+    kernel, modules = unpack_kernel()
+    initramfs = work / f"{name}.initramfs"
+    text = (pathlib.Path(__file__).resolve().parent / script).read_text()
+    build_initramfs(modules, text, {"tree.tar": tar, "etc/test": words.encode() + b"\n"}, initramfs)
+    return Machine(kernel, initramfs, work / f"{name}.log")
+
+
+def facts(text):
+    return dict(part.split("=", 1) for part in text.split() if "=" in part)

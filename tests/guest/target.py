@@ -13,13 +13,13 @@ SIZE = 256 << 20
 class Plane:
     """A storage plane with one disk behind one subsystem. With volumes, if it has them: then a clone of a snapshot too."""
 
-    def __init__(self, build, work, nqn):
+    def __init__(self, build, work, nqn, name="plane"):
         self.program = build / "src/programs/penstock-block/penstock-block"
         self.nqn, self.port, self.process = nqn, 0, None
         self.fsck = build / "src/programs/penstock-fsck/penstock-fsck"
-        self.socket, self.disk = work / "plane.sock", work / "disk"
+        self.socket, self.disk = work / f"{name}.sock", work / ("disk" if name == "plane" else f"{name}.disk")
         self.uuid = UUID
-        self.log = open(work / "target.log", "w")
+        self.log = open(work / ("target.log" if name == "plane" else f"{name}.log"), "w")
         self.disk.unlink(missing_ok=True)
         with open(self.disk, "wb") as file:
             file.truncate(2 * SIZE)
@@ -59,17 +59,22 @@ class Plane:
             self.uuid = self.call("bdev_lvol_create", lvs_name="store", lvol_name="volume", size_in_mib=SIZE >> 20, thin_provision=True)
         return "store/volume"
 
-    def offer(self, nqn, device, **more):
-        self.call("nvmf_create_subsystem", nqn=nqn, allow_any_host=True)
-        self.call("nvmf_subsystem_add_ns", nqn=nqn, namespace={"bdev_name": device, **more})
-        address = {"trtype": "TCP", "adrfam": "IPv4", "traddr": "127.0.0.1", "trsvcid": str(self.port)}
-        self.call("nvmf_subsystem_add_listener", nqn=nqn, listen_address=address)
+    def address(self):
+        return {"trtype": "TCP", "adrfam": "IPv4", "traddr": "127.0.0.1", "trsvcid": str(self.port)}
 
-    def start(self):
+    def offer(self, nqn, device, subsystem=None, **more):
+        self.call("nvmf_create_subsystem", nqn=nqn, allow_any_host=True, **(subsystem or {}))
+        self.call("nvmf_subsystem_add_ns", nqn=nqn, namespace={"bdev_name": device, **more})
+        self.call("nvmf_subsystem_add_listener", nqn=nqn, listen_address=self.address())
+
+    def choose_port(self):
         if self.port == 0:
             with socket.socket() as free:
                 free.bind(("127.0.0.1", 0))
                 self.port = free.getsockname()[1]
+
+    def start(self):
+        self.choose_port()
         self.volumes = "bdev_lvol_clone" in self.launch()
         device = self.device()
         self.call("nvmf_create_transport", trtype="TCP")
