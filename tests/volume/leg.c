@@ -6,7 +6,8 @@ const struct store_options leg_options = {
     .disk = {.power_fail_unit = 512, .block_size = 512, .read_ns = 20000, .write_ns = 80000, .flush_ns = 100000},
     .disk_bytes = DISK_BYTES,
     .journal_bytes = MIB(1),
-    .cache_bytes = MIB(4)};
+    .cache_bytes = MIB(4),
+    .unit_bytes = MIB(1)};
 
 void begin(struct fixture *f) {
     *f = (struct fixture){0};

@@ -33,7 +33,7 @@ bool session_format(struct session *session) {
                                                .home = session->world.reactor,
                                                .name = "store",
                                                .journal_bytes = session->options->journal_bytes,
-                                               .unit_bytes = 4096,
+                                               .unit_bytes = session->options->unit_bytes != 0 ? session->options->unit_bytes : 4096,
                                                .done = formatted}};
     volume_store_format(&formatting.format);
     if (!world_run_until(&session->world, is_done, &formatting.waiting, TURNS_MAX))

@@ -13,6 +13,7 @@ struct store_options {
     uint64_t journal_bytes;    /* 0 = the store's choice */
     uint64_t checkpoint_bytes; /* 0 = the store's choice */
     uint64_t cache_bytes;
+    uint32_t unit_bytes; /* 0 = 4 KiB */
 };
 
 struct session {

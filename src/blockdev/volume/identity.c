@@ -77,6 +77,16 @@ static bool identity_edit(struct volume_store *store, struct page *record, enum 
     return fits && record_set_identity(store, record, identity, size);
 }
 
+void identity_drop_attribute(struct volume_store *store, struct page *record, const char *key) {
+    uint32_t size, at = 0;
+    const uint8_t *identity = record_identity(record, &size);
+    for (struct identity_item item; identity_next(identity, size, &at, &item);)
+        if (item.type == IDENTITY_ATTRIBUTE && item.length > strlen(key) && memcmp(item.bytes, key, strlen(key) + 1) == 0) {
+            identity_edit(store, record, IDENTITY_ATTRIBUTE, key, NULL, 0); /* shorter than it was: it fits */
+            return;
+        }
+}
+
 static void rename_run(struct volume_command *command) {
     struct volume_store *store = command->store;
     struct volume *volume = command_target(command);
@@ -173,6 +183,17 @@ static void store_rename_run(struct volume_command *command) {
 }
 
 void volume_rename(struct volume_command *command) { command_start(command, rename_run); }
+static void checksum_set_run(struct volume_command *command) {
+    const struct volume *volume = volume_find(command->store, &command->volume);
+    if (volume == NULL || volume->layer == NULL || volume->layer->content_changes != command->content_changes) {
+        error_set(&command->error, ERROR_BUSY, "what the snapshot holds has changed while its checksum was made");
+        command_fail(command->store, command);
+        return;
+    }
+    attribute_set_run(command);
+}
+
+void checksum_set(struct volume_command *command) { command_start(command, checksum_set_run); }
 void volume_attribute_set(struct volume_command *command) { command_start(command, attribute_set_run); }
 void volume_attribute_get(struct volume_command *command) { command_start(command, attribute_get_run); }
 void volume_store_rename(struct volume_command *command) { command_start(command, store_rename_run); }

@@ -138,9 +138,10 @@ struct layer {
     bool frozen;   /* a snapshot, or nameless: nothing new is written */
     bool draining; /* frozen with writes in flight: no batch is closed */
     bool damaged;
-    bool copying;     /* inflate or decouple is at work: no merge into it */
-    unsigned heirs;   /* grandchildren that a decouple under way will make its children */
-    uint64_t promise; /* clusters a thick layer may still take */
+    bool copying;             /* inflate or decouple is at work: no merge into it */
+    uint32_t content_changes; /* how often what it holds has changed although it is frozen */
+    unsigned heirs;           /* grandchildren that a decouple under way will make its children */
+    uint64_t promise;         /* clusters a thick layer may still take */
     struct list locks;
     uint32_t exclusive_count; /* in locks, granted or not */
     struct list holds;
@@ -545,6 +546,8 @@ void layer_mark_damaged(struct volume_store *store, struct layer *layer, const c
 const uint8_t *record_identity(const struct page *record, uint32_t *ret_size);
 /* Replaces the identity; false: too long. */
 bool record_set_identity(struct volume_store *store, struct page *record, const uint8_t *identity, uint32_t size);
+/* Takes an attribute away, if it is there; a page of changes in the open batch. */
+void identity_drop_attribute(struct volume_store *store, struct page *record, const char *key);
 bool identity_append(uint8_t *identity, uint32_t *size, uint16_t type, const void *bytes, size_t length);
 /* Block locks. False: waits, `waiter` is woken when it is granted. */
 bool lock_take(struct layer *layer, struct block_lock *lock, uint64_t first, uint64_t last, bool exclusive,
@@ -598,6 +601,18 @@ struct resolved {
 };
 enum got chain_resolve(struct volume_store *store, struct layer *layer, uint32_t cluster, uint16_t mask, bool skip_own,
                        bool one_level, struct waiter *waiter, struct resolved *ret, enum io_status *ret_status);
+
+/* ---- parent.c ---- */
+/* What a layer holds will change by a merge or another parent: its checksum is not true any more. A page of changes. */
+void layer_content_changes(struct volume_store *store, struct layer *layer);
+
+/* As volume_attribute_set() of VOLUME_CHECKSUM_ATTRIBUTE, if the layer's content is still that of command->content_changes. */
+void checksum_set(struct volume_command *command);
+
+/* ---- occupancy.c ---- */
+/* Fills *map for `layer`; its first_block and `deep` are set. */
+enum got occupancy_get(struct volume_store *store, struct layer *layer, struct volume_map *map, struct waiter *waiter,
+                       enum io_status *ret_status);
 
 /* GOT: done. WAIT: go on when woken. `budget` words were looked at: GOT is not returned and *budget is 0: call again later. */
 enum got walk_clear(struct volume_store *store, struct walk *walk, uint32_t *budget, enum io_status *ret_status);

@@ -305,6 +305,8 @@ static void delete_layer_run(struct volume_command *command) {
     layer->volume = NULL;
     layer->frozen = true;
     record_set_identity(store, layer->record, NULL, 0);
+    if (layer->child_count > 0 && layer_only_child(layer) != NULL)
+        layer_content_changes(store, layer_only_child(layer));
     layer_set_state(store, layer, layer->child_count == 0 ? LAYER_DELETING : LAYER_MERGING);
     background_start(store, layer);
     background_kick(store); /* a layer that merges into this one looks again */

@@ -10,8 +10,9 @@
 
 #include "block/device.h"
 
-#define VOLUME_NAME_SIZE 128        /* of stores and volumes, with the terminator */
-#define VOLUME_ATTRIBUTES_SIZE 3072 /* all keys, values and 8 bytes for each, of one volume */
+#define VOLUME_NAME_SIZE 128                          /* of stores and volumes, with the terminator */
+#define VOLUME_ATTRIBUTES_SIZE 3072                   /* all keys, values and 8 bytes for each, of one volume */
+#define VOLUME_CHECKSUM_ATTRIBUTE "snapshot_checksum" /* of volume_scan(); a merge into the snapshot takes it away */
 #define VOLUME_CACHE_DEFAULT MIB(256)
 #define VOLUME_CACHE_MIN MIB(4)
 
@@ -59,6 +60,16 @@ void volume_store_open(struct volume_store_open *open);
 
 /* ---- commands ---- */
 
+#define VOLUME_MAP_BLOCKS 8192u /* 32 MiB */
+/* Which blocks (of 4 KiB) a volume or snapshot holds, a piece of it. */
+struct volume_map {
+    uint64_t first_block;                     /* asked for from here, rounded down to a multiple of 64 KiB */
+    bool deep;                                /* what its ancestors hold counts as its own */
+    uint64_t end_block;                       /* told up to here: VOLUME_MAP_BLOCKS, or more of which nothing is held */
+    uint64_t held[VOLUME_MAP_BLOCKS / 64];    /* its own data; bit 0: first_block */
+    uint64_t cleared[VOLUME_MAP_BLOCKS / 64]; /* zeros of its own, in front of what its ancestors may hold; not if `deep` */
+};
+
 /* One command: caller's memory, texts included, untouched until done. Unused arguments are zero. */
 struct volume_command {
     struct volume_store *store;
@@ -70,7 +81,7 @@ struct volume_command {
     uint64_t size_bytes;
     bool thick;
     struct uuid new_uuid; /* of what is created; nil = random */
-    struct uuid snapshot; /* volume_revert() */
+    struct uuid snapshot; /* volume_revert(), volume_parent_set() */
 
     void (*done)(struct volume_command *command);
     bool ok;
@@ -79,6 +90,7 @@ struct volume_command {
     char *ret_text;                       /* volume_attribute_get(): the caller frees it */
     struct volume_info *ret_infos;        /* volume_list(): the caller frees it */
     struct volume_store_info *store_info; /* volume_store_describe(): the caller's, filled */
+    struct volume_map *map;               /* volume_map_get(): the caller's, filled */
     size_t ret_count;
 
     /* the store's */
@@ -87,6 +99,7 @@ struct volume_command {
     void (*run)(struct volume_command *command); /* on the home reactor */
     struct volume *subject;                      /* what the control reactor's part is about */
     uint64_t subject_blocks;
+    uint32_t content_changes;        /* checksum_set(): as it was when the work began */
     const struct replica_tree *tree; /* a mirror's change of its leg; NULL = anybody's command */
     struct volume *leg;
     void *private[4];
@@ -117,11 +130,19 @@ void volume_set_read_only(struct volume_command *command);
 void volume_inflate(struct volume_command *command);
 /* The same for what the direct parent holds; the parent's parent is the new one. ERROR_INVALID without a parent. */
 void volume_decouple(struct volume_command *command);
+/* The volume's parent is left out: the parent's parent takes its place, nothing is copied. ERROR_INVALID without a parent;
+ * ERROR_BUSY while the parent is on its way out itself. */
+void volume_parent_detach(struct volume_command *command);
+/* `snapshot` becomes the volume's parent: what the volume does not hold itself reads as that. ERROR_EXISTS: it is already;
+ * ERROR_INVALID: it is not a snapshot, a descendant, larger than the volume, or the volume is thick; ERROR_BUSY as above. */
+void volume_parent_set(struct volume_command *command);
 /* value NULL removes. ERROR_PERMISSION: read-only volume that is not a snapshot; ERROR_NO_SPACE: beyond VOLUME_ATTRIBUTES_SIZE.
  */
 void volume_attribute_set(struct volume_command *command);
 /* ERROR_NOT_FOUND. */
 void volume_attribute_get(struct volume_command *command);
+/* Fills command->map. */
+void volume_map_get(struct volume_command *command);
 /* All volumes of the store, or `volume` if that is set, in order of creation. */
 void volume_list(struct volume_command *command);
 
@@ -172,6 +193,46 @@ struct volume_store_info {
 };
 /* The same as volume_store_describe(), for callers on the store's home reactor. */
 void volume_store_info(struct volume_store *store, struct volume_store_info *ret_info);
+
+/* ---- going through what a snapshot holds: checksums, copies to another device ---- */
+
+enum volume_scan_what {
+    VOLUME_SCAN_SUM,        /* one checksum of all that the snapshot itself holds and where; kept as its attribute */
+    VOLUME_SCAN_UNIT_SUMS,  /* one for each unit of which it holds something itself */
+    VOLUME_SCAN_COPY,       /* what it holds itself, block by block, zeros too: over a copy of its parent gives a copy of it */
+    VOLUME_SCAN_COPY_DEEP,  /* what it or any ancestor holds */
+    VOLUME_SCAN_COPY_UNITS, /* these units as they read, whoever holds them */
+};
+struct volume_unit_sum {
+    uint64_t unit, sum;
+    bool held;
+};
+
+/* Caller's memory, arguments included, untouched until done but for volume_scan_cancel() and the counters. */
+struct volume_scan {
+    enum volume_scan_what what;
+    struct block_device *from; /* a snapshot, or a read-only volume */
+    struct block_device *to;   /* copies: no smaller; claimed meanwhile */
+    const uint64_t *units;     /* COPY_UNITS: unit_count of them */
+    uint64_t first_unit;       /* UNIT_SUMS: from here, unit_count of them; those beyond the end are left out */
+    size_t unit_count;
+    struct volume_unit_sum *sums; /* UNIT_SUMS: the caller's, unit_count of them, filled */
+
+    void (*done)(struct volume_scan *scan); /* control reactor */
+    bool ok;
+    struct error error; /* ERROR_BUSY: what it holds has changed meanwhile (SUM), or the scan was cancelled */
+    uint64_t ret_sum;   /* SUM */
+    _Atomic uint64_t total_units, handled_units,
+        cleared_units; /* handled ones include those that were only cleared; any thread */
+
+    /* the store's */
+    struct scan *private;
+};
+/* Control reactor. ERROR_PERMISSION: `from` can be written; ERROR_INVALID: `to` is smaller; or what opening a device may say.
+ * False: not begun, scan->error says why, done is not called. */
+bool volume_scan_start(struct volume_scan *scan);
+/* It ends soon. Control reactor, before `done`. */
+void volume_scan_cancel(struct volume_scan *scan);
 
 /* The volume behind a device: false if it is not a volume. Control reactor. */
 bool volume_device_is(const struct block_device *device);

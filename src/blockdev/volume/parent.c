@@ -1,0 +1,89 @@
+/* Commands that give a volume another parent without copying: what it does not hold itself reads as something else then. */
+#include "blockdev/volume/replica.h"
+
+void layer_content_changes(struct volume_store *store, struct layer *layer) {
+    layer->content_changes++;
+    identity_drop_attribute(store, layer->record, VOLUME_CHECKSUM_ATTRIBUTE);
+}
+
+/* Whether layers on their way out, or copies, count on the volume's place in the tree. */
+static bool place_is_needed(const struct layer *layer) {
+    const struct layer *parent = layer->parent;
+    bool needed = layer->heirs > 0 || layer->copying;
+    needed |=
+        parent != NULL && (layer_state(parent) == LAYER_MERGING || parent->volume == NULL || parent->volume->deleting != NULL);
+    list_for_each (&layer->children, struct layer, child, sibling)
+        needed |= child->copying;
+    return needed;
+}
+
+/* False: answered, or waits. */
+static bool may_move(struct volume_command *command, const struct volume *volume) {
+    struct volume_store *store = command->store;
+    if (place_is_needed(volume->layer)) {
+        error_set(&command->error, ERROR_BUSY, "what %s stands on is being merged or copied", volume->name);
+        command_fail(store, command);
+        return false;
+    }
+    return commit_room(store, TREE_CHANGE_WORDS, &store->command_waiter) == GOT;
+}
+
+static void move(struct volume_command *command, struct volume *volume, struct layer *parent, uint64_t limit) {
+    struct volume_store *store = command->store;
+    struct layer *layer = volume->layer;
+    layer_set(store, layer, LAYER_LIMIT, limit);
+    layer_set(store, layer, LAYER_PARENT, parent == NULL ? 0 : parent->id);
+    layer_set_parent(store, layer, parent);
+    store->move_generation++;
+    layer_content_changes(store, layer);
+    background_kick(store);
+    command_commit(store, command, NULL);
+}
+
+static void detach_run(struct volume_command *command) {
+    struct volume_store *store = command->store;
+    struct volume *volume = command_target(command);
+    if (volume == NULL || replica_refuses_command(command, volume))
+        return;
+    struct layer *layer = volume->layer, *parent = layer->parent;
+    if (parent == NULL) {
+        error_set(&command->error, ERROR_INVALID, "%s has no parent", volume->name);
+        command_fail(store, command);
+    } else if (may_move(command, volume)) {
+        move(command, volume, parent->parent, min_u64(layer_get(layer, LAYER_LIMIT), layer_get(parent, LAYER_LIMIT)));
+    }
+}
+
+static bool descends_from(const struct layer *layer, const struct layer *ancestor) {
+    while (layer != NULL && layer != ancestor)
+        layer = layer->parent;
+    return layer != NULL;
+}
+
+static void set_run(struct volume_command *command) {
+    struct volume_store *store = command->store;
+    struct volume *volume = command_target(command);
+    if (volume == NULL || replica_refuses_command(command, volume))
+        return;
+    const struct volume *snapshot = volume_find(store, &command->snapshot);
+    struct layer *layer = volume->layer, *parent = snapshot == NULL || snapshot->deleting != NULL ? NULL : snapshot->layer;
+    if (parent == NULL)
+        error_set(&command->error, ERROR_NO_DEVICE, "there is no such snapshot in %s", store->name);
+    else if (layer->parent == parent)
+        error_set(&command->error, ERROR_EXISTS, "%s is the parent of %s already", snapshot->name, volume->name);
+    else if (!snapshot->read_only)
+        error_invalid(&command->error, "parent_name", snapshot->name, "a snapshot or a read-only volume");
+    else if (descends_from(parent, layer))
+        error_invalid(&command->error, "parent_name", snapshot->name, "one that does not stand on %s itself", volume->name);
+    else if ((layer_get(layer, LAYER_STATE) & LAYER_THICK) != 0)
+        error_invalid(&command->error, "lvol_name", volume->name, "a thin volume");
+    else if (layer_size(parent) > layer_size(layer))
+        error_invalid(&command->error, "parent_name", snapshot->name, "one that is not larger than %s", volume->name);
+    if (command->error.code != ERROR_NONE)
+        command_fail(store, command);
+    else if (may_move(command, volume))
+        move(command, volume, parent, layer_size(parent));
+}
+
+void volume_parent_detach(struct volume_command *command) { command_start(command, detach_run); }
+void volume_parent_set(struct volume_command *command) { command_start(command, set_run); }
