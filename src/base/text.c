@@ -166,3 +166,15 @@ const char *text_format_time(uint64_t wall_ns, char *to, size_t size) {
              (unsigned)(wall_ns / NS_PER_MS % 1000));
     return to;
 }
+
+void text_append_base64(struct text *text, const void *bytes, size_t length) {
+    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    const uint8_t *from = bytes;
+    for (size_t at = 0; at < length; at += 3) {
+        size_t left = length - at;
+        uint32_t group = (uint32_t)from[at] << 16 | (left > 1 ? (uint32_t)from[at + 1] << 8 : 0) | (left > 2 ? from[at + 2] : 0);
+        char four[4] = {digits[group >> 18], digits[group >> 12 & 63], digits[group >> 6 & 63], digits[group & 63]};
+        memset(four + min_u64(left, 3) + 1, '=', left > 2 ? 0 : 3 - left);
+        text_append(text, four, sizeof(four));
+    }
+}

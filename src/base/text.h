@@ -31,6 +31,8 @@ bool text_parse_size(const char *string, uint64_t *ret);
 const char *text_format_size(uint64_t bytes, char *to, size_t size);
 /* True for 1…max bytes of printable ASCII without blanks, '/' and control bytes: what a name of ours may be. */
 bool text_is_name(const char *string, size_t max);
+/* Appends bytes in base64, RFC 4648 section 4, padded. */
+void text_append_base64(struct text *text, const void *bytes, size_t length);
 /* A time in nanoseconds since 1970 as RFC 3339 has it, UTC, to the millisecond: "2026-11-21T11:36:01.250Z". `to` holds at least
  * TEXT_TIME_SIZE. */
 const char *text_format_time(uint64_t wall_ns, char *to, size_t size);

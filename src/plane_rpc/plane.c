@@ -7,6 +7,7 @@
 #include "frontend/nvme/target.h"
 #include "plane_rpc/config.h"
 #include "plane_rpc/mirrors.h"
+#include "plane_rpc/scans.h"
 #include "plane_rpc/server.h"
 #include "plane_rpc/stores.h"
 
@@ -221,6 +222,7 @@ static void free_plane(struct plane *plane) {
         reactor_destroy(plane->reactors[i]);
     if (plane->control != NULL)
         reactor_destroy(plane->control);
+    plane_scans_forget(plane);
     notify_ring_fini(&plane->notify);
     free(plane);
 }
@@ -245,6 +247,7 @@ bool plane_create(const struct plane_options *options, struct plane **ret_plane,
     list_init(&plane->stores);
     list_init(&plane->openings);
     list_init(&plane->mirrors);
+    list_init(&plane->scans);
     log_init(&plane->log, log_wall_ns, log_write_through, plane);
     if (!make_reactors(plane, error)) {
         free_plane(plane);

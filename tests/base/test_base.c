@@ -269,6 +269,29 @@ static void errors_name_field_value_and_expectation(void **state) {
     assert_int_equal(error_from_errno(12345), ERROR_IO);
 }
 
+static void base64_is_that_of_the_rfc(void **state) {
+    static const char *const pairs[][2] = {{"", ""},
+                                           {"f", "Zg=="},
+                                           {"fo", "Zm8="},
+                                           {"foo", "Zm9v"},
+                                           {"foob", "Zm9vYg=="},
+                                           {"fooba", "Zm9vYmE="},
+                                           {"foobar", "Zm9vYmFy"}};
+    (void)state;
+    for (size_t i = 0; i < sizeof(pairs) / sizeof(pairs[0]); i++) {
+        struct text text;
+        text_init(&text, 64);
+        text_append_base64(&text, pairs[i][0], strlen(pairs[i][0]));
+        assert_string_equal(text.bytes != NULL ? text.bytes : "", pairs[i][1]);
+        text_fini(&text);
+    }
+    struct text text;
+    text_init(&text, 64);
+    text_append_base64(&text, "\xff\xef\xbe", 3);
+    assert_string_equal(text.bytes, "/+++");
+    text_fini(&text);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(crc32c_matches_the_rfc),
@@ -281,6 +304,7 @@ int main(void) {
         cmocka_unit_test(numbers_and_sizes_parse_strictly),
         cmocka_unit_test(text_stops_at_its_limit),
         cmocka_unit_test(uuid_round_trips),
+        cmocka_unit_test(base64_is_that_of_the_rfc),
         cmocka_unit_test(errors_name_field_value_and_expectation),
     };
     return cmocka_run_group_tests_name("base", tests, NULL, NULL);

@@ -29,12 +29,13 @@ static void formatted(struct volume_store_format *format) {
 }
 
 bool session_format(struct session *session) {
-    struct formatting formatting = {.format = {.base = &session->disk->device,
-                                               .home = session->world.reactor,
-                                               .name = "store",
-                                               .journal_bytes = session->options->journal_bytes,
-                                               .unit_bytes = session->options->unit_bytes != 0 ? session->options->unit_bytes : 4096,
-                                               .done = formatted}};
+    struct formatting formatting = {
+        .format = {.base = &session->disk->device,
+                   .home = session->world.reactor,
+                   .name = "store",
+                   .journal_bytes = session->options->journal_bytes,
+                   .unit_bytes = session->options->unit_bytes != 0 ? session->options->unit_bytes : 4096,
+                   .done = formatted}};
     volume_store_format(&formatting.format);
     if (!world_run_until(&session->world, is_done, &formatting.waiting, TURNS_MAX))
         return error_set(&session->error, ERROR_INTERNAL, "formatting never ends");

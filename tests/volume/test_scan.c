@@ -283,7 +283,7 @@ static void a_checksum_of_what_changes_is_refused(void **state) {
     assert_true(volume_scan_start(&s.scan));
     volume_scan_cancel(&s.scan);
     assert_true(world_run_until(&f.session.world, scan_is_done, &s, 1000000));
-    assert_true(!s.scan.ok && s.scan.error.code == ERROR_BUSY);
+    assert_true(!s.scan.ok && s.scan.error.code == ERROR_CANCELLED);
     end(&f);
 }
 

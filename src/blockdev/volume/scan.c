@@ -387,7 +387,7 @@ static void step(struct scan *scan) {
         return;
     if (atomic_load(&scan->cancelled) && !scan->failed) {
         scan->failed = true;
-        error_set(&scan->asked->error, ERROR_BUSY, "the work on %s was stopped", scan->volume->name);
+        error_set(&scan->asked->error, ERROR_CANCELLED, "the work on %s was stopped", scan->volume->name);
     }
     while (!scan->failed && scan->busy < SLOTS) {
         if (scan->at < scan->end) {

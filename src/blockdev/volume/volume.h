@@ -220,7 +220,7 @@ struct volume_scan {
 
     void (*done)(struct volume_scan *scan); /* control reactor */
     bool ok;
-    struct error error; /* ERROR_BUSY: what it holds has changed meanwhile (SUM), or the scan was cancelled */
+    struct error error; /* ERROR_BUSY: what it holds has changed meanwhile (SUM); ERROR_CANCELLED */
     uint64_t ret_sum;   /* SUM */
     _Atomic uint64_t total_units, handled_units,
         cleared_units; /* handled ones include those that were only cleared; any thread */

@@ -126,6 +126,21 @@ void method_bdev_lvol_decouple_parent(struct rpc_call *call, const struct params
         lvol_call_run(lvol, volume_decouple);
 }
 
+void method_bdev_lvol_set_parent(struct rpc_call *call, const struct params_bdev_lvol_set_parent *params) {
+    struct block_device *parent = methods_device_of(call, params->parent_name, volume_device_is, "a snapshot");
+    struct lvol_call *lvol = parent == NULL ? NULL : lvol_call_create(call, params->lvol_name, lvol_answer_true);
+    if (lvol == NULL)
+        return;
+    lvol->command.snapshot = parent->uuid;
+    lvol_call_run(lvol, volume_parent_set);
+}
+
+void method_bdev_lvol_detach_parent(struct rpc_call *call, const struct params_bdev_lvol_detach_parent *params) {
+    struct lvol_call *lvol = lvol_call_create(call, params->name, lvol_answer_true);
+    if (lvol != NULL)
+        lvol_call_run(lvol, volume_parent_detach);
+}
+
 void method_volume_revert(struct rpc_call *call, const struct params_volume_revert *params) {
     struct block_device *snapshot = methods_device_of(call, params->snapshot, volume_device_is, "a snapshot");
     struct lvol_call *lvol = snapshot == NULL ? NULL : lvol_call_create(call, params->name, lvol_answer_true);
