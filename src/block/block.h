@@ -32,7 +32,9 @@ enum {
     BLOCK_FUA = 1,      /* WRITE, TRIM, WRITE_ZEROES: durable on completion */
     BLOCK_MAY_TRIM = 2, /* WRITE_ZEROES: space may be given back */
     BLOCK_FAIL_FAST =
-        4 /* what a device would wait for or try again (a path that is away, an error that passes) is told at once */
+        4,             /* what a device would wait for or try again (a path that is away, an error that passes) is told at once */
+    BLOCK_UNMARKED = 8 /* WRITE, to a leg of a mirror whose record says that nothing of its content counts: the leg keeps no mark
+                          of it. Without meaning elsewhere */
 };
 
 struct block_request {

@@ -121,6 +121,9 @@ static void every_document_travels(bool simulated) {
     assert_int_equal(rig_do(&device, BLOCK_WRITE, BLOCK_FAIL_FAST, 0, block, 4096), IO_NOT_READY);
     assert_int_equal(claim(&device, 5, 50, 2), IO_OK);
     assert_int_equal(rig_do(&device, BLOCK_WRITE, BLOCK_FAIL_FAST, 0, block, 4096), IO_OK);
+    assert_int_equal(disk->last_write_flags, 0);
+    assert_int_equal(rig_do(&device, BLOCK_WRITE, BLOCK_UNMARKED, 0, block, 4096), IO_OK);
+    assert_int_equal(disk->last_write_flags, BLOCK_UNMARKED);
     struct uuid mirror = id(2);
     assert_int_equal(put(&device, REPLICA_FORGET, &mirror, 16), IO_INVALID);
     mirror = id(1);

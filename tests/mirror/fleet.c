@@ -351,6 +351,7 @@ static void engine_begin(struct fleet_node *node) {
                                             .leg_count = node->leg_count,
                                             .policy = fleet->options.policy,
                                             .longest_stall_ms = fleet->options.longest_stall_ms,
+                                            .cursor_regions = 1,
                                             .hold_ms = 400,
                                             .marked_max = 2};
     reactor_timer_start(node->plane.control, &node->patience, reactor_now_ns(node->plane.control) + PATIENCE_NS);

@@ -295,6 +295,8 @@ static bool writes(const struct operation *operation) {
 static bool needs_mark(struct operation *operation) {
     struct replica_disk *disk = operation->disk;
     bool below = false;
+    if ((operation->flags & BLOCK_UNMARKED) != 0 && disk->record.state == REPLICA_SYNCING && disk->record.base.depth == 0)
+        return false;
     if (!disk->has_record || (disk->canaries & REPLICA_MARK_AFTER_DATA) != 0)
         return false;
     uint64_t first = operation->offset / REPLICA_REGION_BYTES;

@@ -62,11 +62,92 @@ static void the_same_beside_a_local_leg(void **state) {
         story(seed, true, (enum fleet_death)(seed % 3), (unsigned)(seed % 2));
 }
 
+/* ---- returns as a whole ---- */
+
+struct order {
+    struct mirror_command command;
+    bool done;
+};
+static void order_done(struct mirror_command *command) { container_of(command, struct order, command)->done = true; }
+static void order_send(struct plane *plane, void *arg) {
+    (void)plane;
+    mirror_command(arg);
+}
+
+static void invalidate(struct fleet_node *engine, unsigned leg) {
+    struct order order = {
+        .command = {.device = engine->mirror, .control = engine->plane.control, .verb = MIRROR_INVALIDATE, .done = order_done}};
+    snprintf(order.command.leg, sizeof(order.command.leg), "%s", engine->legs[leg].device);
+    plane_do(&engine->plane, order_send, &order.command);
+    for (unsigned i = 0; i < 100000 && !order.done; i++)
+        fleet_run(engine->fleet, 100 * NS_PER_US);
+    assert_true(order.done);
+    assert_int_equal(order.command.error.code, ERROR_NONE);
+}
+
+static const struct mirror_leg *first_leg(struct fleet *fleet) {
+    struct fleet_node *engine = fleet_engine(fleet);
+    return engine == NULL ? NULL : &mirror_of(engine->mirror)->legs[0];
+}
+static bool is_copying(struct fleet *fleet) {
+    const struct mirror_leg *leg = first_leg(fleet);
+    return leg != NULL && leg->task.state == LEG_COPY;
+}
+static bool is_not_copying(struct fleet *fleet) { return !is_copying(fleet); }
+static bool has_cursor(struct fleet *fleet) {
+    const struct replica_record *record = fleet_record(&fleet->nodes[0]);
+    return record != NULL && record->cursor_offset >= 2 * REPLICA_REGION_BYTES;
+}
+
+/* Two storages hold some regions; the first is copied to as a whole, `dies` of it or of the engine in the middle. */
+static void whole_return(uint64_t seed, bool engine_dies, enum fleet_death dies) {
+    struct fleet_options options = {.seed = seed, .storages = 2, .engines = 1, .policy = REPLICA_ANY, .depth = 8};
+    struct fleet *fleet = fleet_new(&options);
+    fleet_wait(fleet, fleet_stores_are_up, 10 * NS_PER_S, "the stores");
+    struct fleet_node *engine = &fleet->nodes[2];
+    fleet_engine_up(engine, ++fleet->terms);
+    fleet_wait(fleet, fleet_all_whole, 10 * NS_PER_S, "the first start");
+    mirror_of(engine->mirror)->throttle.rates.bytes_per_s = engine->options.rates.bytes_per_s = MIB(20);
+    for (unsigned region = 0; region < FLEET_REGIONS; region++) /* one was never written */
+        if (region != 4)
+            assert_true(fleet_begin(engine, BLOCK_WRITE, region * FLEET_BLOCKS_A_REGION, 1));
+    fleet_wait(fleet, fleet_is_idle, 2 * NS_PER_S, "writes");
+    for (unsigned i = 0; i < 200 && mirror_of(engine->mirror)->regions.marked_count > 0; i++)
+        fleet_run(fleet, 100 * NS_PER_MS);
+    assert_int_equal(mirror_of(engine->mirror)->regions.marked_count, 0);
+    invalidate(engine, 0);
+    fleet_wait(fleet, is_copying, 5 * NS_PER_S, "copying");
+    assert_int_equal(first_leg(fleet)->work_total, FLEET_REGIONS - 1);
+    fleet_wait(fleet, has_cursor, 5 * NS_PER_S, "a cursor");
+    uint64_t cursor = fleet_record(&fleet->nodes[0])->cursor_offset / REPLICA_REGION_BYTES;
+    assert_int_equal(mirror_of(engine->mirror)->regions.marked_count, 0); /* copies mark nothing */
+    fleet_node_die(&fleet->nodes[engine_dies ? 2 : 0], dies);
+    fleet_run(fleet, 300 * NS_PER_MS);
+    if (engine_dies)
+        fleet_engine_up(engine, ++fleet->terms);
+    else
+        fleet_node_up(&fleet->nodes[0]);
+    fleet_wait(fleet, is_not_copying, 20 * NS_PER_S, "somebody to see it");
+    fleet_wait(fleet, fleet_all_whole, 20 * NS_PER_S, "the leg to be whole");
+    uint64_t left = FLEET_REGIONS - cursor;
+    assert_int_equal(first_leg(fleet)->work_total, left - (cursor <= 4));
+    fleet_drive(fleet, 100, false);
+    fleet_compare(fleet);
+    fleet_free(fleet);
+}
+
+static void a_whole_return_takes_what_is_held_and_goes_on_where_it_was(void **state) {
+    (void)state;
+    for (uint64_t seed = 1; seed <= 6; seed++)
+        whole_return(seed, seed > 3, seed % 3 == 0 ? FLEET_CLOSE : seed % 3 == 1 ? FLEET_VANISH : FLEET_POWER);
+}
+
 int main(void) {
     heap_keep_memory();
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_remote_leg_dies_and_gets_only_what_it_missed),
         cmocka_unit_test(the_same_beside_a_local_leg),
+        cmocka_unit_test(a_whole_return_takes_what_is_held_and_goes_on_where_it_was),
     };
     return cmocka_run_group_tests_name("a fleet", tests, NULL, NULL);
 }

@@ -25,23 +25,6 @@ static void finish(struct world *world) {
     plain_free(world);
 }
 
-static void set_done(struct mirror_set *set) { set->device = NULL; }
-static void set_run(struct plane *plane, void *arg) {
-    (void)plane;
-    mirror_set(arg);
-}
-
-/* The error's code. */
-static enum error_code order(struct world *world, struct mirror_set *set) {
-    set->device = world->mirror;
-    set->control = world->plane.control;
-    set->done = set_done;
-    plane_do(&world->plane, set_run, set);
-    while (set->device != NULL)
-        world_run(world, 20 * NS_PER_US, 20);
-    return set->error.code;
-}
-
 static void run(struct world *world, bool with_load, struct mirror_verify_status *ret_status) {
     struct mirror_status status;
     uint64_t end = sim_now_ns(world->cluster.sim) + 100 * NS_PER_S;
@@ -58,7 +41,7 @@ static void run(struct world *world, bool with_load, struct mirror_verify_status
 static struct mirror_verify_status verify(struct world *world, const struct mirror_verify_options *options, bool with_load) {
     struct mirror_verify_status status;
     struct mirror_set set = {.what = MIRROR_VERIFY_START, .verify = *options};
-    assert_int_equal(order(world, &set), ERROR_NONE);
+    assert_int_equal(world_set(world, &set), ERROR_NONE);
     run(world, with_load, &status);
     assert_int_equal(status.state, MIRROR_VERIFY_DONE);
     assert_int_equal(status.done, status.total);
@@ -132,7 +115,7 @@ static void mends_under_load(void **state) {
         /* reads would show it: the load only writes */
         rot(world, (unsigned)random_below(&world->random, 3), block);
         struct mirror_set set = {.what = MIRROR_VERIFY_START, .verify = {.repair = true}};
-        assert_int_equal(order(world, &set), ERROR_NONE);
+        assert_int_equal(world_set(world, &set), ERROR_NONE);
         struct mirror_status status;
         do {
             (void)world_begin_write(world, (unsigned)random_below(&world->random, WORLD_BLOCKS));
@@ -152,24 +135,24 @@ static void stops_and_goes_on(void **state) {
     struct world *world = begin(70, 2);
     struct mirror_verify_status status;
     struct mirror_set start = {.what = MIRROR_VERIFY_START}, stop = {.what = MIRROR_VERIFY_STOP};
-    assert_int_equal(order(world, &stop), ERROR_NOT_FOUND);
+    assert_int_equal(world_set(world, &stop), ERROR_NOT_FOUND);
     start.verify.resume = true;
-    assert_int_equal(order(world, &start), ERROR_INVALID);
+    assert_int_equal(world_set(world, &start), ERROR_INVALID);
     start.verify = (struct mirror_verify_options){.trusted_set = true, .trusted = 7};
-    assert_int_equal(order(world, &start), ERROR_INVALID);
+    assert_int_equal(world_set(world, &start), ERROR_INVALID);
     struct mirror_set slow = {.what = MIRROR_SET_RATES, .rates = {.bytes_per_s = MIB(100)}};
-    assert_int_equal(order(world, &slow), ERROR_NONE);
+    assert_int_equal(world_set(world, &slow), ERROR_NONE);
     start.verify = (struct mirror_verify_options){0};
-    assert_int_equal(order(world, &start), ERROR_NONE);
-    assert_int_equal(order(world, &start), ERROR_BUSY);
+    assert_int_equal(world_set(world, &start), ERROR_NONE);
+    assert_int_equal(world_set(world, &start), ERROR_BUSY);
     world_run(world, 15 * NS_PER_MS, 200);
-    assert_int_equal(order(world, &stop), ERROR_NONE);
+    assert_int_equal(world_set(world, &stop), ERROR_NONE);
     run(world, false, &status);
     assert_int_equal(status.state, MIRROR_VERIFY_STOPPED);
     assert_true(status.done > 0 && status.done < status.total);
     uint64_t before = status.done;
     start.verify.resume = true;
-    assert_int_equal(order(world, &start), ERROR_NONE);
+    assert_int_equal(world_set(world, &start), ERROR_NONE);
     run(world, false, &status);
     assert_int_equal(status.state, MIRROR_VERIFY_DONE);
     assert_int_equal(status.done, status.total);
@@ -183,7 +166,7 @@ static void survives_losses(void **state) {
     for (uint64_t seed = 80; seed < 100; seed++) {
         struct world *world = begin(seed, 2 + seed % 2);
         struct mirror_set set = {.what = MIRROR_VERIFY_START, .verify = {.repair = true}};
-        assert_int_equal(order(world, &set), ERROR_NONE);
+        assert_int_equal(world_set(world, &set), ERROR_NONE);
         struct mirror_status status;
         for (unsigned i = 0; i < 40; i++) {
             world_begin_any(world);
@@ -207,9 +190,9 @@ static void rate_is_kept(void **state) {
     (void)state;
     struct world *world = begin(110, 2);
     struct mirror_set rates = {.what = MIRROR_SET_RATES, .rates = {.share_percent = 101}};
-    assert_int_equal(order(world, &rates), ERROR_INVALID);
+    assert_int_equal(world_set(world, &rates), ERROR_INVALID);
     rates.rates = (struct mirror_rates){.bytes_per_s = MIB(10)};
-    assert_int_equal(order(world, &rates), ERROR_NONE);
+    assert_int_equal(world_set(world, &rates), ERROR_NONE);
     uint64_t begin_ns = sim_now_ns(world->cluster.sim);
     verify(world, &(struct mirror_verify_options){0}, true);
     uint64_t took_ms = (sim_now_ns(world->cluster.sim) - begin_ns) / NS_PER_MS;

@@ -402,6 +402,7 @@ void world_init(struct world *world, uint64_t seed, unsigned disk_count, enum re
                                              .longest_stall_ms = 40,
                                              .hold_ms = 400,
                                              .fault_returns = 1000,
+                                             .cursor_regions = 1,
                                              .marked_max = 2};
 }
 
@@ -555,4 +556,20 @@ enum error_code world_do(struct world *world, enum mirror_verb verb, const char 
     command->verb = verb;
     snprintf(command->leg, sizeof(command->leg), "%s", leg);
     return world_command(world, command);
+}
+
+static void set_done(struct mirror_set *set) { set->device = NULL; }
+static void set_run(struct plane *plane, void *arg) {
+    (void)plane;
+    mirror_set(arg);
+}
+
+enum error_code world_set(struct world *world, struct mirror_set *set) {
+    set->device = world->mirror;
+    set->control = world->plane.control;
+    set->done = set_done;
+    plane_do(&world->plane, set_run, set);
+    while (set->device != NULL)
+        world_run(world, 20 * NS_PER_US, 20);
+    return set->error.code;
 }

@@ -99,6 +99,8 @@ void world_pass(struct world *world, uint64_t ms);
 void world_write_all(struct world *world);
 /* world_command() of a verb on a leg. */
 enum error_code world_do(struct world *world, enum mirror_verb verb, const char *leg, struct mirror_command *command);
+/* Sets what `set` says; the error's code. */
+enum error_code world_set(struct world *world, struct mirror_set *set);
 void world_status(struct world *world, struct mirror_status *ret_status);
 /* Mends everything, waits until all legs are whole and settled, reads all, and compares the replicas with each other. */
 void world_settle(struct world *world);

@@ -196,6 +196,7 @@ static void submit(struct block_channel *channel, struct block_request *request)
         slice_copy_in(request->slices, request->slice_count, 0, replica->bytes + request->offset, request->length);
     } else if (request->op == BLOCK_WRITE) {
         replica->writes++;
+        replica->last_write_flags = request->flags;
         slice_copy_out(request->slices, request->slice_count, 0, replica->bytes + request->offset, request->length);
     }
     block_complete_later(request, status);

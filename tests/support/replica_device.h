@@ -24,6 +24,7 @@ struct replica_device {
     uint64_t last_association; /* of any request */
     uint64_t last_argument;
     uint32_t largest_get;
+    uint8_t last_write_flags;
 };
 
 bool replica_device_create(struct block_graph *graph, const char *name, uint32_t block_size, uint64_t size,

@@ -56,7 +56,7 @@ void again(struct fixture *f, bool durable) {
 
 void way(struct fixture *f, struct port *port) { assert_true(port_open(&f->session, port, &f->volume, false)); }
 
-static void io_done(struct block_request *request) { container_of(request, struct io, request)->done = true; }
+void io_done(struct block_request *request) { container_of(request, struct io, request)->done = true; }
 static bool io_is_done(void *arg) { return ((struct io *)arg)->done; }
 
 void io_start(const struct port *port, struct io *io, enum block_op op, uint64_t argument, uint64_t offset, uint64_t length,

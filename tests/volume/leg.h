@@ -47,6 +47,8 @@ void way(struct fixture *f, struct port *port);
 
 void io_start(const struct port *port, struct io *io, enum block_op op, uint64_t argument, uint64_t offset, uint64_t length,
               void *buffer);
+/* The end of a request that a test put together itself. */
+void io_done(struct block_request *request);
 enum io_status io_end(struct fixture *f, struct io *io);
 enum io_status io_run(struct fixture *f, const struct port *port, enum block_op op, uint64_t argument, uint64_t offset,
                       uint64_t length, void *buffer);

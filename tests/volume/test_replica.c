@@ -193,6 +193,52 @@ static void marks_tell_when_a_region_was_written(void **state) {
     end(&f);
 }
 
+static enum io_status write_unmarked(struct fixture *f, const struct port *port, uint64_t offset) {
+    static uint8_t buffer[4096];
+    struct io io;
+    memset(buffer, 0x5a, sizeof(buffer));
+    io = (struct io){.slice = {buffer, sizeof(buffer)}};
+    io.request = (struct block_request){.op = BLOCK_WRITE,
+                                        .flags = BLOCK_UNMARKED,
+                                        .slices = &io.slice,
+                                        .slice_count = 1,
+                                        .offset = offset,
+                                        .length = sizeof(buffer),
+                                        .complete = io_done};
+    block_submit(port->channel, &io.request);
+    return io_end(f, &io);
+}
+
+/* Only while nothing of the leg's content counts. */
+static void copies_to_an_empty_leg_leave_no_marks(void **state) {
+    (void)state;
+    struct fixture f;
+    begin(&f);
+    struct port a;
+    way(&f, &a);
+    assert_int_equal(claim(&f, &a, 2, 1, 1), IO_OK);
+    struct replica_store document = {.record = status_of(&f, &a).record};
+    document.record.epoch = (struct replica_epoch){1, id(101)};
+    document.record.state = REPLICA_SYNCING;
+    assert_int_equal(put(&f, &a, REPLICA_STORE, &document, sizeof(document)), IO_OK);
+    assert_int_equal(write_unmarked(&f, &a, MIB(3)), IO_OK);
+    assert_int_equal(marks(&f, &a, 0), 0);
+    assert_int_equal(write_at(&f, &a, MIB(4), 1), IO_OK); /* a host's */
+    assert_int_equal(marks(&f, &a, 0), 1u << 4);
+    document.record.epoch = (struct replica_epoch){2, id(102)};
+    document.record.base = (struct replica_epoch){1, id(101)};
+    assert_int_equal(put(&f, &a, REPLICA_STORE, &document, sizeof(document)), IO_OK);
+    assert_int_equal(write_unmarked(&f, &a, MIB(5)), IO_OK);
+    assert_int_equal(store(&f, &a, 3, 0, 0), IO_OK); /* whole */
+    assert_int_equal(write_unmarked(&f, &a, MIB(6)), IO_OK);
+    assert_int_equal(marks(&f, &a, 0), 1u << 4 | 1u << 5 | 1u << 6);
+    uint8_t block[4096];
+    assert_int_equal(io_run(&f, &a, BLOCK_READ, 0, MIB(3), sizeof(block), block), IO_OK);
+    assert_int_equal(block[17], 0x5a);
+    port_close(&a);
+    end(&f);
+}
+
 /* Whatever a cut leaves: a region whose data differ from what it held when its marks were cleared has a mark. Writes, zeroes and
  * trims without any flush of ours. */
 static void no_data_reach_the_disk_before_their_mark(void **state) {
@@ -348,13 +394,10 @@ static void a_leg_is_let_go_and_its_marks_with_it(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(nobody_uses_a_leg_without_its_claim),
-        cmocka_unit_test(terms_and_attempts_only_rise),
-        cmocka_unit_test(a_claim_waits_for_what_was_let_in),
-        cmocka_unit_test(a_record_is_checked_and_durable),
-        cmocka_unit_test(marks_tell_when_a_region_was_written),
-        cmocka_unit_test(no_data_reach_the_disk_before_their_mark),
-        cmocka_unit_test(sums_and_owned_regions),
+        cmocka_unit_test(nobody_uses_a_leg_without_its_claim),      cmocka_unit_test(terms_and_attempts_only_rise),
+        cmocka_unit_test(a_claim_waits_for_what_was_let_in),        cmocka_unit_test(a_record_is_checked_and_durable),
+        cmocka_unit_test(marks_tell_when_a_region_was_written),     cmocka_unit_test(copies_to_an_empty_leg_leave_no_marks),
+        cmocka_unit_test(no_data_reach_the_disk_before_their_mark), cmocka_unit_test(sums_and_owned_regions),
         cmocka_unit_test(a_leg_is_let_go_and_its_marks_with_it),
     };
     return cmocka_run_group_tests_name("volume replica", tests, NULL, NULL);

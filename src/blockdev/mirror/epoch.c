@@ -65,6 +65,7 @@ void mirror_record_compose(const struct mirror *mirror, const struct mirror_leg 
         r->state = REPLICA_SYNCING;
         r->base = leg->base;
         r->joined = leg->joined;
+        mirror_cursor_compose(leg, r);
     }
 }
 
@@ -96,6 +97,7 @@ static void store_done(struct mirror_call *call) {
     if (call->generation == leg->generation) {
         if (call->status == IO_OK) {
             leg->recorded = true;
+            leg->cursor_stored = leg->cursor_sent;
             if (replica_epoch_equal(&leg->store_epoch, &mirror->epoch))
                 mirror->stored |= leg->bit;
         } else if (!mirror_leg_judge(leg, call->status) && mirror_leg_is_up(leg)) {
@@ -116,6 +118,7 @@ void mirror_store_send(struct mirror_leg *leg, bool marks) {
     if (marks)
         store->marks.count = mirror_io_regions(mirror, store->marks.ranges);
     leg->store_epoch = mirror->epoch;
+    leg->cursor_sent = store->record.cursor_offset;
     if (mirror->plain) {
         leg->recorded = true;
         mirror->stored |= leg->bit;
@@ -275,7 +278,7 @@ static void complete(struct mirror *mirror) {
         mirror->incarnations[leg->index] = leg->status.incarnation;
         leg->config.last = (struct replica_epoch){0};
         leg->base = (struct replica_epoch){0};
-        leg->joined = leg->barrier = 0;
+        leg->joined = leg->barrier = leg->cursor = 0;
         mirror->tree_sequence = leg->status.tree_sequence;
         mirror->tree_change = leg->status.tree_change;
     }
@@ -339,7 +342,7 @@ static bool attempt(struct mirror *mirror) {
             continue;
         mirror->awaited |= leg->bit;
         leg->base = mirror->complete;
-        leg->joined = 0;
+        leg->joined = leg->cursor = 0;
     }
     mirror->awaited &= (mirror_mask)~mirror->raise;
     mirror->unsent = mirror->awaited;

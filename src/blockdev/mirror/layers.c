@@ -237,6 +237,8 @@ void mirror_layers_change(struct mirror_leg *leg) {
     if (reactor_timer_armed(&leg->retry) || leg->call.busy)
         return;
     if (!leg->keeping) {
+        if (!mirror_cursor_forget(leg))
+            return;
         leg->keeping = true;
         layers->waits_until_ns = 0;
         send_tree(leg, &layers->document);
@@ -305,7 +307,7 @@ void mirror_layers_list(struct mirror_leg *leg) {
             task_move(&leg->task, LEG_TREES);
         return;
     }
-    for (size_t i = 0; i < layers->ask.slice.length / 8; i++)
+    for (size_t i = 0; i < layers->ask.slice.length / 8 && layers->query < 2; i++)
         leg->work[layers->piece / 8 + i] |= layers->answer[i];
     layers->piece += layers->ask.slice.length;
     if (layers->piece >= bitmap_words(leg->work_count) * 8) {
@@ -316,6 +318,8 @@ void mirror_layers_list(struct mirror_leg *leg) {
         ask(leg);
         return;
     }
+    if (!mirror_cursor_begin(leg, by_marks(leg) ? 0 : layers->step.layer->id))
+        return;
     leg->listing = false;
     if (by_marks(leg)) { /* no marks are told of what lies beyond the volume's end of today */
         uint64_t known = layers->from.tree->head_size / REGION_BYTES;
@@ -334,7 +338,7 @@ void mirror_layers_list(struct mirror_leg *leg) {
 
 void mirror_layers_fill(struct mirror_leg *leg) {
     struct mirror_layers *layers = leg->layers;
-    if (leg->copying > 0)
+    if (!mirror_cursor_step(leg, layers->step.layer->id) || leg->copying > 0)
         return; /* resync.c wakes */
     if (!source_stands(layers)) {
         task_move(&leg->task, LEG_TREES);

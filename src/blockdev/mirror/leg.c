@@ -23,7 +23,8 @@ static const uint64_t moves[LEG_PHASES] = {
     [LEG_FILL_LIST] = ALWAYS | M(FILL) | M(TREES),
     [LEG_FILL] = ALWAYS | M(FILL_FLUSH) | M(TREES),
     [LEG_FILL_FLUSH] = ALWAYS | M(TREE_CHANGE),
-    [LEG_LISTED] = ALWAYS | M(OWN_MARKS),
+    [LEG_LISTED] = ALWAYS | M(OWN_MARKS) | M(OWNED),
+    [LEG_OWNED] = ALWAYS | M(OWN_MARKS),
     [LEG_OWN_MARKS] = ALWAYS | M(JOIN),
     [LEG_JOIN] = ALWAYS | M(BARRIER),
     [LEG_BARRIER] = ALWAYS | M(SOURCE_MARKS),
@@ -38,9 +39,9 @@ static const uint64_t moves[LEG_PHASES] = {
     [LEG_OVER] = 0,
 };
 static const char *const names[LEG_PHASES] = {
-    "rest",      "look",        "seen",      "claim", "relook",     "forget",  "claimed",   "adopt", "keep",    "trees",
-    "tree step", "tree change", "fill list", "fill",  "fill flush", "listed",  "own marks", "join",  "barrier", "source marks",
-    "mark",      "copy",        "flush",     "raise", "member",     "witness", "stuck",     "over"};
+    "rest",         "look",        "seen",      "claim", "relook",     "forget", "claimed", "adopt",     "keep", "trees",
+    "tree step",    "tree change", "fill list", "fill",  "fill flush", "listed", "owned",   "own marks", "join", "barrier",
+    "source marks", "mark",        "copy",      "flush", "raise",      "member", "witness", "stuck",     "over"};
 static const enum mirror_leg_state shown[LEG_PHASES] = {
     [LEG_REST] = MIRROR_LEG_SET_ASIDE,       [LEG_LOOK] = MIRROR_LEG_CONNECTING,     [LEG_SEEN] = MIRROR_LEG_CONNECTING,
     [LEG_CLAIM] = MIRROR_LEG_CONNECTING,     [LEG_RELOOK] = MIRROR_LEG_CONNECTING,   [LEG_CLAIMED] = MIRROR_LEG_CONNECTING,
@@ -51,7 +52,7 @@ static const enum mirror_leg_state shown[LEG_PHASES] = {
     [LEG_SOURCE_MARKS] = MIRROR_LEG_SYNCING, [LEG_MARK] = MIRROR_LEG_SYNCING,        [LEG_COPY] = MIRROR_LEG_SYNCING,
     [LEG_FLUSH] = MIRROR_LEG_SYNCING,        [LEG_RAISE] = MIRROR_LEG_SYNCING,       [LEG_MEMBER] = MIRROR_LEG_WHOLE,
     [LEG_WITNESS] = MIRROR_LEG_WITNESS,      [LEG_STUCK] = MIRROR_LEG_DIVERGED,      [LEG_OVER] = MIRROR_LEG_SET_ASIDE,
-    [LEG_FORGET] = MIRROR_LEG_CONNECTING,
+    [LEG_FORGET] = MIRROR_LEG_CONNECTING,    [LEG_OWNED] = MIRROR_LEG_SYNCING,
 };
 
 /* ---- documents ---- */
@@ -345,11 +346,12 @@ static void judge_record(struct mirror_leg *leg) {
     leg->verdict = leg->tie_breaker ? DECIDE_WITNESS : decide_leg(&record, &leg->status, &leg->base, &leg->from_depth);
     if (leg->discard)
         leg->verdict = decide_discarded(&record, &leg->status.record, &leg->base, &leg->from_depth);
-    if (leg->verdict != DECIDE_SOURCE)
-        return;
-    leg->verdict = DECIDE_RETURNING; /* it was lost all the same */
-    leg->base = leg->status.record.epoch;
-    leg->from_depth = leg->base.depth;
+    if (leg->verdict == DECIDE_SOURCE) {
+        leg->verdict = DECIDE_RETURNING; /* it was lost all the same */
+        leg->base = leg->status.record.epoch;
+        leg->from_depth = leg->base.depth;
+    }
+    mirror_cursor_find(leg);
 }
 
 /* Not before the epoch is complete in which it is no leg, or another one: until then its record may be what that needs. */
@@ -627,6 +629,7 @@ static void step(struct task *task) {
     case LEG_FILL: mirror_layers_fill(leg); break;
     case LEG_FILL_FLUSH: mirror_layers_freeze(leg); break;
     case LEG_LISTED: mirror_work_listed(leg); break;
+    case LEG_OWNED: mirror_work_owned(leg); break;
     case LEG_OWN_MARKS: mirror_work_own_marks(leg); break;
     case LEG_JOIN: join(leg); break;
     case LEG_BARRIER:
@@ -641,7 +644,7 @@ static void step(struct task *task) {
     case LEG_SOURCE_MARKS: mirror_work_source_marks(leg); break;
     case LEG_MARK: mirror_work_marked(leg); break;
     case LEG_COPY:
-        if (leg->work_left > 0 || leg->copying > 0)
+        if (!mirror_cursor_step(leg, 0) || leg->work_left > 0 || leg->copying > 0)
             break; /* resync.c wakes */
         task_move(task, LEG_FLUSH);
         mirror_call_send(leg, &leg->call, BLOCK_FLUSH, 0, 0, NULL, 0, mirror_leg_called);

@@ -250,6 +250,7 @@ void mirror_status_get(const struct block_device *device, struct mirror_status *
                                          .reads_repeated = mirror->reads_repeated,
                                          .settled = mirror->settled,
                                          .paused = mirror->paused,
+                                         .sync_paused = mirror->sync_paused,
                                          .rates = mirror->throttle.rates};
     mirror_verify_status_get(mirror, &ret_status->verify);
     ret_status->leg_count = mirror->leg_count;
@@ -289,6 +290,11 @@ static void set_home(struct reactor_message *message) {
             error_set(&set->error, ERROR_INVALID, "a share of more than 100 %%");
         else
             mirror_throttle_set(mirror, &set->rates);
+        break;
+    case MIRROR_SYNC_PAUSE:
+    case MIRROR_SYNC_RESUME:
+        mirror->sync_paused = set->what == MIRROR_SYNC_PAUSE;
+        mirror_copy_wake(mirror);
         break;
     case MIRROR_VERIFY_START: mirror_verify_begin(mirror, &set->verify, &set->error); break;
     case MIRROR_VERIFY_STOP:

@@ -44,6 +44,7 @@ struct mirror_options {
     bool standby;               /* claims nothing until MIRROR_PROMOTE */
     unsigned copies;            /* regions that are copied at a time, 0 = 4 */
     uint32_t marked_max;        /* bound on marked regions, 0 = 1024 */
+    uint32_t cursor_regions;    /* copied before it is stored how far a full return got, 0 = 256 */
     struct mirror_rates rates;
     unsigned fault_returns; /* full returns after which the same error of a leg's disk makes it faulted, 0 = 2 */
     struct reactor *home;
@@ -144,6 +145,7 @@ struct mirror_status {
     uint64_t unequal_regions, marked_regions;
     uint64_t changes, longest_stall_ns, reads_repeated;
     bool settled, paused;
+    bool sync_paused; /* MIRROR_SYNC_PAUSE */
     struct mirror_rates rates;
     struct mirror_verify_status verify;
 };
@@ -202,7 +204,11 @@ void mirror_tree_command(struct mirror_tree_command *command);
 /* ---- copying and verifying ---- */
 
 enum mirror_set_what {
-    MIRROR_SET_RATES,    /* `rates`; ERROR_INVALID: share_percent above 100 */
+    MIRROR_SET_RATES,  /* `rates`; ERROR_INVALID: share_percent above 100 */
+    MIRROR_SYNC_PAUSE, /* legs that return or are new are copied to no more, until MIRROR_SYNC_RESUME or the engine's end. What
+                          is under way ends; what members differ in after a crash is made equal all the same, since hosts
+                          wait for it. Either one twice does nothing */
+    MIRROR_SYNC_RESUME,
     MIRROR_VERIFY_START, /* `verify`: all whole legs are compared, region by region, while hosts work. ERROR_BUSY: one runs;
                             ERROR_INVALID: no such leg, or nothing to resume; ERROR_UNSUPPORTED: legs without records */
     MIRROR_VERIFY_STOP   /* ERROR_NOT_FOUND: none runs */

@@ -134,6 +134,7 @@ enum leg_phase {
     LEG_FILL,
     LEG_FILL_FLUSH,
     LEG_LISTED, /* its tree is the mirror's: what its head misses is listed */
+    LEG_OWNED,  /* nothing is known of it: what its head or a member's holds */
     LEG_OWN_MARKS,
     LEG_JOIN,    /* it is stored that it takes part in writes */
     LEG_BARRIER, /* requests sent without it end */
@@ -197,6 +198,10 @@ struct mirror_leg {
     enum decide_verdict verdict;
     struct replica_epoch base;
     uint64_t from_depth, joined;
+    uint64_t cursor, cursor_layer; /* cursor.c: bytes of a layer (0 = the head) that are there, durably; 0 = none */
+    uint64_t cursor_joined;        /* as of this depth, 0 of a frozen layer */
+    uint64_t cursor_next, cursor_sent, cursor_stored, cursor_left;
+    unsigned cursor_step;
     uint64_t barrier;                /* requests before this sequence were sent without it */
     uint64_t *work;                  /* regions to copy, while syncing */
     uint64_t work_count, work_words; /* regions that it speaks of; words that there is room for */
@@ -217,7 +222,7 @@ struct mirror_leg {
     struct mirror_leg *source;   /* of marks */
     struct mirror_leg *asker;    /* who uses this one's call to ask for marks */
     uint32_t source_generation;
-    unsigned mark_step;
+    unsigned mark_step, owned_step;
     struct mirror_call call, store, ping;
     void *call_document, *store_document;
     struct replica_status ping_document;
@@ -352,6 +357,7 @@ struct mirror {
     struct reactor_job settle_job; /* looks at all requests under way again */
 
     /* copying */
+    bool sync_paused; /* nothing is copied for a leg that is no member */
     struct mirror_copy *copies[MIRROR_COPIES_MAX];
     unsigned copy_count;
     struct reactor_timer copy_timer;
@@ -550,8 +556,21 @@ void mirror_work_listed(struct mirror_leg *leg);
 void mirror_work_own_marks(struct mirror_leg *leg);
 void mirror_work_source_marks(struct mirror_leg *leg);
 void mirror_work_marked(struct mirror_leg *leg);
+void mirror_work_owned(struct mirror_leg *leg);
 /* The member that was asked may be asked by others. */
 void mirror_work_leave_source(struct mirror_leg *leg);
+
+/* ---- cursor.c ---- */
+
+/* What the leg's record says of an earlier return, if that still counts. When verdict and base are set. */
+void mirror_cursor_find(struct mirror_leg *leg);
+void mirror_cursor_compose(const struct mirror_leg *leg, struct replica_record *record);
+/* What the leg's head holds is about to change: its record says no more how far it got. False: not yet, its task is woken. */
+bool mirror_cursor_forget(struct mirror_leg *leg);
+/* The leg's work is a layer's (id, 0 = the head): takes what lies before the cursor off the list. False as above. */
+bool mirror_cursor_begin(struct mirror_leg *leg, uint64_t layer);
+/* A step of it while the leg is copied to. False: it uses the leg's call, or waits. */
+bool mirror_cursor_step(struct mirror_leg *leg, uint64_t layer);
 
 /* ---- layers.c: each is the step of one phase of the leg's task ---- */
 

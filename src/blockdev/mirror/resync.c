@@ -22,6 +22,7 @@ struct mirror_copy {
     unsigned waiting;       /* requests under way */
     bool failed;            /* the region is not done */
     mirror_mask unreadable; /* targets that told no checksums */
+    bool unmarked;          /* nobody has it marked: neither need the target */
     bool blind;             /* all of it is copied, without asking what differs */
     uint64_t differ[BLOCKS / 64];
     uint64_t at;                    /* first block not yet looked at */
@@ -74,11 +75,12 @@ static void all_answered(struct reactor_job *job) {
 
 static void send(struct mirror_copy *copy, struct mirror_leg *leg, enum block_op op, uint64_t argument, uint64_t offset,
                  void *bytes, uint64_t length) {
+    bool unmarked = op == BLOCK_WRITE && copy->unmarked;
     struct copy_request *own = &copy->requests[leg->index];
     copy->slices[leg->index] = (struct slice){bytes, length};
     own->copy = copy;
     own->request = (struct block_request){.op = (uint8_t)op,
-                                          .flags = BLOCK_FAIL_FAST,
+                                          .flags = BLOCK_FAIL_FAST | (unmarked ? BLOCK_UNMARKED : 0),
                                           .slices = &copy->slices[leg->index],
                                           .slice_count = 1,
                                           .offset = offset,
@@ -113,7 +115,8 @@ static void end(struct mirror_copy *copy) {
     copy->buffer = NULL;
     copy->busy = false;
     if (copy->layer == REPLICA_LAYER_HEAD) {
-        regions_touch(&mirror->regions, copy->offset, copy->length); /* who was written has it marked */
+        if (!copy->unmarked)
+            regions_touch(&mirror->regions, copy->offset, copy->length); /* who was written has it marked */
         ranges_leave(&mirror->ranges, &copy->range);
     }
     if (copy->equalise && done) {
@@ -234,7 +237,7 @@ static bool begin(struct mirror_copy *copy, uint64_t region, struct mirror_leg *
     copy->source = source;
     copy->targets = targets & (mirror_mask)~source->bit;
     copy->equalise = equalise;
-    copy->failed = copy->blind = false;
+    copy->failed = copy->blind = copy->unmarked = false;
     copy->unreadable = 0;
     copy->waiting = 0;
     mirror_throttle_begin(mirror, copy->length);
@@ -245,6 +248,7 @@ static bool begin(struct mirror_copy *copy, uint64_t region, struct mirror_leg *
             leg->copying++;
             copy->blind = fills == NULL && leg->verdict == DECIDE_FULL && (leg->blank || leg->blind_left > 0);
             leg->blind_left -= leg->blind_left > 0;
+            copy->unmarked = leg->verdict == DECIDE_FULL && (fills != NULL || !bitmap_test(mirror->regions.marked, region));
         }
     }
     copy->range.granted = granted;
@@ -339,7 +343,7 @@ static void look(struct mirror *mirror) {
             }
             continue;
         }
-        struct mirror_leg *leg = next_work(mirror, &region);
+        struct mirror_leg *leg = mirror->sync_paused ? NULL : next_work(mirror, &region);
         if (leg == NULL)
             return;
         bool fills = leg->task.state == LEG_FILL;

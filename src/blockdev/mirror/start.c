@@ -346,6 +346,7 @@ static void begin_epoch(struct mirror *mirror) {
         leg->base = decision->bases[leg->index];
         leg->from_depth = decision->from_depths[leg->index];
         leg->joined = 0;
+        mirror_cursor_find(leg);
         leg->allowed = mirror_leg_is_up(leg) && may_claim(mirror, leg);
         if (!leg->allowed || leg->verdict != DECIDE_SOURCE || leg->tie_breaker)
             continue;

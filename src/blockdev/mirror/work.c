@@ -19,20 +19,6 @@ bool mirror_work_begin(struct mirror_leg *leg, uint64_t regions) {
     return true;
 }
 
-/* Its tree is the mirror's: the work on its head begins with all, if nothing is known of it, or its own marks. */
-void mirror_work_listed(struct mirror_leg *leg) {
-    struct mirror *mirror = leg->mirror;
-    if (!mirror_work_begin(leg, mirror->regions.count)) {
-        mirror_leg_lose(leg, "no memory for its work");
-        return;
-    }
-    if (leg->verdict == DECIDE_FULL)
-        bitmap_set_range(leg->work, 0, leg->work_count);
-    leg->piece = 0;
-    task_move(&leg->task, LEG_OWN_MARKS);
-    mirror_leg_get(leg, REPLICA_MARKS, 0, 0, (size_t)min_u64(MIRROR_MARKS_PIECE, bitmap_words(mirror->regions.count) * 8));
-}
-
 /* Merges the piece of a bitmap that a call brought. */
 static void merge(struct mirror_leg *leg, const struct mirror_leg *from) {
     const uint64_t *bits = from->call_document;
@@ -40,8 +26,16 @@ static void merge(struct mirror_leg *leg, const struct mirror_leg *from) {
         leg->work[leg->piece / 64 + i] |= bits[i];
 }
 
-static size_t piece_bytes(const struct mirror *mirror, uint64_t piece) {
-    return (size_t)min_u64(MIRROR_MARKS_PIECE, (bitmap_words(mirror->regions.count) - piece / 64) * 8);
+static size_t piece_bytes(const struct mirror *mirror, uint64_t piece, size_t most) {
+    return (size_t)min_u64(most, (bitmap_words(mirror->regions.count) - piece / 64) * 8);
+}
+
+/* ---- what it marked itself ---- */
+
+static void ask_own_marks(struct mirror_leg *leg) {
+    leg->piece = 0;
+    task_move(&leg->task, LEG_OWN_MARKS);
+    mirror_leg_get(leg, REPLICA_MARKS, 0, 0, piece_bytes(leg->mirror, 0, MIRROR_MARKS_PIECE));
 }
 
 void mirror_work_own_marks(struct mirror_leg *leg) {
@@ -51,7 +45,7 @@ void mirror_work_own_marks(struct mirror_leg *leg) {
     merge(leg, leg);
     leg->piece += leg->call.slice.length * 8;
     if (leg->piece < bitmap_words(mirror->regions.count) * 64) {
-        mirror_leg_get(leg, REPLICA_MARKS, 0, leg->piece / 8, piece_bytes(mirror, leg->piece));
+        mirror_leg_get(leg, REPLICA_MARKS, 0, leg->piece / 8, piece_bytes(mirror, leg->piece, MIRROR_MARKS_PIECE));
         return;
     }
     leg->joined = 0;
@@ -65,11 +59,18 @@ void mirror_work_count(struct mirror_leg *leg) {
     leg->told.sync_total = leg->work_total * REGION_BYTES;
 }
 
-static void source_called(struct mirror_call *call) {
+/* ---- whom it asks ---- */
+
+static void source_answered(struct mirror_call *call) {
     struct mirror_leg *source = call->leg;
     if (source->asker->source != source)
         source->asker = NULL; /* it was lost meanwhile */
     mirror_legs_wake(source->mirror);
+}
+
+static void source_called(struct mirror_call *call) {
+    struct mirror_leg *source = call->leg;
+    source_answered(call);
     if (call->generation == source->generation && call->status != IO_OK)
         if (!mirror_leg_judge(source, call->status))
             mirror_leg_lose(source, "it does not tell its marks");
@@ -77,7 +78,8 @@ static void source_called(struct mirror_call *call) {
 
 static void ask_source(struct mirror_leg *leg, uint32_t depth) {
     mirror_call_send(leg->source, &leg->source->call, BLOCK_REPLICA_GET, replica_argument(REPLICA_MARKS, 0, depth),
-                     leg->piece / 8, leg->source->call_document, piece_bytes(leg->mirror, leg->piece), source_called);
+                     leg->piece / 8, leg->source->call_document, piece_bytes(leg->mirror, leg->piece, MIRROR_MARKS_PIECE),
+                     source_called);
 }
 
 void mirror_work_leave_source(struct mirror_leg *leg) {
@@ -89,24 +91,110 @@ void mirror_work_leave_source(struct mirror_leg *leg) {
     mirror_legs_wake(leg->mirror);
 }
 
-/* Pieces of two bitmaps in turn: what it needs, and all that is marked, which it marks as well. */
-void mirror_work_source_marks(struct mirror_leg *leg) {
+/* The member that is asked for what it knows, or another one if that is lost: then from the beginning. NULL: not now. */
+static struct mirror_leg *borrow_source(struct mirror_leg *leg) {
     struct mirror *mirror = leg->mirror;
     struct mirror_leg *source = leg->source;
     if (source == NULL || (mirror->standing & source->bit) == 0 || source->generation != leg->source_generation) {
         mirror_work_leave_source(leg);
         if (mirror->standing == 0)
-            return;
+            return NULL;
         source = &mirror->legs[__builtin_ctz(mirror->standing)];
         if (source->asker != NULL || source->call.busy)
-            return; /* another leg asks it; this one is woken with it */
+            return NULL; /* another leg asks it; this one is woken with it */
         source->asker = leg;
         leg->source = source;
         leg->source_generation = source->generation;
         leg->piece = 0;
         leg->mark_step = 0;
     }
-    if (source->call.busy)
+    return source->call.busy ? NULL : source;
+}
+
+/* ---- what may be there at all ---- */
+
+/* Nobody who does not tell what he holds is worse for that: then all is looked at. */
+static void owned_by_all(struct mirror_leg *leg) { bitmap_set_range(leg->work, 0, leg->work_count); }
+
+static bool owned_of_source(struct mirror_leg *leg) {
+    struct mirror_leg *source = borrow_source(leg);
+    if (source == NULL)
+        return false;
+    if (leg->mark_step != 0) {
+        if (source->call.status != IO_OK) {
+            (void)mirror_leg_judge(source, source->call.status);
+            owned_by_all(leg);
+            return true;
+        }
+        merge(leg, source);
+        leg->piece += source->call.slice.length * 8;
+    }
+    if (leg->piece >= bitmap_words(leg->mirror->regions.count) * 64)
+        return true;
+    leg->mark_step = 1;
+    mirror_call_send(source, &source->call, BLOCK_REPLICA_GET, replica_argument(REPLICA_OWNED, 0, REPLICA_LAYER_HEAD),
+                     leg->piece / 8, source->call_document, piece_bytes(leg->mirror, leg->piece, REPLICA_OWNED_MAX),
+                     source_answered);
+    return false;
+}
+
+/* Nothing is known of it: its head and a member's stand on the same snapshot, or on none; what neither owns upon that is equal.
+ * What is written from here on is marked on the members. */
+void mirror_work_owned(struct mirror_leg *leg) {
+    struct mirror *mirror = leg->mirror;
+    if (leg->call.busy)
+        return;
+    if (leg->owned_step == 0) {
+        if (leg->call.status == IO_UNSUPPORTED) {
+            owned_by_all(leg);
+            leg->owned_step = 2;
+        } else if (!mirror_leg_went_well(leg, "it does not tell what it holds")) {
+            return;
+        } else {
+            merge(leg, leg);
+            leg->piece += leg->call.slice.length * 8;
+            if (leg->piece < bitmap_words(mirror->regions.count) * 64) {
+                mirror_leg_get(leg, REPLICA_OWNED, REPLICA_LAYER_HEAD, leg->piece / 8,
+                               piece_bytes(mirror, leg->piece, REPLICA_OWNED_MAX));
+                return;
+            }
+            leg->owned_step = 1;
+        }
+    }
+    if (leg->owned_step == 1 && !owned_of_source(leg))
+        return;
+    leg->owned_step = 2;
+    if (!mirror_cursor_begin(leg, 0))
+        return;
+    leg->from_depth = leg->cursor != 0 ? leg->cursor_joined : 0;
+    mirror_work_leave_source(leg);
+    ask_own_marks(leg);
+}
+
+/* Its tree is the mirror's: the work on its head begins with what may be there at all, if nothing is known of it, or its own
+ * marks. */
+void mirror_work_listed(struct mirror_leg *leg) {
+    struct mirror *mirror = leg->mirror;
+    if (!mirror_work_begin(leg, mirror->regions.count)) {
+        mirror_leg_lose(leg, "no memory for its work");
+        return;
+    }
+    leg->piece = 0;
+    if (leg->verdict == DECIDE_FULL) {
+        leg->owned_step = 0;
+        task_move(&leg->task, LEG_OWNED);
+        mirror_leg_get(leg, REPLICA_OWNED, REPLICA_LAYER_HEAD, 0, piece_bytes(mirror, 0, REPLICA_OWNED_MAX));
+        return;
+    }
+    ask_own_marks(leg);
+}
+
+/* ---- what members marked ---- */
+
+/* Pieces of two bitmaps in turn: what it needs, and all that is marked, which it marks as well. */
+void mirror_work_source_marks(struct mirror_leg *leg) {
+    struct mirror_leg *source = borrow_source(leg);
+    if (source == NULL)
         return;
     switch (leg->mark_step) {
     case 0:

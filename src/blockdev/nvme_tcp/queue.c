@@ -175,6 +175,8 @@ static void command_send(struct initiator_queue *queue, struct initiator_command
         break;
     case BLOCK_WRITE:
         sqe.opcode = NVME_IO_WRITE;
+        if (unlikely((request->flags & BLOCK_UNMARKED) != 0) && namespace->facts.replica)
+            sqe.cdw13 = NVME_IO_UNMARKED;
         direction = NVME_HOST_TO_CONTROLLER;
         break;
     case BLOCK_COMPARE:

@@ -148,7 +148,7 @@ static void begin(struct volume_op *op, struct block_request *request) {
             op_commit(op);
     } else if (unlikely(store->read_only || volume->read_only)) {
         op_end(op, IO_READ_ONLY);
-    } else if (unlikely(volume->replica != NULL)) {
+    } else if (unlikely(volume->replica != NULL) && !replica_is_unmarked(volume->replica, request)) {
         replica_mark(op, request->op == BLOCK_WRITE ? write_start : trim_start);
     } else if (request->op == BLOCK_WRITE) {
         write_start(op);

@@ -82,6 +82,11 @@ void replica_get_start(struct volume_op *op);
 
 /* Makes sure that the op's range is marked, durably, then calls `next`. */
 void replica_mark(struct volume_op *op, void (*next)(struct volume_op *op));
+/* True for a write of which no mark is wanted, and of whose leg none is needed: nothing of its content counts yet. */
+static inline bool replica_is_unmarked(const struct replica *replica, const struct block_request *request) {
+    return (request->flags & BLOCK_UNMARKED) != 0 && request->op == BLOCK_WRITE && replica->record.state == REPLICA_SYNCING &&
+           replica->record.base.depth == 0;
+}
 /* Sets [first, first + count) to `depth` (0 = none) in the open batch. WAIT, FAILED as page_get(); may have done a part. */
 enum got replica_marks_set(struct replica *replica, uint64_t first, uint64_t count, uint32_t depth, struct waiter *waiter,
                            enum io_status *ret_status);

@@ -150,6 +150,8 @@ bool nvme_io_decode(struct nvme_queue *queue, struct nvme_command *command) {
             command->request.flags = 0;
         else
             write_protected = true;
+        if (unlikely((sqe->cdw13 & NVME_IO_UNMARKED) != 0) && sqe->opcode == NVME_IO_WRITE && block_device_is_replica(ns->device))
+            command->request.flags |= BLOCK_UNMARKED;
         command->direction = NVME_HOST_TO_CONTROLLER;
         break;
     case NVME_IO_WRITE_ZEROES:

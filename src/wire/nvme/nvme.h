@@ -182,6 +182,8 @@ enum nvme_io_opcode {
 #define NVME_IO_DEALLOCATE (UINT32_C(1) << 25) /* Write Zeroes */
 #define NVME_IO_STORAGE_TAG_CHECK (UINT32_C(1) << 24)
 #define NVME_IO_BLOCKS_MASK UINT32_C(0xffff)
+/* Ours, of Write, in the reserved bits of cdw13, where a namespace takes the replica commands: BLOCK_UNMARKED. */
+#define NVME_IO_UNMARKED (UINT32_C(1) << 8)
 
 /* Dataset Management (NVM 3.2.3): cdw10 = ranges - 1, cdw11 = attributes, data = ranges. */
 enum { NVME_DSM_DEALLOCATE = 1 << 2, NVME_DSM_RANGES_MAX = 256 };

@@ -1,0 +1,184 @@
+/* How legs come back: what is paused, how far a full return got when it was broken off, and what it need not look at. Over
+ * replicas in memory (replica_disk.h); the same over real volumes: test_fleet.c. */
+#include "world.h"
+
+#include "blockdev/mirror/mirror_internal.h"
+
+static struct world *begin(uint64_t seed, unsigned disks) {
+    struct world *world = plain_alloc(sizeof(*world));
+    world_init(world, seed, disks, REPLICA_ANY);
+    world_engine_start(world);
+    world_settle(world);
+    world_write_all(world);
+    for (unsigned i = 0; i < 200 && mirror_of(world->mirror)->regions.marked_count > 0; i++)
+        world_pass(world, 100);
+    assert_int_equal(mirror_of(world->mirror)->regions.marked_count, 0);
+    return world;
+}
+
+static void finish(struct world *world) {
+    world_settle(world);
+    world_fini(world);
+    plain_free(world);
+}
+
+static struct mirror_leg *leg_of(struct world *world, unsigned disk) { return &mirror_of(world->mirror)->legs[disk]; }
+static bool is_copying(struct world *world) { return leg_of(world, 1)->task.state == LEG_COPY; }
+static bool is_whole(struct world *world) { return leg_of(world, 1)->task.state == LEG_MEMBER; }
+static bool is_lost(struct world *world) { return !mirror_leg_is_up(leg_of(world, 1)); }
+static bool got_half(struct world *world) {
+    return world->disks[1].record.cursor_offset >= WORLD_REGIONS / 2 * REPLICA_REGION_BYTES;
+}
+
+/* ---- paused ---- */
+
+static void nothing_is_copied_while_it_is_paused(void **state) {
+    (void)state;
+    struct world *world = begin(3, 2);
+    struct mirror_set pause = {.what = MIRROR_SYNC_PAUSE}, resume = {.what = MIRROR_SYNC_RESUME};
+    struct mirror_status status;
+    assert_int_equal(world_set(world, &pause), ERROR_NONE);
+    world_break(world, 1);
+    assert_true(world_begin_write(world, 2) && world_begin_write(world, 3));
+    world_drain(world, NS_PER_S);
+    world_mend(world, 1);
+    world_until(world, is_copying, "the leg does not come back");
+    for (unsigned i = 0; i < 200; i++) { /* hosts go on */
+        world_begin_any(world);
+        world_run(world, NS_PER_MS, 20);
+    }
+    world_status(world, &status);
+    assert_true(status.sync_paused);
+    assert_int_equal(status.state, MIRROR_SERVING);
+    assert_int_equal(status.legs[1].state, MIRROR_LEG_SYNCING);
+    assert_int_equal(status.legs[1].sync_done, 0);
+    assert_int_equal(status.legs[1].bytes_copied, 0);
+    assert_int_equal(world_set(world, &pause), ERROR_NONE);
+    assert_int_equal(world_set(world, &resume), ERROR_NONE);
+    world_until(world, is_whole, "the leg does not become whole");
+    world_status(world, &status);
+    assert_false(status.sync_paused);
+    finish(world);
+}
+
+/* What an engine's death left unequal is not what is paused: hosts wait for it. */
+static void a_start_is_not_held_up_by_it(void **state) {
+    (void)state;
+    struct world *world = begin(4, 2);
+    for (unsigned i = 0; i < WORLD_BLOCKS; i += 3)
+        (void)world_begin_write(world, i);
+    world_run(world, 100 * NS_PER_US, 8);
+    world_engine_kill(world);
+    world_engine_start(world);
+    struct mirror_set pause = {.what = MIRROR_SYNC_PAUSE};
+    assert_int_equal(world_set(world, &pause), ERROR_NONE);
+    finish(world); /* all is settled, and can be read */
+}
+
+/* ---- broken off ---- */
+
+enum breaking { PROCESS, POWER, CONNECTION, ENGINE, BREAKINGS };
+
+/* A leg is copied as a whole; in the middle something dies; what was there already is not looked at again. */
+static void broken_off(uint64_t seed, enum breaking how, bool load) {
+    struct world *world = begin(seed, 2);
+    struct mirror_command command = {0};
+    struct mirror_set slow = {.what = MIRROR_SET_RATES, .rates = {.bytes_per_s = MIB(20)}};
+    assert_int_equal(world_set(world, &slow), ERROR_NONE);
+    world->options.rates = slow.rates;
+    for (unsigned i = 0; i < WORLD_REGIONS && !load; i++) { /* so that each region has to be written */
+        world->disks[1].bytes[i * REPLICA_REGION_BYTES + MIB(1) - 9] ^= 1;
+        world->disks[1].durable[i * REPLICA_REGION_BYTES + MIB(1) - 9] ^= 1;
+    }
+    assert_int_equal(world_do(world, MIRROR_INVALIDATE, "b", &command), ERROR_NONE);
+    world_until(world, is_copying, "the leg is not copied to");
+    assert_int_equal(leg_of(world, 1)->work_total, WORLD_REGIONS);
+    for (unsigned i = 0; !got_half(world); i++) {
+        assert_true(i < 100000);
+        if (load && i % 64 == 0)
+            world_begin_any(world);
+        world_run(world, 50 * NS_PER_US, 20);
+    }
+    uint64_t cursor = world->disks[1].record.cursor_offset / REPLICA_REGION_BYTES;
+    switch (how) {
+    case PROCESS:
+    case POWER: world_cut(world, 1, how == POWER); break;
+    case CONNECTION: world_break(world, 1); break;
+    default: world_engine_kill(world); break;
+    }
+    if (how == ENGINE) {
+        world_engine_start(world);
+        world_serve(world);
+    } else {
+        world_until(world, is_lost, "the leg is not lost");
+        if (load) /* and it is missed, before the cursor and behind it */
+            assert_true(world_begin_write(world, 0) && world_begin_write(world, WORLD_REGIONS - 1));
+        world_drain(world, NS_PER_S);
+        world_mend(world, 1);
+    }
+    world_until(world, is_copying, "the leg is not copied to again");
+    assert_true(leg_of(world, 1)->cursor >= cursor * REPLICA_REGION_BYTES);
+    if (!load)
+        assert_int_equal(leg_of(world, 1)->work_total, WORLD_REGIONS - cursor);
+    else
+        assert_true(leg_of(world, 1)->work_total <= WORLD_REGIONS);
+    world_until(world, is_whole, "the leg does not become whole");
+    assert_int_equal(world->disks[1].record.cursor_offset, 0);
+    world->options.rates = (struct mirror_rates){0};
+    finish(world); /* reads all, and compares the replicas */
+}
+
+static void a_full_return_goes_on_where_it_was(void **state) {
+    (void)state;
+    for (unsigned how = 0; how < BREAKINGS; how++)
+        for (uint64_t seed = 1; seed <= 3; seed++)
+            broken_off(10 * how + seed, (enum breaking)how, false);
+}
+
+static void the_same_beside_requests(void **state) {
+    (void)state;
+    for (unsigned how = 0; how < BREAKINGS; how++)
+        for (uint64_t seed = 5; seed <= 9; seed++)
+            broken_off(10 * how + seed, (enum breaking)how, true);
+}
+
+static bool first_is_stuck(struct world *world) { return leg_of(world, 0)->task.state == LEG_STUCK; }
+
+/* What was copied from a leg that was left out since does not count: it may be what nobody else has. */
+static void what_another_history_copied_does_not_count(void **state) {
+    (void)state;
+    struct world *world = begin(31, 3);
+    struct mirror_command command = {0};
+    struct mirror_set slow = {.what = MIRROR_SET_RATES, .rates = {.bytes_per_s = MIB(20)}};
+    assert_int_equal(world_set(world, &slow), ERROR_NONE);
+    world_break(world, 2); /* c stays where it is; a goes on, writes, and is copied to b */
+    struct world_versions before = world->blocks[1].now;
+    assert_true(world_begin_write(world, 1));
+    world_drain(world, NS_PER_S);
+    assert_int_equal(world_do(world, MIRROR_INVALIDATE, "b", &command), ERROR_NONE);
+    world_until(world, got_half, "the leg does not get half of it");
+    world_engine_kill(world);
+    world->absent = world->options.accept_absent = 3;
+    world_engine_start(world);
+    world_serve(world);
+    world->options.accept_absent = 0;
+    world->blocks[1].now = world->blocks[1].flushed = before; /* as it was asked for */
+    world_appear(world, 1);
+    world_until(world, is_copying, "the leg is not copied to again");
+    assert_int_equal(leg_of(world, 1)->work_total, WORLD_REGIONS);
+    world_appear(world, 0);
+    world_until(world, first_is_stuck, "the leg that was left out is taken");
+    command = (struct mirror_command){0};
+    assert_int_equal(world_do(world, MIRROR_DISCARD, "a", &command), ERROR_NONE);
+    finish(world);
+}
+
+int main(void) {
+    heap_keep_memory();
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(nothing_is_copied_while_it_is_paused),       cmocka_unit_test(a_start_is_not_held_up_by_it),
+        cmocka_unit_test(a_full_return_goes_on_where_it_was),         cmocka_unit_test(the_same_beside_requests),
+        cmocka_unit_test(what_another_history_copied_does_not_count),
+    };
+    return cmocka_run_group_tests_name("returns to a mirror", tests, NULL, NULL);
+}
