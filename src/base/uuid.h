@@ -23,3 +23,6 @@ bool uuid_parse(const char *text, struct uuid *ret);
 void uuid_format(const struct uuid *uuid, char text[UUID_TEXT_SIZE]);
 /* Makes a version 4 UUID of 16 random bytes. */
 void uuid_from_random(const uint8_t random[16], struct uuid *ret);
+/* The version 5 UUID of a name in a namespace: the same wherever and whenever it is made. */
+void uuid_from_name(const struct uuid *space, const char *name, struct uuid *ret);
+extern const struct uuid uuid_space_url, uuid_space_oid; /* RFC 4122, appendix C */

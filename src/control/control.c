@@ -25,14 +25,46 @@ static uint64_t now_ns(const struct control *control) { return host_now_ns(contr
 
 /* ---- objects ---- */
 
-const char *control_object_name(struct control_object *object) {
-    return object->is_disk ? disk_of(object)->record.name : replica_of(object)->record.name;
+void *control_object_record(struct control_object *object) {
+    switch (object->kind) {
+    case CONTROL_DISKS: return &disk_of(object)->record;
+    case CONTROL_REPLICAS: return &replica_of(object)->record;
+    case CONTROL_ENGINES: return &engine_of(object)->record;
+    case CONTROL_KINDS: break;
+    }
+    assert(!"no kind");
+}
+
+size_t control_object_record_size(enum control_kind kind) {
+    static const size_t sizes[] = {[CONTROL_DISKS] = sizeof(struct control_disk_record),
+                                   [CONTROL_REPLICAS] = sizeof(struct control_replica_record),
+                                   [CONTROL_ENGINES] = sizeof(struct control_engine_record)};
+    return sizes[kind];
+}
+
+/* The first member of every record. */
+const char *control_object_name(struct control_object *object) { return control_object_record(object); }
+
+struct control_ports control_object_ports(struct control_object *object) {
+    switch (object->kind) {
+    case CONTROL_REPLICAS:
+        return (struct control_ports){&replica_of(object)->record.port, &replica_of(object)->record.port_count};
+    case CONTROL_ENGINES: return (struct control_ports){&engine_of(object)->record.port, &engine_of(object)->record.port_count};
+    default: return (struct control_ports){0};
+    }
 }
 
 struct control_disk *control_find_disk(struct control *control, const char *name) {
-    list_for_each (&control->disks, struct control_object, object, node)
+    list_for_each (&control->objects[CONTROL_DISKS], struct control_object, object, node)
         if (strcmp(disk_of(object)->record.name, name) == 0)
             return disk_of(object);
+    return NULL;
+}
+
+struct control_engine *control_find_engine(struct control *control, const char *name) {
+    list_for_each (&control->objects[CONTROL_ENGINES], struct control_object, object, node)
+        if (strcmp(control_object_name(object), name) == 0)
+            return engine_of(object);
     return NULL;
 }
 
@@ -46,7 +78,7 @@ struct control_replica *control_find_replica(struct control *control, const char
 }
 
 struct control_disk *control_find_store(struct control *control, const char *uuid, const char *name) {
-    list_for_each (&control->disks, struct control_object, object, node) {
+    list_for_each (&control->objects[CONTROL_DISKS], struct control_object, object, node) {
         struct control_disk *disk = disk_of(object);
         if (disk->state == CONTROL_READY &&
             (uuid[0] != '\0' ? strcasecmp(disk->record.uuid, uuid) == 0 : strcmp(disk->record.name, name) == 0))
@@ -63,11 +95,11 @@ struct control_disk *control_add_disk(struct control *control, const char *name)
     struct control_disk *disk = calloc(1, sizeof(*disk));
     if (disk == NULL)
         return NULL;
-    disk->object.is_disk = true;
+    disk->object.kind = CONTROL_DISKS;
     disk->state = CONTROL_CREATING;
     list_init(&disk->object.goals);
     snprintf(disk->record.name, sizeof(disk->record.name), "%s", name);
-    list_push_back(&control->disks, &disk->object.node);
+    list_push_back(&control->objects[CONTROL_DISKS], &disk->object.node);
     return disk;
 }
 
@@ -75,6 +107,7 @@ struct control_replica *control_add_replica(struct control *control, const char 
     struct control_replica *replica = calloc(1, sizeof(*replica));
     if (replica == NULL)
         return NULL;
+    replica->object.kind = CONTROL_REPLICAS;
     replica->state = CONTROL_PENDING;
     list_init(&replica->object.goals);
     snprintf(replica->record.name, sizeof(replica->record.name), "%s", name);
@@ -82,7 +115,7 @@ struct control_replica *control_add_replica(struct control *control, const char 
         free(replica);
         return NULL;
     }
-    list_push_back(&control->replicas, &replica->object.node);
+    list_push_back(&control->objects[CONTROL_REPLICAS], &replica->object.node);
     return replica;
 }
 
@@ -137,19 +170,18 @@ static void identify(struct control *control, struct control_disk *disk) {
 
 /* ---- states ---- */
 
-static bool is_gone(const struct control *control) { return control_plane_gone_ns(&control->plane) >= GONE_S * NS_PER_S; }
+bool control_is_gone(const struct control *control) { return control_plane_gone_ns(&control->plane) >= GONE_S * NS_PER_S; }
 
-static void set(enum control_state *state, char *reason, size_t size, enum control_state new_state, const char *format, ...)
-    __attribute__((format(printf, 5, 6)));
-static void set(enum control_state *state, char *reason, size_t size, enum control_state new_state, const char *format, ...) {
+void control_set_state(enum control_state *state, char *reason, size_t size, enum control_state new_state, const char *format,
+                       ...) {
     va_list arguments;
     *state = new_state;
     va_start(arguments, format);
     vsnprintf(reason, size, format, arguments);
     va_end(arguments);
 }
-#define set_disk(disk, ...) set(&(disk)->state, (disk)->reason, sizeof((disk)->reason), __VA_ARGS__)
-#define set_replica(replica, ...) set(&(replica)->state, (replica)->reason, sizeof((replica)->reason), __VA_ARGS__)
+#define set_disk(disk, ...) control_set_state(&(disk)->state, (disk)->reason, sizeof((disk)->reason), __VA_ARGS__)
+#define set_replica(replica, ...) control_set_state(&(replica)->state, (replica)->reason, sizeof((replica)->reason), __VA_ARGS__)
 
 static void judge_disk(struct control *control, struct control_disk *disk) {
     const struct control_object *object = &disk->object;
@@ -162,7 +194,7 @@ static void judge_disk(struct control *control, struct control_disk *disk) {
     }
     if (disk->record.failure[0] != '\0')
         set_disk(disk, CONTROL_ERROR, "%s", disk->record.failure);
-    else if (is_gone(control))
+    else if (control_is_gone(control))
         set_disk(disk, CONTROL_ERROR, "the storage plane is not there: %s", control->plane.error.text);
     else if (store != NULL && strcmp(store->base, disk->record.name) == 0 && !store->failed) {
         if (disk->state != CONTROL_READY)
@@ -219,7 +251,7 @@ static void judge_replica(struct control *control, struct control_replica *repli
         set_replica(replica, CONTROL_TERMINATING, "%s", replica->object.failures > 0 ? replica->object.failure : "");
     else if (record->failure[0] != '\0')
         set_replica(replica, CONTROL_ERROR, "%s", record->failure);
-    else if (is_gone(control))
+    else if (control_is_gone(control))
         set_replica(replica, CONTROL_ERROR, "the storage plane is not there: %s", control->plane.error.text);
     else if (!control_plane_ready(&control->plane) || control_seen(control) == NULL || record->disk[0] == '\0')
         return; /* as it was, for now; or its record is gone, and it goes next */
@@ -277,13 +309,13 @@ static uint64_t fingerprint(struct control *control, const struct control_replic
 
 /* ---- what it does by itself ---- */
 
-static bool may_try(const struct control *control, const struct control_object *object) {
+bool control_may_try(const struct control *control, const struct control_object *object) {
     return object->recorded && list_empty(&object->goals) && !control->stopping && control_plane_ready(&control->plane) &&
            now_ns(control) >= object->not_before_ns;
 }
 
 static void care_for_disk(struct control *control, struct control_disk *disk) {
-    if (may_try(control, &disk->object) && disk->record.failure[0] == '\0' && disk->state != CONTROL_READY)
+    if (control_may_try(control, &disk->object) && disk->record.failure[0] == '\0' && disk->state != CONTROL_READY)
         goal_start_own(control, &disk->object, CONTROL_DISK_OPEN);
 }
 
@@ -291,7 +323,7 @@ static void care_for_replica(struct control *control, struct control_replica *re
     const struct control_replica_record *record = &replica->record;
     const struct observation *seen = control_seen(control);
     char nqn[NAMES_NQN_SIZE];
-    if (!may_try(control, &replica->object) || observed_store(seen, record->store) == NULL)
+    if (!control_may_try(control, &replica->object) || observed_store(seen, record->store) == NULL)
         return;
     names_make_nqn(record->name, nqn);
     const struct observed_volume *head = observed_volume(seen, record->store, record->name);
@@ -304,9 +336,29 @@ static void care_for_replica(struct control *control, struct control_replica *re
         goal_start_own(control, &replica->object, CONTROL_REPLICA_STOP);
 }
 
-static void tell_watchers(struct control *control) {
-    list_for_each_safe (&control->watchers, struct control_watcher, watcher, node)
+static void tell_watchers(struct control *control, enum control_kind kind) {
+    list_for_each_safe (&control->watchers[kind], struct control_watcher, watcher, node)
         watcher->changed(watcher);
+}
+
+static void judge_engines(struct control *control) {
+    bool changed = false;
+    list_for_each_safe (&control->objects[CONTROL_ENGINES], struct control_object, object, node) {
+        struct control_engine *engine = engine_of(object);
+        engine_judge(control, engine);
+        uint64_t print = engine_fingerprint(control, engine);
+        changed |= print != engine->fingerprint;
+        engine->fingerprint = print;
+        if (!object->recorded && list_empty(&object->goals)) {
+            engine_remove(engine);
+            changed = true;
+        }
+    }
+    if (control_seen(control) != NULL)
+        list_for_each (&control->objects[CONTROL_ENGINES], struct control_object, object, node)
+            engine_care(control, engine_of(object));
+    if (changed)
+        tell_watchers(control, CONTROL_ENGINES);
 }
 
 void control_judge(struct control *control) {
@@ -316,12 +368,12 @@ void control_judge(struct control *control) {
         return;
     if (seen != NULL)
         discover(control);
-    list_for_each_safe (&control->disks, struct control_object, object, node) {
+    list_for_each_safe (&control->objects[CONTROL_DISKS], struct control_object, object, node) {
         judge_disk(control, disk_of(object));
         if (!object->recorded && list_empty(&object->goals))
             remove_disk(disk_of(object));
     }
-    list_for_each_safe (&control->replicas, struct control_object, object, node) {
+    list_for_each_safe (&control->objects[CONTROL_REPLICAS], struct control_object, object, node) {
         struct control_replica *replica = replica_of(object);
         judge_replica(control, replica);
         uint64_t print = fingerprint(control, replica);
@@ -333,13 +385,14 @@ void control_judge(struct control *control) {
         }
     }
     if (seen != NULL) {
-        list_for_each (&control->disks, struct control_object, object, node)
+        list_for_each (&control->objects[CONTROL_DISKS], struct control_object, object, node)
             care_for_disk(control, disk_of(object));
-        list_for_each (&control->replicas, struct control_object, object, node)
+        list_for_each (&control->objects[CONTROL_REPLICAS], struct control_object, object, node)
             care_for_replica(control, replica_of(object));
     }
     if (changed)
-        tell_watchers(control);
+        tell_watchers(control, CONTROL_REPLICAS);
+    judge_engines(control);
 }
 
 static void run_judge(struct reactor_job *job) {
@@ -351,10 +404,12 @@ static void run_judge(struct reactor_job *job) {
 void control_judge_soon(struct control *control, struct control_object *object) {
     if (control->stopping)
         return;
-    if (object != NULL && object->is_disk)
+    if (object != NULL && object->kind == CONTROL_DISKS)
         judge_disk(control, disk_of(object));
-    else if (object != NULL)
+    else if (object != NULL && object->kind == CONTROL_REPLICAS)
         judge_replica(control, replica_of(object));
+    else if (object != NULL)
+        engine_judge(control, engine_of(object));
     if (control->judge_queued)
         return;
     control->judge_queued = true;
@@ -362,8 +417,8 @@ void control_judge_soon(struct control *control, struct control_object *object) 
     reactor_defer_late(control->options.reactor, &control->judge_job);
 }
 
-void control_watch(struct control *control, struct control_watcher *watcher) {
-    list_push_back(&control->watchers, &watcher->node);
+void control_watch(struct control *control, enum control_kind kind, struct control_watcher *watcher) {
+    list_push_back(&control->watchers[kind], &watcher->node);
 }
 
 /* ---- what comes from below ---- */
@@ -381,6 +436,8 @@ static bool is_replica(void *arg, const struct observed_volume *volume) {
     return control_find_replica(control, name) != NULL;
 }
 
+static bool is_engine(void *arg, const char *mirror) { return control_find_engine(arg, mirror) != NULL; }
+
 static void become_ready(struct control *control) {
     reactor_timer_stop(control->options.reactor, &control->patience);
     if (control->started)
@@ -393,7 +450,7 @@ static void observed(void *arg) {
     struct control *control = arg;
     control_judge(control);
     bool opening = false;
-    list_for_each (&control->disks, struct control_object, object, node)
+    list_for_each (&control->objects[CONTROL_DISKS], struct control_object, object, node)
         opening |= disk_of(object)->state == CONTROL_CREATING;
     if (!opening)
         become_ready(control);
@@ -411,6 +468,8 @@ static void plane_changed(void *arg) {
     if (control->stopping)
         return;
     if (control_plane_ready(&control->plane)) {
+        list_for_each (&control->objects[CONTROL_ENGINES], struct control_object, object, node)
+            object->not_before_ns = 0; /* what failed before has nothing to say about a plane that is new */
         ask(control);
         observer_resume(&control->observer);
     } else {
@@ -424,10 +483,11 @@ static void tick(struct reactor_timer *timer) {
     bool due = false;
     if (control->plane.state == CONTROL_PLANE_WAITING) /* it does not come at once: callers are told so, not kept waiting */
         become_ready(control);
-    list_for_each (&control->disks, struct control_object, object, node)
-        due |= object->failures > 0 && object->recorded;
-    list_for_each (&control->replicas, struct control_object, object, node)
-        due |= object->failures > 0 && object->recorded;
+    for (unsigned kind = 0; kind < CONTROL_KINDS; kind++)
+        list_for_each (&control->objects[kind], struct control_object, object, node)
+            due |= object->failures > 0 && object->recorded;
+    list_for_each (&control->objects[CONTROL_ENGINES], struct control_object, object, node)
+        due = true; /* mirrors lose and regain legs by themselves */
     if (due && control_plane_ready(&control->plane))
         ask(control);
     else if (!control_plane_ready(&control->plane))
@@ -438,6 +498,15 @@ static void tick(struct reactor_timer *timer) {
 static void out_of_patience(struct reactor_timer *timer) { become_ready(container_of(timer, struct control, patience)); }
 
 /* ---- start ---- */
+
+static bool is_of_kind(const char *key) {
+    for (unsigned kind = 0; kind < CONTROL_KINDS; kind++) {
+        const char *folder = records_folder((enum control_kind)kind);
+        if (strncmp(key, folder, strlen(folder)) == 0 && key[strlen(folder)] == '/')
+            return true;
+    }
+    return false;
+}
 
 static void load_entry(struct control *control, const struct store_entry *entry, size_t prefix_length) {
     const char *rest = entry->key + prefix_length;
@@ -455,9 +524,18 @@ static void load_entry(struct control *control, const struct store_entry *entry,
         replica->record = record.replica;
         replica->object.recorded = true;
         ports_mark(control, record.replica.port, record.replica.port_count);
+    } else if (strncmp(rest, "engines/", 8) == 0 &&
+               records_read_engine(entry->value, entry->value_length, &record.engine, &error)) {
+        struct control_engine *engine = engine_add(control, record.engine.name);
+        assert(engine != NULL);
+        engine->record = record.engine;
+        if (!record.engine.made && record.engine.failure[0] == '\0') /* the daemon died while it was made */
+            snprintf(engine->record.failure, sizeof(engine->record.failure), "its making was not finished");
+        engine->object.recorded = true;
+        ports_mark(control, record.engine.port, record.engine.port_count);
     } else {
         log_error(control->options.log, LOG_AREA_APP, "the state's %s is left alone: %s", entry->key,
-                  strncmp(rest, "disks/", 6) == 0 || strncmp(rest, "replicas/", 9) == 0 ? error.text : "no such kind is known");
+                  is_of_kind(rest) ? error.text : "no such kind is known");
     }
 }
 
@@ -479,7 +557,7 @@ static void loaded(struct store_request *request) {
     }
     control->loaded = true;
     reactor_timer_start(control->options.reactor, &control->timer, now_ns(control) + TICK_S * NS_PER_S);
-    if (list_empty(&control->disks)) {
+    if (list_empty(&control->objects[CONTROL_DISKS]) && list_empty(&control->objects[CONTROL_ENGINES])) {
         become_ready(control);
         return;
     }
@@ -506,10 +584,11 @@ struct control *control_create(const struct control_options *options) {
     control->timer.run = tick;
     control->patience.run = out_of_patience;
     control->waiter.done = waited;
-    list_init(&control->disks);
-    list_init(&control->replicas);
+    for (unsigned kind = 0; kind < CONTROL_KINDS; kind++) {
+        list_init(&control->objects[kind]);
+        list_init(&control->watchers[kind]);
+    }
     list_init(&control->free_goals);
-    list_init(&control->watchers);
     hash_map_init(&control->replica_names);
     control_plane_init(&control->plane, &(struct control_plane_options){.reactor = options->reactor,
                                                                         .log = options->log,
@@ -520,6 +599,7 @@ struct control *control_create(const struct control_options *options) {
                                                                         .arg = control});
     observer_init(&control->observer, &control->plane, options->log);
     control->observer.is_replica = is_replica;
+    control->observer.is_engine = is_engine;
     control->observer.observed = observed;
     control->observer.arg = control;
     return control;
@@ -563,11 +643,13 @@ void control_destroy(struct control *control) {
     if (!control->stopping)
         control_plane_fini(&control->plane);
     control->plane.options.reactor = control->options.reactor;
-    list_for_each_safe (&control->disks, struct control_object, object, node)
+    list_for_each_safe (&control->objects[CONTROL_DISKS], struct control_object, object, node)
         remove_disk(disk_of(object));
     observer_fini(&control->observer);
-    list_for_each_safe (&control->replicas, struct control_object, object, node)
+    list_for_each_safe (&control->objects[CONTROL_REPLICAS], struct control_object, object, node)
         remove_replica(control, replica_of(object));
+    list_for_each_safe (&control->objects[CONTROL_ENGINES], struct control_object, object, node)
+        engine_remove(engine_of(object));
     hash_map_fini(&control->replica_names);
     free(control);
 }

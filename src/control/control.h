@@ -1,4 +1,4 @@
-/* What a node is meant to hold, and how it comes to hold it: disks, replicas, the goals of callers. docs/control.md.
+/* What a node is meant to hold, and how it comes to hold it: disks, replicas, engines, the goals of callers. docs/control.md.
  *
  * Calling context: the control loop. Must not know: gRPC, or any other way in which callers come. */
 #pragma once
@@ -11,9 +11,13 @@ enum {
     CONTROL_NAME_MAX = 63, /* bytes of a disk's, replica's or snapshot's name */
     CONTROL_PORT_FIRST = 20001,
     CONTROL_PORT_LAST = 30000,
-    CONTROL_PORTS_MAX = 64,   /* of one replica */
+    CONTROL_PORTS_MAX = 64, /* of one replica */
+    CONTROL_LEGS_MAX = 8,   /* replicas of an engine */
+    CONTROL_RUNS_MAX = 16,  /* of an engine, that are remembered */
+    CONTROL_ADDRESS_SIZE = 64,
     CONTROL_GOAL_S = 60,      /* a goal's time */
     CONTROL_GOALS_MAX = 1024, /* under way */
+    CONTROL_LEG_RETURN_S = 300,
 };
 
 struct control;
@@ -49,13 +53,38 @@ struct control_replica_record {
     char failure[256];         /* of the last attempt to make it; "" = none */
 };
 
+/* A replica of an engine, by its name and where it is exported, "IP:PORT". */
+struct control_leg_record {
+    char name[CONTROL_NAME_MAX + 1], address[CONTROL_ADDRESS_SIZE];
+};
+
+struct control_engine_record {
+    char name[CONTROL_NAME_MAX + 1], volume[CONTROL_NAME_MAX + 1], frontend[24];
+    uint64_t bytes;
+    struct control_leg_record legs[CONTROL_LEGS_MAX];
+    unsigned leg_count;
+    uint16_t port, port_count; /* 0 = none */
+    uint32_t snapshot_max;     /* 0 = any number */
+    /* Ids of runs of its mirror: the one that served last, then those that were tried since. Only their replicas are its own. */
+    char runs[CONTROL_RUNS_MAX][UUID_TEXT_SIZE];
+    unsigned run_count;
+    bool made;         /* it has served: it is brought back when it is not there */
+    bool deleting;     /* it is to go */
+    bool superseded;   /* another engine has its replicas: it stays as it is until it is deleted */
+    char failure[256]; /* it is not brought back; "" = none */
+    char expansion_failure[256], expansion_failed_at[40]; /* of the last one that failed; "" = none */
+};
+
 struct control_goal;
+
+enum control_kind { CONTROL_DISKS, CONTROL_REPLICAS, CONTROL_ENGINES, CONTROL_KINDS };
 
 /* What goals are served in turn for. */
 struct control_object {
     struct list_node node;
     struct list goals; /* the first one is served */
-    bool is_disk, recorded;
+    enum control_kind kind;
+    bool recorded;
     unsigned failures;      /* of what it tried by itself, in a row */
     uint64_t not_before_ns; /* it tries again then */
     char failure[256];      /* of that */
@@ -82,6 +111,26 @@ struct control_replica {
     uint64_t fingerprint; /* of what watchers care for */
 };
 
+enum control_leg_mode { CONTROL_LEG_WO, CONTROL_LEG_RW, CONTROL_LEG_ERR };
+
+/* A leg of an engine as it is judged. */
+struct control_leg {
+    enum control_leg_mode mode;
+    char text[128];        /* why it is not RW; "" else */
+    uint64_t out_since_ns; /* neither whole nor being copied to since; 0 = it is */
+    unsigned percent;      /* of its copying */
+};
+
+struct control_engine {
+    struct control_object object;
+    struct control_engine_record record;
+    enum control_state state;
+    char reason[256];
+    struct control_leg legs[CONTROL_LEGS_MAX]; /* as in the record */
+    bool expanding;
+    uint64_t fingerprint;
+};
+
 /* ---- goals ---- */
 
 enum control_verb {
@@ -97,6 +146,17 @@ enum control_verb {
     CONTROL_SNAPSHOT_DELETE,
     CONTROL_SNAPSHOT_REVERT,
     CONTROL_SNAPSHOT_PURGE,
+    CONTROL_ENGINE_CREATE,
+    CONTROL_ENGINE_TEND, /* what is recorded, again: our own */
+    CONTROL_ENGINE_DELETE,
+    CONTROL_ENGINE_EXPAND,
+    CONTROL_ENGINE_SNAPSHOT_CREATE,
+    CONTROL_ENGINE_SNAPSHOT_DELETE,
+    CONTROL_ENGINE_SNAPSHOT_REVERT,
+    CONTROL_ENGINE_SNAPSHOT_PURGE,
+    CONTROL_ENGINE_SNAPSHOT_MAX,
+    CONTROL_ENGINE_REPLICA_ADD,
+    CONTROL_ENGINE_REPLICA_DELETE,
     CONTROL_LOG_SET_LEVEL,
     CONTROL_LOG_GET_LEVEL,
     CONTROL_LOG_SET_FLAGS,
@@ -110,6 +170,13 @@ enum goal_stage { GOAL_QUEUED, GOAL_RECORDING, GOAL_OBSERVING, GOAL_CARRYING_OUT
 struct plan_command {
     const char *method;
     json_t *params; /* NULL = none */
+    bool aside;     /* at the same time as those aside next to it; its failure is noted, and ends nothing */
+};
+
+/* A command aside that is under way. */
+struct goal_aside {
+    struct plane_call call;
+    struct control_goal *goal;
 };
 
 /* A request. Its owner sets what stands above the line and lets all of it stay until `done`, which comes once, from the loop. */
@@ -122,6 +189,12 @@ struct control_goal {
     int64_t port_count;
     const char *snapshot, *timestamp;
     bool user_created;
+    const char *volume, *frontend;         /* engine */
+    const struct control_leg_record *legs; /* engine: leg_count of them; of a replica added or taken away: one, a part of which
+                                              may be "" */
+    unsigned leg_count;
+    bool salvage; /* engine: what is not there may be missing although it may have newer data */
+    int64_t snapshot_max;
     void (*accepted)(struct control_goal *goal); /* it is well, and recorded; may be NULL. Before done */
     void (*done)(struct control_goal *goal);
     void *arg;
@@ -137,9 +210,18 @@ struct control_goal {
     bool carried_out; /* all commands of a plan have succeeded, not counting those of a plane that is gone */
     bool told;        /* accepted */
     bool transport_raced;
+    bool asides_done; /* commands aside were tried: what they were to bring is not tried again by this goal */
+    bool resumes;     /* an engine's: a run has been recorded for the mirror that it makes */
+    bool salvaged;
+    char aside_failure[256]; /* of the last one that failed */
+    struct goal_aside asides[CONTROL_LEGS_MAX];
+    unsigned asides_missing;
     unsigned rounds, port_moves;
+    struct control_leg_record leg_meant;
+    char made_up[9];              /* a snapshot's name */
     char id[UUID_TEXT_SIZE];      /* of the operation */
-    union control_record *before; /* the object's record when it began */
+    union control_record *before; /* the object's record when it began: before_size bytes */
+    size_t before_size;
     bool recorded_before;
     struct plan_command *commands;
     unsigned command_count, command_at;
@@ -159,6 +241,7 @@ struct control_goal {
 union control_record {
     struct control_disk_record disk;
     struct control_replica_record replica;
+    struct control_engine_record engine;
 };
 
 struct control_options {
@@ -169,16 +252,17 @@ struct control_options {
     const char *address; /* replicas listen there */
     const char *socket_path, *plane_log_path;
     struct control_processes processes;
+    uint64_t leg_return_ns; /* how long a leg may be away before it counts as lost; 0 = CONTROL_LEG_RETURN_S */
 };
 
 struct control {
     struct control_options options;
     struct control_plane plane;
     struct observer observer;
-    struct list disks, replicas; /* of control_object */
+    struct list objects[CONTROL_KINDS]; /* of control_object */
     struct hash_map replica_names;
-    struct list free_goals; /* of no object */
-    struct list watchers;   /* of struct control_watcher */
+    struct list free_goals;              /* of no object */
+    struct list watchers[CONTROL_KINDS]; /* of struct control_watcher */
     unsigned goal_count;
     uint64_t ports[(CONTROL_PORT_LAST + 1 - CONTROL_PORT_FIRST + 63) / 64]; /* taken */
     bool loaded, started, stopping;
@@ -207,6 +291,7 @@ void control_goal_start(struct control *control, struct control_goal *goal);
 
 struct control_disk *control_find_disk(struct control *control, const char *name);
 struct control_replica *control_find_replica(struct control *control, const char *name);
+struct control_engine *control_find_engine(struct control *control, const char *name);
 /* The disk whose store has that UUID (or, without, that name). NULL: none that is open. */
 struct control_disk *control_find_store(struct control *control, const char *uuid, const char *name);
 /* The newest observation; NULL = there was none yet. Gone with the next turn of the loop. */
@@ -217,7 +302,7 @@ const struct observation *control_shown(const struct control *control, const str
 
 struct control_watcher {
     struct list_node node;
-    void (*changed)(struct control_watcher *watcher); /* something about replicas */
+    void (*changed)(struct control_watcher *watcher); /* something about objects of the kind */
 };
-void control_watch(struct control *control, struct control_watcher *watcher);
+void control_watch(struct control *control, enum control_kind kind, struct control_watcher *watcher);
 static inline void control_unwatch(struct control_watcher *watcher) { list_remove(&watcher->node); }

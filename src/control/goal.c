@@ -6,7 +6,7 @@
 
 #include "control/internal.h"
 
-enum { ROUNDS_MAX = 64 };
+enum { ROUNDS_MAX = 64, ASIDE_MS = 15000 };
 
 static void observe(struct control_goal *goal);
 static void settle(struct control_goal *goal);
@@ -57,18 +57,15 @@ static void run_job(struct reactor_job *job) {
 
 /* As it was before the goal began. */
 static void restore(struct control_goal *goal) {
-    goal->object->recorded = goal->recorded_before;
-    if (goal->object->is_disk) {
-        disk_of(goal->object)->record = goal->before->disk;
-        return;
+    struct control_object *object = goal->object;
+    struct control_ports ports = control_object_ports(object);
+    uint16_t port = ports.first != NULL ? *ports.first : 0, count = ports.first != NULL ? *ports.count : 0;
+    object->recorded = goal->recorded_before;
+    memcpy(control_object_record(object), goal->before, goal->before_size);
+    if (ports.first != NULL && *ports.first != port) {
+        ports_release(goal->control, port, count);
+        ports_mark(goal->control, *ports.first, *ports.count);
     }
-    struct control_replica_record *now = &replica_of(goal->object)->record;
-    const struct control_replica_record *before = &goal->before->replica;
-    if (now->port != before->port) {
-        ports_release(goal->control, now->port, now->port_count);
-        ports_mark(goal->control, before->port, before->port_count);
-    }
-    *now = *before;
 }
 
 static void recorded(struct store_request *request) {
@@ -103,12 +100,11 @@ static void record(struct control_goal *goal, enum goal_stage stage) {
     struct control_object *object = goal->object;
     goal->stage = stage;
     bool keep = stage == GOAL_RECORDING || object->recorded;
-    snprintf(goal->key, sizeof(goal->key), "/penstock/%s/%s/%s", goal->control->options.node,
-             object->is_disk ? "disks" : "replicas", control_object_name(object));
+    snprintf(goal->key, sizeof(goal->key), "/penstock/%s/%s/%s", goal->control->options.node, records_folder(object->kind),
+             control_object_name(object));
     text_fini(&goal->value);
-    text_init(&goal->value, KIB(8));
-    bool ok = !keep || (object->is_disk ? records_write_disk(&disk_of(object)->record, &goal->value)
-                                        : records_write_replica(&replica_of(object)->record, &goal->value));
+    text_init(&goal->value, KIB(16));
+    bool ok = !keep || records_write(object->kind, control_object_record(object), &goal->value);
     assert(ok);
     goal->op = (struct store_op){.kind = keep ? STORE_PUT : STORE_DELETE,
                                  .key = goal->key,
@@ -156,9 +152,51 @@ static void command_done(struct plane_call *call) {
             goal->error = call->error;
         }
         settle(goal);
+    } else if (!verb_outlives_plane(goal)) {
+        goal->error = call->error;
+        settle(goal);
     } else { /* the plane is gone: what it did will be seen */
         observe(goal);
     }
+}
+
+/* ---- commands aside ---- */
+
+static void asides_done(struct control_goal *goal) {
+    if (--goal->asides_missing != 0)
+        return;
+    goal->asides_done = true;
+    carry_out(goal);
+}
+
+static void aside_done(struct plane_call *call) {
+    struct goal_aside *aside = container_of(call, struct goal_aside, call);
+    struct control_goal *goal = aside->goal;
+    if (call->ok) {
+        json_decref(call->result);
+    } else {
+        log_info(goal->control->options.log, LOG_AREA_APP, "%s", call->error.text);
+        snprintf(goal->aside_failure, sizeof(goal->aside_failure), "%s", call->error.text);
+    }
+    asides_done(goal);
+}
+
+static void carry_out_asides(struct control_goal *goal) {
+    goal->stage = GOAL_CARRYING_OUT;
+    goal->asides_missing = 1; /* this loop */
+    for (unsigned i = 0; i < CONTROL_LEGS_MAX && goal->command_at < goal->command_count; i++) {
+        const struct plan_command *command = &goal->commands[goal->command_at];
+        struct goal_aside *aside = &goal->asides[i];
+        if (!command->aside)
+            break;
+        goal->command_at++;
+        aside->goal = goal;
+        aside->call =
+            (struct plane_call){.method = command->method, .params = command->params, .timeout_ms = ASIDE_MS, .done = aside_done};
+        goal->asides_missing++;
+        control_plane_call(&goal->control->plane, &aside->call);
+    }
+    asides_done(goal);
 }
 
 static void carry_out(struct control_goal *goal) {
@@ -178,6 +216,10 @@ static void carry_out(struct control_goal *goal) {
         fail(goal, &error);
         return;
     }
+    if (command->aside) {
+        carry_out_asides(goal);
+        return;
+    }
     uint64_t now = now_ns(goal), until = goal->deadline_ns;
     goal->stage = GOAL_CARRYING_OUT;
     goal->call = (struct plane_call){.method = command->method,
@@ -190,7 +232,7 @@ static void carry_out(struct control_goal *goal) {
 
 /* The plane has been started again, and the replica's disk is being opened: that observes, too. */
 static bool waits_for_disk(struct control_goal *goal) {
-    if (goal->object == NULL || goal->object->is_disk)
+    if (goal->object == NULL || goal->object->kind != CONTROL_REPLICAS)
         return false;
     const struct control_replica_record *record = &replica_of(goal->object)->record;
     const struct control_disk *disk = control_find_disk(goal->control, record->disk);
@@ -209,6 +251,7 @@ static void observed(struct observe_waiter *waiter) {
     goal->commands = plan.commands;
     goal->command_count = plan.count;
     goal->command_at = 0;
+    goal->salvaged |= plan.salvages;
     if (plan.outcome == PLAN_CARRY_OUT && ++goal->rounds > ROUNDS_MAX) {
         plan.outcome = PLAN_REFUSED;
         error_set(&plan.error, ERROR_INTERNAL, "%s is planned again and again, and never reached", plan.commands[0].method);
@@ -267,10 +310,8 @@ void goal_begin(struct control_goal *goal) {
     if (object != NULL) {
         goal->before = calloc(1, sizeof(*goal->before));
         assert(goal->before != NULL);
-        if (object->is_disk)
-            goal->before->disk = disk_of(object)->record;
-        else
-            goal->before->replica = replica_of(object)->record;
+        goal->before_size = control_object_record_size(object->kind);
+        memcpy(goal->before, control_object_record(object), goal->before_size);
         goal->recorded_before = object->recorded;
     }
     enum verb_next next = verb_begin(goal);
@@ -317,7 +358,7 @@ void control_goal_start(struct control *control, struct control_goal *goal) {
     goal->deadline.run = expire;
     error_clear(&goal->error);
     text_init(&goal->text, KIB(64));
-    text_init(&goal->value, KIB(8));
+    text_init(&goal->value, KIB(16));
     make_id(goal);
     if (!may_start(goal)) {
         goal->object = NULL;
@@ -342,7 +383,7 @@ void goal_start_own(struct control *control, struct control_object *object, enum
     struct control_goal *goal = calloc(1, sizeof(*goal));
     assert(goal != NULL);
     *goal = (struct control_goal){.verb = verb, .name = control_object_name(object), .own = true, .done = own_done};
-    if (object->is_disk) {
+    if (object->kind == CONTROL_DISKS) {
         goal->path = disk_of(object)->record.path;
         goal->driver = disk_of(object)->record.driver;
         goal->uuid = "";
@@ -363,10 +404,8 @@ static void cancel(struct control_goal *goal) {
 void goals_cancel(struct control *control) {
     list_for_each_safe (&control->free_goals, struct control_goal, goal, node)
         cancel(goal);
-    list_for_each (&control->disks, struct control_object, object, node)
-        if (!list_empty(&object->goals))
-            cancel(list_entry(list_first(&object->goals), struct control_goal, node));
-    list_for_each (&control->replicas, struct control_object, object, node)
-        if (!list_empty(&object->goals))
-            cancel(list_entry(list_first(&object->goals), struct control_goal, node));
+    for (unsigned kind = 0; kind < CONTROL_KINDS; kind++)
+        list_for_each (&control->objects[kind], struct control_object, object, node)
+            if (!list_empty(&object->goals))
+                cancel(list_entry(list_first(&object->goals), struct control_goal, node));
 }

@@ -32,6 +32,8 @@ enum verb_next verb_settle(struct control_goal *goal);
 /* A command was refused. True: something was changed, and recorded so is to be planned again. */
 bool verb_refused(struct control_goal *goal, const struct plane_call *call);
 uint64_t verb_seconds(enum control_verb verb);
+/* It is planned again when the plane is back after it died. */
+bool verb_outlives_plane(const struct control_goal *goal);
 
 /* ---- control.c ---- */
 
@@ -49,7 +51,46 @@ static inline struct control_disk *disk_of(struct control_object *object) {
 static inline struct control_replica *replica_of(struct control_object *object) {
     return container_of(object, struct control_replica, object);
 }
+static inline struct control_engine *engine_of(struct control_object *object) {
+    return container_of(object, struct control_engine, object);
+}
 const char *control_object_name(struct control_object *object);
+/* Its record, of the kind's type. */
+void *control_object_record(struct control_object *object);
+size_t control_object_record_size(enum control_kind kind);
+struct control_ports {
+    uint16_t *first, *count; /* in the record; NULL: its kind has none */
+};
+struct control_ports control_object_ports(struct control_object *object);
+/* What it does by itself may be begun now. */
+bool control_may_try(const struct control *control, const struct control_object *object);
+/* The plane is away, and not for a moment. */
+bool control_is_gone(const struct control *control);
+void control_set_state(enum control_state *state, char *reason, size_t size, enum control_state new_state, const char *format,
+                       ...) __attribute__((format(printf, 5, 6)));
+
+/* ---- engine.c ---- */
+
+struct control_engine *engine_add(struct control *control, const char *name);
+void engine_remove(struct control_engine *engine);
+void engine_judge(struct control *control, struct control_engine *engine);
+/* Begins what it needs, if it may. */
+void engine_care(struct control *control, struct control_engine *engine);
+uint64_t engine_fingerprint(const struct control *control, const struct control_engine *engine);
+bool engine_accept(struct control_goal *goal);
+enum verb_next engine_begin(struct control_goal *goal);
+enum verb_next engine_settle(struct control_goal *goal);
+
+/* ---- verbs.c, for the others ---- */
+
+/* What an object tried by itself has failed, is tried again later and later; or has succeeded. */
+void verb_own_failed(struct control_goal *goal);
+void verb_own_succeeded(struct control_goal *goal);
+bool verb_check_size(struct control_goal *goal);
+bool verb_check_snapshot(struct control_goal *goal);
+/* `count` ports for the object, unless it has them. False: goal->error. */
+bool verb_take_ports(struct control_goal *goal, unsigned count);
+void verb_release_ports(struct control *control, struct control_object *object);
 
 /* ---- ports.c ---- */
 

@@ -63,3 +63,18 @@ bool names_make_snapshot(const char *replica, const char *snapshot, char to[NAME
 void names_make_nqn(const char *replica, char to[NAMES_NQN_SIZE]) {
     snprintf(to, NAMES_NQN_SIZE, NAMES_NQN_PREFIX "%s", replica);
 }
+
+void names_make_controller(const char *replica, const char *engine, char to[NAMES_LEG_SIZE]) {
+    const char *tail = names_is_replica(replica) ? replica + strlen(replica) - 10 : replica;
+    snprintf(to, NAMES_LEG_SIZE, "%s@%s", tail, engine);
+}
+
+void names_make_leg(const char *replica, const char *engine, char to[NAMES_LEG_SIZE]) {
+    names_make_controller(replica, engine, to);
+    size_t length = strlen(to);
+    snprintf(to + length, NAMES_LEG_SIZE - length, "n1");
+}
+
+void names_make_volume_nqn(const char *volume, char to[NAMES_NQN_SIZE]) {
+    snprintf(to, NAMES_NQN_SIZE, NAMES_NQN_PREFIX "volume-%s", volume);
+}

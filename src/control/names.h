@@ -23,4 +23,11 @@ size_t names_replica_of(const char *volume);
 const char *names_snapshot(const char *volume, const char *replica);
 /* False: too long. */
 bool names_make_snapshot(const char *replica, const char *snapshot, char to[NAMES_VOLUME_SIZE]);
+/* The controller through which an engine reaches a replica, and the device that it makes. What tells replicas of one volume apart
+ * comes first: a mirror's records keep 27 bytes of a leg's name. */
+enum { NAMES_LEG_SIZE = 160 };
+void names_make_controller(const char *replica, const char *engine, char to[NAMES_LEG_SIZE]);
+void names_make_leg(const char *replica, const char *engine, char to[NAMES_LEG_SIZE]);
+/* The subsystem of a volume's engines. */
+void names_make_volume_nqn(const char *volume, char to[NAMES_NQN_SIZE]);
 void names_make_nqn(const char *replica, char to[NAMES_NQN_SIZE]);

@@ -110,39 +110,97 @@ static void add_export(struct observation *seen, const json_t *subsystem) {
         seen->exports[seen->export_count++] = made;
 }
 
-static bool reserve(struct observation *seen) {
-    seen->devices = calloc(json_array_size(seen->devices_json) + 1, sizeof(*seen->devices));
-    seen->volumes = calloc(json_array_size(seen->devices_json) + 1, sizeof(*seen->volumes));
-    seen->stores = calloc(json_array_size(seen->stores_json) + 1, sizeof(*seen->stores));
-    seen->exports = calloc(json_array_size(seen->exports_json) + 1, sizeof(*seen->exports));
-    return seen->devices != NULL && seen->volumes != NULL && seen->stores != NULL && seen->exports != NULL;
+static void add_controller(struct observation *seen, const json_t *listed) {
+    const json_t *trid = json_object_get(json_array_get(json_object_get(listed, "ctrlrs"), 0), "trid");
+    struct observed_controller made = {.name = text_of(listed, "name"),
+                                       .address = text_of(trid, "traddr"),
+                                       .port = text_of(trid, "trsvcid"),
+                                       .nqn = text_of(trid, "subnqn")};
+    if (made.name != NULL && made.address != NULL && made.port != NULL && made.nqn != NULL)
+        seen->controllers[seen->controller_count++] = made;
 }
 
-struct observation *observation_make(json_t *take_devices, json_t *take_stores, const json_t *transports, json_t *take_exports) {
+static void add_leg(struct observed_mirror *mirror, const json_t *listed) {
+    const json_t *sync = json_object_get(listed, "sync");
+    struct observed_leg made = {.name = text_of(listed, "name"),
+                                .state = text_of(listed, "state"),
+                                .why = text_of(listed, "why"),
+                                .behind_bytes = number_of(listed, "bytes_out_of_step"),
+                                .percent = sync == NULL ? 100 : (unsigned)min_u64(number_of(sync, "percent"), 100)};
+    if (made.name != NULL && made.state != NULL && made.why != NULL && mirror->leg_count < OBSERVED_LEGS_MAX)
+        mirror->legs[mirror->leg_count++] = made;
+}
+
+static void add_mirror(struct observation *seen, const json_t *listed) {
+    const json_t *error = json_object_get(listed, "error");
+    struct observed_mirror made = {.name = text_of(listed, "name"),
+                                   .uuid = text_of(listed, "uuid"),
+                                   .state = text_of(listed, "state"),
+                                   .engine = text_of(listed, "engine"),
+                                   .error_code = text_of(error, "code"),
+                                   .error = text_of(error, "text"),
+                                   .bytes = number_of(listed, "size"),
+                                   .term = number_of(listed, "term"),
+                                   .depth = number_of(json_object_get(listed, "epoch"), "depth"),
+                                   .paused = true_of(listed, "paused")};
+    size_t i;
+    const json_t *leg;
+    json_array_foreach(json_object_get(listed, "legs"), i, leg) add_leg(&made, leg);
+    if (made.name != NULL && made.uuid != NULL && made.state != NULL && made.engine != NULL)
+        seen->mirrors[seen->mirror_count++] = made;
+}
+
+static void *room_for(const json_t *listed, size_t size, bool *ok) {
+    void *room = calloc(json_array_size(listed) + 1, size);
+    *ok = *ok && room != NULL;
+    return room;
+}
+
+static bool reserve(struct observation *seen) {
+    const struct observation_answers *answers = &seen->answers;
+    bool ok = true;
+    seen->devices = room_for(answers->devices, sizeof(*seen->devices), &ok);
+    seen->volumes = room_for(answers->devices, sizeof(*seen->volumes), &ok);
+    seen->stores = room_for(answers->stores, sizeof(*seen->stores), &ok);
+    seen->exports = room_for(answers->exports, sizeof(*seen->exports), &ok);
+    seen->controllers = room_for(answers->controllers, sizeof(*seen->controllers), &ok);
+    seen->mirrors = room_for(answers->mirrors, sizeof(*seen->mirrors), &ok);
+    return ok;
+}
+
+static void answers_free(struct observation_answers *answers) {
+    json_decref(answers->devices);
+    json_decref(answers->stores);
+    json_decref(answers->transports);
+    json_decref(answers->exports);
+    json_decref(answers->controllers);
+    json_decref(answers->mirrors);
+}
+
+struct observation *observation_make(const struct observation_answers *take_answers) {
     struct observation *seen = calloc(1, sizeof(*seen));
     if (seen == NULL) {
-        json_decref(take_devices);
-        json_decref(take_stores);
-        json_decref(take_exports);
+        struct observation_answers answers = *take_answers;
+        answers_free(&answers);
         return NULL;
     }
     seen->references = 1;
-    seen->devices_json = take_devices;
-    seen->stores_json = take_stores;
-    seen->exports_json = take_exports;
+    seen->answers = *take_answers;
     if (!reserve(seen)) {
         observation_unref(seen);
         return NULL;
     }
     size_t i;
     const json_t *item;
-    json_array_foreach(transports, i, item) {
+    json_array_foreach(seen->answers.transports, i, item) {
         const char *kind = text_of(item, "trtype");
         seen->has_tcp |= kind != NULL && strcasecmp(kind, "tcp") == 0;
     }
-    json_array_foreach(seen->stores_json, i, item) add_store(seen, item);
-    json_array_foreach(seen->devices_json, i, item) add_device(seen, item);
-    json_array_foreach(seen->exports_json, i, item) add_export(seen, item);
+    json_array_foreach(seen->answers.stores, i, item) add_store(seen, item);
+    json_array_foreach(seen->answers.devices, i, item) add_device(seen, item);
+    json_array_foreach(seen->answers.exports, i, item) add_export(seen, item);
+    json_array_foreach(seen->answers.controllers, i, item) add_controller(seen, item);
+    json_array_foreach(seen->answers.mirrors, i, item) add_mirror(seen, item);
     qsort(seen->volumes, seen->volume_count, sizeof(*seen->volumes), compare_volumes);
     qsort(seen->exports, seen->export_count, sizeof(*seen->exports), compare_exports);
     return seen;
@@ -161,13 +219,15 @@ void observation_unref(struct observation *take_seen) {
     for (size_t i = 0; i < take_seen->volume_count; i++)
         if (take_seen->volumes[i].attributes != NULL)
             drop_attributes(take_seen->volumes[i].attributes);
-    json_decref(take_seen->devices_json);
-    json_decref(take_seen->stores_json);
-    json_decref(take_seen->exports_json);
+    for (size_t i = 0; i < take_seen->mirror_count; i++)
+        json_decref(take_seen->mirrors[i].tree);
+    answers_free(&take_seen->answers);
     free(take_seen->devices);
     free(take_seen->volumes);
     free(take_seen->stores);
     free(take_seen->exports);
+    free(take_seen->controllers);
+    free(take_seen->mirrors);
     free(take_seen);
 }
 
@@ -215,4 +275,18 @@ const struct observed_export *observed_export(const struct observation *seen, co
     const struct observed_export key = {.nqn = nqn};
     return seen->export_count == 0 ? NULL
                                    : bsearch(&key, seen->exports, seen->export_count, sizeof(*seen->exports), compare_exports);
+}
+
+const struct observed_controller *observed_controller(const struct observation *seen, const char *name) {
+    for (size_t i = 0; i < seen->controller_count; i++)
+        if (strcmp(seen->controllers[i].name, name) == 0)
+            return &seen->controllers[i];
+    return NULL;
+}
+
+const struct observed_mirror *observed_mirror(const struct observation *seen, const char *name) {
+    for (size_t i = 0; i < seen->mirror_count; i++)
+        if (strcmp(seen->mirrors[i].name, name) == 0)
+            return &seen->mirrors[i];
+    return NULL;
 }

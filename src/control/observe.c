@@ -1,13 +1,16 @@
-/* Observing: four listings, then the attributes of snapshots not seen before. */
+/* Observing: the listings, then the attributes of snapshots not seen before, and the snapshots of mirrors. */
 #include "control/observe.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { LISTING_MS = 60000, RETRY_MS = 1000, STORES = 1 };
+enum { LISTING_MS = 60000, TREE_MS = 2000, RETRY_MS = 1000 };
 
-static const char *const listings[4] = {"bdev_get_bdevs", "bdev_lvol_get_lvstores", "nvmf_get_transports", "nvmf_get_subsystems"};
+/* In the order of struct observation_answers. */
+enum { DEVICES, STORES, TRANSPORTS, EXPORTS, CONTROLLERS, MIRRORS };
+static const char *const listings[OBSERVE_LISTINGS] = {"bdev_get_bdevs",      "bdev_lvol_get_lvstores",    "nvmf_get_transports",
+                                                       "nvmf_get_subsystems", "bdev_nvme_get_controllers", "mirror_get"};
 static const char *const attribute_names[] = {"user_created", "snapshot_timestamp", "penstock_operation"};
 
 static void begin(struct observer *observer);
@@ -56,8 +59,8 @@ static struct observed_attributes *find_attributes(struct observer *observer, co
     return NULL;
 }
 
-static void attributes_told(struct observer *observer) {
-    if (--observer->attributes_missing != 0)
+static void details_told(struct observer *observer) {
+    if (--observer->details_missing != 0)
         return;
     if (observer->failed) {
         observation_unref(observer->next);
@@ -88,7 +91,7 @@ static void attribute_told(struct plane_call *call) {
     attributes->waiting--;
     observer->failed |= !answered;
     free(asked);
-    attributes_told(observer);
+    details_told(observer);
 }
 
 static void ask_attributes(struct observer *observer, struct observed_attributes *attributes) {
@@ -104,13 +107,56 @@ static void ask_attributes(struct observer *observer, struct observed_attributes
         };
         attributes->waiting++;
         attributes->known = true; /* unless one of them does not come */
-        observer->attributes_missing++;
+        observer->details_missing++;
         control_plane_call(observer->plane, &asked->call);
     }
 }
 
-static void find_new_snapshots(struct observer *observer) {
-    observer->attributes_missing = 1; /* this loop */
+/* ---- trees of mirrors ---- */
+
+struct tree_call {
+    struct plane_call call;
+    struct observer *observer;
+    size_t mirror; /* of the next observation */
+};
+
+/* One that is not had (the mirror is at work, or holds everything) is as it was before. */
+static void tree_told(struct plane_call *call) {
+    struct tree_call *asked = container_of(call, struct tree_call, call);
+    struct observer *observer = asked->observer;
+    struct observed_mirror *mirror = &observer->next->mirrors[asked->mirror];
+    if (call->ok) {
+        json_decref(mirror->tree);
+        mirror->tree = call->result;
+    }
+    json_decref(call->params);
+    free(asked);
+    details_told(observer);
+}
+
+static void ask_trees(struct observer *observer) {
+    for (size_t i = 0; i < observer->next->mirror_count; i++) {
+        struct observed_mirror *mirror = &observer->next->mirrors[i];
+        const struct observed_mirror *before = observer->seen == NULL ? NULL : observed_mirror(observer->seen, mirror->name);
+        if (before != NULL)
+            mirror->tree = json_incref(before->tree);
+        if (strcmp(mirror->state, "serving") != 0 || !observer->is_engine(observer->arg, mirror->name))
+            continue;
+        struct tree_call *asked = calloc(1, sizeof(*asked));
+        assert(asked != NULL);
+        *asked = (struct tree_call){.observer = observer, .mirror = i};
+        asked->call = (struct plane_call){.method = "mirror_get_snapshots",
+                                          .params = json_pack("{s:s}", "name", mirror->name),
+                                          .timeout_ms = TREE_MS,
+                                          .done = tree_told};
+        observer->details_missing++;
+        control_plane_call(observer->plane, &asked->call);
+    }
+}
+
+static void ask_details(struct observer *observer) {
+    observer->details_missing = 1; /* this loop */
+    ask_trees(observer);
     for (size_t i = 0; i < observer->next->volume_count; i++) {
         struct observed_volume *volume = &observer->next->volumes[i];
         if (!volume->snapshot || strlen(volume->uuid) >= UUID_TEXT_SIZE || !observer->is_replica(observer->arg, volume))
@@ -129,7 +175,7 @@ static void find_new_snapshots(struct observer *observer) {
         attributes->references++;
         volume->attributes = attributes;
     }
-    attributes_told(observer);
+    details_told(observer);
 }
 
 /* ---- listings ---- */
@@ -139,11 +185,11 @@ static void ask_listing(struct observer *observer, unsigned which);
 /* Stores first: the volumes of a store that is listed are in a listing that was asked for afterwards. The other way round a store
  * that is being opened would be seen without them. */
 static void go_on(struct observer *observer) {
-    for (unsigned i = 0; i < array_count(listings); i++)
-        if (i != STORES && !observer->failed)
+    for (unsigned i = 0; i < array_count(listings) && !observer->failed; i++)
+        if (i != STORES && (i < CONTROLLERS || control_plane_can(observer->plane, listings[i]))) {
+            observer->answers_missing++;
             ask_listing(observer, i);
-    if (observer->failed)
-        observer->answers_missing = 1; /* this one */
+        }
 }
 
 static void listed(struct plane_call *call) {
@@ -159,23 +205,27 @@ static void listed(struct plane_call *call) {
     }
     if (--observer->answers_missing != 0)
         return;
-    json_t *results[4];
-    for (unsigned i = 0; i < 4; i++)
+    json_t *results[OBSERVE_LISTINGS];
+    for (unsigned i = 0; i < OBSERVE_LISTINGS; i++)
         results[i] = observer->calls[i].ok ? observer->calls[i].result : NULL;
     if (observer->failed) {
-        for (unsigned i = 0; i < 4; i++)
+        for (unsigned i = 0; i < OBSERVE_LISTINGS; i++)
             json_decref(results[i]);
         again_later(observer);
         return;
     }
-    observer->next = observation_make(results[0], results[1], results[2], results[3]);
-    json_decref(results[2]);
+    observer->next = observation_make(&(struct observation_answers){.devices = results[DEVICES],
+                                                                    .stores = results[STORES],
+                                                                    .transports = results[TRANSPORTS],
+                                                                    .exports = results[EXPORTS],
+                                                                    .controllers = results[CONTROLLERS],
+                                                                    .mirrors = results[MIRRORS]});
     if (observer->next == NULL) {
         again_later(observer);
         return;
     }
     observer->next->at_ns = observer->began_ns;
-    find_new_snapshots(observer);
+    ask_details(observer);
 }
 
 static void ask_listing(struct observer *observer, unsigned which) {
@@ -185,7 +235,7 @@ static void ask_listing(struct observer *observer, unsigned which) {
 }
 
 static bool busy(const struct observer *observer) {
-    return observer->answers_missing != 0 || observer->attributes_missing != 0 || reactor_timer_armed(&observer->retry);
+    return observer->answers_missing != 0 || observer->details_missing != 0 || reactor_timer_armed(&observer->retry);
 }
 
 static void begin(struct observer *observer) {
@@ -194,7 +244,7 @@ static void begin(struct observer *observer) {
     list_splice_back(&observer->served, &observer->waiting);
     observer->failed = false;
     observer->began_ns = host_now_ns(observer->plane->options.reactor->host);
-    observer->answers_missing = 4;
+    observer->answers_missing = 1;
     memset(observer->calls, 0, sizeof(observer->calls));
     ask_listing(observer, STORES);
 }
@@ -209,7 +259,7 @@ void observer_init(struct observer *observer, struct control_plane *plane, struc
 }
 
 void observer_fini(struct observer *observer) {
-    assert(observer->answers_missing == 0 && observer->attributes_missing == 0);
+    assert(observer->answers_missing == 0 && observer->details_missing == 0);
     reactor_timer_stop(observer->plane->options.reactor, &observer->retry);
     observation_unref(observer->seen);
     assert(observer->attributes.count == 0);

@@ -49,14 +49,44 @@ struct observed_export {
     bool any_host;
 };
 
+struct observed_controller { /* of another node's subsystem */
+    const char *name, *address, *port, *nqn;
+};
+
+enum { OBSERVED_LEGS_MAX = 8 };
+
+struct observed_leg {
+    const char *name, *state, *why;
+    uint64_t behind_bytes;
+    unsigned percent; /* of its copying; 100 = it is not copied to */
+};
+
+struct observed_mirror {
+    const char *name, *uuid, *state, *engine;
+    const char *error_code, *error; /* NULL = none */
+    uint64_t bytes, term, depth;
+    unsigned leg_count;
+    struct observed_leg legs[OBSERVED_LEGS_MAX];
+    bool paused;
+    json_t *tree; /* as mirror_get_snapshots answers; the last one that was had. NULL = never */
+};
+
+/* What the listings answered. */
+struct observation_answers {
+    json_t *devices, *stores, *transports, *exports;
+    json_t *controllers, *mirrors; /* NULL: a plane without them */
+};
+
 struct observation {
     unsigned references;
-    json_t *devices_json, *stores_json, *exports_json; /* hold the texts */
+    struct observation_answers answers; /* hold the texts */
     struct observed_device *devices;
     struct observed_store *stores;
     struct observed_volume *volumes; /* by store, then name */
     struct observed_export *exports; /* by NQN */
-    size_t device_count, store_count, volume_count, export_count;
+    struct observed_controller *controllers;
+    struct observed_mirror *mirrors;
+    size_t device_count, store_count, volume_count, export_count, controller_count, mirror_count;
     bool has_tcp;
     uint64_t at_ns;
 };
@@ -72,9 +102,11 @@ static inline const struct observed_volume *observed_volumes_end(const struct ob
 }
 const struct observed_export *observed_export(const struct observation *seen, const char *nqn);
 
-/* From the answers of bdev_get_bdevs, bdev_lvol_get_lvstores, nvmf_get_transports and nvmf_get_subsystems, whose references it
- * takes but for the transports'. What does not look as it should is left out. NULL: no memory. Pure. */
-struct observation *observation_make(json_t *take_devices, json_t *take_stores, const json_t *transports, json_t *take_exports);
+const struct observed_controller *observed_controller(const struct observation *seen, const char *name);
+const struct observed_mirror *observed_mirror(const struct observation *seen, const char *name);
+
+/* Takes the answers. What does not look as it should is left out. NULL: no memory. Pure. */
+struct observation *observation_make(const struct observation_answers *take_answers);
 static inline struct observation *observation_ref(struct observation *seen) {
     seen->references++;
     return seen;
@@ -83,6 +115,8 @@ static inline struct observation *observation_ref(struct observation *seen) {
 void observation_unref(struct observation *take_seen);
 
 /* ---- sharing ---- */
+
+enum { OBSERVE_LISTINGS = 6 };
 
 struct observe_waiter {
     struct list_node node;
@@ -93,15 +127,16 @@ struct observer {
     struct control_plane *plane;
     struct log *log;
     struct list waiting, served; /* for the next, for the one under way */
-    struct plane_call calls[4];
+    struct plane_call calls[OBSERVE_LISTINGS];
     unsigned answers_missing; /* 0 = none under way */
     bool failed;
     uint64_t began_ns;
     struct reactor_timer retry;
     struct observation *seen, *next; /* the newest; one whose attributes are being asked for */
     struct hash_map attributes;
-    unsigned attributes_missing;
+    unsigned details_missing;                                            /* answers about snapshots */
     bool (*is_replica)(void *arg, const struct observed_volume *volume); /* whose snapshots' attributes are wanted */
+    bool (*is_engine)(void *arg, const char *mirror);                    /* whose snapshots are wanted */
     void (*observed)(void *arg);                                         /* a new one is there; before the waiters hear of it */
     void *arg;
 };

@@ -9,14 +9,19 @@
 
 /* ---- plans ---- */
 
-static void add(struct plan *plan, const char *method, json_t *take_params) {
+void plan_add(struct plan *plan, const char *method, json_t *take_params) {
     if (plan->count == plan->capacity) {
         plan->capacity = plan->capacity == 0 ? 8 : plan->capacity * 2;
         plan->commands = realloc(plan->commands, plan->capacity * sizeof(*plan->commands));
         assert(plan->commands != NULL);
     }
     assert(take_params != NULL);
-    plan->commands[plan->count++] = (struct plan_command){method, take_params};
+    plan->commands[plan->count++] = (struct plan_command){.method = method, .params = take_params};
+}
+
+void plan_add_aside(struct plan *plan, const char *method, json_t *take_params) {
+    plan_add(plan, method, take_params);
+    plan->commands[plan->count - 1].aside = true;
 }
 
 void plan_commands_free(struct plan_command *take_commands, unsigned count) {
@@ -24,8 +29,6 @@ void plan_commands_free(struct plan_command *take_commands, unsigned count) {
         json_decref(take_commands[i].params);
     free(take_commands);
 }
-
-#define refuse(plan, ...) ((plan)->outcome = PLAN_REFUSED, (void)error_set(&(plan)->error, __VA_ARGS__))
 
 static uint64_t mib(uint64_t bytes) { return divide_up(bytes, MIB(1)); }
 
@@ -39,30 +42,31 @@ static void plan_disk_open(const struct control_goal *goal, const struct control
         json_t *params = json_pack("{s:s, s:s}", "name", disk->name, "filename", disk->path);
         if (disk->block_bytes != 0)
             json_object_set_new(params, "block_size", json_integer(disk->block_bytes));
-        add(plan, "bdev_aio_create", params);
+        plan_add(plan, "bdev_aio_create", params);
         return;
     }
     const struct observed_store *store = observed_store_on(seen, disk->name);
     if (strcmp(device->path, disk->path) != 0)
-        refuse(plan, ERROR_EXISTS, "the plane has %s open as %s", device->path, disk->name);
+        plan_refuse(plan, ERROR_EXISTS, "the plane has %s open as %s", device->path, disk->name);
     else if (store == NULL && uuid != NULL && uuid[0] != '\0')
-        refuse(plan, ERROR_NOT_FOUND, "%s does not hold the store %s%s", disk->path, uuid,
-               disk->uuid[0] != '\0' ? " that was made on it; it is not made again" : "");
+        plan_refuse(plan, ERROR_NOT_FOUND, "%s does not hold the store %s%s", disk->path, uuid,
+                    disk->uuid[0] != '\0' ? " that was made on it; it is not made again" : "");
     else if (store == NULL)
-        add(plan, "bdev_lvol_create_lvstore",
-            json_pack("{s:s, s:s, s:i}", "bdev_name", disk->name, "lvs_name", disk->name, "cluster_sz", (int)MIB(1)));
+        plan_add(plan, "bdev_lvol_create_lvstore",
+                 json_pack("{s:s, s:s, s:i}", "bdev_name", disk->name, "lvs_name", disk->name, "cluster_sz", (int)MIB(1)));
     else if (uuid != NULL && uuid[0] != '\0' && strcasecmp(store->uuid, uuid) != 0)
-        refuse(plan, ERROR_NOT_FOUND, "%s holds the store %s, not %s", disk->path, store->uuid, uuid);
+        plan_refuse(plan, ERROR_NOT_FOUND, "%s holds the store %s, not %s", disk->path, store->uuid, uuid);
     else if (strcmp(store->name, disk->name) != 0)
-        add(plan, "bdev_lvol_rename_lvstore", json_pack("{s:s, s:s}", "old_name", store->name, "new_name", disk->name));
+        plan_add(plan, "bdev_lvol_rename_lvstore", json_pack("{s:s, s:s}", "old_name", store->name, "new_name", disk->name));
     else if (store->failed)
-        refuse(plan, ERROR_IO, "the store on %s has failed: %s", disk->path, store->reason != NULL ? store->reason : "unknown");
+        plan_refuse(plan, ERROR_IO, "the store on %s has failed: %s", disk->path,
+                    store->reason != NULL ? store->reason : "unknown");
 }
 
 static void plan_disk_delete(const struct control_disk_record *disk, const struct observation *seen, struct plan *plan) {
     const struct observed_device *device = observed_device(seen, disk->name);
     if (device != NULL && strcmp(device->path, disk->path) == 0)
-        add(plan, "bdev_aio_delete", json_pack("{s:s}", "name", disk->name));
+        plan_add(plan, "bdev_aio_delete", json_pack("{s:s}", "name", disk->name));
 }
 
 /* ---- exports ---- */
@@ -81,24 +85,29 @@ static void plan_unexport(const char *name, const struct observation *seen, stru
     char nqn[NAMES_NQN_SIZE];
     names_make_nqn(name, nqn);
     if (observed_export(seen, nqn) != NULL)
-        add(plan, "nvmf_delete_subsystem", json_pack("{s:s}", "nqn", nqn));
+        plan_add(plan, "nvmf_delete_subsystem", json_pack("{s:s}", "nqn", nqn));
+}
+
+void plan_add_listener(struct plan *plan, const char *nqn, const char *address, uint16_t port) {
+    char text[8];
+    snprintf(text, sizeof(text), "%u", (unsigned)port);
+    plan_add(plan, "nvmf_subsystem_add_listener",
+             json_pack("{s:s, s:{s:s, s:s, s:s, s:s}}", "nqn", nqn, "listen_address", "trtype", "TCP", "adrfam",
+                       strchr(address, ':') != NULL ? "IPv6" : "IPv4", "traddr", address, "trsvcid", text));
 }
 
 /* `device`: the head's name in the plane, or an alias of it. */
 static void plan_export(const struct control_replica_record *record, const char *device, const struct observation *seen,
                         const char *address, struct plan *plan) {
-    char nqn[NAMES_NQN_SIZE], port[8];
+    char nqn[NAMES_NQN_SIZE];
     plan_unexport(record->name, seen, plan);
     names_make_nqn(record->name, nqn);
-    snprintf(port, sizeof(port), "%u", (unsigned)record->port);
     if (!seen->has_tcp)
-        add(plan, "nvmf_create_transport", json_pack("{s:s}", "trtype", "TCP"));
-    add(plan, "nvmf_create_subsystem", json_pack("{s:s, s:b}", "nqn", nqn, "allow_any_host", 0));
-    add(plan, "nvmf_subsystem_add_host", json_pack("{s:s, s:s}", "nqn", nqn, "host", NAMES_REPLICA_HOST));
-    add(plan, "nvmf_subsystem_add_ns", json_pack("{s:s, s:{s:s}}", "nqn", nqn, "namespace", "bdev_name", device));
-    add(plan, "nvmf_subsystem_add_listener",
-        json_pack("{s:s, s:{s:s, s:s, s:s, s:s}}", "nqn", nqn, "listen_address", "trtype", "TCP", "adrfam",
-                  strchr(address, ':') != NULL ? "IPv6" : "IPv4", "traddr", address, "trsvcid", port));
+        plan_add(plan, "nvmf_create_transport", json_pack("{s:s}", "trtype", "TCP"));
+    plan_add(plan, "nvmf_create_subsystem", json_pack("{s:s, s:b}", "nqn", nqn, "allow_any_host", 0));
+    plan_add(plan, "nvmf_subsystem_add_host", json_pack("{s:s, s:s}", "nqn", nqn, "host", NAMES_REPLICA_HOST));
+    plan_add(plan, "nvmf_subsystem_add_ns", json_pack("{s:s, s:{s:s}}", "nqn", nqn, "namespace", "bdev_name", device));
+    plan_add_listener(plan, nqn, address, record->port);
 }
 
 /* ---- replicas ---- */
@@ -107,14 +116,14 @@ static void plan_export(const struct control_replica_record *record, const char 
 static const struct observed_volume *find_head(const struct control_replica_record *replica, const struct observation *seen,
                                                struct plan *plan) {
     if (observed_store(seen, replica->store) == NULL) {
-        refuse(plan, ERROR_BUSY, "its disk %s is not open", replica->disk);
+        plan_refuse(plan, ERROR_BUSY, "its disk %s is not open", replica->disk);
         return NULL;
     }
     const struct observed_volume *head = observed_volume(seen, replica->store, replica->name);
     if (head == NULL)
-        refuse(plan, ERROR_BUSY, "it is missing on disk %s", replica->disk);
+        plan_refuse(plan, ERROR_BUSY, "it is missing on disk %s", replica->disk);
     else if (head->snapshot)
-        refuse(plan, ERROR_DAMAGED, "its head on disk %s is a snapshot", replica->disk);
+        plan_refuse(plan, ERROR_DAMAGED, "its head on disk %s is a snapshot", replica->disk);
     else
         return head;
     return NULL;
@@ -139,9 +148,9 @@ static void plan_making(const struct control_replica_record *replica, const stru
                         const struct observation *seen, const char *address, struct plan *plan) {
     char alias[NAMES_VOLUME_SIZE * 2];
     snprintf(alias, sizeof(alias), "%s/%s", store->name, replica->name);
-    add(plan, "bdev_lvol_create",
-        json_pack("{s:s, s:I, s:b, s:s}", "lvol_name", replica->name, "size_in_mib", (json_int_t)mib(replica->bytes),
-                  "thin_provision", 1, "uuid", replica->store));
+    plan_add(plan, "bdev_lvol_create",
+             json_pack("{s:s, s:I, s:b, s:s}", "lvol_name", replica->name, "size_in_mib", (json_int_t)mib(replica->bytes),
+                       "thin_provision", 1, "uuid", replica->store));
     plan_export(replica, alias, seen, address, plan);
 }
 
@@ -150,9 +159,9 @@ static void plan_replica_create(const struct control_goal *goal, const struct co
     const struct observed_store *store = observed_store(seen, replica->store);
     if (store != NULL && observed_volume(seen, replica->store, replica->name) == NULL && !replica->made) {
         if (has_snapshots(replica, seen))
-            refuse(plan, ERROR_DAMAGED, "disk %s has snapshots of it, but not its head", replica->disk);
+            plan_refuse(plan, ERROR_DAMAGED, "disk %s has snapshots of it, but not its head", replica->disk);
         else if (goal->verb != CONTROL_REPLICA_CREATE)
-            refuse(plan, ERROR_BUSY, "its making was not finished");
+            plan_refuse(plan, ERROR_BUSY, "its making was not finished");
         else
             plan_making(replica, store, seen, address, plan);
         return;
@@ -161,13 +170,13 @@ static void plan_replica_create(const struct control_goal *goal, const struct co
     if (head == NULL)
         return;
     if (goal->verb == CONTROL_REPLICA_CREATE && head->bytes > mib(replica->bytes) * MIB(1)) {
-        refuse(plan, ERROR_INVALID, "it has %" PRIu64 " bytes, more than the %" PRIu64 " that it is to have", head->bytes,
-               replica->bytes);
+        plan_refuse(plan, ERROR_INVALID, "it has %" PRIu64 " bytes, more than the %" PRIu64 " that it is to have", head->bytes,
+                    replica->bytes);
         return;
     }
     if (goal->verb == CONTROL_REPLICA_CREATE && head->bytes < replica->bytes)
-        add(plan, "bdev_lvol_resize",
-            json_pack("{s:s, s:I}", "name", head->uuid, "size_in_mib", (json_int_t)mib(replica->bytes)));
+        plan_add(plan, "bdev_lvol_resize",
+                 json_pack("{s:s, s:I}", "name", head->uuid, "size_in_mib", (json_int_t)mib(replica->bytes)));
     if (!plan_export_stands(replica, head, seen, address))
         plan_export(replica, head->uuid, seen, address, plan);
 }
@@ -183,7 +192,8 @@ static void plan_replica_expand(const struct control_goal *goal, const struct co
         snprintf(given, sizeof(given), "%" PRIu64, goal->bytes);
         error_invalid(&plan->error, "size", given, "not less than the %" PRIu64 " bytes that it has", head->bytes);
     } else if (mib(goal->bytes) * MIB(1) > head->bytes) {
-        add(plan, "bdev_lvol_resize", json_pack("{s:s, s:I}", "name", head->uuid, "size_in_mib", (json_int_t)mib(goal->bytes)));
+        plan_add(plan, "bdev_lvol_resize",
+                 json_pack("{s:s, s:I}", "name", head->uuid, "size_in_mib", (json_int_t)mib(goal->bytes)));
     }
 }
 
@@ -208,7 +218,7 @@ static int deeper_first(const void *a, const void *b) {
 /* Head, snapshots and what rebuilds left, leaves first: no snapshot has a child when its turn comes, so nothing is merged. */
 static void plan_replica_delete(const struct control_replica_record *replica, const struct observation *seen, struct plan *plan) {
     if (replica->made && observed_store(seen, replica->store) == NULL) {
-        refuse(plan, ERROR_BUSY, "its disk %s is not open; it is deleted when that is opened", replica->disk);
+        plan_refuse(plan, ERROR_BUSY, "its disk %s is not open; it is deleted when that is opened", replica->disk);
         return;
     }
     plan_unexport(replica->name, seen, plan);
@@ -227,7 +237,7 @@ static void plan_replica_delete(const struct control_replica_record *replica, co
     if (count > 0)
         qsort(doomed, count, sizeof(*doomed), deeper_first);
     for (size_t i = 0; i < count; i++)
-        add(plan, "bdev_lvol_delete", json_pack("{s:s}", "name", doomed[i].uuid));
+        plan_add(plan, "bdev_lvol_delete", json_pack("{s:s}", "name", doomed[i].uuid));
     free(doomed);
 }
 
@@ -250,16 +260,17 @@ static void plan_snapshot_create(const struct control_goal *goal, const struct c
         return;
     if (there != NULL) {
         if (there->attributes == NULL || strcmp(there->attributes->operation, goal->id) != 0)
-            refuse(plan, ERROR_EXISTS, "replica %s has a snapshot %s", replica->name, goal->snapshot);
+            plan_refuse(plan, ERROR_EXISTS, "replica %s has a snapshot %s", replica->name, goal->snapshot);
         return; /* it is ours */
     }
     if (!names_make_snapshot(replica->name, goal->snapshot, name)) {
-        refuse(plan, ERROR_INVALID, "the names of replica and snapshot are too long together");
+        plan_refuse(plan, ERROR_INVALID, "the names of replica and snapshot are too long together");
         return;
     }
-    add(plan, "bdev_lvol_snapshot",
-        json_pack("{s:s, s:s, s:{s:s, s:s, s:s}}", "lvol_name", head->uuid, "snapshot_name", name, "xattrs", "user_created",
-                  goal->user_created ? "true" : "false", "snapshot_timestamp", goal->timestamp, "penstock_operation", goal->id));
+    plan_add(plan, "bdev_lvol_snapshot",
+             json_pack("{s:s, s:s, s:{s:s, s:s, s:s}}", "lvol_name", head->uuid, "snapshot_name", name, "xattrs", "user_created",
+                       goal->user_created ? "true" : "false", "snapshot_timestamp", goal->timestamp, "penstock_operation",
+                       goal->id));
 }
 
 static void plan_snapshot_delete(const struct control_goal *goal, const struct control_replica_record *replica,
@@ -268,10 +279,10 @@ static void plan_snapshot_delete(const struct control_goal *goal, const struct c
     if (find_head(replica, seen, plan) == NULL || snapshot == NULL)
         return;
     if (snapshot->children > 1)
-        refuse(plan, ERROR_PERMISSION, "snapshot %s of replica %s has %u children", goal->snapshot, replica->name,
-               snapshot->children);
+        plan_refuse(plan, ERROR_PERMISSION, "snapshot %s of replica %s has %u children", goal->snapshot, replica->name,
+                    snapshot->children);
     else
-        add(plan, "bdev_lvol_delete", json_pack("{s:s}", "name", snapshot->uuid));
+        plan_add(plan, "bdev_lvol_delete", json_pack("{s:s}", "name", snapshot->uuid));
 }
 
 /* A revert that may have been done before the plane died is done again: it gives the same contents. */
@@ -281,9 +292,9 @@ static void plan_snapshot_revert(const struct control_goal *goal, const struct c
     if (head == NULL || goal->carried_out)
         return;
     if (snapshot == NULL)
-        refuse(plan, ERROR_PERMISSION, "replica %s has no snapshot %s", replica->name, goal->snapshot);
+        plan_refuse(plan, ERROR_PERMISSION, "replica %s has no snapshot %s", replica->name, goal->snapshot);
     else
-        add(plan, "volume_revert", json_pack("{s:s, s:s}", "name", head->uuid, "snapshot", snapshot->uuid));
+        plan_add(plan, "volume_revert", json_pack("{s:s, s:s}", "name", head->uuid, "snapshot", snapshot->uuid));
 }
 
 static void plan_snapshot_purge(const struct control_replica_record *replica, const struct observation *seen, struct plan *plan) {
@@ -293,7 +304,7 @@ static void plan_snapshot_purge(const struct control_replica_record *replica, co
          v++)
         if (v->snapshot && v->children <= 1 && names_snapshot(v->name, replica->name) != NULL && v->attributes != NULL &&
             !v->attributes->user_created)
-            add(plan, "bdev_lvol_delete", json_pack("{s:s}", "name", v->uuid));
+            plan_add(plan, "bdev_lvol_delete", json_pack("{s:s}", "name", v->uuid));
 }
 
 /* ---- the log ---- */
@@ -309,8 +320,8 @@ const char *plan_log_level(const char *text) {
 static void plan_log_set_level(const struct control_goal *goal, struct plan *plan) {
     if (goal->carried_out)
         return;
-    add(plan, "log_set_level", json_pack("{s:s}", "level", plan_log_level(goal->name)));
-    add(plan, "log_set_print_level", json_pack("{s:s}", "level", plan_log_level(goal->name)));
+    plan_add(plan, "log_set_level", json_pack("{s:s}", "level", plan_log_level(goal->name)));
+    plan_add(plan, "log_set_print_level", json_pack("{s:s}", "level", plan_log_level(goal->name)));
 }
 
 /* The next word of a list with commas, copied; NULL at its end, or at a word that is too long. */
@@ -340,7 +351,7 @@ static void plan_log_set_flags(const struct control_goal *goal, struct plan *pla
     json_t *value;
     if (!json_is_object(goal->result)) {
         if (!goal->carried_out)
-            add(plan, "log_get_flags", json_null());
+            plan_add(plan, "log_get_flags", json_null());
         return;
     }
     while (next_word(&at, word) != NULL)
@@ -350,12 +361,12 @@ static void plan_log_set_flags(const struct control_goal *goal, struct plan *pla
             return;
         }
     json_object_foreach(goal->result, flag, value) if (json_is_true(value) != lists(goal->name, flag))
-        add(plan, json_is_true(value) ? "log_clear_flag" : "log_set_flag", json_pack("{s:s}", "flag", flag));
+        plan_add(plan, json_is_true(value) ? "log_clear_flag" : "log_set_flag", json_pack("{s:s}", "flag", flag));
 }
 
 static void plan_question(const struct control_goal *goal, const char *method, struct plan *plan) {
     if (!goal->carried_out)
-        add(plan, method, json_null());
+        plan_add(plan, method, json_null());
 }
 
 /* ---- all of them ---- */
@@ -396,6 +407,17 @@ void plan_make(const struct control_goal *goal, const struct observation *seen, 
     case CONTROL_LOG_SET_FLAGS: plan_log_set_flags(goal, ret_plan); break;
     case CONTROL_LOG_GET_FLAGS: plan_question(goal, "log_get_flags", ret_plan); break;
     case CONTROL_REFRESH: break;
+    case CONTROL_ENGINE_CREATE:
+    case CONTROL_ENGINE_TEND:
+    case CONTROL_ENGINE_DELETE:
+    case CONTROL_ENGINE_EXPAND:
+    case CONTROL_ENGINE_SNAPSHOT_CREATE:
+    case CONTROL_ENGINE_SNAPSHOT_DELETE:
+    case CONTROL_ENGINE_SNAPSHOT_REVERT:
+    case CONTROL_ENGINE_SNAPSHOT_PURGE:
+    case CONTROL_ENGINE_SNAPSHOT_MAX:
+    case CONTROL_ENGINE_REPLICA_ADD:
+    case CONTROL_ENGINE_REPLICA_DELETE: plan_engine(goal, seen, address, ret_plan); break;
     default: plan_replica(goal, seen, address, ret_plan);
     }
     if (ret_plan->outcome == PLAN_CARRY_OUT && ret_plan->count == 0)

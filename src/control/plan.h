@@ -10,6 +10,7 @@ struct plan {
     struct error error; /* REFUSED */
     struct plan_command *commands;
     unsigned count, capacity;
+    bool salvages; /* what is missing is given up, once */
 };
 
 /* What brings the node nearer to the goal, whose object's record is as recorded. `address`: where replicas listen. */
@@ -18,5 +19,19 @@ void plan_commands_free(struct plan_command *take_commands, unsigned count);
 /* True if the replica is exported as it should be. */
 bool plan_export_stands(const struct control_replica_record *record, const struct observed_volume *head,
                         const struct observation *seen, const char *address);
+/* The engine's mirror is offered as it should be, or is not to be offered. */
+bool plan_target_stands(const struct control_engine_record *record, const struct observation *seen, const char *address);
+/* Something of it is in the plane. */
+bool plan_engine_is_there(const struct control_engine_record *record, const struct observation *seen);
+/* There is no way to one of its replicas, or to another place than the record says. */
+bool plan_engine_misses_way(const struct control_engine_record *record, const struct observation *seen);
+/* The mirror is over: superseded, refused, or its unflushed writes are gone. */
+bool plan_mirror_is_over(const struct observed_mirror *mirror);
+/* plan_engine.c, for plan.c. */
+void plan_engine(const struct control_goal *goal, const struct observation *seen, const char *address, struct plan *plan);
+void plan_add(struct plan *plan, const char *method, json_t *take_params);
+void plan_add_aside(struct plan *plan, const char *method, json_t *take_params);
+void plan_add_listener(struct plan *plan, const char *nqn, const char *address, uint16_t port);
+#define plan_refuse(plan, ...) ((plan)->outcome = PLAN_REFUSED, (void)error_set(&(plan)->error, __VA_ARGS__))
 /* "2, ERROR" and such: the plane's name of a log level, NULL if it is none. Any case. */
 const char *plan_log_level(const char *text);

@@ -27,6 +27,47 @@ bool records_write_replica(const struct control_replica_record *record, struct t
                       to);
 }
 
+static json_t *legs_json(const struct control_engine_record *record) {
+    json_t *legs = json_array();
+    for (unsigned i = 0; i < record->leg_count; i++)
+        json_array_append_new(legs, json_pack("{s:s, s:s}", "name", record->legs[i].name, "address", record->legs[i].address));
+    return legs;
+}
+
+static json_t *runs_json(const struct control_engine_record *record) {
+    json_t *runs = json_array();
+    for (unsigned i = 0; i < record->run_count; i++)
+        json_array_append_new(runs, json_string(record->runs[i]));
+    return runs;
+}
+
+bool records_write_engine(const struct control_engine_record *record, struct text *to) {
+    return write_json(json_pack("{s:s, s:s, s:s, s:I, s:o, s:i, s:i, s:I, s:o, s:b, s:b, s:b, s:s, s:s, s:s}", "name",
+                                record->name, "volume", record->volume, "frontend", record->frontend, "bytes",
+                                (json_int_t)record->bytes, "legs", legs_json(record), "port", (int)record->port, "ports",
+                                (int)record->port_count, "snapshot_max", (json_int_t)record->snapshot_max, "runs",
+                                runs_json(record), "made", record->made, "deleting", record->deleting, "superseded",
+                                record->superseded, "failure", record->failure, "expansion_failure", record->expansion_failure,
+                                "expansion_failed_at", record->expansion_failed_at),
+                      to);
+}
+
+const char *records_folder(enum control_kind kind) {
+    static const char *const folders[] = {
+        [CONTROL_DISKS] = "disks", [CONTROL_REPLICAS] = "replicas", [CONTROL_ENGINES] = "engines"};
+    return folders[kind];
+}
+
+bool records_write(enum control_kind kind, const void *record, struct text *to) {
+    switch (kind) {
+    case CONTROL_DISKS: return records_write_disk(record, to);
+    case CONTROL_REPLICAS: return records_write_replica(record, to);
+    case CONTROL_ENGINES: return records_write_engine(record, to);
+    case CONTROL_KINDS: break;
+    }
+    return false;
+}
+
 static bool read_text(const json_t *json, const char *key, char *to, size_t size, struct error *error) {
     const char *value = json_string_value(json_object_get(json, key));
     if (value == NULL || strlen(value) >= size)
@@ -40,6 +81,20 @@ static bool read_number(const json_t *json, const char *key, uint64_t max, uint6
     if (!json_is_integer(value) || json_integer_value(value) < 0 || (uint64_t)json_integer_value(value) > max)
         return error_set(error, ERROR_DAMAGED, "\"%s\" is no number in its range", key);
     *ret = (uint64_t)json_integer_value(value);
+    return true;
+}
+
+static bool read_ports(const json_t *json, uint16_t *ret_port, uint16_t *ret_count, struct error *error) {
+    uint64_t port = 0, ports = 0;
+    if (!read_number(json, "port", CONTROL_PORT_LAST, &port, error) ||
+        !read_number(json, "ports", CONTROL_PORTS_MAX, &ports, error))
+        return false;
+    if ((port == 0) != (ports == 0))
+        return error_set(error, ERROR_DAMAGED, "it has ports without a number of them");
+    if (port != 0 && (port < CONTROL_PORT_FIRST || port + ports - 1 > CONTROL_PORT_LAST))
+        return error_set(error, ERROR_DAMAGED, "its ports are out of range");
+    *ret_port = (uint16_t)port;
+    *ret_count = (uint16_t)ports;
     return true;
 }
 
@@ -72,22 +127,68 @@ bool records_read_disk(const char *value, size_t length, struct control_disk_rec
 bool records_read_replica(const char *value, size_t length, struct control_replica_record *ret_record, struct error *error) {
     json_t *json = parse(value, length, error);
     struct control_replica_record record = {0};
-    uint64_t port = 0, ports = 0;
     bool ok = json != NULL && read_text(json, "name", record.name, sizeof(record.name), error) &&
               read_text(json, "disk", record.disk, sizeof(record.disk), error) &&
               read_text(json, "store", record.store, sizeof(record.store), error) &&
               read_text(json, "failure", record.failure, sizeof(record.failure), error) &&
               read_number(json, "bytes", INT64_MAX, &record.bytes, error) &&
-              read_number(json, "port", CONTROL_PORT_LAST, &port, error) &&
-              read_number(json, "ports", CONTROL_PORTS_MAX, &ports, error);
-    if (ok && (port == 0) != (ports == 0))
-        ok = error_set(error, ERROR_DAMAGED, "it has ports without a number of them");
-    if (ok && port != 0 && (port < CONTROL_PORT_FIRST || port + ports - 1 > CONTROL_PORT_LAST))
-        ok = error_set(error, ERROR_DAMAGED, "its ports are out of range");
-    record.port = (uint16_t)port;
-    record.port_count = (uint16_t)ports;
+              read_ports(json, &record.port, &record.port_count, error);
     record.made = json_is_true(json_object_get(json, "made"));
     record.exported = json_is_true(json_object_get(json, "exported"));
+    record.deleting = json_is_true(json_object_get(json, "deleting"));
+    if (ok)
+        *ret_record = record;
+    json_decref(json);
+    return ok;
+}
+
+static bool read_legs(const json_t *legs, struct control_engine_record *record, struct error *error) {
+    size_t i;
+    const json_t *leg;
+    if (!json_is_array(legs) || json_array_size(legs) > CONTROL_LEGS_MAX)
+        return error_set(error, ERROR_DAMAGED, "\"legs\" is no list of at most %d replicas", CONTROL_LEGS_MAX);
+    json_array_foreach(legs, i, leg) {
+        struct control_leg_record *to = &record->legs[record->leg_count++];
+        if (!read_text(leg, "name", to->name, sizeof(to->name), error) ||
+            !read_text(leg, "address", to->address, sizeof(to->address), error))
+            return false;
+    }
+    return true;
+}
+
+static bool read_runs(const json_t *runs, struct control_engine_record *record, struct error *error) {
+    size_t i;
+    const json_t *run;
+    struct uuid uuid;
+    if (!json_is_array(runs) || json_array_size(runs) > CONTROL_RUNS_MAX)
+        return error_set(error, ERROR_DAMAGED, "\"runs\" is no list of at most %d ids", CONTROL_RUNS_MAX);
+    json_array_foreach(runs, i, run) {
+        const char *text = json_string_value(run);
+        if (text == NULL || !uuid_parse(text, &uuid))
+            return error_set(error, ERROR_DAMAGED, "\"runs\" has one that is no UUID");
+        uuid_format(&uuid, record->runs[record->run_count++]);
+    }
+    return true;
+}
+
+bool records_read_engine(const char *value, size_t length, struct control_engine_record *ret_record, struct error *error) {
+    json_t *json = parse(value, length, error);
+    struct control_engine_record record = {0};
+    uint64_t snapshot_max = 0;
+    bool ok = json != NULL && read_text(json, "name", record.name, sizeof(record.name), error) &&
+              read_text(json, "volume", record.volume, sizeof(record.volume), error) &&
+              read_text(json, "frontend", record.frontend, sizeof(record.frontend), error) &&
+              read_text(json, "failure", record.failure, sizeof(record.failure), error) &&
+              read_text(json, "expansion_failure", record.expansion_failure, sizeof(record.expansion_failure), error) &&
+              read_text(json, "expansion_failed_at", record.expansion_failed_at, sizeof(record.expansion_failed_at), error) &&
+              read_number(json, "bytes", INT64_MAX, &record.bytes, error) &&
+              read_number(json, "snapshot_max", INT32_MAX, &snapshot_max, error) &&
+              read_ports(json, &record.port, &record.port_count, error) &&
+              read_legs(json_object_get(json, "legs"), &record, error) &&
+              read_runs(json_object_get(json, "runs"), &record, error);
+    record.snapshot_max = (uint32_t)snapshot_max;
+    record.made = json_is_true(json_object_get(json, "made"));
+    record.superseded = json_is_true(json_object_get(json, "superseded"));
     record.deleting = json_is_true(json_object_get(json, "deleting"));
     if (ok)
         *ret_record = record;

@@ -17,6 +17,13 @@ uint64_t verb_seconds(enum control_verb verb) {
     }
 }
 
+static bool is_of_engine(enum control_verb verb) {
+    return verb >= CONTROL_ENGINE_CREATE && verb <= CONTROL_ENGINE_REPLICA_DELETE;
+}
+
+/* A mirror that is brought back is a run of its own, and each is recorded before it begins. */
+bool verb_outlives_plane(const struct control_goal *goal) { return goal->verb != CONTROL_ENGINE_TEND; }
+
 static void copy(char *to, size_t size, const char *from) { snprintf(to, size, "%s", from); }
 
 /* ---- arguments ---- */
@@ -60,7 +67,7 @@ static bool check_disk(struct control_goal *goal) {
     return true;
 }
 
-static bool check_size(struct control_goal *goal) {
+bool verb_check_size(struct control_goal *goal) {
     char given[24];
     if (goal->bytes <= UINT64_C(1) << 50) /* the store's limit is near, and rounding up stays far from overflow */
         return true;
@@ -81,12 +88,12 @@ static bool check_replica(struct control_goal *goal) {
         return error_invalid(&goal->error, "lvs_uuid", goal->store_uuid, "a UUID");
     if (goal->port_count < 0 || goal->port_count > CONTROL_PORTS_MAX)
         return error_invalid(&goal->error, "port_count", given, "0 to %d", CONTROL_PORTS_MAX);
-    return check_size(goal);
+    return verb_check_size(goal);
 }
 
-static bool check_snapshot(struct control_goal *goal) {
+bool verb_check_snapshot(struct control_goal *goal) {
     char volume[NAMES_VOLUME_SIZE];
-    if (goal->verb == CONTROL_SNAPSHOT_PURGE)
+    if (goal->verb == CONTROL_SNAPSHOT_PURGE || goal->verb == CONTROL_ENGINE_SNAPSHOT_PURGE)
         return true;
     if (!names_check(goal->snapshot, "snapshot_name", &goal->error))
         return false;
@@ -94,7 +101,7 @@ static bool check_snapshot(struct control_goal *goal) {
         !names_make_snapshot(goal->name, goal->snapshot, volume))
         return error_invalid(&goal->error, "snapshot_name", goal->snapshot,
                              "a name that is not " NAMES_HEAD ", nor has -snap- in it");
-    if (goal->verb == CONTROL_SNAPSHOT_CREATE && strlen(goal->timestamp) >= sizeof(((struct observed_attributes *)0)->timestamp))
+    if (strlen(goal->timestamp) >= sizeof(((struct observed_attributes *)0)->timestamp))
         return error_invalid(&goal->error, "snapshot_timestamp", goal->timestamp, "at most %zu bytes",
                              sizeof(((struct observed_attributes *)0)->timestamp) - 1);
     return true;
@@ -107,11 +114,11 @@ static bool check(struct control_goal *goal) {
     switch (goal->verb) {
     case CONTROL_DISK_OPEN: return check_disk(goal);
     case CONTROL_REPLICA_CREATE: return check_replica(goal);
-    case CONTROL_REPLICA_EXPAND: return check_size(goal);
+    case CONTROL_REPLICA_EXPAND: return verb_check_size(goal);
     case CONTROL_SNAPSHOT_CREATE:
     case CONTROL_SNAPSHOT_DELETE:
     case CONTROL_SNAPSHOT_REVERT:
-    case CONTROL_SNAPSHOT_PURGE: return check_snapshot(goal);
+    case CONTROL_SNAPSHOT_PURGE: return verb_check_snapshot(goal);
     default: return true;
     }
 }
@@ -163,7 +170,10 @@ bool verb_accept(struct control_goal *goal) {
     case CONTROL_REFRESH: return goal->control->plane.wanted && is_old(goal->control);
     case CONTROL_DISK_OPEN:
     case CONTROL_DISK_DELETE: return check(goal) && accept_disk(goal);
-    default: return (goal->own || check(goal)) && accept_replica(goal);
+    default:
+        if (is_of_engine(goal->verb))
+            return engine_accept(goal);
+        return (goal->own || check(goal)) && accept_replica(goal);
     }
 }
 
@@ -194,7 +204,7 @@ static enum verb_next begin_disk_open(struct control_goal *goal) {
 }
 
 static bool runs_on(struct control *control, const char *disk, const char **ret_replica) {
-    list_for_each (&control->replicas, struct control_object, object, node) {
+    list_for_each (&control->objects[CONTROL_REPLICAS], struct control_object, object, node) {
         const struct control_replica *replica = replica_of(object);
         if (strcmp(replica->record.disk, disk) == 0 && (replica->record.exported || !list_empty(&object->goals))) {
             *ret_replica = replica->record.name;
@@ -221,19 +231,28 @@ static void settle_failed(struct control_goal *goal, struct control_replica *rep
     struct control_replica_record *record = &replica->record;
     copy(record->failure, sizeof(record->failure), goal->error.text);
     record->exported = false;
-    ports_release(goal->control, record->port, record->port_count);
-    record->port = record->port_count = 0;
+    verb_release_ports(goal->control, goal->object);
 }
 
-static bool take_ports(struct control_goal *goal, struct control_replica_record *record) {
-    unsigned count = goal->port_count > 0 ? (unsigned)goal->port_count : record->port != 0 ? record->port_count : 1;
-    if (record->port != 0 && record->port_count == count)
+void verb_release_ports(struct control *control, struct control_object *object) {
+    struct control_ports ports = control_object_ports(object);
+    ports_release(control, *ports.first, *ports.count);
+    *ports.first = *ports.count = 0;
+}
+
+bool verb_take_ports(struct control_goal *goal, unsigned count) {
+    struct control_ports ports = control_object_ports(goal->object);
+    if (*ports.first != 0 && *ports.count == count)
         return true;
-    ports_release(goal->control, record->port, record->port_count);
-    record->port = ports_take(goal->control, 0, count);
-    record->port_count = record->port != 0 ? (uint16_t)count : 0;
-    return record->port != 0 || error_set(&goal->error, ERROR_NO_MEMORY, "no %u free ports in a row from %d to %d", count,
+    verb_release_ports(goal->control, goal->object);
+    *ports.first = ports_take(goal->control, 0, count);
+    *ports.count = *ports.first != 0 ? (uint16_t)count : 0;
+    return *ports.first != 0 || error_set(&goal->error, ERROR_NO_MEMORY, "no %u free ports in a row from %d to %d", count,
                                           CONTROL_PORT_FIRST, CONTROL_PORT_LAST);
+}
+
+static unsigned ports_wanted(const struct control_goal *goal, const struct control_replica_record *record) {
+    return goal->port_count > 0 ? (unsigned)goal->port_count : record->port != 0 ? record->port_count : 1;
 }
 
 static enum verb_next begin_replica_create(struct control_goal *goal) {
@@ -264,7 +283,7 @@ static enum verb_next begin_replica_create(struct control_goal *goal) {
     if (disk == NULL)
         error_set(&goal->error, ERROR_BUSY, "there is no open disk with the store %s",
                   goal->store_uuid[0] != '\0' ? goal->store_uuid : goal->store_name);
-    if (disk == NULL || !take_ports(goal, record))
+    if (disk == NULL || !verb_take_ports(goal, ports_wanted(goal, record)))
         settle_failed(goal, replica);
     else
         record->exported = true;
@@ -311,7 +330,7 @@ enum verb_next verb_begin(struct control_goal *goal) {
     case CONTROL_REPLICA_STOP: return begin_replica_stop(goal);
     case CONTROL_REPLICA_DELETE: return begin_replica_delete(goal);
     case CONTROL_REPLICA_FORGET: return goal->object->recorded ? VERB_OBSERVE : VERB_END;
-    default: return begin_on_replica(goal);
+    default: return is_of_engine(goal->verb) ? engine_begin(goal) : begin_on_replica(goal);
     }
 }
 
@@ -319,32 +338,33 @@ enum verb_next verb_begin(struct control_goal *goal) {
 
 /* A port that somebody else has: the next ones. */
 bool verb_refused(struct control_goal *goal, const struct plane_call *call) {
-    if (goal->verb != CONTROL_REPLICA_CREATE || strcmp(call->method, "nvmf_subsystem_add_listener") != 0 ||
-        goal->port_moves++ == PORT_MOVES_MAX)
+    if ((goal->verb != CONTROL_REPLICA_CREATE && goal->verb != CONTROL_ENGINE_CREATE) ||
+        strcmp(call->method, "nvmf_subsystem_add_listener") != 0 || goal->port_moves++ == PORT_MOVES_MAX)
         return false;
-    struct control_replica_record *record = &replica_of(goal->object)->record;
-    uint16_t port = ports_take(goal->control, (uint16_t)(record->port + record->port_count - 1), record->port_count);
+    struct control_ports ports = control_object_ports(goal->object);
+    uint16_t port = ports_take(goal->control, (uint16_t)(*ports.first + *ports.count - 1), *ports.count);
     if (port == 0)
         return false;
-    ports_release(goal->control, record->port, record->port_count);
-    record->port = port;
+    ports_release(goal->control, *ports.first, *ports.count);
+    *ports.first = port;
     return true;
 }
 
 /* ---- the end ---- */
 
 /* What it tried by itself is tried again, later and later. */
-static void own_failed(struct control_goal *goal) {
+void verb_own_failed(struct control_goal *goal) {
+    static const char *const words[] = {[CONTROL_DISKS] = "disk", [CONTROL_REPLICAS] = "replica", [CONTROL_ENGINES] = "engine"};
     struct control_object *object = goal->object;
     uint64_t seconds = object->failures >= 5 ? 30 : UINT64_C(1) << object->failures;
     copy(object->failure, sizeof(object->failure), goal->error.text);
     object->failures++;
     object->not_before_ns = host_now_ns(goal->control->options.reactor->host) + seconds * NS_PER_S;
-    log_warning(goal->control->options.log, LOG_AREA_APP, "%s %s: %s", object->is_disk ? "disk" : "replica",
-                control_object_name(object), goal->error.text);
+    log_warning(goal->control->options.log, LOG_AREA_APP, "%s %s: %s", words[object->kind], control_object_name(object),
+                goal->error.text);
 }
 
-static void own_succeeded(struct control_goal *goal) {
+void verb_own_succeeded(struct control_goal *goal) {
     goal->object->failures = 0;
     goal->object->failure[0] = '\0';
 }
@@ -355,13 +375,13 @@ static enum verb_next settle_disk_open(struct control_goal *goal) {
     const struct observed_store *store =
         goal->error.code != ERROR_NONE ? NULL : observed_store_on(control_seen(goal->control), record->name);
     if (store == NULL) {
-        own_failed(goal);
+        verb_own_failed(goal);
         if (record->uuid[0] != '\0')
             return VERB_END;
         copy(record->failure, sizeof(record->failure), goal->error.text);
         return VERB_RECORD;
     }
-    own_succeeded(goal);
+    verb_own_succeeded(goal);
     if (strcmp(record->uuid, store->uuid) == 0)
         return VERB_END;
     copy(record->uuid, sizeof(record->uuid), store->uuid);
@@ -371,7 +391,7 @@ static enum verb_next settle_disk_open(struct control_goal *goal) {
 static enum verb_next settle_disk_delete(struct control_goal *goal) {
     if (goal->error.code != ERROR_NONE)
         return VERB_END;
-    list_for_each (&goal->control->replicas, struct control_object, object, node)
+    list_for_each (&goal->control->objects[CONTROL_REPLICAS], struct control_object, object, node)
         if (object->recorded && strcmp(replica_of(object)->record.disk, control_object_name(goal->object)) == 0)
             goal_start_own(goal->control, object, CONTROL_REPLICA_FORGET);
     goal->object->recorded = false;
@@ -397,7 +417,7 @@ static enum verb_next settle_replica_create(struct control_goal *goal) {
 /* A daemon that died after the making, and before it was recorded, left that to this one. */
 static enum verb_next settle_replica_export(struct control_goal *goal) {
     struct control_replica_record *record = &replica_of(goal->object)->record;
-    (goal->error.code != ERROR_NONE ? own_failed : own_succeeded)(goal);
+    (goal->error.code != ERROR_NONE ? verb_own_failed : verb_own_succeeded)(goal);
     if (record->made || goal->error.code != ERROR_NONE)
         return VERB_END;
     record->made = true; /* it stands, so there is a head */
@@ -405,18 +425,16 @@ static enum verb_next settle_replica_export(struct control_goal *goal) {
 }
 
 static enum verb_next settle_replica_stop(struct control_goal *goal) {
-    struct control_replica_record *record = &replica_of(goal->object)->record;
     if (goal->error.code != ERROR_NONE)
         return VERB_END; /* it is taken away when that can be done: the record says so */
-    ports_release(goal->control, record->port, record->port_count);
-    record->port = record->port_count = 0;
+    verb_release_ports(goal->control, goal->object);
     return goal->object->recorded ? VERB_RECORD : VERB_END;
 }
 
 static enum verb_next settle_replica_delete(struct control_goal *goal) {
     struct control_replica *replica = replica_of(goal->object);
     if (goal->error.code != ERROR_NONE) {
-        own_failed(goal);
+        verb_own_failed(goal);
         return VERB_END;
     }
     ports_release(goal->control, replica->record.port, replica->record.port_count);
@@ -424,7 +442,7 @@ static enum verb_next settle_replica_delete(struct control_goal *goal) {
     copy(name, sizeof(name), replica->record.name);
     replica->record = (struct control_replica_record){0};
     copy(replica->record.name, sizeof(replica->record.name), name);
-    own_succeeded(goal);
+    verb_own_succeeded(goal);
     goal->object->recorded = false;
     return VERB_RECORD;
 }
@@ -467,6 +485,6 @@ enum verb_next verb_settle(struct control_goal *goal) {
     case CONTROL_REPLICA_EXPAND: return settle_replica_expand(goal);
     case CONTROL_LOG_GET_LEVEL:
     case CONTROL_LOG_GET_FLAGS: return settle_log(goal);
-    default: return VERB_END;
+    default: return is_of_engine(goal->verb) ? engine_settle(goal) : VERB_END;
     }
 }

@@ -1,6 +1,7 @@
 /* What the files of the gateway share. Nobody outside this folder includes it. */
 #pragma once
 
+#include "api/proto/spdkrpc/replica.pb-c.h"
 #include "gateway/gateway.h"
 
 typedef void gateway_handler(struct grpc_call *call, const ProtobufCMessage *request);
@@ -20,7 +21,8 @@ struct gateway_pending {
     struct control_goal goal;
     struct grpc_call *call;
     const ProtobufCMessage *request;
-    void (*answer)(struct gateway_pending *pending); /* the goal is reached */
+    void (*answer)(struct gateway_pending *pending);  /* the goal is reached */
+    struct control_leg_record legs[CONTROL_LEGS_MAX]; /* of an engine */
     bool plain_errors; /* what has a code of its own elsewhere is UNKNOWN here, as its callers know it */
 };
 
@@ -44,11 +46,22 @@ struct gateway_scratch {
 void *gateway_scratch_take(struct gateway_scratch *scratch, size_t count, size_t size);
 void gateway_scratch_free(struct gateway_scratch *scratch);
 
-/* disk.c, replica.c, node.c */
+/* A replica as its message, which lives as long as the scratch and the observation. */
+Spdkrpc__Replica *gateway_put_replica(const struct gateway *gateway, const struct control_replica *replica,
+                                      struct gateway_scratch *scratch);
+
+/* disk.c, node.c */
 gateway_handler gateway_disk_create, gateway_disk_get, gateway_disk_delete, gateway_disk_health_get;
+/* watch.c */
+void gateway_watches_end(struct gateway *gateway);
+gateway_handler gateway_replica_watch, gateway_engine_watch;
+/* engine.c */
+gateway_handler gateway_engine_create, gateway_engine_delete, gateway_engine_get, gateway_engine_list, gateway_engine_expand,
+    gateway_engine_expand_precheck, gateway_engine_snapshot_create, gateway_engine_snapshot_delete,
+    gateway_engine_snapshot_revert, gateway_engine_snapshot_max_count_set, gateway_engine_replica_add,
+    gateway_engine_replica_delete;
 /* replica.c */
-void gateway_replica_watches_end(struct gateway *gateway);
-gateway_handler gateway_replica_create, gateway_replica_delete, gateway_replica_get, gateway_replica_list, gateway_replica_watch,
-    gateway_replica_expand, gateway_snapshot_create, gateway_snapshot_delete, gateway_snapshot_revert, gateway_snapshot_purge;
+gateway_handler gateway_replica_create, gateway_replica_delete, gateway_replica_get, gateway_replica_list, gateway_replica_expand,
+    gateway_snapshot_create, gateway_snapshot_delete, gateway_snapshot_revert, gateway_snapshot_purge;
 gateway_handler gateway_log_set_level, gateway_log_get_level, gateway_log_set_flags, gateway_log_get_flags,
     gateway_version_detail_get;

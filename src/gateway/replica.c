@@ -72,8 +72,8 @@ static Spdkrpc__Lvol *put_volume(const struct observed_volume *volume, const cha
     return lvol;
 }
 
-static Spdkrpc__Replica *put_replica(const struct gateway *gateway, const struct control_replica *replica,
-                                     struct gateway_scratch *scratch) {
+Spdkrpc__Replica *gateway_put_replica(const struct gateway *gateway, const struct control_replica *replica,
+                                      struct gateway_scratch *scratch) {
     const struct control_replica_record *record = &replica->record;
     struct control *control = gateway->options.control;
     struct range all = volumes_of(replica, control_shown(control, control_find_disk(control, record->disk)));
@@ -112,7 +112,7 @@ static void answer_replica(struct grpc_call *call, const char *name) {
         grpc_call_endf(call, GRPC_NOT_FOUND, "there is no replica '%s'", name);
         return;
     }
-    grpc_call_reply(call, &put_replica(gateway_of(call), replica, &scratch)->base);
+    grpc_call_reply(call, &gateway_put_replica(gateway_of(call), replica, &scratch)->base);
     gateway_scratch_free(&scratch);
 }
 
@@ -160,12 +160,12 @@ static void answer_list(struct gateway_pending *pending) {
     Spdkrpc__ReplicaListResponse answer = SPDKRPC__REPLICA_LIST_RESPONSE__INIT;
     struct gateway_scratch scratch = {0};
     answer.replicas = gateway_scratch_take(&scratch, control->replica_names.count, sizeof(*answer.replicas));
-    list_for_each (&control->replicas, struct control_object, object, node) {
+    list_for_each (&control->objects[CONTROL_REPLICAS], struct control_object, object, node) {
         const struct control_replica *replica = container_of(object, struct control_replica, object);
         Spdkrpc__ReplicaListResponse__ReplicasEntry *entry = gateway_scratch_take(&scratch, 1, sizeof(*entry));
         spdkrpc__replica_list_response__replicas_entry__init(entry);
         entry->key = (char *)replica->record.name;
-        entry->value = put_replica(gateway_of(pending->call), replica, &scratch);
+        entry->value = gateway_put_replica(gateway_of(pending->call), replica, &scratch);
         answer.replicas[answer.n_replicas++] = entry;
     }
     grpc_call_reply(pending->call, &answer.base);
@@ -212,62 +212,4 @@ void gateway_snapshot_revert(struct grpc_call *call, const ProtobufCMessage *mes
 }
 void gateway_snapshot_purge(struct grpc_call *call, const ProtobufCMessage *message) {
     snapshot_call(call, message, CONTROL_SNAPSHOT_PURGE, gateway_answer_empty);
-}
-
-/* ---- watches ---- */
-
-struct replica_watch {
-    struct control_watcher watcher;
-    struct list_node node; /* of the gateway's */
-    struct grpc_call *call;
-    bool missed; /* a change while the caller did not read */
-};
-
-static void tell(struct replica_watch *watch) {
-    Google__Protobuf__Empty empty = GOOGLE__PROTOBUF__EMPTY__INIT;
-    if (watch->call->above_mark) {
-        watch->missed = true; /* one message tells of any number of changes */
-        return;
-    }
-    watch->missed = false;
-    (void)grpc_call_send(watch->call, &empty.base);
-}
-
-static void changed(struct control_watcher *watcher) { tell(container_of(watcher, struct replica_watch, watcher)); }
-
-static void writable(struct grpc_call *call) {
-    struct replica_watch *watch = call->arg;
-    if (watch->missed)
-        tell(watch);
-}
-
-static void watch_end(struct replica_watch *watch, enum grpc_status status, const char *text) {
-    control_unwatch(&watch->watcher);
-    list_remove(&watch->node);
-    grpc_call_end(watch->call, status, text);
-    free(watch);
-}
-
-static void cancelled(struct grpc_call *call) { watch_end(call->arg, GRPC_CANCELLED, NULL); }
-
-void gateway_replica_watch(struct grpc_call *call, const ProtobufCMessage *request) {
-    struct replica_watch *watch = calloc(1, sizeof(*watch));
-    (void)request;
-    if (watch == NULL) {
-        grpc_call_end(call, GRPC_RESOURCE_EXHAUSTED, "no memory");
-        return;
-    }
-    watch->call = call;
-    watch->watcher.changed = changed;
-    call->arg = watch;
-    call->cancelled = cancelled;
-    call->writable = writable;
-    control_watch(gateway_of(call)->options.control, &watch->watcher);
-    list_push_back(&gateway_of(call)->watches, &watch->node);
-}
-
-void gateway_replica_watches_end(struct gateway *gateway) {
-    while (!list_empty(&gateway->watches))
-        watch_end(list_entry(list_first(&gateway->watches), struct replica_watch, node), GRPC_UNAVAILABLE,
-                  "the daemon is ending");
 }

@@ -12,6 +12,19 @@ static const struct {
     {"DiskDelete", gateway_disk_delete},
     {"DiskGet", gateway_disk_get},
     {"DiskHealthGet", gateway_disk_health_get},
+    {"EngineCreate", gateway_engine_create},
+    {"EngineDelete", gateway_engine_delete},
+    {"EngineExpand", gateway_engine_expand},
+    {"EngineExpandPrecheck", gateway_engine_expand_precheck},
+    {"EngineGet", gateway_engine_get},
+    {"EngineList", gateway_engine_list},
+    {"EngineReplicaAdd", gateway_engine_replica_add},
+    {"EngineReplicaDelete", gateway_engine_replica_delete},
+    {"EngineSnapshotCreate", gateway_engine_snapshot_create},
+    {"EngineSnapshotDelete", gateway_engine_snapshot_delete},
+    {"EngineSnapshotMaxCountSet", gateway_engine_snapshot_max_count_set},
+    {"EngineSnapshotRevert", gateway_engine_snapshot_revert},
+    {"EngineWatch", gateway_engine_watch},
     {"LogGetFlags", gateway_log_get_flags},
     {"LogGetLevel", gateway_log_get_level},
     {"LogSetFlags", gateway_log_set_flags},
@@ -122,7 +135,7 @@ void gateway_stop(struct gateway *gateway) {
         grpc_call_end(watch->call, GRPC_UNAVAILABLE, "the daemon is ending");
         free(watch);
     }
-    gateway_replica_watches_end(gateway);
+    gateway_watches_end(gateway);
 }
 
 void gateway_destroy(struct gateway *gateway) {
@@ -185,6 +198,8 @@ struct gateway_pending *gateway_pend(struct grpc_call *call, const ProtobufCMess
                                           .store_uuid = "",
                                           .snapshot = "",
                                           .timestamp = "",
+                                          .volume = "",
+                                          .frontend = "",
                                           .done = goal_done};
     return pending;
 }

@@ -230,6 +230,34 @@ static void text_stops_at_its_limit(void **state) {
     text_fini(&text);
 }
 
+/* Expected values: Python's uuid.uuid5(); lengths around the ends of a block. */
+static void uuids_of_names(void **state) {
+    static const struct {
+        const struct uuid *space;
+        const char *name, *wanted;
+    } rows[] = {
+        {&uuid_space_url, "volume-x", "53007978-d784-5d6a-9b53-356c2ab5901e"},
+        {&uuid_space_oid, "volume-x", "cb41d7ae-4046-5f54-86db-d3db2c775bce"},
+        {&uuid_space_url, "", "1b4db7eb-4057-5ddf-91e0-36dec72071f5"},
+        {&uuid_space_oid, "vvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvv", "0e4a13ac-1ed2-5ec4-814c-386c97f7b41d"},
+        {&uuid_space_url, "vvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvv", "e80c0bfa-bcb7-540c-898a-86ab2b4adabb"},
+        {&uuid_space_url, "vvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvv", "478fe633-6f3e-5336-8493-080a53e86606"},
+        {&uuid_space_oid, "vvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvv", "de29a296-a2e6-5c36-868c-2591a48e085e"},
+        {&uuid_space_url,
+         "vvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvv"
+         "vvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvv",
+         "541784b6-623a-530a-bf73-f76294fe919d"},
+    };
+    (void)state;
+    for (size_t i = 0; i < array_count(rows); i++) {
+        char text[UUID_TEXT_SIZE];
+        struct uuid uuid;
+        uuid_from_name(rows[i].space, rows[i].name, &uuid);
+        uuid_format(&uuid, text);
+        assert_string_equal(text, rows[i].wanted);
+    }
+}
+
 static void uuid_round_trips(void **state) {
     (void)state;
     struct uuid u, before;
@@ -303,6 +331,7 @@ int main(void) {
         cmocka_unit_test(lists_keep_order),
         cmocka_unit_test(numbers_and_sizes_parse_strictly),
         cmocka_unit_test(text_stops_at_its_limit),
+        cmocka_unit_test(uuids_of_names),
         cmocka_unit_test(uuid_round_trips),
         cmocka_unit_test(base64_is_that_of_the_rfc),
         cmocka_unit_test(errors_name_field_value_and_expectation),

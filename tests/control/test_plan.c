@@ -125,12 +125,20 @@ static json_t *array_of(const char *items) {
     return json;
 }
 
-static struct observation *observed_of(const char *devices, const char *stores, const char *exports) {
-    json_t *transports = array_of("{\"trtype\":\"TCP\"}");
-    struct observation *seen = observation_make(array_of(devices), array_of(stores), transports, array_of(exports));
-    json_decref(transports);
+static struct observation *observed_all(const char *devices, const char *stores, const char *exports, const char *controllers,
+                                        const char *mirrors) {
+    struct observation *seen = observation_make(&(struct observation_answers){.devices = array_of(devices),
+                                                                              .stores = array_of(stores),
+                                                                              .transports = array_of("{\"trtype\":\"TCP\"}"),
+                                                                              .exports = array_of(exports),
+                                                                              .controllers = array_of(controllers),
+                                                                              .mirrors = array_of(mirrors)});
     assert_non_null(seen);
     return seen;
+}
+
+static struct observation *observed_of(const char *devices, const char *stores, const char *exports) {
+    return observed_all(devices, stores, exports, "", "");
 }
 
 /* What a plan comes to: "=" reached, "!CODE" refused, else its methods. */
@@ -171,7 +179,7 @@ static void expect(const struct control_goal *goal, const char *devices, const c
 }
 
 static void test_plans_of_disks(void **state) {
-    struct control_disk disk = {.object.is_disk = true, .record = {.name = "d1", .path = "/f", .driver = "aio"}};
+    struct control_disk disk = {.object.kind = CONTROL_DISKS, .record = {.name = "d1", .path = "/f", .driver = "aio"}};
     struct control_goal goal = {.verb = CONTROL_DISK_OPEN, .object = &disk.object, .uuid = ""};
     (void)state;
     expect(&goal, "", "", "", "aio_create");
@@ -301,6 +309,137 @@ static void test_plans_of_snapshots(void **state) {
     expect(&goal, snapshot, A_STORE, "", "=");
 }
 
+/* ---- engines ---- */
+
+#define ENGINE "vol-e-0"
+#define RUN "44444444-4444-4444-8444-444444444444"
+#define WAY(tail, port)                                                                                                          \
+    "{\"name\":\"" tail "@" ENGINE "\",\"ctrlrs\":[{\"trid\":{\"traddr\":\"10.0.0.1\",\"trsvcid\":\"" port                       \
+    "\",\"subnqn\":\"nqn.2023-01.io.longhorn.spdk:vol-" tail "\"}}]}"
+#define WAYS WAY("r-0000000a", "20001") "," WAY("r-0000000b", "20002")
+#define MIRROR(state, more)                                                                                                      \
+    "{\"name\":\"" ENGINE "\",\"uuid\":\"x\",\"state\":\"" state "\",\"engine\":\"" RUN "\",\"size\":8388608,"                   \
+    "\"legs\":[{\"name\":\"r-0000000a@" ENGINE "n1\",\"state\":\"whole\",\"why\":\"\"},{\"name\":\"r-0000000b@" ENGINE           \
+    "n1\",\"state\":\"absent\",\"why\":\"\"}]" more "}"
+#define TARGET(device)                                                                                                           \
+    "{\"nqn\":\"nqn.2023-01.io.longhorn.spdk:volume-vol\",\"allow_any_host\":true,\"hosts\":[],\"namespaces\":[{\"bdev_name\":"  \
+    "\"" device "\"}],\"listen_addresses\":[{\"traddr\":\"127.0.0.1\",\"trsvcid\":\"20009\"}]}"
+#define WHY(code) ",\"error\":{\"code\":\"" code "\",\"text\":\"why\"}"
+
+static void engine_of_two(struct control_engine *engine) {
+    *engine =
+        (struct control_engine){.object.kind = CONTROL_ENGINES,
+                                .record = {.name = ENGINE,
+                                           .volume = "vol",
+                                           .frontend = "spdk-tcp-nvmf",
+                                           .bytes = MIB(8),
+                                           .legs = {{"vol-r-0000000a", "10.0.0.1:20001"}, {"vol-r-0000000b", "10.0.0.1:20002"}},
+                                           .leg_count = 2,
+                                           .port = 20009,
+                                           .port_count = 1,
+                                           .runs = {RUN},
+                                           .run_count = 1}};
+}
+
+static void test_plans_of_engines(void **state) {
+    static const struct {
+        const char *what;
+        enum control_verb verb;
+        const char *exports, *ways, *mirrors, *wanted;
+        const char *flags; /* carried out, asides done, resumes, salvage, failed, no target */
+    } rows[] = {
+        {"from nothing", CONTROL_ENGINE_CREATE, "", "", "", "nvme_attach_controller nvme_attach_controller mirror_create", ""},
+        {"one way is there", CONTROL_ENGINE_CREATE, "", WAY("r-0000000a", "20001"), "", "nvme_attach_controller mirror_create",
+         ""},
+        {"one leads elsewhere", CONTROL_ENGINE_CREATE, "", WAY("r-0000000a", "1") "," WAY("r-0000000b", "20002"), "",
+         "nvme_detach_controller nvme_attach_controller mirror_create", ""},
+        {"one does not answer", CONTROL_ENGINE_CREATE, "", WAY("r-0000000a", "20001"), "", "mirror_create", "a"},
+        {"what another creation left", CONTROL_ENGINE_CREATE, TARGET(ENGINE), WAYS, MIRROR("serving", ""),
+         "delete_subsystem mirror_delete mirror_create", ""},
+        {"it serves", CONTROL_ENGINE_CREATE, "", WAYS, MIRROR("serving", ""), "create_subsystem add_ns add_listener", "c"},
+        {"it is offered", CONTROL_ENGINE_CREATE, TARGET(ENGINE), WAYS, MIRROR("serving", ""), "=", "c"},
+        {"no frontend", CONTROL_ENGINE_CREATE, "", WAYS, MIRROR("serving", ""), "=", "cn"},
+        {"another engine offers it", CONTROL_ENGINE_CREATE, TARGET("vol-e-1"), WAYS, MIRROR("serving", ""), "!exists", "c"},
+        {"it waits", CONTROL_ENGINE_CREATE, "", WAYS, MIRROR("configuring", WHY("busy")), "!busy", "c"},
+        {"it waits, salvaged", CONTROL_ENGINE_CREATE, "", WAYS, MIRROR("configuring", WHY("busy")), "mirror_start", "cs"},
+        {"the plane died", CONTROL_ENGINE_CREATE, "", "", "", "nvme_attach_controller nvme_attach_controller mirror_create", "c"},
+        {"all is well", CONTROL_ENGINE_TEND, TARGET(ENGINE), WAYS, MIRROR("serving", ""), "=", ""},
+        {"it waits for replicas", CONTROL_ENGINE_TEND, "", WAYS, MIRROR("configuring", WHY("busy")), "=", ""},
+        {"a way is missing", CONTROL_ENGINE_TEND, TARGET(ENGINE), WAY("r-0000000b", "20002"), MIRROR("serving", ""),
+         "nvme_attach_controller", ""},
+        {"brought back", CONTROL_ENGINE_TEND, "", "", "", "nvme_attach_controller nvme_attach_controller mirror_create", "r"},
+        {"never without a recorded run", CONTROL_ENGINE_TEND, "", "", "", "!busy", ""},
+        {"lost again", CONTROL_ENGINE_TEND, "", WAYS, "", "!busy", "rc"},
+        {"superseded", CONTROL_ENGINE_TEND, TARGET(ENGINE), WAYS, MIRROR("ended", WHY("permission")), "!permission", "r"},
+        {"its writes may be gone", CONTROL_ENGINE_TEND, TARGET(ENGINE), WAYS, MIRROR("ended", WHY("io")),
+         "delete_subsystem mirror_delete mirror_create", "r"},
+        {"it failed", CONTROL_ENGINE_TEND, TARGET(ENGINE), WAYS, MIRROR("serving", ""),
+         "delete_subsystem mirror_delete nvme_detach_controller nvme_detach_controller", "f"},
+        {"it failed, and is gone", CONTROL_ENGINE_TEND, TARGET("vol-e-1"), "", "", "=", "f"},
+        {"deleted", CONTROL_ENGINE_DELETE, TARGET(ENGINE), WAY("r-0000000b", "20002"), MIRROR("serving", ""),
+         "delete_subsystem mirror_delete nvme_detach_controller", ""},
+        {"not another's target", CONTROL_ENGINE_DELETE, TARGET("vol-e-1"), "", "", "=", ""},
+    };
+    (void)state;
+    for (size_t i = 0; i < array_count(rows); i++) {
+        struct control_engine engine;
+        engine_of_two(&engine);
+        if ((strchr(rows[i].flags, 'n') != NULL))
+            engine.record.port = engine.record.port_count = 0;
+        if ((strchr(rows[i].flags, 'f') != NULL))
+            snprintf(engine.record.failure, sizeof(engine.record.failure), "it failed");
+        struct control_goal goal = {.verb = rows[i].verb,
+                                    .object = &engine.object,
+                                    .carried_out = (strchr(rows[i].flags, 'c') != NULL),
+                                    .asides_done = (strchr(rows[i].flags, 'a') != NULL),
+                                    .resumes = (strchr(rows[i].flags, 'r') != NULL),
+                                    .salvage = (strchr(rows[i].flags, 's') != NULL)};
+        const char *text = plan_text(&goal, observed_all("", "", rows[i].exports, rows[i].ways, rows[i].mirrors));
+        if (strcmp(text, rows[i].wanted) != 0)
+            fail_msg("%s: %s, not %s", rows[i].what, text, rows[i].wanted);
+        test_free((void *)text);
+    }
+}
+
+/* Only what resumes says whose replicas it may take, and under which id; a creation takes them from anybody. */
+static void test_who_claims(void **state) {
+    struct control_engine engine;
+    struct control_goal goal = {.verb = CONTROL_ENGINE_TEND, .object = &engine.object, .resumes = true, .asides_done = true};
+    struct plan plan;
+    (void)state;
+    engine_of_two(&engine);
+    for (unsigned created = 0; created < 2; created++) {
+        struct observation *seen = observed_of("", "", "");
+        goal.verb = created ? CONTROL_ENGINE_CREATE : CONTROL_ENGINE_TEND;
+        plan_make(&goal, seen, ADDRESS, &plan);
+        assert_int_equal(plan.count, 1);
+        const json_t *params = plan.commands[0].params, *resume = json_object_get(params, "resume");
+        assert_int_equal(json_array_size(resume), created ? 0 : 1);
+        assert_string_equal(json_string_value(json_object_get(params, "policy")), "any");
+        assert_int_equal(json_object_get(params, "engine") != NULL, !created);
+        plan_commands_free(plan.commands, plan.count);
+        observation_unref(seen);
+    }
+}
+
+static void test_engine_records(void **state) {
+    struct control_engine engine;
+    struct control_engine_record read;
+    struct error error;
+    struct text text;
+    (void)state;
+    engine_of_two(&engine);
+    engine.record.made = engine.record.superseded = true;
+    engine.record.snapshot_max = 7;
+    text_init(&text, KIB(16));
+    assert_true(records_write_engine(&engine.record, &text));
+    assert_true(records_read_engine(text.bytes, text.length, &read, &error));
+    assert_memory_equal(&engine.record, &read, sizeof(read));
+    for (size_t cut = 0; cut < text.length; cut++)
+        assert_false(records_read_engine(text.bytes, cut, &read, &error));
+    text_fini(&text);
+}
+
 /* What a listing has that no plane should say is left out, and harms nothing. */
 static void test_hostile_listings(void **state) {
     static const char *const devices[] = {
@@ -313,8 +452,10 @@ static void test_hostile_listings(void **state) {
         "{\"uuid\":\"u\",\"aliases\":[7],\"driver_specific\":{\"lvol\":{\"lvol_store_uuid\":\"s\"}}}"};
     (void)state;
     for (size_t i = 0; i < array_count(devices); i++) {
-        struct observation *seen = observed_of(devices[i], devices[i], devices[i]);
-        assert_int_equal(seen->device_count + seen->volume_count + seen->store_count + seen->export_count, 0);
+        struct observation *seen = observed_all(devices[i], devices[i], devices[i], devices[i], devices[i]);
+        assert_int_equal(seen->device_count + seen->volume_count + seen->store_count + seen->export_count +
+                             seen->controller_count + seen->mirror_count,
+                         0);
         observation_unref(seen);
     }
     /* a tree that bites its tail */
@@ -335,6 +476,9 @@ int main(void) {
         cmocka_unit_test(test_plans_of_replicas),
         cmocka_unit_test(test_plan_of_a_deletion),
         cmocka_unit_test(test_plans_of_snapshots),
+        cmocka_unit_test(test_plans_of_engines),
+        cmocka_unit_test(test_who_claims),
+        cmocka_unit_test(test_engine_records),
         cmocka_unit_test(test_hostile_listings),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

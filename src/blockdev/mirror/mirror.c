@@ -185,7 +185,7 @@ bool mirror_create(struct block_graph *graph, struct reactor *control, const str
     if (seed == 0)
         host_random(graph->host, &seed, sizeof(seed));
     random_init(&mirror->random, seed);
-    mirror->engine = mirror_random_id(mirror);
+    mirror->engine = uuid_is_nil(&options->engine) ? mirror_random_id(mirror) : options->engine;
     mirror_commands_init(mirror);
     device->block_size = options->block_size == 0 ? REPLICA_BLOCK_BYTES : options->block_size;
     device->trim_reads_zero = true; /* where a leg does not promise it, zeroes are written */

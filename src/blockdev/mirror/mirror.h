@@ -9,6 +9,7 @@
 #include "block/replica.h"
 
 #define MIRROR_LEGS_MAX REPLICA_LEGS_MAX
+#define MIRROR_RESUME_MAX 16
 
 struct mirror;
 struct mirror_event;
@@ -42,9 +43,13 @@ struct mirror_options {
     uint64_t give_up_ms;        /* after which a leg that is away is copied as a whole when it returns, and nothing is kept for it
                                    any more; 0 = never */
     bool standby;               /* claims nothing until MIRROR_PROMOTE */
-    unsigned copies;            /* regions that are copied at a time, 0 = 4 */
-    uint32_t marked_max;        /* bound on marked regions, 0 = 1024 */
-    uint32_t cursor_regions;    /* copied before it is stored how far a full return got, 0 = 256 */
+    struct uuid engine;         /* id of this run, that no other has; nil = random */
+    /* It resumes: refused unless each leg that is seen is promised to one of these runs, or to none. Forgotten by a promotion. */
+    unsigned resume_count;
+    struct uuid resume[MIRROR_RESUME_MAX];
+    unsigned copies;         /* regions that are copied at a time, 0 = 4 */
+    uint32_t marked_max;     /* bound on marked regions, 0 = 1024 */
+    uint32_t cursor_regions; /* copied before it is stored how far a full return got, 0 = 256 */
     struct mirror_rates rates;
     unsigned fault_returns; /* full returns after which the same error of a leg's disk makes it faulted, 0 = 2 */
     struct reactor *home;

@@ -54,6 +54,7 @@ bool mirror_promote_command(struct mirror *mirror, struct mirror_command *comman
     }
     mirror->accept_count = 0;
     mirror->engine = mirror_random_id(mirror);
+    mirror->options.resume_count = 0;
     mirror_for_each_leg(mirror, leg) leg->attempt = 0;
     mirror->state = MIRROR_CONFIGURING;
     mirror->promoting = true;

@@ -318,6 +318,33 @@ static bool decide_now(struct mirror *mirror) {
     return false;
 }
 
+static bool is_own(const struct mirror *mirror, const struct uuid *engine) {
+    bool own = uuid_is_nil(engine) || uuid_equal(engine, &mirror->engine);
+    for (unsigned i = 0; i < mirror->options.resume_count; i++)
+        own = own || uuid_equal(engine, &mirror->options.resume[i]);
+    return own;
+}
+
+/* One that resumes takes nothing from an engine that came after it. Looked at before the first claim, since that would already
+ * take a leg away. */
+static bool is_superseded(struct mirror *mirror) {
+    if (mirror->options.resume_count == 0)
+        return false;
+    mirror_for_each_leg(mirror, leg) {
+        const struct replica_record *record = &leg->status.record;
+        char engine[UUID_TEXT_SIZE];
+        struct error error;
+        if (!is_seen(leg) || (leg->status.flags & REPLICA_HAS_RECORD) == 0 || is_own(mirror, &record->promised_engine))
+            continue;
+        uuid_format(&record->promised_engine, engine);
+        error_set(&error, ERROR_PERMISSION, "superseded by engine %s: %s is promised to it, with term %llu", engine,
+                  leg->told.name, (unsigned long long)record->promised_term);
+        refuse(mirror, &error);
+        return true;
+    }
+    return false;
+}
+
 static void begin_claims(struct mirror *mirror) {
     uint64_t promised = 0;
     configure(mirror);
@@ -545,7 +572,7 @@ static void step(struct task *task) {
             task_move(task, START_SERVE);
             return;
         }
-        if (decide_now(mirror))
+        if (!is_superseded(mirror) && decide_now(mirror))
             begin_claims(mirror);
         break;
     case START_CLAIM: claims(mirror); break;

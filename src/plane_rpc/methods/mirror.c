@@ -46,6 +46,15 @@ static bool set_legs(const struct params_mirror_create *params, struct mirror_op
     return found || error_invalid(error, "tie_breaker", params->tie_breaker, "one of the legs");
 }
 
+static bool set_resume(const struct params_mirror_create *params, struct mirror_options *options, struct error *error) {
+    const char *const *ids = params->resume.items;
+    options->resume_count = params->resume.count;
+    for (unsigned i = 0; i < params->resume.count; i++)
+        if (!uuid_parse(ids[i], &options->resume[i]))
+            return error_invalid(error, "resume", ids[i], "UUIDs");
+    return true;
+}
+
 void method_mirror_create(struct rpc_call *call, const struct params_mirror_create *params) {
     static_assert((int)RPC_MIRROR_POLICY_ANY + 1 == REPLICA_ANY && (int)RPC_MIRROR_POLICY_MAJORITY + 1 == REPLICA_MAJORITY,
                   "one order");
@@ -59,8 +68,10 @@ void method_mirror_create(struct rpc_call *call, const struct params_mirror_crea
                                      .hold_ms = params->hold_ms,
                                      .give_up_ms = params->give_up_ms,
                                      .standby = params->standby,
+                                     .engine = params->engine,
                                      .rates = {.bytes_per_s = params->bytes_per_s, .share_percent = params->share_percent}};
-    if (bdev_check_name(plane_of(call), params->name, &error) && set_legs(params, &options, &error))
+    if (bdev_check_name(plane_of(call), params->name, &error) && set_legs(params, &options, &error) &&
+        set_resume(params, &options, &error))
         plane_mirror_create(plane_of(call), &options, !params->wait, created, call);
     else
         rpc_call_fail(call, &error);

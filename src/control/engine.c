@@ -1,0 +1,492 @@
+/* Engines: what their calls check, record and leave behind; how they are judged, and what they need by themselves.
+ * docs/control.md, "Engines". Plans are in plan_engine.c. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/text.h"
+#include "control/internal.h"
+
+static void copy(char *to, size_t size, const char *from) { snprintf(to, size, "%s", from); }
+
+struct control_engine *engine_add(struct control *control, const char *name) {
+    struct control_engine *engine = calloc(1, sizeof(*engine));
+    if (engine == NULL)
+        return NULL;
+    engine->object.kind = CONTROL_ENGINES;
+    engine->state = CONTROL_PENDING;
+    list_init(&engine->object.goals);
+    copy(engine->record.name, sizeof(engine->record.name), name);
+    list_push_back(&control->objects[CONTROL_ENGINES], &engine->object.node);
+    return engine;
+}
+
+void engine_remove(struct control_engine *engine) {
+    list_remove(&engine->object.node);
+    free(engine);
+}
+
+/* ---- states ---- */
+
+#define set_engine(engine, ...) control_set_state(&(engine)->state, (engine)->reason, sizeof((engine)->reason), __VA_ARGS__)
+
+static void judge_leg(const struct control *control, struct control_leg *leg, const struct observed_leg *seen) {
+    uint64_t now = host_now_ns(control->options.reactor->host),
+             window = control->options.leg_return_ns != 0 ? control->options.leg_return_ns : CONTROL_LEG_RETURN_S * NS_PER_S;
+    const char *state = seen == NULL ? "absent" : seen->state;
+    bool whole = strcmp(state, "whole") == 0, syncing = strcmp(state, "syncing") == 0;
+    if (whole || syncing)
+        leg->out_since_ns = 0;
+    else if (leg->out_since_ns == 0)
+        leg->out_since_ns = now;
+    leg->percent = whole ? 100 : syncing ? seen->percent : 0;
+    leg->mode = whole ? CONTROL_LEG_RW : CONTROL_LEG_WO;
+    if (strcmp(state, "faulted") == 0 || strcmp(state, "diverged") == 0 ||
+        (leg->out_since_ns != 0 && now - leg->out_since_ns >= window))
+        leg->mode = CONTROL_LEG_ERR;
+    if (whole)
+        leg->text[0] = '\0';
+    else if (syncing)
+        snprintf(leg->text, sizeof(leg->text), "%u %% copied", leg->percent);
+    else
+        snprintf(leg->text, sizeof(leg->text), "%s%s%s", state, seen != NULL && seen->why[0] != '\0' ? ": " : "",
+                 seen != NULL ? seen->why : "");
+}
+
+static void judge_legs(const struct control *control, struct control_engine *engine, const struct observed_mirror *mirror) {
+    for (unsigned i = 0; i < engine->record.leg_count; i++) {
+        char name[NAMES_LEG_SIZE];
+        const struct observed_leg *seen = NULL;
+        names_make_leg(engine->record.legs[i].name, engine->record.name, name);
+        for (unsigned at = 0; mirror != NULL && at < mirror->leg_count; at++)
+            if (strcmp(mirror->legs[at].name, name) == 0)
+                seen = &mirror->legs[at];
+        judge_leg(control, &engine->legs[i], seen);
+    }
+}
+
+/* Why it is not as good as it could be. */
+static void say_degraded(struct control_engine *engine) {
+    const char *between = "";
+    set_engine(engine, CONTROL_RUNNING, "%s", "");
+    for (unsigned i = 0; i < engine->record.leg_count; i++) {
+        size_t length = strlen(engine->reason);
+        if (engine->legs[i].mode == CONTROL_LEG_RW)
+            continue;
+        snprintf(engine->reason + length, sizeof(engine->reason) - length, "%sreplica %s: %s", between,
+                 engine->record.legs[i].name, engine->legs[i].text);
+        between = "; ";
+    }
+}
+
+static const struct control_goal *first_goal(const struct control_object *object) {
+    return list_empty(&object->goals) ? NULL : list_entry(list_first(&object->goals), struct control_goal, node);
+}
+
+static void judge_by_mirror(const struct control *control, struct control_engine *engine) {
+    const struct control_engine_record *record = &engine->record;
+    const struct control_object *object = &engine->object;
+    const struct observed_mirror *mirror = observed_mirror(control_seen(control), record->name);
+    const struct control_goal *goal = first_goal(object);
+    const char *why = mirror == NULL ? "" : mirror->error != NULL ? mirror->error : mirror->state;
+    judge_legs(control, engine, mirror);
+    if (goal != NULL && goal->verb == CONTROL_ENGINE_CREATE)
+        set_engine(engine, CONTROL_PENDING, "%s", "");
+    else if (mirror == NULL && object->failures > 0)
+        set_engine(engine, CONTROL_ERROR, "%s", object->failure);
+    else if (mirror == NULL)
+        set_engine(engine, CONTROL_PENDING, "it is being brought back");
+    else if (plan_mirror_is_over(mirror))
+        set_engine(engine, CONTROL_ERROR, "%s", why);
+    else if (strcmp(mirror->state, "holding") == 0)
+        set_engine(engine, CONTROL_ERROR, "no replica answers; requests are held for a while: %s", why);
+    else if (strcmp(mirror->state, "serving") != 0)
+        set_engine(engine, CONTROL_PENDING, "%s", why);
+    else if (plan_target_stands(record, control_seen(control), control->options.address))
+        say_degraded(engine);
+    else if (object->failures > 0)
+        set_engine(engine, CONTROL_ERROR, "%s", object->failure);
+    /* else it is being offered: as it was */
+}
+
+void engine_judge(struct control *control, struct control_engine *engine) {
+    const struct control_engine_record *record = &engine->record;
+    if (record->deleting)
+        set_engine(engine, CONTROL_TERMINATING, "%s", engine->object.failures > 0 ? engine->object.failure : "");
+    else if (record->failure[0] != '\0')
+        set_engine(engine, CONTROL_ERROR, "%s", record->failure);
+    else if (control_is_gone(control))
+        set_engine(engine, CONTROL_ERROR, "the storage plane is not there: %s", control->plane.error.text);
+    else if (control_plane_ready(&control->plane) && control_seen(control) != NULL)
+        judge_by_mirror(control, engine);
+    /* else as it was, for now */
+}
+
+uint64_t engine_fingerprint(const struct control *control, const struct control_engine *engine) {
+    const struct observation *seen = control_seen(control);
+    const struct observed_mirror *mirror = seen == NULL ? NULL : observed_mirror(seen, engine->record.name);
+    uint64_t print = hash_bytes(&engine->state, sizeof(engine->state), hash_text(engine->reason) ^ engine->record.port);
+    size_t i;
+    const json_t *snapshot;
+    for (unsigned leg = 0; leg < engine->record.leg_count; leg++) {
+        print = hash_bytes(engine->record.legs[leg].name, strlen(engine->record.legs[leg].name), print);
+        print = hash_bytes(&engine->legs[leg].mode, sizeof(engine->legs[leg].mode), print);
+    }
+    if (mirror == NULL)
+        return print;
+    print += mirror->bytes;
+    json_array_foreach(mirror->tree, i, snapshot) {
+        const char *id = json_string_value(json_object_get(snapshot, "id"));
+        print = hash_bytes(id, id == NULL ? 0 : strlen(id), print);
+    }
+    return print;
+}
+
+/* ---- what it does by itself ---- */
+
+static bool needs_tending(const struct control *control, const struct control_engine *engine) {
+    const struct control_engine_record *record = &engine->record;
+    const struct observation *seen = control_seen(control);
+    const struct observed_mirror *mirror = observed_mirror(seen, record->name);
+    if (record->failure[0] != '\0')
+        return plan_engine_is_there(record, seen);
+    if (mirror == NULL || plan_mirror_is_over(mirror) || plan_engine_misses_way(record, seen))
+        return true;
+    return strcmp(mirror->state, "serving") == 0 && !plan_target_stands(record, seen, control->options.address);
+}
+
+void engine_care(struct control *control, struct control_engine *engine) {
+    const struct control_engine_record *record = &engine->record;
+    if (!control_may_try(control, &engine->object))
+        return;
+    if (record->deleting)
+        goal_start_own(control, &engine->object, CONTROL_ENGINE_DELETE);
+    else if (needs_tending(control, engine))
+        goal_start_own(control, &engine->object, CONTROL_ENGINE_TEND);
+}
+
+/* ---- arguments ---- */
+
+static bool check_frontend(struct control_goal *goal) {
+    if (strcmp(goal->frontend, "ublk") == 0)
+        return error_set(&goal->error, ERROR_UNSUPPORTED, "the frontend ublk is not offered: use spdk-tcp-nvmf");
+    if (goal->frontend[0] == '\0' || strcmp(goal->frontend, "spdk-tcp-nvmf") == 0 ||
+        strcmp(goal->frontend, "spdk-tcp-blockdev") == 0)
+        return true;
+    return error_invalid(&goal->error, "frontend", goal->frontend, "spdk-tcp-nvmf, spdk-tcp-blockdev, or nothing");
+}
+
+/* "IP:PORT", as replicas tell it. */
+static bool is_address(const char *address) {
+    const char *colon = strrchr(address, ':');
+    uint64_t port;
+    if (colon == NULL || colon == address || strlen(address) >= CONTROL_ADDRESS_SIZE ||
+        !text_parse_u64(colon + 1, UINT16_MAX, &port) || port == 0)
+        return false;
+    bool bracketed = address[0] == '[' && colon[-1] == ']';
+    return bracketed ? colon - address > 2 : memchr(address, ':', (size_t)(colon - address)) == NULL;
+}
+
+static bool check_leg(struct control_goal *goal, const struct control_leg_record *leg) {
+    return names_check(leg->name, "replica_name", &goal->error) &&
+           (is_address(leg->address) || error_invalid(&goal->error, "replica_address", leg->address, "IP:PORT"));
+}
+
+static bool check_create(struct control_goal *goal) {
+    if (!names_check(goal->volume, "volume_name", &goal->error) || !check_frontend(goal) || !verb_check_size(goal))
+        return false;
+    if (goal->bytes == 0)
+        return error_invalid(&goal->error, "spec_size", "0", "the size of the volume");
+    if (goal->leg_count == 0)
+        return error_invalid(&goal->error, "replica_address_map", "", "the replicas of the volume");
+    if (goal->snapshot_max < 0 || goal->snapshot_max > INT32_MAX)
+        return error_invalid(&goal->error, "snapshot_max_count", "below 0", "0 for any number, or how many");
+    for (unsigned i = 0; i < goal->leg_count; i++)
+        if (!check_leg(goal, &goal->legs[i]))
+            return false;
+    return true;
+}
+
+static bool check(struct control_goal *goal) {
+    if (!names_check(goal->name, "name", &goal->error))
+        return false;
+    switch (goal->verb) {
+    case CONTROL_ENGINE_CREATE: return check_create(goal);
+    case CONTROL_ENGINE_EXPAND: return verb_check_size(goal);
+    case CONTROL_ENGINE_SNAPSHOT_CREATE:
+        if (goal->snapshot[0] == '\0') { /* one is made up */
+            snprintf(goal->made_up, sizeof(goal->made_up), "%.8s", goal->id);
+            goal->snapshot = goal->made_up;
+        }
+        return verb_check_snapshot(goal);
+    case CONTROL_ENGINE_SNAPSHOT_DELETE:
+    case CONTROL_ENGINE_SNAPSHOT_REVERT: return verb_check_snapshot(goal);
+    case CONTROL_ENGINE_REPLICA_ADD: return check_leg(goal, &goal->legs[0]);
+    default: return true;
+    }
+}
+
+bool engine_accept(struct control_goal *goal) {
+    if (!goal->own && !check(goal))
+        return false;
+    struct control_engine *engine = control_find_engine(goal->control, goal->name);
+    if (engine == NULL && goal->verb == CONTROL_ENGINE_DELETE)
+        return false; /* nothing to do */
+    if (engine == NULL && goal->verb != CONTROL_ENGINE_CREATE)
+        return error_set(&goal->error, ERROR_NO_DEVICE, "there is no engine %s", goal->name);
+    if (engine == NULL)
+        engine = engine_add(goal->control, goal->name);
+    if (engine == NULL)
+        return error_set(&goal->error, ERROR_NO_MEMORY, "no memory for an engine");
+    goal->object = &engine->object;
+    return true;
+}
+
+/* ---- the beginning ---- */
+
+static enum verb_next end_with(bool ok) {
+    assert(!ok);
+    return VERB_END;
+}
+
+static enum verb_next begin_create(struct control_goal *goal) {
+    struct control_engine *engine = engine_of(goal->object);
+    struct control_engine_record *record = &engine->record;
+    if (record->deleting)
+        return end_with(error_set(&goal->error, ERROR_PERMISSION, "engine %s is being deleted", record->name));
+    if (goal->object->recorded && (record->failure[0] == '\0' || record->superseded))
+        return end_with(error_set(&goal->error, ERROR_EXISTS, "engine %s is there%s%s", record->name,
+                                  record->failure[0] != '\0' ? ": " : "", record->failure));
+    list_for_each (&goal->control->objects[CONTROL_ENGINES], struct control_object, object, node) {
+        const struct control_engine_record *other = &engine_of(object)->record;
+        if (object != goal->object && object->recorded && strcmp(other->volume, goal->volume) == 0 && other->port != 0 &&
+            goal->frontend[0] != '\0' && other->failure[0] == '\0')
+            return end_with(
+                error_set(&goal->error, ERROR_PERMISSION, "volume %s has the engine %s on this node", goal->volume, other->name));
+    }
+    copy(record->volume, sizeof(record->volume), goal->volume);
+    copy(record->frontend, sizeof(record->frontend), goal->frontend);
+    record->bytes = divide_up(goal->bytes, MIB(1)) * MIB(1);
+    record->leg_count = goal->leg_count;
+    memcpy(record->legs, goal->legs, goal->leg_count * sizeof(record->legs[0]));
+    memset(engine->legs, 0, sizeof(engine->legs));
+    record->snapshot_max = (uint32_t)goal->snapshot_max;
+    record->made = false;
+    record->run_count = 0;
+    record->failure[0] = record->expansion_failure[0] = record->expansion_failed_at[0] = engine->object.failure[0] = '\0';
+    engine->object.failures = 0;
+    engine->state = CONTROL_PENDING;
+    if (goal->frontend[0] == '\0')
+        verb_release_ports(goal->control, goal->object);
+    else if (!verb_take_ports(goal, 1))
+        copy(record->failure, sizeof(record->failure), goal->error.text);
+    return VERB_RECORD;
+}
+
+/* Its mirror is made anew: a run whose id is recorded before it can claim anything. */
+static void begin_run(struct control_goal *goal, struct control_engine_record *record) {
+    if (record->run_count == CONTROL_RUNS_MAX) { /* the oldest that did not come to serve */
+        memmove(record->runs[1], record->runs[2], (CONTROL_RUNS_MAX - 2) * sizeof(record->runs[0]));
+        record->run_count--;
+    }
+    copy(record->runs[record->run_count++], sizeof(record->runs[0]), goal->id);
+    goal->resumes = true;
+}
+
+static enum verb_next begin_tend(struct control_goal *goal) {
+    struct control_engine_record *record = &engine_of(goal->object)->record;
+    const struct observation *seen = control_seen(goal->control);
+    if (!goal->object->recorded || record->deleting)
+        return VERB_END;
+    const struct observed_mirror *mirror = observed_mirror(seen, record->name);
+    if (record->failure[0] != '\0' || (mirror != NULL && !plan_mirror_is_over(mirror)))
+        return VERB_OBSERVE;
+    begin_run(goal, record);
+    return VERB_RECORD;
+}
+
+static enum verb_next begin_delete(struct control_goal *goal) {
+    struct control_engine_record *record = &engine_of(goal->object)->record;
+    if (goal->object->recorded && record->deleting)
+        return VERB_OBSERVE;
+    record->deleting = true;
+    return VERB_RECORD;
+}
+
+/* Commands on one that serves. */
+static enum verb_next begin_on(struct control_goal *goal) {
+    struct control_engine *engine = engine_of(goal->object);
+    if (engine->state == CONTROL_RUNNING)
+        return VERB_OBSERVE;
+    return end_with(error_set(&goal->error, ERROR_BUSY, "engine %s is in state %s%s%s", engine->record.name,
+                              control_state_name(engine->state), engine->reason[0] != '\0' ? ": " : "", engine->reason));
+}
+
+static enum verb_next begin_snapshot_max(struct control_goal *goal) {
+    if (goal->snapshot_max < 0 || goal->snapshot_max > INT32_MAX) {
+        error_invalid(&goal->error, "count", "below 0", "0 for any number, or how many");
+        return VERB_END;
+    }
+    engine_of(goal->object)->record.snapshot_max = (uint32_t)goal->snapshot_max;
+    return VERB_RECORD;
+}
+
+static unsigned find_leg(const struct control_engine_record *record, const char *name, const char *address) {
+    unsigned at = 0;
+    while (at < record->leg_count && ((name[0] != '\0' && strcmp(record->legs[at].name, name) != 0) ||
+                                      (address[0] != '\0' && strcmp(record->legs[at].address, address) != 0)))
+        at++;
+    return at;
+}
+
+static enum verb_next begin_replica_add(struct control_goal *goal) {
+    struct control_engine_record *record = &engine_of(goal->object)->record;
+    const struct control_leg_record *leg = &goal->legs[0];
+    enum verb_next next = begin_on(goal);
+    if (next == VERB_END)
+        return next;
+    if (find_leg(record, leg->name, "") < record->leg_count || find_leg(record, "", leg->address) < record->leg_count)
+        return end_with(error_set(&goal->error, ERROR_EXISTS, "engine %s has a replica %s or one at %s", record->name, leg->name,
+                                  leg->address));
+    if (record->leg_count == CONTROL_LEGS_MAX)
+        return end_with(error_set(&goal->error, ERROR_NO_MEMORY, "engine %s has %d replicas", record->name, CONTROL_LEGS_MAX));
+    engine_of(goal->object)->legs[record->leg_count] = (struct control_leg){0};
+    record->legs[record->leg_count++] = *leg;
+    return VERB_RECORD;
+}
+
+static enum verb_next begin_replica_delete(struct control_goal *goal) {
+    struct control_engine_record *record = &engine_of(goal->object)->record;
+    const struct control_leg_record *leg = &goal->legs[0];
+    enum verb_next next = begin_on(goal);
+    if (next == VERB_END)
+        return next;
+    if (leg->name[0] == '\0' && leg->address[0] == '\0') {
+        error_invalid(&goal->error, "replica_name", "", "a replica's name or address");
+        return VERB_END;
+    }
+    unsigned at = find_leg(record, leg->name, leg->address);
+    if (at == record->leg_count)
+        return end_with(error_set(&goal->error, ERROR_PERMISSION, "engine %s has no replica %s%s%s", record->name, leg->name,
+                                  leg->address[0] != '\0' ? " at " : "", leg->address));
+    goal->leg_meant = record->legs[at];
+    goal->legs = &goal->leg_meant;
+    return VERB_OBSERVE;
+}
+
+enum verb_next engine_begin(struct control_goal *goal) {
+    switch (goal->verb) {
+    case CONTROL_ENGINE_CREATE: return begin_create(goal);
+    case CONTROL_ENGINE_TEND: return begin_tend(goal);
+    case CONTROL_ENGINE_DELETE: return begin_delete(goal);
+    case CONTROL_ENGINE_SNAPSHOT_MAX: return begin_snapshot_max(goal);
+    case CONTROL_ENGINE_REPLICA_ADD: return begin_replica_add(goal);
+    case CONTROL_ENGINE_REPLICA_DELETE: return begin_replica_delete(goal);
+    default: return begin_on(goal);
+    }
+}
+
+/* ---- the end ---- */
+
+/* The run that serves is the only one that counts from here on. */
+static bool record_run(struct control_goal *goal) {
+    struct control_engine_record *record = &engine_of(goal->object)->record;
+    const struct observed_mirror *mirror = observed_mirror(control_seen(goal->control), record->name);
+    if (mirror == NULL || strcmp(mirror->state, "serving") != 0 || strlen(mirror->engine) >= UUID_TEXT_SIZE ||
+        (record->run_count == 1 && strcmp(record->runs[0], mirror->engine) == 0))
+        return false;
+    copy(record->runs[0], sizeof(record->runs[0]), mirror->engine);
+    record->run_count = 1;
+    return true;
+}
+
+static enum verb_next settle_create(struct control_goal *goal) {
+    struct control_engine_record *record = &engine_of(goal->object)->record;
+    if (goal->error.code != ERROR_NONE) {
+        copy(record->failure, sizeof(record->failure), goal->error.text[0] != '\0' ? goal->error.text : goal->error.expected);
+        verb_release_ports(goal->control, goal->object);
+        error_clear(&goal->error); /* the answer is the engine, in state error */
+    } else {
+        record->made = true;
+        record_run(goal);
+    }
+    return VERB_RECORD;
+}
+
+static enum verb_next settle_tend(struct control_goal *goal) {
+    struct control_engine_record *record = &engine_of(goal->object)->record;
+    if (goal->error.code == ERROR_PERMISSION) {
+        bool said = strncmp(goal->error.text, "superseded", 10) == 0;
+        snprintf(record->failure, sizeof(record->failure), "%s%.240s", said ? "" : "superseded: ", goal->error.text);
+        record->superseded = true;
+        verb_release_ports(goal->control, goal->object);
+        return VERB_RECORD;
+    }
+    if (goal->error.code == ERROR_NONE && goal->aside_failure[0] != '\0')
+        error_set(&goal->error, ERROR_BUSY, "%s", goal->aside_failure);
+    (goal->error.code != ERROR_NONE ? verb_own_failed : verb_own_succeeded)(goal);
+    return record_run(goal) ? VERB_RECORD : VERB_END;
+}
+
+static enum verb_next settle_delete(struct control_goal *goal) {
+    struct control_engine *engine = engine_of(goal->object);
+    char name[CONTROL_NAME_MAX + 1];
+    if (goal->error.code != ERROR_NONE) {
+        verb_own_failed(goal);
+        return VERB_END;
+    }
+    verb_release_ports(goal->control, goal->object);
+    copy(name, sizeof(name), engine->record.name);
+    engine->record = (struct control_engine_record){0};
+    copy(engine->record.name, sizeof(engine->record.name), name);
+    verb_own_succeeded(goal);
+    goal->object->recorded = false;
+    return VERB_RECORD;
+}
+
+static void drop_leg(struct control_engine *engine, const char *name) {
+    struct control_engine_record *record = &engine->record;
+    unsigned at = find_leg(record, name, "");
+    if (at == record->leg_count)
+        return;
+    record->leg_count--;
+    memmove(&record->legs[at], &record->legs[at + 1], (record->leg_count - at) * sizeof(record->legs[0]));
+    memmove(&engine->legs[at], &engine->legs[at + 1], (record->leg_count - at) * sizeof(engine->legs[0]));
+}
+
+static enum verb_next settle_expand(struct control_goal *goal) {
+    struct control_engine *engine = engine_of(goal->object);
+    struct control_engine_record *record = &engine->record;
+    engine->expanding = false;
+    if (goal->error.code == ERROR_INVALID)
+        return VERB_END;
+    if (goal->error.code != ERROR_NONE) {
+        copy(record->expansion_failure, sizeof(record->expansion_failure), goal->error.text);
+        text_format_time(host_wall_ns(goal->control->options.reactor->host), record->expansion_failed_at,
+                         sizeof(record->expansion_failed_at));
+        return VERB_RECORD;
+    }
+    record->bytes = divide_up(goal->bytes, MIB(1)) * MIB(1);
+    record->expansion_failure[0] = record->expansion_failed_at[0] = '\0';
+    return VERB_RECORD;
+}
+
+enum verb_next engine_settle(struct control_goal *goal) {
+    switch (goal->verb) {
+    case CONTROL_ENGINE_CREATE: return settle_create(goal);
+    case CONTROL_ENGINE_TEND: return settle_tend(goal);
+    case CONTROL_ENGINE_DELETE: return settle_delete(goal);
+    case CONTROL_ENGINE_EXPAND: return settle_expand(goal);
+    case CONTROL_ENGINE_REPLICA_ADD:
+        if (goal->error.code == ERROR_NONE)
+            return VERB_END;
+        drop_leg(engine_of(goal->object), goal->legs[0].name);
+        return VERB_RECORD;
+    case CONTROL_ENGINE_REPLICA_DELETE:
+        if (goal->error.code != ERROR_NONE)
+            return VERB_END;
+        drop_leg(engine_of(goal->object), goal->legs[0].name);
+        return VERB_RECORD;
+    default: return VERB_END;
+    }
+}

@@ -1,0 +1,421 @@
+/* Plans of engines: ways to the replicas, the mirror over them, its target; snapshots and replicas of a running one. Pure. */
+#include "control/plan.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "base/text.h"
+#include "control/names.h"
+
+enum { CONNECT_US = 3000000 }; /* for an answer of a replica's node, before it counts as away */
+
+static const struct control_engine_record *record_of(const struct control_goal *goal) {
+    return &container_of(goal->object, struct control_engine, object)->record;
+}
+
+/* ---- ways to replicas ---- */
+
+struct way {
+    char name[NAMES_LEG_SIZE], nqn[NAMES_NQN_SIZE], address[CONTROL_ADDRESS_SIZE];
+    const char *port; /* in address */
+};
+
+static void find_way(const struct control_engine_record *record, const struct control_leg_record *leg, struct way *ret_way) {
+    names_make_controller(leg->name, record->name, ret_way->name);
+    names_make_nqn(leg->name, ret_way->nqn);
+    snprintf(ret_way->address, sizeof(ret_way->address), "%s", leg->address[0] == '[' ? leg->address + 1 : leg->address);
+    char *colon = strrchr(ret_way->address, ':');
+    assert(colon != NULL); /* checked when it was given */
+    *colon = '\0';
+    if (colon > ret_way->address && colon[-1] == ']')
+        colon[-1] = '\0';
+    ret_way->port = colon + 1;
+}
+
+/* What is there under the way's name leads elsewhere. */
+static bool is_astray(const struct observed_controller *controller, const struct way *way) {
+    return strcmp(controller->address, way->address) != 0 || strcmp(controller->port, way->port) != 0 ||
+           strcmp(controller->nqn, way->nqn) != 0;
+}
+
+static json_t *attach_params(const struct way *way) {
+    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:i, s:i, s:i, s:i}", "name", way->name, "trtype", "TCP", "adrfam",
+                     strchr(way->address, ':') != NULL ? "IPv6" : "IPv4", "traddr", way->address, "trsvcid", way->port, "subnqn",
+                     way->nqn, "hostnqn", NAMES_REPLICA_HOST, "multipath", "disable", "ctrlr_loss_timeout_sec", -1,
+                     "reconnect_delay_sec", 1, "fast_io_fail_timeout_sec", 0, "fabrics_connect_timeout_us", CONNECT_US);
+}
+
+static void detach(const char *name, struct plan *plan) {
+    plan_add(plan, "bdev_nvme_detach_controller", json_pack("{s:s}", "name", name));
+}
+
+static bool misses(const struct control_engine_record *record, const struct control_leg_record *leg,
+                   const struct observation *seen) {
+    struct way way;
+    find_way(record, leg, &way);
+    const struct observed_controller *controller = observed_controller(seen, way.name);
+    return controller == NULL || is_astray(controller, &way);
+}
+
+bool plan_engine_misses_way(const struct control_engine_record *record, const struct observation *seen) {
+    for (unsigned i = 0; i < record->leg_count; i++)
+        if (misses(record, &record->legs[i], seen))
+            return true;
+    return false;
+}
+
+/* All that are missing, at the same time: one that does not answer must not keep the others waiting. */
+static void plan_ways(const struct control_goal *goal, const struct control_engine_record *record, const struct observation *seen,
+                      struct plan *plan) {
+    struct way way;
+    for (unsigned i = 0; i < record->leg_count && !goal->asides_done; i++) {
+        find_way(record, &record->legs[i], &way);
+        const struct observed_controller *controller = observed_controller(seen, way.name);
+        if (controller != NULL && is_astray(controller, &way))
+            detach(way.name, plan);
+    }
+    for (unsigned i = 0; i < record->leg_count && !goal->asides_done; i++) {
+        find_way(record, &record->legs[i], &way);
+        if (misses(record, &record->legs[i], seen))
+            plan_add_aside(plan, "bdev_nvme_attach_controller", attach_params(&way));
+    }
+}
+
+/* ---- the target ---- */
+
+static bool wants_target(const struct control_engine_record *record) { return record->port != 0; }
+
+static const struct observed_export *target_of(const struct control_engine_record *record, const struct observation *seen) {
+    char nqn[NAMES_NQN_SIZE];
+    names_make_volume_nqn(record->volume, nqn);
+    return observed_export(seen, nqn);
+}
+
+/* Another engine of the same volume may offer it here. */
+static bool is_ours(const struct observed_export *target, const struct control_engine_record *record) {
+    return target != NULL && (target->device == NULL || strcmp(target->device, record->name) == 0);
+}
+
+bool plan_target_stands(const struct control_engine_record *record, const struct observation *seen, const char *address) {
+    const struct observed_export *target = target_of(record, seen);
+    char port[8];
+    snprintf(port, sizeof(port), "%u", (unsigned)record->port);
+    if (!wants_target(record))
+        return !is_ours(target, record);
+    return target != NULL && target->namespaces == 1 && target->listeners == 1 && target->any_host &&
+           strcmp(target->device, record->name) == 0 && strcmp(target->address, address) == 0 && strcmp(target->port, port) == 0;
+}
+
+static void plan_no_target(const struct control_engine_record *record, const struct observation *seen, struct plan *plan) {
+    const struct observed_export *target = target_of(record, seen);
+    if (is_ours(target, record))
+        plan_add(plan, "nvmf_delete_subsystem", json_pack("{s:s}", "nqn", target->nqn));
+}
+
+/* NGUID and UUID follow from the volume's name: the same namespace wherever its engine runs. */
+static void plan_target(const struct control_engine_record *record, const struct observation *seen, const char *address,
+                        struct plan *plan) {
+    char nqn[NAMES_NQN_SIZE], of_volume[CONTROL_NAME_MAX + 8], uuid_text[UUID_TEXT_SIZE], nguid[33];
+    struct uuid uuid;
+    if (plan_target_stands(record, seen, address))
+        return;
+    plan_no_target(record, seen, plan);
+    if (!wants_target(record))
+        return;
+    if (target_of(record, seen) != NULL && !is_ours(target_of(record, seen), record)) {
+        plan_refuse(plan, ERROR_EXISTS, "volume %s is offered by %s here", record->volume, target_of(record, seen)->device);
+        return;
+    }
+    names_make_volume_nqn(record->volume, nqn);
+    snprintf(of_volume, sizeof(of_volume), "volume-%s", record->volume);
+    uuid_from_name(&uuid_space_oid, of_volume, &uuid);
+    for (unsigned i = 0; i < sizeof(uuid.bytes); i++)
+        snprintf(nguid + 2 * i, 3, "%02x", uuid.bytes[i]);
+    uuid_from_name(&uuid_space_url, of_volume, &uuid);
+    uuid_format(&uuid, uuid_text);
+    if (!seen->has_tcp)
+        plan_add(plan, "nvmf_create_transport", json_pack("{s:s}", "trtype", "TCP"));
+    plan_add(plan, "nvmf_create_subsystem", json_pack("{s:s, s:b}", "nqn", nqn, "allow_any_host", 1));
+    plan_add(plan, "nvmf_subsystem_add_ns",
+             json_pack("{s:s, s:{s:s, s:s, s:s}}", "nqn", nqn, "namespace", "bdev_name", record->name, "nguid", nguid, "uuid",
+                       uuid_text));
+    plan_add_listener(plan, nqn, address, record->port);
+}
+
+/* ---- the mirror ---- */
+
+bool plan_mirror_is_over(const struct observed_mirror *mirror) {
+    return strcmp(mirror->state, "refused") == 0 || strcmp(mirror->state, "ended") == 0;
+}
+
+/* Its replicas are promised to another engine. */
+static bool is_superseded(const struct observed_mirror *mirror) {
+    return mirror->error_code != NULL && strcmp(mirror->error_code, "permission") == 0;
+}
+
+static bool serves(const struct observed_mirror *mirror) { return mirror != NULL && strcmp(mirror->state, "serving") == 0; }
+
+static void plan_no_mirror(const struct control_engine_record *record, const struct observation *seen, struct plan *plan) {
+    if (observed_mirror(seen, record->name) != NULL)
+        plan_add(plan, "mirror_delete", json_pack("{s:s}", "name", record->name));
+}
+
+/* Three copies and more can tell by their majority which is newest, also when the node of one is away; two cannot, and go on
+ * alone instead. The volume's name gives the id: copies of another volume are refused. */
+static json_t *mirror_params(const struct control_engine_record *record) {
+    char of_volume[CONTROL_NAME_MAX + 8], uuid_text[UUID_TEXT_SIZE], leg[NAMES_LEG_SIZE];
+    struct uuid uuid;
+    json_t *legs = json_array();
+    for (unsigned i = 0; i < record->leg_count; i++) {
+        names_make_leg(record->legs[i].name, record->name, leg);
+        json_array_append_new(legs, json_string(leg));
+    }
+    snprintf(of_volume, sizeof(of_volume), "volume-%s", record->volume);
+    uuid_from_name(&uuid_space_url, of_volume, &uuid);
+    uuid_format(&uuid, uuid_text);
+    return json_pack("{s:s, s:o, s:s, s:s}", "name", record->name, "legs", legs, "policy",
+                     record->leg_count >= 3 ? "majority" : "any", "uuid", uuid_text);
+}
+
+/* Over replicas that only its own runs have had. */
+static void plan_resume(const struct control_engine_record *record, struct plan *plan) {
+    json_t *params = mirror_params(record), *runs = json_array();
+    for (unsigned i = 0; i < record->run_count; i++)
+        json_array_append_new(runs, json_string(record->runs[i]));
+    json_object_set_new(params, "resume", runs);
+    json_object_set_new(params, "engine", json_string(record->runs[record->run_count - 1]));
+    json_object_set_new(params, "wait", json_false());
+    plan_add(plan, "mirror_create", params);
+}
+
+static void refuse_mirror(const struct control_goal *goal, const struct observed_mirror *mirror, struct plan *plan) {
+    const char *also = goal->aside_failure;
+    enum error_code code = plan_mirror_is_over(mirror) && is_superseded(mirror) ? ERROR_PERMISSION : ERROR_BUSY;
+    plan_refuse(plan, code, "%s%s%s", mirror->error != NULL ? mirror->error : mirror->state, also[0] != '\0' ? "; " : "", also);
+}
+
+/* The legs that are not there may stay away, whatever they have. */
+static void plan_salvage(const struct observed_mirror *mirror, struct plan *plan) {
+    json_t *absent = json_array();
+    for (unsigned i = 0; i < mirror->leg_count; i++)
+        if (strcmp(mirror->legs[i].state, "absent") == 0 || strcmp(mirror->legs[i].state, "set aside") == 0)
+            json_array_append_new(absent, json_string(mirror->legs[i].name));
+    plan_add(plan, "mirror_start", json_pack("{s:s, s:o}", "name", mirror->name, "accept_absent", absent));
+}
+
+static void plan_create(const struct control_goal *goal, const struct observation *seen, const char *address, struct plan *plan) {
+    const struct control_engine_record *record = record_of(goal);
+    const struct observed_mirror *mirror = observed_mirror(seen, record->name);
+    if (mirror == NULL || !goal->carried_out) { /* one that is there already was left by a creation that failed */
+        plan_no_target(record, seen, plan);
+        plan_no_mirror(record, seen, plan);
+        plan_ways(goal, record, seen, plan);
+        plan_add(plan, "mirror_create", mirror_params(record));
+    } else if (strcmp(mirror->state, "configuring") == 0 && goal->salvage && !goal->salvaged) {
+        plan_salvage(mirror, plan);
+        plan->salvages = true;
+    } else if (!serves(mirror)) {
+        refuse_mirror(goal, mirror, plan);
+    } else if (mirror->bytes > record->bytes) {
+        plan_refuse(plan, ERROR_INVALID, "its replicas have %" PRIu64 " bytes, more than its %" PRIu64, mirror->bytes,
+                    record->bytes);
+    } else {
+        plan_target(record, seen, address, plan);
+    }
+}
+
+/* ---- going ---- */
+
+bool plan_engine_is_there(const struct control_engine_record *record, const struct observation *seen) {
+    bool there = observed_mirror(seen, record->name) != NULL || is_ours(target_of(record, seen), record);
+    for (unsigned i = 0; i < record->leg_count && !there; i++) {
+        char name[NAMES_LEG_SIZE];
+        names_make_controller(record->legs[i].name, record->name, name);
+        there = observed_controller(seen, name) != NULL;
+    }
+    return there;
+}
+
+static void plan_gone(const struct control_engine_record *record, const struct observation *seen, struct plan *plan) {
+    plan_no_target(record, seen, plan);
+    plan_no_mirror(record, seen, plan);
+    for (unsigned i = 0; i < record->leg_count; i++) {
+        char name[NAMES_LEG_SIZE];
+        names_make_controller(record->legs[i].name, record->name, name);
+        if (observed_controller(seen, name) != NULL)
+            detach(name, plan);
+    }
+}
+
+/* ---- what is recorded, again ---- */
+
+static void plan_tend(const struct control_goal *goal, const struct observation *seen, const char *address, struct plan *plan) {
+    const struct control_engine_record *record = record_of(goal);
+    const struct observed_mirror *mirror = observed_mirror(seen, record->name);
+    bool over = mirror != NULL && plan_mirror_is_over(mirror);
+    if (record->failure[0] != '\0') {
+        plan_gone(record, seen, plan);
+    } else if (over && (!goal->resumes || goal->carried_out || is_superseded(mirror))) {
+        refuse_mirror(goal, mirror, plan);
+    } else if (over || mirror == NULL) {
+        if (!goal->resumes || goal->carried_out) { /* each run is recorded before it begins */
+            plan_refuse(plan, ERROR_BUSY, "its mirror was lost meanwhile");
+            return;
+        }
+        plan_no_target(record, seen, plan);
+        plan_no_mirror(record, seen, plan);
+        plan_ways(goal, record, seen, plan);
+        plan_resume(record, plan);
+    } else {
+        plan_ways(goal, record, seen, plan);
+        if (serves(mirror))
+            plan_target(record, seen, address, plan);
+    }
+}
+
+/* ---- a running one ---- */
+
+/* NULL, and the plan refuses: it does not serve. */
+static const struct observed_mirror *serving(const struct control_goal *goal, const struct observation *seen, struct plan *plan) {
+    const struct observed_mirror *mirror = observed_mirror(seen, record_of(goal)->name);
+    if (serves(mirror))
+        return mirror;
+    plan_refuse(plan, ERROR_BUSY, "engine %s does not serve: %s", record_of(goal)->name,
+                mirror == NULL          ? "its mirror is not there"
+                : mirror->error != NULL ? mirror->error
+                                        : mirror->state);
+    return NULL;
+}
+
+static const json_t *find_snapshot(const struct observed_mirror *mirror, const char *name) {
+    size_t i;
+    const json_t *snapshot;
+    json_array_foreach(mirror->tree, i, snapshot) {
+        const char *its = json_string_value(json_object_get(snapshot, "name"));
+        if (its != NULL && strcmp(its, name) == 0)
+            return snapshot;
+    }
+    return NULL;
+}
+
+static void plan_snapshot_create(const struct control_goal *goal, const struct observed_mirror *mirror, struct plan *plan) {
+    const struct control_engine_record *record = record_of(goal);
+    if (find_snapshot(mirror, goal->snapshot) != NULL)
+        plan_refuse(plan, ERROR_EXISTS, "engine %s has a snapshot %s", record->name, goal->snapshot);
+    else if (record->snapshot_max != 0 && json_array_size(mirror->tree) >= record->snapshot_max)
+        plan_refuse(plan, ERROR_PERMISSION, "engine %s has %zu snapshots, and may have no more than %u", record->name,
+                    json_array_size(mirror->tree), (unsigned)record->snapshot_max);
+    else
+        plan_add(plan, "mirror_snapshot_create",
+                 json_pack("{s:s, s:s, s:{s:s, s:s, s:s}}", "name", record->name, "snapshot", goal->snapshot, "attributes",
+                           "user_created", goal->user_created ? "true" : "false", "snapshot_timestamp", goal->timestamp,
+                           "penstock_operation", goal->id));
+}
+
+static void plan_on_snapshot(const struct control_goal *goal, const char *method, struct plan *plan) {
+    plan_add(plan, method, json_pack("{s:s, s:s}", "name", record_of(goal)->name, "snapshot", goal->snapshot));
+}
+
+static void plan_snapshot_delete(const struct control_goal *goal, const struct observed_mirror *mirror, struct plan *plan) {
+    const json_t *snapshot = find_snapshot(mirror, goal->snapshot);
+    json_int_t children = json_integer_value(json_object_get(snapshot, "children"));
+    if (snapshot == NULL)
+        return;
+    if (children > 1)
+        plan_refuse(plan, ERROR_PERMISSION, "snapshot %s of engine %s has %d children", goal->snapshot, record_of(goal)->name,
+                    (int)children);
+    else
+        plan_on_snapshot(goal, "mirror_snapshot_delete", plan);
+}
+
+static void plan_snapshot_revert(const struct control_goal *goal, const struct observed_mirror *mirror, struct plan *plan) {
+    const struct control_engine_record *record = record_of(goal);
+    if (record->frontend[0] != '\0')
+        plan_refuse(plan, ERROR_PERMISSION, "engine %s has the frontend %s: only one without any is reverted", record->name,
+                    record->frontend);
+    else if (find_snapshot(mirror, goal->snapshot) == NULL)
+        plan_refuse(plan, ERROR_PERMISSION, "engine %s has no snapshot %s", record->name, goal->snapshot);
+    else
+        plan_on_snapshot(goal, "mirror_snapshot_revert", plan);
+}
+
+static void plan_expand(const struct control_goal *goal, const struct observed_mirror *mirror, struct plan *plan) {
+    uint64_t mib = divide_up(goal->bytes, MIB(1));
+    char given[24];
+    snprintf(given, sizeof(given), "%" PRIu64, goal->bytes);
+    if (mib * MIB(1) < mirror->bytes) {
+        plan->outcome = PLAN_REFUSED;
+        error_invalid(&plan->error, "size", given, "not less than the %" PRIu64 " bytes that it has", mirror->bytes);
+    } else if (mib * MIB(1) > mirror->bytes) {
+        plan_add(plan, "mirror_resize", json_pack("{s:s, s:I}", "name", record_of(goal)->name, "size_in_mib", (json_int_t)mib));
+    }
+}
+
+static const struct observed_leg *find_leg(const struct observed_mirror *mirror, const char *name) {
+    for (unsigned i = 0; i < mirror->leg_count; i++)
+        if (strcmp(mirror->legs[i].name, name) == 0)
+            return &mirror->legs[i];
+    return NULL;
+}
+
+/* The record has it already. */
+static void plan_replica_add(const struct control_goal *goal, const struct observation *seen,
+                             const struct observed_mirror *mirror, struct plan *plan) {
+    const struct control_engine_record *record = record_of(goal);
+    char leg[NAMES_LEG_SIZE];
+    struct way way;
+    names_make_leg(goal->legs[0].name, record->name, leg);
+    find_way(record, &goal->legs[0], &way);
+    if (find_leg(mirror, leg) != NULL)
+        return;
+    const struct observed_controller *controller = observed_controller(seen, way.name);
+    if (controller != NULL && is_astray(controller, &way))
+        detach(way.name, plan);
+    if (controller == NULL || is_astray(controller, &way))
+        plan_add(plan, "bdev_nvme_attach_controller", attach_params(&way));
+    plan_add(plan, "mirror_add_leg", json_pack("{s:s, s:s}", "name", record->name, "leg", leg));
+}
+
+static void plan_replica_delete(const struct control_goal *goal, const struct observation *seen,
+                                const struct observed_mirror *mirror, struct plan *plan) {
+    const struct control_engine_record *record = record_of(goal);
+    char leg[NAMES_LEG_SIZE], controller[NAMES_LEG_SIZE];
+    names_make_leg(goal->legs[0].name, record->name, leg);
+    names_make_controller(goal->legs[0].name, record->name, controller);
+    if (find_leg(mirror, leg) != NULL)
+        plan_add(plan, "mirror_remove_leg", json_pack("{s:s, s:s}", "name", record->name, "leg", leg));
+    if (observed_controller(seen, controller) != NULL)
+        detach(controller, plan);
+}
+
+/* Commands on one that serves, each of which is one command of the mirror. */
+static void plan_on_engine(const struct control_goal *goal, const struct observation *seen, struct plan *plan) {
+    const struct observed_mirror *mirror = serving(goal, seen, plan);
+    if (mirror == NULL)
+        return;
+    if (goal->verb == CONTROL_ENGINE_REPLICA_ADD)
+        plan_replica_add(goal, seen, mirror, plan);
+    else if (goal->verb == CONTROL_ENGINE_REPLICA_DELETE)
+        plan_replica_delete(goal, seen, mirror, plan);
+    else if (goal->carried_out)
+        return;
+    else if (goal->verb == CONTROL_ENGINE_SNAPSHOT_CREATE)
+        plan_snapshot_create(goal, mirror, plan);
+    else if (goal->verb == CONTROL_ENGINE_SNAPSHOT_DELETE)
+        plan_snapshot_delete(goal, mirror, plan);
+    else if (goal->verb == CONTROL_ENGINE_SNAPSHOT_REVERT)
+        plan_snapshot_revert(goal, mirror, plan);
+    else if (goal->verb == CONTROL_ENGINE_EXPAND)
+        plan_expand(goal, mirror, plan);
+}
+
+void plan_engine(const struct control_goal *goal, const struct observation *seen, const char *address, struct plan *plan) {
+    if (goal->verb == CONTROL_ENGINE_CREATE)
+        plan_create(goal, seen, address, plan);
+    else if (goal->verb == CONTROL_ENGINE_TEND)
+        plan_tend(goal, seen, address, plan);
+    else if (goal->verb == CONTROL_ENGINE_DELETE)
+        plan_gone(record_of(goal), seen, plan);
+    else
+        plan_on_engine(goal, seen, plan);
+}

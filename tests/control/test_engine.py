@@ -1,0 +1,290 @@
+#!/usr/bin/env python3
+"""Engines over three penstockd, each with its plane, through a foreign gRPC client. Arguments: penstockd, penstock-block,
+penstock-bench, the contract's table, and (optional) one test."""
+
+import pathlib
+import random
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+import uuid
+
+sys.path.append("/usr/lib/python3/dist-packages")  # where Debian's python3-grpcio is
+sys.path.insert(0, str(pathlib.Path(__file__).parent))
+try:
+    import grpc  # noqa: F401
+except ImportError as reason:
+    print(f"skipped: no python3-grpcio for this interpreter: {reason}")
+    sys.exit(77)
+
+from rig import DEADLINE_S, Contract, Failure, Node, refused, until
+
+DAEMON, PLANE, BENCH, TABLE = sys.argv[1:5]
+CONTRACT = Contract(TABLE)
+MIB = 1 << 20
+SIZE = 16 * MIB
+VOLUME = "vol"
+REPLICAS = [f"{VOLUME}-r-0000000{i}" for i in range(4)]
+NQN = "nqn.2023-01.io.longhorn.spdk:"
+WO, RW, ERR = 0, 1, 2
+
+
+class World:
+    """Nodes, each with a disk and a replica."""
+
+    def __init__(self, folder, count=3, options=()):
+        self.folder = pathlib.Path(folder)
+        self.nodes = [Node(DAEMON, PLANE, CONTRACT, self.folder / str(i), i, options) for i in range(count)]
+        self.addresses = {}
+        for i, node in enumerate(self.nodes):
+            node.start()
+            path = node.folder / "disk.img"
+            with open(path, "wb") as file:
+                file.truncate(256 * MIB)
+            node.client.DiskCreate(disk_name="d", disk_path=str(path), block_size=4096)
+            until(lambda: node.client.DiskGet(disk_name="d")["state"] == "ready", "the disk is open")
+            self.replica(i)
+
+    def replica(self, i, name=None):
+        node, name = self.nodes[i], name or REPLICAS[i]
+        made = node.client.ReplicaCreate(name=name, lvs_name="d", spec_size=SIZE, port_count=5)
+        assert made["state"] == "running", made
+        self.addresses[name] = f"{node.address}:{made['port_start']}"
+        return name
+
+    def engine(self, name="vol-e-0", node=0, replicas=REPLICAS[:3], **more):
+        values = {"name": name, "volume_name": VOLUME, "spec_size": SIZE, "frontend": "spdk-tcp-nvmf", "port_count": 1,
+                  "replica_address_map": {r: self.addresses[r] for r in replicas}, **more}  # fmt: skip
+        return self.nodes[node].client.EngineCreate(**values)
+
+    def end(self):
+        for node in self.nodes:
+            node.end()
+
+
+def modes(engine):
+    return [engine["replica_mode_map"][name] for name in sorted(engine["replica_mode_map"])]
+
+
+def settled(node, name="vol-e-0", wanted="running", seconds=DEADLINE_S):
+    def look():
+        engine = node.client.EngineGet(name=name)
+        return engine if engine["state"] == wanted else None
+
+    return until(look, f"engine {name} is {wanted}: {node.client.EngineGet(name=name)}", seconds)
+
+
+def whole(node, name="vol-e-0", count=3):
+    """Until all of its replicas are RW."""
+
+    def look():
+        engine = node.client.EngineGet(name=name)
+        return engine if engine["state"] == "running" and modes(engine) == [RW] * count else None
+
+    return until(look, f"all replicas of {name} are whole: {node.client.EngineGet(name=name)}")
+
+
+def raw(node, method, **params):
+    """Waits for a plane that is being started again."""
+
+    def call():
+        try:
+            return node.plane_call(method, **params)
+        except (OSError, AssertionError):
+            return None
+
+    answer = until(call, "the plane answers")
+    assert "result" in answer, answer
+    return answer["result"]
+
+
+def load(engine, *options):
+    """I/O of a host over NVMe/TCP."""
+    target = f"nvme-tcp://{engine['ip']}:{engine['port']}/{NQN}volume-{engine['volume_name']}"
+    done = subprocess.run([BENCH, *options, target], capture_output=True, text=True, timeout=DEADLINE_S, check=False)
+    assert done.returncode == 0, (done.stdout, done.stderr)
+    return done.stdout
+
+
+def write(engine, file):
+    load(engine, f"--from={file}")
+
+
+def read(engine, size=SIZE):
+    with tempfile.NamedTemporaryFile() as to:
+        load(engine, f"--to={to.name}", f"--length={size}")
+        return pathlib.Path(to.name).read_bytes()
+
+
+def pattern(folder, seed, size=SIZE):
+    """A file of bytes that nobody else has."""
+    path = pathlib.Path(folder) / f"pattern-{seed}"
+    path.write_bytes(random.Random(seed).randbytes(size))
+    return path
+
+
+# ---- its life ----
+
+
+def test_life(world):
+    node = world.nodes[0]
+    client = node.client
+    assert client.EngineList()["engines"] == {}
+    refused("NOT_FOUND", client.EngineGet, name="vol-e-0")
+    client.EngineDelete(name="vol-e-0")
+    engine = world.engine()
+    assert engine["state"] == "running" and engine["error_msg"] == "", engine
+    assert engine["spec_size"] == SIZE and engine["ip"] == node.address and 20001 <= engine["port"] <= 30000
+    assert modes(engine) == [RW, RW, RW] and engine["replica_address_map"] == {r: world.addresses[r] for r in REPLICAS[:3]}
+    assert engine["head"]["name"] == "volume-head" and engine["snapshots"] == {}
+    assert set(client.EngineList()["engines"]) == {"vol-e-0"}
+    assert "is there" in refused("ALREADY_EXISTS", world.engine)
+    export = [s for s in raw(node, "nvmf_get_subsystems") if s["nqn"] == f"{NQN}volume-{VOLUME}"][0]
+    of_volume = f"volume-{VOLUME}"
+    assert export["namespaces"][0]["uuid"] == str(uuid.uuid5(uuid.NAMESPACE_URL, of_volume)), export
+    assert export["namespaces"][0]["nguid"].lower() == uuid.uuid5(uuid.NAMESPACE_OID, of_volume).hex, export
+    port = engine["port"]
+    client.EngineDelete(name="vol-e-0")
+    assert client.EngineList()["engines"] == {}
+    assert raw(node, "mirror_get") == [] and raw(node, "bdev_nvme_get_controllers") == []
+    assert not [s for s in raw(node, "nvmf_get_subsystems") if "volume-" in s["nqn"]]
+    again = world.engine()
+    assert again["state"] == "running" and again["port"] == port and modes(again) == [RW, RW, RW], again
+
+
+def test_bad_arguments(world):
+    client = world.nodes[0].client
+    good = {"name": "vol-e-0", "volume_name": VOLUME, "spec_size": SIZE, "frontend": "spdk-tcp-nvmf",
+            "replica_address_map": {REPLICAS[0]: world.addresses[REPLICAS[0]]}}  # fmt: skip
+    for wrong in ({"name": ""}, {"name": "a b"}, {"volume_name": ""}, {"spec_size": 0}, {"spec_size": 1 << 60}, {"frontend": "iscsi"},
+                  {"replica_address_map": {}}, {"replica_address_map": {"r": "127.0.0.1"}}, {"replica_address_map": {"r": ":1"}},
+                  {"replica_address_map": {"r": "1.2.3.4:0"}}, {"replica_address_map": {"r": "1.2.3.4:70000"}}, {"data_layout_type": 7},
+                  {"replica_address_map": {"": "1.2.3.4:20001"}}, {"snapshot_max_count": -1},
+                  {"replica_address_map": {f"r{i}": "1.2.3.4:20001" for i in range(9)}}, {"replica_address_map": {"r" * 64: "1.2.3.4:1"}}):  # fmt: skip
+        refused("INVALID_ARGUMENT", client.EngineCreate, **{**good, **wrong})
+    assert "ublk" in refused("UNIMPLEMENTED", client.EngineCreate, **{**good, "frontend": "ublk"})
+    refused("UNIMPLEMENTED", client.EngineCreate, **{**good, "data_layout_type": 1})
+    assert client.EngineList()["engines"] == {}, "nothing is registered"
+    for call, values in ((client.EngineExpand, {"size": SIZE}), (client.EngineSnapshotCreate, {"snapshot_name": "s"}),
+                         (client.EngineSnapshotDelete, {"snapshot_name": "s"}), (client.EngineSnapshotMaxCountSet, {"count": 1}),
+                         (client.EngineExpandPrecheck, {"size": SIZE})):  # fmt: skip
+        refused("NOT_FOUND", call, name="none", **values)
+
+
+def test_a_replica_that_is_not_there(world):
+    """It does not keep the engine from being made, when the others can tell that they are newest."""
+    assert world.engine()["state"] == "running"
+    world.nodes[0].client.EngineDelete(name="vol-e-0")
+    world.nodes[2].kill()
+    world.nodes[2].kill_plane()
+    engine = world.engine()
+    assert engine["state"] == "running" and modes(engine) == [RW, RW, WO], engine
+    assert REPLICAS[2] in engine["error_msg"]
+    world.nodes[2].start()
+    whole(world.nodes[0])
+
+
+def test_creation_that_fails(world):
+    client = world.nodes[0].client
+    world.addresses["gone-r-00000000"] = "127.0.0.1:1"
+    engine = world.engine(replicas=["gone-r-00000000"])
+    assert engine["state"] == "error" and engine["error_msg"], engine
+    assert client.EngineGet(name="vol-e-0")["state"] == "error"
+    until(lambda: raw(world.nodes[0], "mirror_get") == [], "nothing is left in the plane")
+    engine = world.engine()
+    assert engine["state"] == "running", "an error that passes may be tried again"
+
+
+# ---- deaths ----
+
+
+def test_daemon_dies(world):
+    node = world.nodes[0]
+    before = world.engine()
+    run = raw(node, "mirror_get")[0]["engine"]
+    node.kill()
+    node.start()
+    after = whole(node)
+    assert after["port"] == before["port"] and raw(node, "mirror_get")[0]["engine"] == run, "its mirror went on"
+
+
+def test_plane_dies(world):
+    node = world.nodes[0]
+    before = world.engine()
+    run = raw(node, "mirror_get")[0]["engine"]
+    data = pattern(world.folder, 1)
+    write(before, data)
+    for _ in range(3):
+        node.kill_plane()
+        until(lambda: run != next((m["engine"] for m in raw(node, "mirror_get")), run), "another run")
+        after = whole(node)
+        run = raw(node, "mirror_get")[0]["engine"]
+        assert after["port"] == before["port"], "at the same place"
+    assert read(after) == data.read_bytes()
+
+
+def test_both_die(world):
+    node = world.nodes[0]
+    world.engine()
+    for _ in range(2):
+        node.kill()
+        node.kill_plane()
+        node.start()
+        whole(node)
+
+
+def test_dead_engine(world):
+    """Its node goes, another takes the replicas, it comes back: it says superseded, and disturbs nobody."""
+    a, b = world.nodes[0], world.nodes[1]
+    assert world.engine()["state"] == "running"
+    a.kill()
+    a.kill_plane()
+    engine = world.engine("vol-e-1", 1)
+    assert engine["state"] == "running" and modes(engine) == [WO, RW, RW], engine
+    data = pattern(world.folder, 1)
+    write(engine, data)
+    term = raw(b, "mirror_get")[0]["term"]
+    a.start()
+    old = settled(a, "vol-e-0", "error")
+    assert old["error_msg"].startswith("superseded by"), old
+    refused("ALREADY_EXISTS", world.engine)
+    whole(b, "vol-e-1")
+    assert raw(b, "mirror_get")[0]["term"] == term, "undisturbed"
+    assert read(engine) == data.read_bytes()
+    a.kill()
+    a.start()
+    assert settled(a, "vol-e-0", "error")["error_msg"].startswith("superseded by"), "and it says so from then on"
+    a.client.EngineDelete(name="vol-e-0")
+    assert a.client.EngineList()["engines"] == {}
+
+
+def main():
+    tests = [test for name, test in sorted(globals().items()) if name.startswith("test_")]
+    if len(sys.argv) > 5:
+        tests = [test for test in tests if test.__name__ in sys.argv[5:]]
+    failed = 0
+    for test in tests:
+        began = time.monotonic()
+        with tempfile.TemporaryDirectory(prefix="penstockd-") as folder:
+            world = None
+            try:
+                world = World(folder)
+                test(world)
+            except Exception:
+                failed += 1
+                print(f"--- {test.__name__}")
+                traceback.print_exc(file=sys.stdout)
+                for node in world.nodes if world is not None else ():
+                    print(node.log()[-5000:])
+            finally:
+                if world is not None:
+                    world.end()
+        print(f"{test.__name__}: {time.monotonic() - began:.1f} s", flush=True)
+    print(f"{len(tests) - failed} passed, {failed} failed")
+    sys.exit(failed != 0)
+
+
+if __name__ == "__main__":
+    main()
