@@ -159,7 +159,7 @@ class Node:
         self.daemon, self.plane, self.contract, self.options = daemon, plane, contract, options
         self.folder = pathlib.Path(folder)
         self.folder.mkdir(exist_ok=True)
-        seat = os.getpid() * 4 + index  # all of 127/8 is this machine
+        seat = os.getpid() % 240000 * 64 + index  # all of 127/8 is this machine
         self.address = f"127.{1 + seat // 62500 % 250}.{1 + seat // 250 % 250}.{1 + seat % 250}"
         self.socket = self.folder / "state" / "plane.sock"
         self.process = self.client = None

@@ -326,7 +326,7 @@ def test_watch(node):
         before = len(seen)
         step()
         until(lambda: len(seen) > before, "a change")
-    quiet = client.start("EngineWatch")
+    quiet = client.start("ShardWatch")
     assert node.kill(signal.SIGTERM) == 0
     reader.join(DEADLINE_S)
     assert seen[-1] == "UNAVAILABLE", seen
@@ -387,7 +387,10 @@ WRONG = [
     ("ReplicaSnapshotPurge", {"name": "none"}, "NOT_FOUND"),
     ("ReplicaSnapshotPurge", {}, "INVALID_ARGUMENT"),
 ]
-SERVED = {"VersionDetailGet", "LogSetLevel", "LogGetLevel", "LogSetFlags", "LogGetFlags", "DiskCreate", "DiskGet", "DiskDelete",
+ENGINES = {"EngineCreate", "EngineDelete", "EngineExpand", "EngineExpandPrecheck", "EngineGet", "EngineList", "EngineReplicaAdd",
+           "EngineReplicaDelete", "EngineSnapshotCreate", "EngineSnapshotDelete", "EngineSnapshotMaxCountSet",
+           "EngineSnapshotRevert"}  # test_engine.py  # fmt: skip
+SERVED = ENGINES | {"VersionDetailGet", "LogSetLevel", "LogGetLevel", "LogSetFlags", "LogGetFlags", "DiskCreate", "DiskGet", "DiskDelete",
           "DiskHealthGet", "ReplicaCreate", "ReplicaDelete", "ReplicaGet", "ReplicaList", "ReplicaExpand", "ReplicaSnapshotCreate",
           "ReplicaSnapshotDelete", "ReplicaSnapshotRevert", "ReplicaSnapshotPurge"}  # fmt: skip
 

@@ -2,19 +2,20 @@
 """Engines over three penstockd, each with its plane, through a foreign gRPC client. Arguments: penstockd, penstock-block,
 penstock-bench, the contract's table, and (optional) one test."""
 
+import concurrent.futures
 import pathlib
 import random
 import subprocess
 import sys
 import tempfile
-import time
+import threading
 import traceback
 import uuid
 
 sys.path.append("/usr/lib/python3/dist-packages")  # where Debian's python3-grpcio is
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 try:
-    import grpc  # noqa: F401
+    import grpc
 except ImportError as reason:
     print(f"skipped: no python3-grpcio for this interpreter: {reason}")
     sys.exit(77)
@@ -29,27 +30,34 @@ VOLUME = "vol"
 REPLICAS = [f"{VOLUME}-r-0000000{i}" for i in range(4)]
 NQN = "nqn.2023-01.io.longhorn.spdk:"
 WO, RW, ERR = 0, 1, 2
+STAMP = "2026-11-21T12:00:00Z"
 
 
 class World:
     """Nodes, each with a disk and a replica."""
 
-    def __init__(self, folder, count=3, options=()):
+    def __init__(self, folder, seat=0, count=3, options=()):
         self.folder = pathlib.Path(folder)
-        self.nodes = [Node(DAEMON, PLANE, CONTRACT, self.folder / str(i), i, options) for i in range(count)]
+        self.nodes = [Node(DAEMON, PLANE, CONTRACT, self.folder / str(i), seat + i, options) for i in range(count)]
         self.addresses = {}
+
+    def start(self):
         for i, node in enumerate(self.nodes):
             node.start()
-            path = node.folder / "disk.img"
-            with open(path, "wb") as file:
-                file.truncate(256 * MIB)
-            node.client.DiskCreate(disk_name="d", disk_path=str(path), block_size=4096)
-            until(lambda: node.client.DiskGet(disk_name="d")["state"] == "ready", "the disk is open")
+            self.disk(i)
             self.replica(i)
 
-    def replica(self, i, name=None):
+    def disk(self, i, name="d"):
+        node = self.nodes[i]
+        path = node.folder / f"{name}.img"
+        with open(path, "wb") as file:
+            file.truncate(256 * MIB)
+        node.client.DiskCreate(disk_name=name, disk_path=str(path), block_size=4096)
+        until(lambda: node.client.DiskGet(disk_name=name)["state"] == "ready", "the disk is open")
+
+    def replica(self, i, name=None, disk="d"):
         node, name = self.nodes[i], name or REPLICAS[i]
-        made = node.client.ReplicaCreate(name=name, lvs_name="d", spec_size=SIZE, port_count=5)
+        made = node.client.ReplicaCreate(name=name, lvs_name=disk, spec_size=SIZE, port_count=5)
         assert made["state"] == "running", made
         self.addresses[name] = f"{node.address}:{made['port_start']}"
         return name
@@ -216,7 +224,7 @@ def test_plane_dies(world):
     run = raw(node, "mirror_get")[0]["engine"]
     data = pattern(world.folder, 1)
     write(before, data)
-    for _ in range(3):
+    for _ in range(2):
         node.kill_plane()
         until(lambda: run != next((m["engine"] for m in raw(node, "mirror_get")), run), "another run")
         after = whole(node)
@@ -260,28 +268,165 @@ def test_dead_engine(world):
     assert a.client.EngineList()["engines"] == {}
 
 
+# ---- snapshots, size ----
+
+
+def names(world, snapshots, replicas=REPLICAS[:3]):
+    """Every replica has these, and no others: its node looks once a second."""
+    for name in replicas:
+        node = next(n for n in world.nodes if name in n.client.ReplicaList()["replicas"])
+        until(lambda: set(node.client.ReplicaGet(name=name)["snapshots"]) == set(snapshots), f"{name} has {snapshots}", 5)  # noqa: B023
+
+
+def test_snapshots(world):
+    client = world.nodes[0].client
+    first, second = pattern(world.folder, 1), pattern(world.folder, 2)
+    engine = world.engine()
+    write(engine, first)
+    assert client.EngineSnapshotCreate(name="vol-e-0", snapshot_name="s1", user_created=True, snapshot_timestamp=STAMP) == {"snapshot_name": "s1"}
+    write(engine, second)
+    made = client.EngineSnapshotCreate(name="vol-e-0")["snapshot_name"]
+    assert len(made) == 8
+    names(world, ["s1", made])
+    engine = client.EngineGet(name="vol-e-0")
+    assert engine["head"]["parent"] == made and engine["snapshots"][made]["parent"] == "s1", engine
+    assert engine["snapshots"]["s1"]["user_created"] and engine["snapshots"]["s1"]["snapshot_timestamp"] == STAMP, engine
+    assert not engine["snapshots"][made]["user_created"]
+    assert list(engine["snapshots"]["s1"]["children"]) == [made] and list(engine["snapshots"][made]["children"]) == ["volume-head"]
+    assert engine["actual_size"] >= 2 * SIZE
+    assert "has a snapshot" in refused("UNKNOWN", client.EngineSnapshotCreate, name="vol-e-0", snapshot_name="s1")
+    refused("INVALID_ARGUMENT", client.EngineSnapshotCreate, name="vol-e-0", snapshot_name="volume-head")
+    refused("INVALID_ARGUMENT", client.EngineSnapshotCreate, name="vol-e-0", snapshot_name="a b")
+    refused("INVALID_ARGUMENT", client.EngineSnapshotDelete, name="vol-e-0")
+    client.EngineSnapshotDelete(name="vol-e-0", snapshot_name="unknown")
+    client.EngineSnapshotDelete(name="vol-e-0", snapshot_name=made)
+    names(world, ["s1"])
+    client.EngineSnapshotMaxCountSet(name="vol-e-0", count=1)
+    assert "no more than 1" in refused("UNKNOWN", client.EngineSnapshotCreate, name="vol-e-0", snapshot_name="s2")
+    client.EngineSnapshotMaxCountSet(name="vol-e-0")
+    assert "frontend" in refused("UNKNOWN", client.EngineSnapshotRevert, name="vol-e-0", snapshot_name="s1")
+    assert read(engine) == second.read_bytes()
+    client.EngineDelete(name="vol-e-0")
+    engine = world.engine(frontend="")
+    assert engine["state"] == "running" and engine["ip"] == "" and engine["port"] == 0, engine
+    assert "no snapshot" in refused("UNKNOWN", client.EngineSnapshotRevert, name="vol-e-0", snapshot_name="s2")
+    client.EngineSnapshotRevert(name="vol-e-0", snapshot_name="s1")
+    client.EngineDelete(name="vol-e-0")
+    assert read(world.engine()) == first.read_bytes()
+
+
+def test_expansion(world):
+    client = world.nodes[0].client
+    data = pattern(world.folder, 1)
+    engine = world.engine()
+    write(engine, data)
+    client.EngineSnapshotCreate(name="vol-e-0", snapshot_name="small")
+    assert client.EngineExpandPrecheck(name="vol-e-0", size=SIZE) == {"expansion_required": False}
+    assert client.EngineExpandPrecheck(name="vol-e-0", size=2 * SIZE) == {"expansion_required": True}
+    refused("INVALID_ARGUMENT", client.EngineExpand, name="vol-e-0", size=SIZE - MIB)
+    client.EngineExpand(name="vol-e-0", size=SIZE)
+    client.EngineExpand(name="vol-e-0", size=2 * SIZE)
+    engine = client.EngineGet(name="vol-e-0")
+    assert engine["spec_size"] == 2 * SIZE and engine["head"]["spec_size"] == 2 * SIZE, engine
+    assert engine["snapshots"]["small"]["spec_size"] == SIZE and not engine["is_expanding"]
+    for i, name in enumerate(REPLICAS[:3]):
+        until(lambda: world.nodes[i].client.ReplicaGet(name=name)["head"]["spec_size"] == 2 * SIZE, "it has grown", 5)  # noqa: B023
+    assert read(engine, 2 * SIZE) == data.read_bytes() + bytes(SIZE)
+    world.nodes[0].kill_plane()
+    until(lambda: raw(world.nodes[0], "mirror_get"), "it is made again")
+    assert whole(world.nodes[0])["spec_size"] == 2 * SIZE
+
+
+# ---- replicas come and go ----
+
+
+def test_replicas_come_and_go(world):
+    client = world.nodes[0].client
+    data, later = pattern(world.folder, 1), pattern(world.folder, 2)
+    engine = world.engine()
+    write(engine, data)
+    client.EngineSnapshotCreate(name="vol-e-0", snapshot_name="s1", user_created=True)
+    world.disk(1, "another")
+    fourth = world.replica(1, REPLICAS[3], "another")
+    address = world.addresses[fourth]
+    refused("INVALID_ARGUMENT", client.EngineReplicaAdd, engine_name="vol-e-0", replica_name=fourth, replica_address="nowhere")
+    refused("INVALID_ARGUMENT", client.EngineReplicaAdd, engine_name="vol-e-0", replica_name=fourth, replica_address=address, engine_frontend_name="f")
+    refused("NOT_FOUND", client.EngineReplicaAdd, engine_name="none", replica_name=fourth, replica_address=address)
+    refused("ALREADY_EXISTS", client.EngineReplicaAdd, engine_name="vol-e-0", replica_name=REPLICAS[0], replica_address=address)
+    assert modes(client.EngineGet(name="vol-e-0")) == [RW, RW, RW]
+    client.EngineReplicaAdd(engine_name="vol-e-0", replica_name=fourth, replica_address=address)
+    engine = whole(world.nodes[0], count=4)
+    names(world, ["s1"], REPLICAS)
+    write(engine, later)
+    refused("NOT_FOUND", client.EngineReplicaDelete, engine_name="none", replica_name=fourth)
+    refused("INVALID_ARGUMENT", client.EngineReplicaDelete, engine_name="vol-e-0")
+    assert "no replica" in refused("UNKNOWN", client.EngineReplicaDelete, engine_name="vol-e-0", replica_name="other")
+    refused("UNKNOWN", client.EngineReplicaDelete, engine_name="vol-e-0", replica_name=fourth, replica_address=world.addresses[REPLICAS[0]])
+    for name in REPLICAS[:2]:
+        client.EngineReplicaDelete(engine_name="vol-e-0", replica_name=name)
+    client.EngineReplicaDelete(engine_name="vol-e-0", replica_address=world.addresses[REPLICAS[2]])
+    engine = client.EngineGet(name="vol-e-0")
+    assert engine["state"] == "running" and engine["replica_mode_map"] == {fourth: RW}, engine
+    refused("UNKNOWN", client.EngineReplicaDelete, engine_name="vol-e-0", replica_name=fourth)
+    assert read(engine) == later.read_bytes(), "the new one alone has everything"
+    world.nodes[0].kill()
+    world.nodes[0].kill_plane()
+    world.nodes[0].start()
+    assert whole(world.nodes[0], count=1)["replica_address_map"] == {fourth: address}, "and that was recorded"
+
+
+def test_watch(world):
+    watch = world.nodes[0].client.start("EngineWatch")
+    changes = []
+    thread = threading.Thread(target=lambda: changes.extend(iter_quietly(watch)), daemon=True)
+    thread.start()
+    world.engine()
+    until(lambda: changes, "it tells of the new engine")
+    seen = len(changes)
+    world.nodes[0].client.EngineSnapshotCreate(name="vol-e-0", snapshot_name="s")
+    until(lambda: len(changes) > seen, "and of its snapshot")
+    until(lambda: modes(world.nodes[0].client.EngineGet(name="vol-e-0")) == [RW] * 3, "all is well")
+    seen = len(changes)
+    world.nodes[2].kill_plane()
+    until(lambda: len(changes) > seen, "and of a replica that goes away, though nobody asks")
+    watch.cancel()
+
+
+def iter_quietly(stream):
+    try:
+        yield from stream
+    except grpc.RpcError:
+        return
+
+
+def run(test, seat):
+    """What there is to say of its failure; nothing if it passed. Tests mostly wait, so they run at the same time."""
+    said, world = [], None
+    with tempfile.TemporaryDirectory(prefix="penstockd-") as folder:
+        try:
+            world = World(folder, seat)
+            world.start()
+            test(world)
+        except Exception:
+            said.append(traceback.format_exc())
+            said.extend(node.log()[-5000:] for node in world.nodes) if world is not None else None
+        finally:
+            if world is not None:
+                world.end()
+    return "\n".join(said)
+
+
 def main():
     tests = [test for name, test in sorted(globals().items()) if name.startswith("test_")]
     if len(sys.argv) > 5:
         tests = [test for test in tests if test.__name__ in sys.argv[5:]]
     failed = 0
-    for test in tests:
-        began = time.monotonic()
-        with tempfile.TemporaryDirectory(prefix="penstockd-") as folder:
-            world = None
-            try:
-                world = World(folder)
-                test(world)
-            except Exception:
-                failed += 1
-                print(f"--- {test.__name__}")
-                traceback.print_exc(file=sys.stdout)
-                for node in world.nodes if world is not None else ():
-                    print(node.log()[-5000:])
-            finally:
-                if world is not None:
-                    world.end()
-        print(f"{test.__name__}: {time.monotonic() - began:.1f} s", flush=True)
+    with concurrent.futures.ThreadPoolExecutor(6) as pool:
+        runs = {test: pool.submit(run, test, 4 * seat) for seat, test in enumerate(tests)}
+        for test, future in runs.items():
+            said = future.result()
+            failed += said != ""
+            print(f"--- {test.__name__}\n{said}" if said else f"{test.__name__}: well", flush=True)
     print(f"{len(tests) - failed} passed, {failed} failed")
     sys.exit(failed != 0)
 
