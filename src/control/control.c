@@ -15,9 +15,9 @@ enum {
 
 const char *control_state_name(enum control_state state) {
     static const char *const names[] = {
-        [CONTROL_CREATING] = "creating", [CONTROL_READY] = "ready",     [CONTROL_PENDING] = "pending",
-        [CONTROL_STOPPED] = "stopped",   [CONTROL_RUNNING] = "running", [CONTROL_TERMINATING] = "terminating",
-        [CONTROL_ERROR] = "error"};
+        [CONTROL_CREATING] = "creating",   [CONTROL_READY] = "ready",     [CONTROL_PENDING] = "pending",
+        [CONTROL_STOPPED] = "stopped",     [CONTROL_RUNNING] = "running", [CONTROL_TERMINATING] = "terminating",
+        [CONTROL_SUSPENDED] = "suspended", [CONTROL_ERROR] = "error"};
     return names[state];
 }
 
@@ -30,6 +30,7 @@ void *control_object_record(struct control_object *object) {
     case CONTROL_DISKS: return &disk_of(object)->record;
     case CONTROL_REPLICAS: return &replica_of(object)->record;
     case CONTROL_ENGINES: return &engine_of(object)->record;
+    case CONTROL_FRONTENDS: return &frontend_of(object)->record;
     case CONTROL_KINDS: break;
     }
     assert(!"no kind");
@@ -38,7 +39,8 @@ void *control_object_record(struct control_object *object) {
 size_t control_object_record_size(enum control_kind kind) {
     static const size_t sizes[] = {[CONTROL_DISKS] = sizeof(struct control_disk_record),
                                    [CONTROL_REPLICAS] = sizeof(struct control_replica_record),
-                                   [CONTROL_ENGINES] = sizeof(struct control_engine_record)};
+                                   [CONTROL_ENGINES] = sizeof(struct control_engine_record),
+                                   [CONTROL_FRONTENDS] = sizeof(struct control_frontend_record)};
     return sizes[kind];
 }
 
@@ -58,6 +60,13 @@ struct control_disk *control_find_disk(struct control *control, const char *name
     list_for_each (&control->objects[CONTROL_DISKS], struct control_object, object, node)
         if (strcmp(disk_of(object)->record.name, name) == 0)
             return disk_of(object);
+    return NULL;
+}
+
+struct control_frontend *control_find_frontend(struct control *control, const char *name) {
+    list_for_each (&control->objects[CONTROL_FRONTENDS], struct control_object, object, node)
+        if (strcmp(control_object_name(object), name) == 0)
+            return frontend_of(object);
     return NULL;
 }
 
@@ -361,6 +370,23 @@ static void judge_engines(struct control *control) {
         tell_watchers(control, CONTROL_ENGINES);
 }
 
+static void judge_frontends(struct control *control) {
+    bool changed = false;
+    list_for_each_safe (&control->objects[CONTROL_FRONTENDS], struct control_object, object, node) {
+        struct control_frontend *frontend = frontend_of(object);
+        frontend_judge(control, frontend);
+        uint64_t print = frontend_fingerprint(frontend);
+        changed |= print != frontend->fingerprint;
+        frontend->fingerprint = print;
+        if (!object->recorded && list_empty(&object->goals)) {
+            frontend_remove(frontend);
+            changed = true;
+        }
+    }
+    if (changed)
+        tell_watchers(control, CONTROL_FRONTENDS);
+}
+
 void control_judge(struct control *control) {
     const struct observation *seen = control_seen(control);
     bool changed = false;
@@ -393,6 +419,7 @@ void control_judge(struct control *control) {
     if (changed)
         tell_watchers(control, CONTROL_REPLICAS);
     judge_engines(control);
+    judge_frontends(control);
 }
 
 static void run_judge(struct reactor_job *job) {
@@ -408,8 +435,10 @@ void control_judge_soon(struct control *control, struct control_object *object) 
         judge_disk(control, disk_of(object));
     else if (object != NULL && object->kind == CONTROL_REPLICAS)
         judge_replica(control, replica_of(object));
-    else if (object != NULL)
+    else if (object != NULL && object->kind == CONTROL_ENGINES)
         engine_judge(control, engine_of(object));
+    else if (object != NULL)
+        frontend_judge(control, frontend_of(object));
     if (control->judge_queued)
         return;
     control->judge_queued = true;
@@ -487,7 +516,8 @@ static void tick(struct reactor_timer *timer) {
         list_for_each (&control->objects[kind], struct control_object, object, node)
             due |= object->failures > 0 && object->recorded;
     list_for_each (&control->objects[CONTROL_ENGINES], struct control_object, object, node)
-        due = true; /* mirrors lose and regain legs by themselves */
+        due = object->recorded || due; /* mirrors lose and regain legs by themselves */
+    judge_frontends(control);          /* pauses end by themselves */
     if (due && control_plane_ready(&control->plane))
         ask(control);
     else if (!control_plane_ready(&control->plane))
@@ -533,6 +563,14 @@ static void load_entry(struct control *control, const struct store_entry *entry,
             snprintf(engine->record.failure, sizeof(engine->record.failure), "its making was not finished");
         engine->object.recorded = true;
         ports_mark(control, record.engine.port, record.engine.port_count);
+    } else if (strncmp(rest, "frontends/", 10) == 0 &&
+               records_read_frontend(entry->value, entry->value_length, &record.frontend, &error)) {
+        struct control_frontend *frontend = frontend_add(control, record.frontend.name);
+        assert(frontend != NULL);
+        frontend->record = record.frontend;
+        if (!record.frontend.made && record.frontend.failure[0] == '\0')
+            snprintf(frontend->record.failure, sizeof(frontend->record.failure), "its making was not finished");
+        frontend->object.recorded = true;
     } else {
         log_error(control->options.log, LOG_AREA_APP, "the state's %s is left alone: %s", entry->key,
                   is_of_kind(rest) ? error.text : "no such kind is known");
@@ -650,6 +688,8 @@ void control_destroy(struct control *control) {
         remove_replica(control, replica_of(object));
     list_for_each_safe (&control->objects[CONTROL_ENGINES], struct control_object, object, node)
         engine_remove(engine_of(object));
+    list_for_each_safe (&control->objects[CONTROL_FRONTENDS], struct control_object, object, node)
+        frontend_remove(frontend_of(object));
     hash_map_fini(&control->replica_names);
     free(control);
 }

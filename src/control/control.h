@@ -18,6 +18,7 @@ enum {
     CONTROL_GOAL_S = 60,      /* a goal's time */
     CONTROL_GOALS_MAX = 1024, /* under way */
     CONTROL_LEG_RETURN_S = 300,
+    CONTROL_LEASE_MS = 5000, /* of a pause */
 };
 
 struct control;
@@ -31,6 +32,7 @@ enum control_state {
     CONTROL_STOPPED,  /* there, not exported */
     CONTROL_RUNNING,  /* exported */
     CONTROL_TERMINATING,
+    CONTROL_SUSPENDED, /* frontends */
     CONTROL_ERROR
 };
 const char *control_state_name(enum control_state state); /* "creating" */
@@ -75,9 +77,17 @@ struct control_engine_record {
     char expansion_failure[256], expansion_failed_at[40]; /* of the last one that failed; "" = none */
 };
 
+struct control_frontend_record {
+    char name[CONTROL_NAME_MAX + 1], volume[CONTROL_NAME_MAX + 1], engine[CONTROL_NAME_MAX + 1], frontend[24];
+    char target[CONTROL_ADDRESS_SIZE]; /* the engine's, "" = none */
+    uint64_t bytes;
+    bool made;         /* its engine was there */
+    char failure[256]; /* "" = none */
+};
+
 struct control_goal;
 
-enum control_kind { CONTROL_DISKS, CONTROL_REPLICAS, CONTROL_ENGINES, CONTROL_KINDS };
+enum control_kind { CONTROL_DISKS, CONTROL_REPLICAS, CONTROL_ENGINES, CONTROL_FRONTENDS, CONTROL_KINDS };
 
 /* What goals are served in turn for. */
 struct control_object {
@@ -131,6 +141,16 @@ struct control_engine {
     uint64_t fingerprint;
 };
 
+struct control_frontend {
+    struct control_object object;
+    struct control_frontend_record record;
+    enum control_state state;
+    char reason[256];
+    bool expanding;
+    uint64_t lease, suspended_until_ns; /* of the pause; 0 = none */
+    uint64_t fingerprint;
+};
+
 /* ---- goals ---- */
 
 enum control_verb {
@@ -157,6 +177,11 @@ enum control_verb {
     CONTROL_ENGINE_SNAPSHOT_MAX,
     CONTROL_ENGINE_REPLICA_ADD,
     CONTROL_ENGINE_REPLICA_DELETE,
+    CONTROL_FRONTEND_CREATE,
+    CONTROL_FRONTEND_SETTLE, /* what was heard of its engine */
+    CONTROL_FRONTEND_DELETE,
+    CONTROL_FRONTEND_SUSPEND,
+    CONTROL_FRONTEND_RESUME,
     CONTROL_LOG_SET_LEVEL,
     CONTROL_LOG_GET_LEVEL,
     CONTROL_LOG_SET_FLAGS,
@@ -195,6 +220,7 @@ struct control_goal {
     unsigned leg_count;
     bool salvage; /* engine: what is not there may be missing although it may have newer data */
     int64_t snapshot_max;
+    const char *engine, *target, *failure;       /* frontend; failure "" = its engine was there */
     void (*accepted)(struct control_goal *goal); /* it is well, and recorded; may be NULL. Before done */
     void (*done)(struct control_goal *goal);
     void *arg;
@@ -242,6 +268,7 @@ union control_record {
     struct control_disk_record disk;
     struct control_replica_record replica;
     struct control_engine_record engine;
+    struct control_frontend_record frontend;
 };
 
 struct control_options {
@@ -292,6 +319,7 @@ void control_goal_start(struct control *control, struct control_goal *goal);
 struct control_disk *control_find_disk(struct control *control, const char *name);
 struct control_replica *control_find_replica(struct control *control, const char *name);
 struct control_engine *control_find_engine(struct control *control, const char *name);
+struct control_frontend *control_find_frontend(struct control *control, const char *name);
 /* The disk whose store has that UUID (or, without, that name). NULL: none that is open. */
 struct control_disk *control_find_store(struct control *control, const char *uuid, const char *name);
 /* The newest observation; NULL = there was none yet. Gone with the next turn of the loop. */

@@ -176,20 +176,9 @@ static bool check_frontend(struct control_goal *goal) {
     return error_invalid(&goal->error, "frontend", goal->frontend, "spdk-tcp-nvmf, spdk-tcp-blockdev, or nothing");
 }
 
-/* "IP:PORT", as replicas tell it. */
-static bool is_address(const char *address) {
-    const char *colon = strrchr(address, ':');
-    uint64_t port;
-    if (colon == NULL || colon == address || strlen(address) >= CONTROL_ADDRESS_SIZE ||
-        !text_parse_u64(colon + 1, UINT16_MAX, &port) || port == 0)
-        return false;
-    bool bracketed = address[0] == '[' && colon[-1] == ']';
-    return bracketed ? colon - address > 2 : memchr(address, ':', (size_t)(colon - address)) == NULL;
-}
-
 static bool check_leg(struct control_goal *goal, const struct control_leg_record *leg) {
     return names_check(leg->name, "replica_name", &goal->error) &&
-           (is_address(leg->address) || error_invalid(&goal->error, "replica_address", leg->address, "IP:PORT"));
+           (verb_check_address(leg->address) || error_invalid(&goal->error, "replica_address", leg->address, "IP:PORT"));
 }
 
 static bool check_create(struct control_goal *goal) {

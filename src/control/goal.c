@@ -266,6 +266,10 @@ static void observed(struct observe_waiter *waiter) {
 
 static void observe(struct control_goal *goal) {
     struct error error;
+    if (verb_is_of_state(goal->verb)) {
+        settle(goal);
+        return;
+    }
     goal->stage = GOAL_OBSERVING;
     goal->waiter.done = observed;
     if (goal->control->stopping) {

@@ -33,6 +33,8 @@ enum verb_next verb_settle(struct control_goal *goal);
 bool verb_refused(struct control_goal *goal, const struct plane_call *call);
 uint64_t verb_seconds(enum control_verb verb);
 /* It is planned again when the plane is back after it died. */
+/* There is nothing to observe for it, nor to plan. */
+bool verb_is_of_state(enum control_verb verb);
 bool verb_outlives_plane(const struct control_goal *goal);
 
 /* ---- control.c ---- */
@@ -81,11 +83,25 @@ bool engine_accept(struct control_goal *goal);
 enum verb_next engine_begin(struct control_goal *goal);
 enum verb_next engine_settle(struct control_goal *goal);
 
+/* ---- frontend.c ---- */
+
+static inline struct control_frontend *frontend_of(struct control_object *object) {
+    return container_of(object, struct control_frontend, object);
+}
+struct control_frontend *frontend_add(struct control *control, const char *name);
+void frontend_remove(struct control_frontend *frontend);
+void frontend_judge(struct control *control, struct control_frontend *frontend);
+uint64_t frontend_fingerprint(const struct control_frontend *frontend);
+bool frontend_accept(struct control_goal *goal);
+enum verb_next frontend_begin(struct control_goal *goal);
+enum verb_next frontend_settle(struct control_goal *goal);
+
 /* ---- verbs.c, for the others ---- */
 
 /* What an object tried by itself has failed, is tried again later and later; or has succeeded. */
 void verb_own_failed(struct control_goal *goal);
 void verb_own_succeeded(struct control_goal *goal);
+bool verb_check_address(const char *address); /* "IP:PORT" */
 bool verb_check_size(struct control_goal *goal);
 bool verb_check_snapshot(struct control_goal *goal);
 /* `count` ports for the object, unless it has them. False: goal->error. */

@@ -418,6 +418,8 @@ void plan_make(const struct control_goal *goal, const struct observation *seen, 
     case CONTROL_ENGINE_SNAPSHOT_MAX:
     case CONTROL_ENGINE_REPLICA_ADD:
     case CONTROL_ENGINE_REPLICA_DELETE: plan_engine(goal, seen, address, ret_plan); break;
+    case CONTROL_FRONTEND_SUSPEND:
+    case CONTROL_FRONTEND_RESUME: plan_frontend(goal, seen, ret_plan); break;
     default: plan_replica(goal, seen, address, ret_plan);
     }
     if (ret_plan->outcome == PLAN_CARRY_OUT && ret_plan->count == 0)

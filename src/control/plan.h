@@ -29,6 +29,7 @@ bool plan_engine_misses_way(const struct control_engine_record *record, const st
 bool plan_mirror_is_over(const struct observed_mirror *mirror);
 /* plan_engine.c, for plan.c. */
 void plan_engine(const struct control_goal *goal, const struct observation *seen, const char *address, struct plan *plan);
+void plan_frontend(const struct control_goal *goal, const struct observation *seen, struct plan *plan);
 void plan_add(struct plan *plan, const char *method, json_t *take_params);
 void plan_add_aside(struct plan *plan, const char *method, json_t *take_params);
 void plan_add_listener(struct plan *plan, const char *nqn, const char *address, uint16_t port);

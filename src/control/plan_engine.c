@@ -419,3 +419,19 @@ void plan_engine(const struct control_goal *goal, const struct observation *seen
     else
         plan_on_engine(goal, seen, plan);
 }
+
+/* ---- pauses of frontends ---- */
+
+void plan_frontend(const struct control_goal *goal, const struct observation *seen, struct plan *plan) {
+    const struct control_frontend *frontend = container_of(goal->object, struct control_frontend, object);
+    const char *name = frontend->record.engine;
+    const struct observed_mirror *mirror = observed_mirror(seen, name);
+    if (goal->carried_out)
+        return;
+    if (goal->verb == CONTROL_FRONTEND_SUSPEND && !serves(mirror))
+        plan_refuse(plan, ERROR_PERMISSION, "engine %s does not serve", name);
+    else if (goal->verb == CONTROL_FRONTEND_SUSPEND)
+        plan_add(plan, "mirror_pause", json_pack("{s:s, s:i}", "name", name, "lease_ms", (int)CONTROL_LEASE_MS));
+    else if (mirror != NULL)
+        plan_add(plan, "mirror_resume", json_pack("{s:s, s:I}", "name", name, "lease", (json_int_t)frontend->lease));
+}

@@ -52,9 +52,18 @@ bool records_write_engine(const struct control_engine_record *record, struct tex
                       to);
 }
 
+bool records_write_frontend(const struct control_frontend_record *record, struct text *to) {
+    return write_json(json_pack("{s:s, s:s, s:s, s:s, s:s, s:I, s:b, s:s}", "name", record->name, "volume", record->volume,
+                                "engine", record->engine, "frontend", record->frontend, "target", record->target, "bytes",
+                                (json_int_t)record->bytes, "made", record->made, "failure", record->failure),
+                      to);
+}
+
 const char *records_folder(enum control_kind kind) {
-    static const char *const folders[] = {
-        [CONTROL_DISKS] = "disks", [CONTROL_REPLICAS] = "replicas", [CONTROL_ENGINES] = "engines"};
+    static const char *const folders[] = {[CONTROL_DISKS] = "disks",
+                                          [CONTROL_REPLICAS] = "replicas",
+                                          [CONTROL_ENGINES] = "engines",
+                                          [CONTROL_FRONTENDS] = "frontends"};
     return folders[kind];
 }
 
@@ -63,6 +72,7 @@ bool records_write(enum control_kind kind, const void *record, struct text *to) 
     case CONTROL_DISKS: return records_write_disk(record, to);
     case CONTROL_REPLICAS: return records_write_replica(record, to);
     case CONTROL_ENGINES: return records_write_engine(record, to);
+    case CONTROL_FRONTENDS: return records_write_frontend(record, to);
     case CONTROL_KINDS: break;
     }
     return false;
@@ -190,6 +200,23 @@ bool records_read_engine(const char *value, size_t length, struct control_engine
     record.made = json_is_true(json_object_get(json, "made"));
     record.superseded = json_is_true(json_object_get(json, "superseded"));
     record.deleting = json_is_true(json_object_get(json, "deleting"));
+    if (ok)
+        *ret_record = record;
+    json_decref(json);
+    return ok;
+}
+
+bool records_read_frontend(const char *value, size_t length, struct control_frontend_record *ret_record, struct error *error) {
+    json_t *json = parse(value, length, error);
+    struct control_frontend_record record = {0};
+    bool ok = json != NULL && read_text(json, "name", record.name, sizeof(record.name), error) &&
+              read_text(json, "volume", record.volume, sizeof(record.volume), error) &&
+              read_text(json, "engine", record.engine, sizeof(record.engine), error) &&
+              read_text(json, "frontend", record.frontend, sizeof(record.frontend), error) &&
+              read_text(json, "target", record.target, sizeof(record.target), error) &&
+              read_text(json, "failure", record.failure, sizeof(record.failure), error) &&
+              read_number(json, "bytes", INT64_MAX, &record.bytes, error);
+    record.made = json_is_true(json_object_get(json, "made"));
     if (ok)
         *ret_record = record;
     json_decref(json);

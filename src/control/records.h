@@ -9,6 +9,8 @@ bool records_write_disk(const struct control_disk_record *record, struct text *t
 bool records_write_replica(const struct control_replica_record *record, struct text *to);
 bool records_write_engine(const struct control_engine_record *record, struct text *to);
 bool records_read_engine(const char *value, size_t length, struct control_engine_record *ret_record, struct error *error);
+bool records_write_frontend(const struct control_frontend_record *record, struct text *to);
+bool records_read_frontend(const char *value, size_t length, struct control_frontend_record *ret_record, struct error *error);
 /* "disks": the kind's part of the keys. */
 const char *records_folder(enum control_kind kind);
 /* `record`: of the kind's type. */

@@ -21,8 +21,18 @@ static bool is_of_engine(enum control_verb verb) {
     return verb >= CONTROL_ENGINE_CREATE && verb <= CONTROL_ENGINE_REPLICA_DELETE;
 }
 
-/* A mirror that is brought back is a run of its own, and each is recorded before it begins. */
-bool verb_outlives_plane(const struct control_goal *goal) { return goal->verb != CONTROL_ENGINE_TEND; }
+static bool is_of_frontend(enum control_verb verb) { return verb >= CONTROL_FRONTEND_CREATE && verb <= CONTROL_FRONTEND_RESUME; }
+
+bool verb_is_of_state(enum control_verb verb) {
+    return verb == CONTROL_FRONTEND_CREATE || verb == CONTROL_FRONTEND_SETTLE || verb == CONTROL_FRONTEND_DELETE ||
+           verb == CONTROL_ENGINE_SNAPSHOT_MAX;
+}
+
+/* Commands on a mirror end with it: it is brought back by a goal of its own, as another run. */
+bool verb_outlives_plane(const struct control_goal *goal) {
+    return (!is_of_engine(goal->verb) && !is_of_frontend(goal->verb)) || goal->verb == CONTROL_ENGINE_CREATE ||
+           goal->verb == CONTROL_ENGINE_DELETE;
+}
 
 static void copy(char *to, size_t size, const char *from) { snprintf(to, size, "%s", from); }
 
@@ -65,6 +75,16 @@ static bool check_disk(struct control_goal *goal) {
     if (goal->uuid[0] != '\0' && !uuid_parse(goal->uuid, &uuid))
         return error_invalid(error, "disk_uuid", goal->uuid, "the UUID of a store");
     return true;
+}
+
+bool verb_check_address(const char *address) {
+    const char *colon = strrchr(address, ':');
+    uint64_t port;
+    if (colon == NULL || colon == address || strlen(address) >= CONTROL_ADDRESS_SIZE ||
+        !text_parse_u64(colon + 1, UINT16_MAX, &port) || port == 0)
+        return false;
+    bool bracketed = address[0] == '[' && colon[-1] == ']';
+    return bracketed ? colon - address > 2 : memchr(address, ':', (size_t)(colon - address)) == NULL;
 }
 
 bool verb_check_size(struct control_goal *goal) {
@@ -173,6 +193,8 @@ bool verb_accept(struct control_goal *goal) {
     default:
         if (is_of_engine(goal->verb))
             return engine_accept(goal);
+        if (is_of_frontend(goal->verb))
+            return frontend_accept(goal);
         return (goal->own || check(goal)) && accept_replica(goal);
     }
 }
@@ -330,7 +352,10 @@ enum verb_next verb_begin(struct control_goal *goal) {
     case CONTROL_REPLICA_STOP: return begin_replica_stop(goal);
     case CONTROL_REPLICA_DELETE: return begin_replica_delete(goal);
     case CONTROL_REPLICA_FORGET: return goal->object->recorded ? VERB_OBSERVE : VERB_END;
-    default: return is_of_engine(goal->verb) ? engine_begin(goal) : begin_on_replica(goal);
+    default:
+        if (is_of_frontend(goal->verb))
+            return frontend_begin(goal);
+        return is_of_engine(goal->verb) ? engine_begin(goal) : begin_on_replica(goal);
     }
 }
 
@@ -354,7 +379,8 @@ bool verb_refused(struct control_goal *goal, const struct plane_call *call) {
 
 /* What it tried by itself is tried again, later and later. */
 void verb_own_failed(struct control_goal *goal) {
-    static const char *const words[] = {[CONTROL_DISKS] = "disk", [CONTROL_REPLICAS] = "replica", [CONTROL_ENGINES] = "engine"};
+    static const char *const words[] = {
+        [CONTROL_DISKS] = "disk", [CONTROL_REPLICAS] = "replica", [CONTROL_ENGINES] = "engine", [CONTROL_FRONTENDS] = "frontend"};
     struct control_object *object = goal->object;
     uint64_t seconds = object->failures >= 5 ? 30 : UINT64_C(1) << object->failures;
     copy(object->failure, sizeof(object->failure), goal->error.text);
@@ -485,6 +511,9 @@ enum verb_next verb_settle(struct control_goal *goal) {
     case CONTROL_REPLICA_EXPAND: return settle_replica_expand(goal);
     case CONTROL_LOG_GET_LEVEL:
     case CONTROL_LOG_GET_FLAGS: return settle_log(goal);
-    default: return is_of_engine(goal->verb) ? engine_settle(goal) : VERB_END;
+    default:
+        if (is_of_frontend(goal->verb))
+            return frontend_settle(goal);
+        return is_of_engine(goal->verb) ? engine_settle(goal) : VERB_END;
     }
 }

@@ -8,6 +8,7 @@
 #include "gateway/internal.h"
 
 #define CLUSTER MIB(1) /* of sizes on the wire, whatever the store uses */
+enum { ASK_MS = 5000 };
 
 /* ---- its tree ---- */
 
@@ -348,4 +349,94 @@ void gateway_engine_replica_delete(struct grpc_call *call, const ProtobufCMessag
         return;
     pending->plain_errors = true;
     gateway_start(pending);
+}
+
+/* ---- the list of its replicas: each node is asked for its own ---- */
+
+struct replica_list {
+    struct grpc_call *call;
+    struct replica_question {
+        struct gateway_ask ask;
+        struct replica_list *list;
+        char name[CONTROL_NAME_MAX + 1], failure[256];
+        uint8_t *bytes; /* its Replica */
+        size_t length;
+    } questions[CONTROL_LEGS_MAX];
+    unsigned count, missing;
+};
+
+/* One that does not answer is there all the same, and says so. */
+static Spdkrpc__Replica *put_answer(struct replica_question *question, struct gateway_scratch *scratch) {
+    Spdkrpc__Replica *replica;
+    if (question->bytes != NULL) {
+        replica = spdkrpc__replica__unpack(NULL, question->length, question->bytes);
+        assert(replica != NULL); /* it was packed here */
+        return replica;
+    }
+    replica = gateway_scratch_take(scratch, 1, sizeof(*replica));
+    spdkrpc__replica__init(replica);
+    replica->name = question->name;
+    replica->state = (char *)"error";
+    replica->error_msg = question->failure;
+    return replica;
+}
+
+static void list_answered(struct replica_list *list) {
+    Spdkrpc__EngineReplicaListResponse answer = SPDKRPC__ENGINE_REPLICA_LIST_RESPONSE__INIT;
+    struct gateway_scratch scratch = {0};
+    answer.replicas = gateway_scratch_take(&scratch, list->count, sizeof(*answer.replicas));
+    for (unsigned i = 0; i < list->count; i++) {
+        Spdkrpc__EngineReplicaListResponse__ReplicasEntry *entry = gateway_scratch_take(&scratch, 1, sizeof(*entry));
+        spdkrpc__engine_replica_list_response__replicas_entry__init(entry);
+        entry->key = list->questions[i].name;
+        entry->value = put_answer(&list->questions[i], &scratch);
+        answer.replicas[answer.n_replicas++] = entry;
+    }
+    grpc_call_reply(list->call, &answer.base);
+    for (unsigned i = 0; i < list->count; i++) {
+        if (list->questions[i].bytes != NULL)
+            spdkrpc__replica__free_unpacked(answer.replicas[i]->value, NULL);
+        free(list->questions[i].bytes);
+    }
+    gateway_scratch_free(&scratch);
+    free(list);
+}
+
+static void replica_told(struct gateway_ask *ask, const ProtobufCMessage *message) {
+    struct replica_question *question = container_of(ask, struct replica_question, ask);
+    if (message != NULL) {
+        question->length = protobuf_c_message_get_packed_size(message);
+        question->bytes = malloc(question->length + 1);
+        assert(question->bytes != NULL);
+        protobuf_c_message_pack(message, question->bytes);
+    } else {
+        snprintf(question->failure, sizeof(question->failure), "its node does not tell: %.200s", ask->text);
+    }
+    if (--question->list->missing == 0)
+        list_answered(question->list);
+}
+
+void gateway_engine_replica_list(struct grpc_call *call, const ProtobufCMessage *message) {
+    const char *name = ((const Spdkrpc__EngineReplicaListRequest *)message)->engine_name;
+    const struct control_engine *engine = control_find_engine(gateway_of(call)->options.control, name);
+    struct replica_list *list = engine == NULL || gateway_of(call)->stopping ? NULL : calloc(1, sizeof(*list));
+    if (list == NULL) {
+        grpc_call_endf(call, engine == NULL ? GRPC_NOT_FOUND : GRPC_UNAVAILABLE, "there is no engine '%s'", name);
+        return;
+    }
+    list->call = call;
+    list->count = engine->record.leg_count;
+    list->missing = list->count + 1; /* this loop */
+    for (unsigned i = 0; i < list->count; i++) {
+        struct replica_question *question = &list->questions[i];
+        Spdkrpc__ReplicaGetRequest get = SPDKRPC__REPLICA_GET_REQUEST__INIT;
+        question->list = list;
+        question->ask.done = replica_told;
+        snprintf(question->name, sizeof(question->name), "%s", engine->record.legs[i].name);
+        get.name = question->name;
+        gateway_ask(gateway_of(call), &question->ask, engine->record.legs[i].address, "ReplicaGet", &get.base,
+                    &spdkrpc__replica__descriptor, ASK_MS);
+    }
+    if (--list->missing == 0)
+        list_answered(list);
 }

@@ -8,10 +8,13 @@
 
 struct gateway;
 
+#define GATEWAY_PEER_PORT 8504 /* where nodes look for each other's service */
+
 struct gateway_options {
     struct control *control;
     const char *address; /* of the node, as callers see it */
     const char *version;
+    uint16_t port; /* of this node's own service; 0 = where peers look */
 };
 
 /* The compiled descriptors of the services, for reflection. */

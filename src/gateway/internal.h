@@ -3,6 +3,7 @@
 
 #include "api/proto/spdkrpc/replica.pb-c.h"
 #include "gateway/gateway.h"
+#include "grpc/channel.h"
 
 typedef void gateway_handler(struct grpc_call *call, const ProtobufCMessage *request);
 
@@ -11,6 +12,8 @@ struct gateway {
     struct grpc_service service;
     struct list watches, quiet_watches;
     uint64_t began_ns;
+    struct list peers; /* peer.c */
+    bool stopping;
     struct grpc_method methods[];
 };
 
@@ -23,6 +26,7 @@ struct gateway_pending {
     const ProtobufCMessage *request;
     void (*answer)(struct gateway_pending *pending);  /* the goal is reached */
     struct control_leg_record legs[CONTROL_LEGS_MAX]; /* of an engine */
+    char text[256];                                   /* why a frontend could not be made */
     bool plain_errors; /* what has a code of its own elsewhere is UNKNOWN here, as its callers know it */
 };
 
@@ -36,6 +40,25 @@ void gateway_fail(struct grpc_call *call, const struct error *error, bool plain_
 
 /* own.c */
 extern const struct grpc_service gateway_own_service;
+
+/* A question to another node's penstockd. */
+struct gateway_ask {
+    void (*done)(struct gateway_ask *ask, const ProtobufCMessage *answer); /* NULL: status and text say why; valid inside */
+    enum grpc_status status;
+    char text[256];
+    /* peer.c's */
+    struct grpc_channel_call call;
+    struct reactor_job job;
+    const ProtobufCMessageDescriptor *receives;
+    uint8_t *bytes;
+    size_t length;
+    char path[96];
+};
+/* `address`: of anything of that node, "IP:PORT"; `request` is sent before this returns. `done` comes from the loop. */
+void gateway_ask(struct gateway *gateway, struct gateway_ask *ask, const char *address, const char *method,
+                 const ProtobufCMessage *request, const ProtobufCMessageDescriptor *receives, uint64_t timeout_ms);
+/* Questions under way end with UNAVAILABLE, inside. */
+void gateway_peers_end(struct gateway *gateway);
 
 /* Memory of one answer. */
 struct gateway_scratch {
@@ -54,12 +77,17 @@ Spdkrpc__Replica *gateway_put_replica(const struct gateway *gateway, const struc
 gateway_handler gateway_disk_create, gateway_disk_get, gateway_disk_delete, gateway_disk_health_get;
 /* watch.c */
 void gateway_watches_end(struct gateway *gateway);
-gateway_handler gateway_replica_watch, gateway_engine_watch;
+gateway_handler gateway_replica_watch, gateway_engine_watch, gateway_frontend_watch;
+/* frontend.c */
+gateway_handler gateway_frontend_create, gateway_frontend_delete, gateway_frontend_get, gateway_frontend_list,
+    gateway_frontend_suspend, gateway_frontend_resume, gateway_frontend_expand, gateway_frontend_snapshot_create,
+    gateway_frontend_snapshot_delete, gateway_frontend_snapshot_revert, gateway_frontend_snapshot_purge,
+    gateway_frontend_replica_add;
 /* engine.c */
 gateway_handler gateway_engine_create, gateway_engine_delete, gateway_engine_get, gateway_engine_list, gateway_engine_expand,
     gateway_engine_expand_precheck, gateway_engine_snapshot_create, gateway_engine_snapshot_delete,
     gateway_engine_snapshot_revert, gateway_engine_snapshot_max_count_set, gateway_engine_replica_add,
-    gateway_engine_replica_delete;
+    gateway_engine_replica_delete, gateway_engine_replica_list;
 /* replica.c */
 gateway_handler gateway_replica_create, gateway_replica_delete, gateway_replica_get, gateway_replica_list, gateway_replica_expand,
     gateway_snapshot_create, gateway_snapshot_delete, gateway_snapshot_revert, gateway_snapshot_purge;

@@ -16,10 +16,24 @@ static const struct {
     {"EngineDelete", gateway_engine_delete},
     {"EngineExpand", gateway_engine_expand},
     {"EngineExpandPrecheck", gateway_engine_expand_precheck},
+    {"EngineFrontendCreate", gateway_frontend_create},
+    {"EngineFrontendDelete", gateway_frontend_delete},
+    {"EngineFrontendExpand", gateway_frontend_expand},
+    {"EngineFrontendGet", gateway_frontend_get},
+    {"EngineFrontendList", gateway_frontend_list},
+    {"EngineFrontendReplicaAdd", gateway_frontend_replica_add},
+    {"EngineFrontendResume", gateway_frontend_resume},
+    {"EngineFrontendSnapshotCreate", gateway_frontend_snapshot_create},
+    {"EngineFrontendSnapshotDelete", gateway_frontend_snapshot_delete},
+    {"EngineFrontendSnapshotPurge", gateway_frontend_snapshot_purge},
+    {"EngineFrontendSnapshotRevert", gateway_frontend_snapshot_revert},
+    {"EngineFrontendSuspend", gateway_frontend_suspend},
+    {"EngineFrontendWatch", gateway_frontend_watch},
     {"EngineGet", gateway_engine_get},
     {"EngineList", gateway_engine_list},
     {"EngineReplicaAdd", gateway_engine_replica_add},
     {"EngineReplicaDelete", gateway_engine_replica_delete},
+    {"EngineReplicaList", gateway_engine_replica_list},
     {"EngineSnapshotCreate", gateway_engine_snapshot_create},
     {"EngineSnapshotDelete", gateway_engine_snapshot_delete},
     {"EngineSnapshotMaxCountSet", gateway_engine_snapshot_max_count_set},
@@ -49,8 +63,14 @@ static const struct {
     {"BackingImage", "backing images are not offered"},
     {"EngineBackup", "backups are not offered"},
     {"EngineRestore", "backups are not offered"},
-    {"EngineFrontend", "engine frontends are not offered yet"},
-    {"Engine", "engines are not offered yet"},
+    {"EngineFrontendSwitchOver", "switching over to another engine is not offered yet"},
+    {"EngineSetTargetListenerANAState", "asymmetric access is not offered yet"},
+    {"EngineSnapshotClone", "clones are not offered yet"},
+    {"EngineSnapshotHash", "checksums of snapshots are not offered yet"},
+    {"EngineSnapshotPurge", "purging is not offered yet"},
+    {"EngineSuspend", "suspend its engine frontend"},
+    {"EngineResume", "resume its engine frontend"},
+    {"EngineDeleteTarget", "delete the engine"},
     {"Metrics", "metrics are not offered yet"},
     {"ReplicaBackup", "backups are not offered"},
     {"ReplicaRebuilding", "rebuilding between replicas is not offered yet"},
@@ -114,6 +134,7 @@ struct gateway *gateway_create(struct grpc_server *server, const struct gateway_
     gateway->service = (struct grpc_service){GATEWAY_SERVICE, gateway->methods, described->n_methods};
     list_init(&gateway->watches);
     list_init(&gateway->quiet_watches);
+    list_init(&gateway->peers);
     for (unsigned i = 0; i < described->n_methods; i++) {
         const ProtobufCMethodDescriptor *method = &described->methods[i];
         size_t length = strlen(method->name);
@@ -136,6 +157,8 @@ void gateway_stop(struct gateway *gateway) {
         free(watch);
     }
     gateway_watches_end(gateway);
+    gateway->stopping = true;
+    gateway_peers_end(gateway);
 }
 
 void gateway_destroy(struct gateway *gateway) {
@@ -200,6 +223,9 @@ struct gateway_pending *gateway_pend(struct grpc_call *call, const ProtobufCMess
                                           .timestamp = "",
                                           .volume = "",
                                           .frontend = "",
+                                          .engine = "",
+                                          .target = "",
+                                          .failure = "",
                                           .done = goal_done};
     return pending;
 }

@@ -63,6 +63,11 @@ void gateway_engine_watch(struct grpc_call *call, const ProtobufCMessage *reques
     watch_begin(call, CONTROL_ENGINES);
 }
 
+void gateway_frontend_watch(struct grpc_call *call, const ProtobufCMessage *request) {
+    (void)request;
+    watch_begin(call, CONTROL_FRONTENDS);
+}
+
 void gateway_watches_end(struct gateway *gateway) {
     while (!list_empty(&gateway->watches))
         watch_end(list_entry(list_first(&gateway->watches), struct watch, node), GRPC_UNAVAILABLE, "the daemon is ending");

@@ -1,0 +1,296 @@
+/* Engine frontends. What they do to their engine is asked of the node that has it, which may be this one. */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "api/proto/google/protobuf/empty.pb-c.h"
+#include "api/proto/spdkrpc/engine.pb-c.h"
+#include "api/proto/spdkrpc/frontend.pb-c.h"
+#include "api/proto/spdkrpc/snapshot.pb-c.h"
+#include "control/names.h"
+#include "gateway/internal.h"
+
+enum { LOOK_MS = 5000, ASK_MS = (CONTROL_GOAL_S + 5) * 1000, SLOW_MS = 610000 };
+
+/* ---- a frontend as a message ---- */
+
+static Spdkrpc__EngineFrontend *put_frontend(const struct control_frontend *frontend, struct gateway_scratch *scratch) {
+    const struct control_frontend_record *record = &frontend->record;
+    Spdkrpc__EngineFrontend *answer = gateway_scratch_take(scratch, 1, sizeof(*answer));
+    spdkrpc__engine_frontend__init(answer);
+    answer->name = (char *)record->name;
+    answer->volume_name = (char *)record->volume;
+    answer->engine_name = (char *)record->engine;
+    answer->spec_size = record->bytes;
+    answer->frontend = (char *)record->frontend;
+    answer->state = (char *)control_state_name(frontend->state);
+    answer->error_msg = (char *)frontend->reason;
+    answer->is_expanding = frontend->expanding;
+    if (record->target[0] == '\0')
+        return answer;
+    char *ip = gateway_scratch_take(scratch, 1, CONTROL_ADDRESS_SIZE), nqn[NAMES_NQN_SIZE];
+    snprintf(ip, CONTROL_ADDRESS_SIZE, "%s", record->target[0] == '[' ? record->target + 1 : record->target);
+    char *colon = strrchr(ip, ':');
+    answer->target_port = colon != NULL ? atoi(colon + 1) : 0;
+    if (colon != NULL)
+        colon[colon > ip && colon[-1] == ']' ? -1 : 0] = '\0';
+    answer->target_ip = ip;
+    answer->active_path = answer->preferred_path = (char *)record->target;
+    if (record->frontend[0] == '\0' || frontend->state == CONTROL_ERROR || frontend->state == CONTROL_PENDING)
+        return answer;
+    names_make_volume_nqn(record->volume, nqn);
+    size_t size = sizeof("nvmf:///") + strlen(record->target) + strlen(nqn);
+    answer->endpoint = gateway_scratch_take(scratch, 1, size);
+    snprintf(answer->endpoint, size, "nvmf://%s/%s", record->target, nqn);
+    return answer;
+}
+
+static void answer_frontend(struct grpc_call *call, const char *name) {
+    const struct control_frontend *frontend = control_find_frontend(gateway_of(call)->options.control, name);
+    struct gateway_scratch scratch = {0};
+    if (frontend == NULL) {
+        grpc_call_endf(call, GRPC_NOT_FOUND, "there is no engine frontend '%s'", name);
+        return;
+    }
+    grpc_call_reply(call, &put_frontend(frontend, &scratch)->base);
+    gateway_scratch_free(&scratch);
+}
+
+/* ---- what is asked of the engine's node ---- */
+
+struct asking {
+    struct gateway_ask ask;
+    struct grpc_call *call;
+    const ProtobufCMessage *request; /* of the call */
+    char name[CONTROL_NAME_MAX + 1]; /* the frontend's */
+};
+
+/* NULL: the call was ended. */
+static struct asking *asking_create(struct grpc_call *call, const ProtobufCMessage *request, const char *name,
+                                    void (*done)(struct gateway_ask *ask, const ProtobufCMessage *answer)) {
+    struct asking *asking = gateway_of(call)->stopping ? NULL : calloc(1, sizeof(*asking));
+    if (asking == NULL) {
+        grpc_call_end(call, GRPC_UNAVAILABLE, "the daemon is ending, or has no memory");
+        return NULL;
+    }
+    asking->call = call;
+    asking->request = request;
+    asking->ask.done = done;
+    snprintf(asking->name, sizeof(asking->name), "%s", name);
+    return asking;
+}
+
+/* The frontend of that name, in a state in which its engine can be asked; NULL: the call was ended. */
+static const struct control_frontend *find_running(struct grpc_call *call, const char *name) {
+    const struct control_frontend *frontend = control_find_frontend(gateway_of(call)->options.control, name);
+    if (name[0] == '\0')
+        grpc_call_end(call, GRPC_INVALID_ARGUMENT, "name is '': expected the name of an engine frontend");
+    else if (frontend == NULL)
+        grpc_call_endf(call, GRPC_NOT_FOUND, "there is no engine frontend '%s'", name);
+    else if (frontend->state != CONTROL_RUNNING && frontend->state != CONTROL_SUSPENDED)
+        grpc_call_endf(call, GRPC_FAILED_PRECONDITION, "engine frontend %s is in state %s: %s", name,
+                       control_state_name(frontend->state), frontend->reason);
+    else if (frontend->record.target[0] == '\0')
+        grpc_call_endf(call, GRPC_FAILED_PRECONDITION, "engine frontend %s has no target address: ask engine %s itself", name,
+                       frontend->record.engine);
+    else
+        return frontend;
+    return NULL;
+}
+
+static void pass_on(struct gateway_ask *ask, const ProtobufCMessage *answer) {
+    struct asking *asking = container_of(ask, struct asking, ask);
+    if (answer != NULL)
+        grpc_call_reply(asking->call, answer);
+    else
+        grpc_call_end(asking->call, ask->status, ask->text);
+    free(asking);
+}
+
+static void forward(struct grpc_call *call, const struct control_frontend *frontend, const char *method,
+                    const ProtobufCMessage *request, const ProtobufCMessageDescriptor *receives, uint64_t timeout_ms) {
+    struct asking *asking = asking_create(call, request, frontend->record.name, pass_on);
+    if (asking != NULL)
+        gateway_ask(gateway_of(call), &asking->ask, frontend->record.target, method, request, receives, timeout_ms);
+}
+
+/* ---- creation: recorded, then its engine is looked for ---- */
+
+static void answer_named(struct gateway_pending *pending) { answer_frontend(pending->call, pending->goal.name); }
+
+static void settle(struct asking *asking, uint64_t bytes, const char *failure) {
+    const Spdkrpc__EngineFrontendCreateRequest *request = (const Spdkrpc__EngineFrontendCreateRequest *)asking->request;
+    struct gateway_pending *pending =
+        gateway_pend(asking->call, asking->request, CONTROL_FRONTEND_SETTLE, request->name, answer_named);
+    if (pending != NULL) {
+        snprintf(pending->text, sizeof(pending->text), "%s", failure);
+        pending->goal.failure = pending->text;
+        pending->goal.bytes = bytes;
+        gateway_start(pending);
+    }
+    free(asking);
+}
+
+static void looked(struct gateway_ask *ask, const ProtobufCMessage *message) {
+    struct asking *asking = container_of(ask, struct asking, ask);
+    const Spdkrpc__EngineFrontendCreateRequest *request = (const Spdkrpc__EngineFrontendCreateRequest *)asking->request;
+    const Spdkrpc__Engine *engine = (const Spdkrpc__Engine *)message;
+    char failure[256] = "", at[CONTROL_ADDRESS_SIZE];
+    if (engine == NULL)
+        snprintf(failure, sizeof(failure), "engine %.63s is not found at %.63s: %.100s", request->engine_name,
+                 request->target_address, ask->text);
+    else if (strcmp(engine->volume_name, request->volume_name) != 0)
+        snprintf(failure, sizeof(failure), "engine %.63s is of volume %.63s", request->engine_name, engine->volume_name);
+    else if (strcmp(engine->state, "running") != 0)
+        snprintf(failure, sizeof(failure), "engine %.63s is in state %.20s: %.100s", request->engine_name, engine->state,
+                 engine->error_msg);
+    else if (request->frontend[0] != '\0') {
+        snprintf(at, sizeof(at), strchr(engine->ip, ':') != NULL ? "[%.45s]:%d" : "%.45s:%d", engine->ip, (int)engine->port);
+        if (strcmp(at, request->target_address) != 0)
+            snprintf(failure, sizeof(failure), "engine %.63s is offered at %.60s, not at %.63s", request->engine_name, at,
+                     request->target_address);
+    }
+    settle(asking, engine != NULL ? engine->spec_size : 0, failure);
+}
+
+static void created(struct gateway_pending *pending) {
+    const Spdkrpc__EngineFrontendCreateRequest *request = (const Spdkrpc__EngineFrontendCreateRequest *)pending->request;
+    Spdkrpc__EngineGetRequest get = SPDKRPC__ENGINE_GET_REQUEST__INIT;
+    struct asking *asking = asking_create(pending->call, pending->request, request->name, looked);
+    if (asking == NULL)
+        return;
+    get.name = request->engine_name;
+    if (request->target_address[0] == '\0')
+        settle(asking, 0, "");
+    else
+        gateway_ask(gateway_of(pending->call), &asking->ask, request->target_address, "EngineGet", &get.base,
+                    &spdkrpc__engine__descriptor, LOOK_MS);
+}
+
+void gateway_frontend_create(struct grpc_call *call, const ProtobufCMessage *message) {
+    const Spdkrpc__EngineFrontendCreateRequest *request = (const Spdkrpc__EngineFrontendCreateRequest *)message;
+    struct gateway_pending *pending = gateway_pend(call, message, CONTROL_FRONTEND_CREATE, request->name, created);
+    if (pending == NULL)
+        return;
+    pending->goal.volume = request->volume_name;
+    pending->goal.engine = request->engine_name;
+    pending->goal.bytes = request->spec_size;
+    pending->goal.frontend = request->frontend;
+    pending->goal.target = request->target_address;
+    gateway_start(pending);
+}
+
+/* ---- calls ---- */
+
+static void start_named(struct grpc_call *call, const ProtobufCMessage *message, enum control_verb verb, const char *name) {
+    struct gateway_pending *pending = gateway_pend(call, message, verb, name, gateway_answer_empty);
+    if (pending != NULL)
+        gateway_start(pending);
+}
+
+void gateway_frontend_delete(struct grpc_call *call, const ProtobufCMessage *message) {
+    start_named(call, message, CONTROL_FRONTEND_DELETE, ((const Spdkrpc__EngineFrontendDeleteRequest *)message)->name);
+}
+
+void gateway_frontend_suspend(struct grpc_call *call, const ProtobufCMessage *message) {
+    start_named(call, message, CONTROL_FRONTEND_SUSPEND, ((const Spdkrpc__EngineFrontendSuspendRequest *)message)->name);
+}
+
+void gateway_frontend_resume(struct grpc_call *call, const ProtobufCMessage *message) {
+    start_named(call, message, CONTROL_FRONTEND_RESUME, ((const Spdkrpc__EngineFrontendResumeRequest *)message)->name);
+}
+
+void gateway_frontend_get(struct grpc_call *call, const ProtobufCMessage *message) {
+    answer_frontend(call, ((const Spdkrpc__EngineFrontendGetRequest *)message)->name);
+}
+
+void gateway_frontend_list(struct grpc_call *call, const ProtobufCMessage *message) {
+    struct control *control = gateway_of(call)->options.control;
+    Spdkrpc__EngineFrontendListResponse answer = SPDKRPC__ENGINE_FRONTEND_LIST_RESPONSE__INIT;
+    struct gateway_scratch scratch = {0};
+    size_t count = 0;
+    (void)message;
+    list_for_each (&control->objects[CONTROL_FRONTENDS], struct control_object, object, node)
+        count += object->kind == CONTROL_FRONTENDS;
+    answer.engine_frontends = gateway_scratch_take(&scratch, count, sizeof(*answer.engine_frontends));
+    list_for_each (&control->objects[CONTROL_FRONTENDS], struct control_object, object, node) {
+        const struct control_frontend *frontend = container_of(object, struct control_frontend, object);
+        Spdkrpc__EngineFrontendListResponse__EngineFrontendsEntry *entry = gateway_scratch_take(&scratch, 1, sizeof(*entry));
+        spdkrpc__engine_frontend_list_response__engine_frontends_entry__init(entry);
+        entry->key = (char *)frontend->record.name;
+        entry->value = put_frontend(frontend, &scratch);
+        answer.engine_frontends[answer.n_engine_frontends++] = entry;
+    }
+    grpc_call_reply(call, &answer.base);
+    gateway_scratch_free(&scratch);
+}
+
+/* ---- size: the engine grows, then it is recorded ---- */
+
+static void expanded(struct gateway_ask *ask, const ProtobufCMessage *answer) {
+    struct asking *asking = container_of(ask, struct asking, ask);
+    const Spdkrpc__EngineFrontendExpandRequest *request = (const Spdkrpc__EngineFrontendExpandRequest *)asking->request;
+    struct grpc_call *call = asking->call;
+    if (answer == NULL) {
+        grpc_call_end(call, ask->status, ask->text);
+    } else {
+        struct gateway_pending *pending =
+            gateway_pend(call, asking->request, CONTROL_FRONTEND_SETTLE, request->name, gateway_answer_empty);
+        if (pending != NULL) {
+            pending->goal.bytes = divide_up(request->size, MIB(1)) * MIB(1);
+            gateway_start(pending);
+        }
+    }
+    free(asking);
+}
+
+void gateway_frontend_expand(struct grpc_call *call, const ProtobufCMessage *message) {
+    const Spdkrpc__EngineFrontendExpandRequest *request = (const Spdkrpc__EngineFrontendExpandRequest *)message;
+    const struct control_frontend *frontend = find_running(call, request->name);
+    Spdkrpc__EngineExpandRequest expand = SPDKRPC__ENGINE_EXPAND_REQUEST__INIT;
+    struct asking *asking = frontend == NULL ? NULL : asking_create(call, message, request->name, expanded);
+    if (asking == NULL)
+        return;
+    expand.name = (char *)frontend->record.engine;
+    expand.size = request->size;
+    gateway_ask(gateway_of(call), &asking->ask, frontend->record.target, "EngineExpand", &expand.base,
+                &google__protobuf__empty__descriptor, ASK_MS);
+}
+
+/* ---- snapshots, replicas ---- */
+
+static void snapshot_call(struct grpc_call *call, const ProtobufCMessage *message, const char *method,
+                          const ProtobufCMessageDescriptor *receives, uint64_t timeout_ms) {
+    const struct control_frontend *frontend = find_running(call, ((const Spdkrpc__SnapshotRequest *)message)->name);
+    if (frontend == NULL)
+        return;
+    Spdkrpc__SnapshotRequest request = *(const Spdkrpc__SnapshotRequest *)message;
+    request.name = (char *)frontend->record.engine;
+    forward(call, frontend, method, &request.base, receives, timeout_ms);
+}
+
+void gateway_frontend_snapshot_create(struct grpc_call *call, const ProtobufCMessage *message) {
+    snapshot_call(call, message, "EngineSnapshotCreate", &spdkrpc__snapshot_response__descriptor, ASK_MS);
+}
+void gateway_frontend_snapshot_delete(struct grpc_call *call, const ProtobufCMessage *message) {
+    snapshot_call(call, message, "EngineSnapshotDelete", &google__protobuf__empty__descriptor, ASK_MS);
+}
+void gateway_frontend_snapshot_revert(struct grpc_call *call, const ProtobufCMessage *message) {
+    snapshot_call(call, message, "EngineSnapshotRevert", &google__protobuf__empty__descriptor, ASK_MS);
+}
+void gateway_frontend_snapshot_purge(struct grpc_call *call, const ProtobufCMessage *message) {
+    snapshot_call(call, message, "EngineSnapshotPurge", &google__protobuf__empty__descriptor, SLOW_MS);
+}
+
+void gateway_frontend_replica_add(struct grpc_call *call, const ProtobufCMessage *message) {
+    const Spdkrpc__EngineFrontendReplicaAddRequest *request = (const Spdkrpc__EngineFrontendReplicaAddRequest *)message;
+    const struct control_frontend *frontend = find_running(call, request->engine_frontend_name);
+    Spdkrpc__EngineReplicaAddRequest add = SPDKRPC__ENGINE_REPLICA_ADD_REQUEST__INIT;
+    if (frontend == NULL)
+        return;
+    add.engine_name = (char *)frontend->record.engine;
+    add.replica_name = request->replica_name;
+    add.replica_address = request->replica_address;
+    add.fast_sync = request->fast_sync;
+    add.linked_clone_source = request->linked_clone_source;
+    forward(call, frontend, "EngineReplicaAdd", &add.base, &google__protobuf__empty__descriptor, ASK_MS);
+}

@@ -1,0 +1,113 @@
+/* Calls of other nodes' penstockd, or of this one: the same service, at the port where peers look for it. A connection is kept
+ * for each address that was ever asked, up to a limit. */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "gateway/internal.h"
+#include "grpc/channel.h"
+
+enum { PEERS_MAX = 256 };
+
+struct gateway_peer {
+    struct list_node node;
+    struct host_address address;
+    struct grpc_channel *channel;
+};
+
+static struct gateway_peer *find_peer(struct gateway *gateway, const struct host_address *address) {
+    unsigned count = 0;
+    list_for_each (&gateway->peers, struct gateway_peer, peer, node) {
+        count++;
+        if (strcmp(peer->address.text, address->text) == 0)
+            return peer;
+    }
+    struct gateway_peer *peer = count == PEERS_MAX ? NULL : calloc(1, sizeof(*peer));
+    if (peer == NULL)
+        return NULL;
+    peer->address = *address;
+    peer->channel = grpc_channel_create(
+        &(struct grpc_channel_options){.reactor = gateway->options.control->options.reactor, .address = *address});
+    if (peer->channel == NULL) {
+        free(peer);
+        return NULL;
+    }
+    list_push_back(&gateway->peers, &peer->node);
+    return peer;
+}
+
+/* Of "IP:PORT" only the IP says where the node is. */
+static bool read_address(const struct gateway *gateway, const char *text, struct host_address *ret_address) {
+    const char *begin = text[0] == '[' ? text + 1 : text, *end = strrchr(text, ':');
+    if (end != NULL && end > begin && end[-1] == ']')
+        end--;
+    if (end == NULL || end <= begin || (size_t)(end - begin) >= sizeof(ret_address->text))
+        return false;
+    *ret_address = (struct host_address){.family = memchr(begin, ':', (size_t)(end - begin)) != NULL ? HOST_IPV6 : HOST_IPV4,
+                                         .port = GATEWAY_PEER_PORT};
+    memcpy(ret_address->text, begin, (size_t)(end - begin));
+    if (strcmp(ret_address->text, gateway->options.address) == 0 && gateway->options.port != 0)
+        ret_address->port = gateway->options.port;
+    return true;
+}
+
+static void got(struct grpc_call *call, const ProtobufCMessage *message) {
+    struct gateway_ask *ask = call->arg;
+    free(ask->bytes);
+    ask->length = protobuf_c_message_get_packed_size(message);
+    ask->bytes = malloc(ask->length + 1);
+    if (ask->bytes != NULL)
+        protobuf_c_message_pack(message, ask->bytes);
+}
+
+static void finish(struct gateway_ask *ask, enum grpc_status status, const char *text) {
+    ProtobufCMessage *answer =
+        status == GRPC_OK && ask->bytes != NULL ? protobuf_c_message_unpack(ask->receives, NULL, ask->length, ask->bytes) : NULL;
+    if (answer == NULL && status == GRPC_OK)
+        status = GRPC_INTERNAL;
+    snprintf(ask->text, sizeof(ask->text), "%s", text);
+    ask->status = status;
+    free(ask->bytes);
+    ask->bytes = NULL;
+    ask->done(ask, answer);
+    if (answer != NULL)
+        protobuf_c_message_free_unpacked(answer, NULL);
+}
+
+static void done(struct grpc_call *call) {
+    struct gateway_ask *ask = call->arg;
+    char text[sizeof(ask->text)];
+    snprintf(text, sizeof(text), "%s", call->text);
+    finish(ask, call->status, text);
+}
+
+static void run_failed(struct reactor_job *job) {
+    finish(container_of(job, struct gateway_ask, job), GRPC_UNAVAILABLE, "the node's address is none, or too many are asked");
+}
+
+void gateway_ask(struct gateway *gateway, struct gateway_ask *ask, const char *address, const char *method,
+                 const ProtobufCMessage *request, const ProtobufCMessageDescriptor *receives, uint64_t timeout_ms) {
+    struct host_address to;
+    struct gateway_peer *peer = read_address(gateway, address, &to) ? find_peer(gateway, &to) : NULL;
+    ask->receives = receives;
+    ask->bytes = NULL;
+    snprintf(ask->path, sizeof(ask->path), "/" GATEWAY_SERVICE "/%s", method);
+    if (peer == NULL) {
+        ask->job.run = run_failed;
+        reactor_defer(gateway->options.control->options.reactor, &ask->job);
+        return;
+    }
+    grpc_channel_prepare(peer->channel, &ask->call, GRPC_UNARY, ask->path, receives, timeout_ms);
+    ask->call.call.arg = ask;
+    ask->call.call.message = got;
+    ask->call.call.done = done;
+    (void)grpc_call_send(&ask->call.call, request);
+    grpc_channel_start(peer->channel, &ask->call);
+}
+
+void gateway_peers_end(struct gateway *gateway) {
+    while (!list_empty(&gateway->peers)) {
+        struct gateway_peer *peer = list_entry(list_pop_front(&gateway->peers), struct gateway_peer, node);
+        grpc_channel_destroy(peer->channel);
+        free(peer);
+    }
+}
