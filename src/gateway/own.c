@@ -4,7 +4,7 @@
 
 static uint32_t count_replicas(const struct control *control, const char *disk) {
     uint32_t count = 0;
-    list_for_each (&control->replicas, struct control_object, object, node)
+    list_for_each (&control->objects[CONTROL_REPLICAS], struct control_object, object, node)
         count += strcmp(container_of(object, struct control_replica, object)->record.disk, disk) == 0;
     return count;
 }
@@ -63,10 +63,10 @@ static void answer_node(struct gateway_pending *pending) {
     node.up_ms = (reactor_now_ns(control->options.reactor) - gateway->began_ns) / NS_PER_MS;
     node.plane = &plane;
     node.goals = control->goal_count;
-    list_for_each (&control->disks, struct control_object, object, node)
-        count += object->is_disk;
+    list_for_each (&control->objects[CONTROL_DISKS], struct control_object, object, node)
+        count += object->kind == CONTROL_DISKS;
     node.disks = gateway_scratch_take(&scratch, count, sizeof(*node.disks));
-    list_for_each (&control->disks, struct control_object, object, node)
+    list_for_each (&control->objects[CONTROL_DISKS], struct control_object, object, node)
         node.disks[node.n_disks++] = put_disk(control, container_of(object, struct control_disk, object), &scratch);
     grpc_call_reply(pending->call, &answer.base);
     gateway_scratch_free(&scratch);

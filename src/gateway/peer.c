@@ -64,7 +64,7 @@ static void finish(struct gateway_ask *ask, enum grpc_status status, const char 
         status == GRPC_OK && ask->bytes != NULL ? protobuf_c_message_unpack(ask->receives, NULL, ask->length, ask->bytes) : NULL;
     if (answer == NULL && status == GRPC_OK)
         status = GRPC_INTERNAL;
-    snprintf(ask->text, sizeof(ask->text), "%s", text);
+    snprintf(ask->text, sizeof(ask->text), "%.255s", text);
     ask->status = status;
     free(ask->bytes);
     ask->bytes = NULL;
@@ -76,7 +76,7 @@ static void finish(struct gateway_ask *ask, enum grpc_status status, const char 
 static void done(struct grpc_call *call) {
     struct gateway_ask *ask = call->arg;
     char text[sizeof(ask->text)];
-    snprintf(text, sizeof(text), "%s", call->text);
+    snprintf(text, sizeof(text), "%.255s", call->text);
     finish(ask, call->status, text);
 }
 

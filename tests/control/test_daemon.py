@@ -389,7 +389,10 @@ WRONG = [
 ]
 ENGINES = {"EngineCreate", "EngineDelete", "EngineExpand", "EngineExpandPrecheck", "EngineGet", "EngineList", "EngineReplicaAdd",
            "EngineReplicaDelete", "EngineSnapshotCreate", "EngineSnapshotDelete", "EngineSnapshotMaxCountSet",
-           "EngineSnapshotRevert"}  # test_engine.py  # fmt: skip
+           "EngineSnapshotRevert", "EngineReplicaList", "EngineFrontendCreate", "EngineFrontendDelete", "EngineFrontendExpand",
+           "EngineFrontendGet", "EngineFrontendList", "EngineFrontendReplicaAdd", "EngineFrontendResume",
+           "EngineFrontendSnapshotCreate", "EngineFrontendSnapshotDelete", "EngineFrontendSnapshotPurge",
+           "EngineFrontendSnapshotRevert", "EngineFrontendSuspend"}  # test_engine.py  # fmt: skip
 SERVED = ENGINES | {"VersionDetailGet", "LogSetLevel", "LogGetLevel", "LogSetFlags", "LogGetFlags", "DiskCreate", "DiskGet", "DiskDelete",
           "DiskHealthGet", "ReplicaCreate", "ReplicaDelete", "ReplicaGet", "ReplicaList", "ReplicaExpand", "ReplicaSnapshotCreate",
           "ReplicaSnapshotDelete", "ReplicaSnapshotRevert", "ReplicaSnapshotPurge"}  # fmt: skip

@@ -392,6 +392,97 @@ def test_watch(world):
     watch.cancel()
 
 
+# ---- frontends ----
+
+
+def make_frontend(world, engine, node=0, **more):
+    values = {"name": "vol-ef", "volume_name": VOLUME, "engine_name": "vol-e-0", "spec_size": SIZE, "frontend": "spdk-tcp-nvmf",
+              "target_address": f"{engine['ip']}:{engine['port']}", **more}  # fmt: skip
+    return world.nodes[node].client.EngineFrontendCreate(**values)
+
+
+def test_frontend(world):
+    """On another node than its engine's."""
+    engine = world.engine()
+    node = world.nodes[1]
+    client = node.client
+    assert client.EngineFrontendList()["engine_frontends"] == {}
+    refused("NOT_FOUND", client.EngineFrontendGet, name="vol-ef")
+    client.EngineFrontendDelete(name="vol-ef")
+    target = f"{engine['ip']}:{engine['port']}"
+    made = make_frontend(world, engine, 1)
+    assert made["state"] == "running" and made["error_msg"] == "", made
+    assert made["endpoint"] == f"nvmf://{target}/{NQN}volume-{VOLUME}" and made["target_ip"] == engine["ip"] and made["target_port"] == engine["port"]
+    assert made["active_path"] == target and made["engine_name"] == "vol-e-0" and made["spec_size"] == SIZE
+    refused("ALREADY_EXISTS", make_frontend, world=world, engine=engine, node=1)
+    refused("ALREADY_EXISTS", make_frontend, world=world, engine=engine, node=1, name="vol-ef-2")
+    assert client.EngineFrontendSnapshotCreate(name="vol-ef", snapshot_name="s1", user_created=True) == {"snapshot_name": "s1"}
+    assert set(world.nodes[0].client.EngineGet(name="vol-e-0")["snapshots"]) == {"s1"}
+    refused("UNKNOWN", client.EngineFrontendSnapshotCreate, name="vol-ef", snapshot_name="s1")
+    refused("UNKNOWN", client.EngineFrontendSnapshotRevert, name="vol-ef", snapshot_name="s1")
+    client.EngineFrontendSnapshotDelete(name="vol-ef", snapshot_name="s1")
+    assert world.nodes[0].client.EngineGet(name="vol-e-0")["snapshots"] == {}
+    client.EngineFrontendExpand(name="vol-ef", size=2 * SIZE)
+    assert client.EngineFrontendGet(name="vol-ef")["spec_size"] == 2 * SIZE
+    assert world.nodes[0].client.EngineGet(name="vol-e-0")["spec_size"] == 2 * SIZE
+    refused("INVALID_ARGUMENT", client.EngineFrontendExpand, name="vol-ef", size=SIZE)
+    assert "not on this node" in refused("UNIMPLEMENTED", client.EngineFrontendSuspend, name="vol-ef")
+    refused("FAILED_PRECONDITION", client.EngineFrontendResume, name="vol-ef")
+    world.disk(1, "another")
+    fourth = world.replica(1, REPLICAS[3], "another")
+    refused("INVALID_ARGUMENT", client.EngineFrontendReplicaAdd, engine_frontend_name="vol-ef", replica_name=fourth, replica_address=world.addresses[fourth])
+    node.kill()
+    node.start()
+    again = client.EngineFrontendGet(name="vol-ef")
+    assert again["state"] == "running" and again["spec_size"] == 2 * SIZE and again["endpoint"] == made["endpoint"], again
+    client.EngineFrontendDelete(name="vol-ef")
+    assert client.EngineFrontendList()["engine_frontends"] == {}
+    listed = world.nodes[0].client.EngineReplicaList(engine_name="vol-e-0")["replicas"]
+    assert {name: replica["state"] for name, replica in listed.items()} == {name: "running" for name in REPLICAS[:3]}
+    refused("NOT_FOUND", world.nodes[0].client.EngineReplicaList, engine_name="none")
+
+
+def test_frontends_that_fail(world):
+    client = world.nodes[0].client
+    engine = {"ip": world.nodes[1].address, "port": 20001}
+    for wrong in ({"name": ""}, {"volume_name": ""}, {"engine_name": ""}, {"spec_size": 0}, {"frontend": "iscsi"}, {"target_address": ""},
+                  {"target_address": "1.2.3.4"}):  # fmt: skip
+        refused("INVALID_ARGUMENT", make_frontend, world=world, engine=engine, **wrong)
+    assert "ublk" in refused("UNIMPLEMENTED", make_frontend, world=world, engine=engine, frontend="ublk")
+    assert "blockdev" in refused("UNIMPLEMENTED", make_frontend, world=world, engine=engine, frontend="spdk-tcp-blockdev")
+    assert client.EngineFrontendList()["engine_frontends"] == {}
+    made = make_frontend(world, engine)
+    assert made["state"] == "error" and "there is no engine" in made["error_msg"], "no such engine there"
+    refused("FAILED_PRECONDITION", client.EngineFrontendSnapshotCreate, name="vol-ef", snapshot_name="s")
+    refused("FAILED_PRECONDITION", client.EngineFrontendSuspend, name="vol-ef")
+    engine = world.engine()
+    assert make_frontend(world, {"ip": engine["ip"], "port": 1})["state"] == "error", "not at that port"
+    assert make_frontend(world, engine)["state"] == "running", "one that failed may be made again"
+    client.EngineFrontendDelete(name="vol-ef")
+    made = make_frontend(world, engine, frontend="", target_address="")
+    assert made["state"] == "running" and made["endpoint"] == ""
+
+
+def test_suspend(world):
+    client = world.nodes[0].client
+    engine = world.engine()
+    make_frontend(world, engine)
+    watch = client.start("EngineFrontendWatch")
+    changes = []
+    threading.Thread(target=lambda: changes.extend(iter_quietly(watch)), daemon=True).start()
+    client.EngineFrontendSuspend(name="vol-ef")
+    assert client.EngineFrontendGet(name="vol-ef")["state"] == "suspended"
+    assert raw(world.nodes[0], "mirror_get")[0]["paused"]
+    refused("FAILED_PRECONDITION", client.EngineFrontendSuspend, name="vol-ef")
+    client.EngineFrontendResume(name="vol-ef")
+    assert client.EngineFrontendGet(name="vol-ef")["state"] == "running" and not raw(world.nodes[0], "mirror_get")[0]["paused"]
+    client.EngineFrontendSuspend(name="vol-ef")
+    until(lambda: client.EngineFrontendGet(name="vol-ef")["state"] == "running", "a pause ends by itself", 10)
+    refused("FAILED_PRECONDITION", client.EngineFrontendResume, name="vol-ef")
+    until(lambda: len(changes) >= 4, "each change is told")
+    watch.cancel()
+
+
 def iter_quietly(stream):
     try:
         yield from stream

@@ -48,7 +48,7 @@ void mirror_pause(struct mirror *mirror, struct mirror_command *command) {
         error_set(&command->error, ERROR_BUSY, "%s does not serve now", mirror->device.name);
     } else {
         mirror->paused = true;
-        mirror->lease = random_u64(&mirror->random) | 1;
+        mirror->lease = random_u64(&mirror->random) >> 11 | 1; /* readers of JSON numbers stop at 53 bits */
         mirror->pausing = command;
         mirror->lease_end.run = lease_is_over;
         reactor_timer_start(mirror->home, &mirror->lease_end, reactor_now_ns(mirror->home) + command->lease_ms * NS_PER_MS);

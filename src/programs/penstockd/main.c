@@ -162,7 +162,8 @@ static bool listen_at(struct app *app, const struct host_address *address, uint1
 
 static bool serve(struct app *app, struct error *error) {
     struct grpc_server_options options = {.reactor = app->reactor};
-    struct gateway_options gateway = {.control = app->control, .address = app->options.address, .version = PENSTOCK_VERSION, .port = app->options.port};
+    struct gateway_options gateway = {
+        .control = app->control, .address = app->options.address, .version = PENSTOCK_VERSION, .port = app->options.port};
     struct host_address tcp = {.family = strchr(app->options.address, ':') != NULL ? HOST_IPV6 : HOST_IPV4,
                                .port = app->options.port},
                         local = {.family = HOST_UNIX};
