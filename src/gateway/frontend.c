@@ -28,9 +28,11 @@ static Spdkrpc__EngineFrontend *put_frontend(const struct control_frontend *fron
     if (record->target[0] == '\0')
         return answer;
     char *ip = gateway_scratch_take(scratch, 1, CONTROL_ADDRESS_SIZE), nqn[NAMES_NQN_SIZE];
+    uint64_t port;
     snprintf(ip, CONTROL_ADDRESS_SIZE, "%s", record->target[0] == '[' ? record->target + 1 : record->target);
     char *colon = strrchr(ip, ':');
-    answer->target_port = colon != NULL ? atoi(colon + 1) : 0;
+    if (colon != NULL && text_parse_u64(colon + 1, UINT16_MAX, &port))
+        answer->target_port = (int32_t)port;
     if (colon != NULL)
         colon[colon > ip && colon[-1] == ']' ? -1 : 0] = '\0';
     answer->target_ip = ip;
