@@ -76,7 +76,6 @@ guests: test-build ## run the tests with real Linux clients in virtual machines
 
 bench: all ## measure, print and store the figures under bench/results; ROWS="name…" for some
 	@tools/need fio=fio h2load=nghttp2-client
-	@tools/need fio=fio h2load=nghttp2-client
 	@bench/run $(ROWS)
 
 check-all: ## long: all tests with their long budgets, clang-tidy, 5 minutes of fuzzing a target, guests
@@ -95,11 +94,11 @@ fuzz: build-fuzz/build.ninja ## fuzz each target for SECONDS=60; TARGET=name for
 	@ninja -C build-fuzz $$(ninja -C build-fuzz -t targets all | sed -n 's,^\(tests/fuzz/fuzz_[^:]*\): c_LINKER.*,\1,p')
 	@tools/fuzz --seconds $(SECONDS) $(TARGET)
 
-# On the build that clang configures.
+# On the build that clang configures; of it only what is generated is made.
 tidy: ## clang-tidy on all of it; FILES="word…" for some, PART=1/8 for a part
 	@tools/need clang-tidy=clang-tidy
 	@$(MAKE) test-build SAN=address
-	@ninja -C build-address
+	@ninja -C build-address --quiet $$(ninja -C build-address -t targets rule CUSTOM_COMMAND | grep -E '^(src|tests|api)/.*\.[ch]$$')
 	@tools/tidy build-address $(PART) $(FILES)
 
 format: ## clang-format on all of it

@@ -208,8 +208,7 @@ void figure_outage(struct ground *ground) {
     ground_use(ground, ground->mirror);
     ground_status(ground, &before);
     break_leg(legs[1], true);
-    struct load_options options = {
-        .random = strcmp(how, "random") == 0, .request_bytes = options.random ? 4096 : (uint32_t)KIB(64), .depth = 16, .seed = 3};
+    struct load_options options = {.random = strcmp(how, "random") == 0, .depth = 16, .seed = 3};
     options.request_bytes = options.random ? 4096 : (uint32_t)KIB(64);
     options.request_limit = strcmp(how, "nothing") == 0 ? 16 : bytes / options.request_bytes;
     if (strcmp(how, "nothing") == 0)

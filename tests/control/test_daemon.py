@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """penstockd with its plane, through a foreign gRPC client: every call that is served, each of a list of errors, and the deaths of
-either process before, during and after calls. Arguments: penstockd, penstock-block, the contract's table, and (optional) one test."""
+either process before, during and after calls. Arguments: penstockd, penstock-block, the contract's table, and (optional) one test's
+name or the K-th of N parts, as K/N."""
 
 import os
 import pathlib
@@ -646,12 +647,15 @@ def test_a_plane_that_cannot_start(node):
     node.plane = PLANE
     client = node.start()
     assert settled_disk(client, "d1")["state"] == "ready", "what was recorded is done now"
+    assert "callers are served without" not in node.log().partition("disk d1 is ready")[2], "nobody waits for what is there"
 
 
 def main():
     tests = [test for name, test in sorted(globals().items()) if name.startswith("test_")]
     if len(sys.argv) > 4:
-        tests = [test for test in tests if test.__name__ == sys.argv[4]]
+        part = re.fullmatch(r"(\d+)/(\d+)", sys.argv[4])
+        tests = tests[int(part[1]) - 1 :: int(part[2])] if part else [test for test in tests if test.__name__ == sys.argv[4]]
+        assert tests, "no such test"
     failed = 0
     for index, test in enumerate(tests):
         with tempfile.TemporaryDirectory(prefix="penstockd-") as folder:

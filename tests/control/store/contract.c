@@ -298,6 +298,7 @@ static void no_update_is_lost(void **state) {
                                              .then_count = 1,
                                              .else_ops = &it->get,
                                              .else_count = 1,
+                                             .timeout_ms = RIG_TIMEOUT_MS,
                                              .arg = it,
                                              .done = on_increment};
         store_submit(rig->store, &it->request);
@@ -596,7 +597,8 @@ static void a_crowd_is_bounded(void **state) {
     const char *key = rig_key(rig, "k");
     reactor_enter(rig->reactor);
     for (unsigned i = 0; i < STORE_REQUESTS_MAX + 10; i++) {
-        requests[i] = (struct store_request){.verb = STORE_RANGE, .key = key, .arg = &crowd, .done = on_crowd};
+        requests[i] = (struct store_request){
+            .verb = STORE_RANGE, .key = key, .timeout_ms = RIG_TIMEOUT_MS, .arg = &crowd, .done = on_crowd};
         store_submit(rig->store, &requests[i]);
     }
     reactor_enter(NULL);

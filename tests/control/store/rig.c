@@ -209,6 +209,8 @@ struct answer *rig_ask(struct rig *rig, const struct store_request *request) {
     struct store_request mine = *request;
     mine.arg = &asked;
     mine.done = on_done;
+    if (mine.timeout_ms == 0)
+        mine.timeout_ms = RIG_TIMEOUT_MS;
     reactor_enter(rig->reactor);
     store_submit(rig->store, &mine);
     reactor_enter(NULL);
@@ -350,6 +352,20 @@ void watcher_await(struct watcher *watcher, unsigned events) {
     if (watcher->ended)
         fail_msg("%s: the watch ended: %s", watcher->rig->kind->name, watcher->error.text);
     assert_int_equal(watcher->events, events);
+}
+
+static bool has_gone(void *arg) {
+    const struct watcher *watcher = arg;
+    char text[80];
+    snprintf(text, sizeof(text), "-%s@", watcher->gone);
+    return strstr(watcher->text, text) != NULL || watcher->ended;
+}
+
+void watcher_await_gone(struct watcher *watcher, const char *name) {
+    watcher->gone = name;
+    rig_wait(watcher->rig, has_gone, watcher);
+    if (watcher->ended)
+        fail_msg("%s: the watch ended: %s", watcher->rig->kind->name, watcher->error.text);
 }
 
 static bool has_ended(void *arg) { return ((struct watcher *)arg)->ended; }

@@ -25,6 +25,8 @@ struct store_kind {
     bool endures; /* what is kept outlives the store */
 };
 
+#define RIG_TIMEOUT_MS 60000
+
 struct rig {
     const struct store_kind *kind;
     void *kept;
@@ -69,7 +71,8 @@ void rig_poke(struct rig *rig);
 const char *rig_key(struct rig *rig, const char *name);
 const char *rig_name(const struct rig *rig, const char *key);
 
-/* Submits and waits. The answer is to be freed. */
+/* Submits and waits. The answer is to be freed. Who names no timeout gets RIG_TIMEOUT_MS: how slow a machine may be is no matter
+   of the contract. */
 struct answer *rig_ask(struct rig *rig, const struct store_request *request);
 void answer_free(struct answer *answer);
 /* These expect DONE. */
@@ -92,11 +95,14 @@ struct watcher {
     int64_t last_revision; /* of the last event: it must grow from call to call */
     bool ended;
     struct error error;
-    unsigned want; /* of rig_await */
+    unsigned want;    /* of watcher_await() */
+    const char *gone; /* of watcher_await_gone() */
 };
 
 void watcher_start(struct watcher *watcher, struct rig *rig, const char *name, bool prefix, int64_t from);
 void watcher_stop(struct watcher *watcher);
 /* Waits for so many events in all. */
 void watcher_await(struct watcher *watcher, unsigned events);
+/* Waits until a name was told to be gone, whatever else is told. */
+void watcher_await_gone(struct watcher *watcher, const char *name);
 void watcher_await_end(struct watcher *watcher);
