@@ -387,6 +387,23 @@ static void judge_frontends(struct control *control) {
         tell_watchers(control, CONTROL_FRONTENDS);
 }
 
+static void become_ready(struct control *control) {
+    reactor_timer_stop(control->options.reactor, &control->patience);
+    if (control->started)
+        return;
+    control->started = true;
+    control->ready(control->arg, NULL);
+}
+
+/* A disk may settle without another observation: when what was done about it is recorded. */
+static void look_whether_ready(struct control *control) {
+    bool opening = control_seen(control) == NULL;
+    list_for_each (&control->objects[CONTROL_DISKS], struct control_object, object, node)
+        opening |= disk_of(object)->state == CONTROL_CREATING;
+    if (!opening)
+        become_ready(control);
+}
+
 void control_judge(struct control *control) {
     const struct observation *seen = control_seen(control);
     bool changed = false;
@@ -420,6 +437,8 @@ void control_judge(struct control *control) {
         tell_watchers(control, CONTROL_REPLICAS);
     judge_engines(control);
     judge_frontends(control);
+    if (!control->started)
+        look_whether_ready(control);
 }
 
 static void run_judge(struct reactor_job *job) {
@@ -467,23 +486,7 @@ static bool is_replica(void *arg, const struct observed_volume *volume) {
 
 static bool is_engine(void *arg, const char *mirror) { return control_find_engine(arg, mirror) != NULL; }
 
-static void become_ready(struct control *control) {
-    reactor_timer_stop(control->options.reactor, &control->patience);
-    if (control->started)
-        return;
-    control->started = true;
-    control->ready(control->arg, NULL);
-}
-
-static void observed(void *arg) {
-    struct control *control = arg;
-    control_judge(control);
-    bool opening = false;
-    list_for_each (&control->objects[CONTROL_DISKS], struct control_object, object, node)
-        opening |= disk_of(object)->state == CONTROL_CREATING;
-    if (!opening)
-        become_ready(control);
-}
+static void observed(void *arg) { control_judge(arg); }
 
 static void waited(struct observe_waiter *waiter) { (void)waiter; }
 
@@ -525,7 +528,12 @@ static void tick(struct reactor_timer *timer) {
     reactor_timer_start(control->options.reactor, timer, now_ns(control) + TICK_S * NS_PER_S);
 }
 
-static void out_of_patience(struct reactor_timer *timer) { become_ready(container_of(timer, struct control, patience)); }
+static void out_of_patience(struct reactor_timer *timer) {
+    struct control *control = container_of(timer, struct control, patience);
+    log_warning(control->options.log, LOG_AREA_APP, "not all disks are open after %u s: callers are served without them",
+                PATIENCE_S);
+    become_ready(control);
+}
 
 /* ---- start ---- */
 
