@@ -46,7 +46,20 @@ static void job_submit(struct host_loop *loop, struct host_job *job) {
     world->jobs = job;
 }
 
+static void *memory_map(struct host *host, size_t bytes) {
+    (void)host;
+    void *memory = aligned_alloc(4096, round_up(bytes, 4096));
+    return memory == NULL ? NULL : memset(memory, 0, bytes);
+}
+static void memory_unmap(struct host *host, void *memory, size_t bytes) {
+    (void)host;
+    (void)bytes;
+    free(memory);
+}
+
 static const struct host_ops ops = {
+    .memory_map = memory_map,
+    .memory_unmap = memory_unmap,
     .now_ns = now_ns,
     .ticks = now_ns,
     .wall_ns = now_ns,

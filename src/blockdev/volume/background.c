@@ -9,6 +9,8 @@ void layer_set_state(struct volume_store *store, struct layer *layer, enum layer
     layer_set(store, layer, LAYER_STATE, (layer_get(layer, LAYER_STATE) & ~UINT64_C(0xff)) | state);
     if (layer->parent != NULL)
         layer->parent->child_count = layer->parent->child_count + counts - counted;
+    if (counted && !counts)
+        external_unused(store, layer->parent);
     promise_update(store, layer);
 }
 

@@ -151,6 +151,11 @@ static void check_identity(struct checker *checker, uint32_t id, const struct ch
     }
     if (record->words[LAYER_IDENTITY] == 0)
         return;
+    if ((record->words[LAYER_STATE] & LAYER_EXTERNAL) != 0) { /* its identity says which device it is */
+        if (!uuid_is_nil(&uuid) || name[0] != '\0' || record->words[LAYER_PARENT] != 0)
+            check_problem(checker, "layer %u is another device's content, and has a name or a parent", id);
+        return;
+    }
     checker->check->volumes++;
     if (uuid_is_nil(&uuid) || name[0] == '\0')
         check_problem(checker, "layer %u has a name or a UUID only", id);

@@ -11,6 +11,8 @@ enum close_stage { CLOSE_QUIET, CLOSE_COMMIT, CLOSE_CHECKPOINT, CLOSE_IDLE };
 static void closed(struct reactor_message *message) {
     struct volume_command *command = container_of(message, struct volume_command, message);
     struct volume_store *store = command->store;
+    bool ended = externals_end(store);
+    assert(ended); /* what they read ended before the home reactor did */
     block_handle_close(&store->base_handle);
     store_free(store);
     command->done(command);
@@ -90,6 +92,7 @@ static void close_begin(struct reactor_message *message) {
 }
 
 void store_close_devices_gone(struct volume_store *store) {
+    externals_end(store);
     store->closing_command->message.run = close_begin;
     reactor_post(store->home, &store->closing_command->message);
 }

@@ -143,6 +143,7 @@ static void read_blocks(struct copy *copy, const struct resolved *resolved) {
         }
         copy->pending++;
         epoch_enter(io);
+        io_aim(io, resolved, resolved->block[b]);
         io_buffer(io, BLOCK_READ, resolved->block[b] * BLOCK_BYTES, copy->buffer + (size_t)b * BLOCK_BYTES,
                   (size_t)count * BLOCK_BYTES);
         b += count;

@@ -143,6 +143,7 @@ enum layer_state { LAYER_FREE, LAYER_STORE, LAYER_LIVE, LAYER_DELETING, LAYER_ME
 #define LAYER_READ_ONLY (UINT64_C(1) << 9)
 #define LAYER_THICK (UINT64_C(1) << 10)
 #define LAYER_HOLDS_MARKS (UINT64_C(1) << 11) /* its words are the region marks of a leg */
+#define LAYER_EXTERNAL (UINT64_C(1) << 12)    /* it has no map: it reads as the device that IDENTITY_SOURCE names */
 #define MARKS_BLOCKS (LAYER_BLOCKS_MAX / 16)  /* SIZE of such a layer: a word for each region of the largest volume */
 /* No change of a tree needs more journal words than this. */
 #define TREE_CHANGE_WORDS (3 * PAGE_WORDS)

@@ -5,6 +5,10 @@
 
 static void describe(const struct volume *volume, struct volume_info *info) {
     const struct layer *layer = volume->layer, *parent = layer->parent;
+    const struct external *external = external_below(layer);
+    info->source_absent = external != NULL && !external_is_there(external);
+    if (parent != NULL && parent->external != NULL)
+        info->source = parent->external->source;
     uint64_t flags = layer_get(layer, LAYER_STATE);
     info->uuid = volume->uuid;
     memcpy(info->name, volume->name, sizeof(info->name));

@@ -7,6 +7,8 @@
 static void io_complete(struct block_request *request) {
     struct store_io *io = container_of(request, struct store_io, request);
     io->store->ios_out--;
+    if (unlikely(io->external != NULL))
+        external_io_done(io->external);
     io->done(io);
 }
 
@@ -18,6 +20,7 @@ static void io_prepare(struct store_io *io, struct volume_store *store, void (*d
     io->request.flags = 0;
     io->layer = NULL;
     io->page = NULL;
+    io->external = NULL;
     io->sets_bits = false;
     io->epoch = 0;
     io->reserved_words = 0;
@@ -73,7 +76,10 @@ void io_give(struct store_io *io) {
 
 void io_submit(struct store_io *io) {
     io->store->ios_out++;
-    block_submit(io->store->base, &io->request);
+    if (unlikely(io->external != NULL))
+        external_submit(io);
+    else
+        block_submit(io->store->base, &io->request);
 }
 
 void io_buffer(struct store_io *io, enum block_op op, uint64_t offset, void *buffer, size_t length) {

@@ -33,6 +33,7 @@ void layer_set_parent(struct volume_store *store, struct layer *layer, struct la
         if (counts(layer))
             layer->parent->child_count--;
         store->move_generation++; /* else it is new, and nothing was remembered of it */
+        external_unused(store, layer->parent);
     }
     layer->parent = parent;
     if (parent != NULL) {
@@ -46,6 +47,8 @@ void layer_detach(struct volume_store *store, struct layer *layer) {
     assert(list_empty(&layer->children) && list_empty(&layer->locks) && list_empty(&layer->holds));
     assert(layer->writes_in_flight == 0 && layer->busy == 0);
     layer_set_parent(store, layer, NULL);
+    if (layer->external != NULL)
+        external_detach(layer);
     store->promised_clusters -= layer->promise;
     store->layer_by_id[layer->id] = NULL;
     store->layer_hint = min_u32(store->layer_hint, layer->id);

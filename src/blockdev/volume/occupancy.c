@@ -1,4 +1,5 @@
 /* Which blocks a volume or snapshot holds: what copies and maps of it go by. */
+#include "base/bitmap.h"
 #include "blockdev/volume/store.h"
 
 #define ROOT_BLOCKS ((uint64_t)NODE_WORDS * NODE_WORDS * CLUSTER_BLOCKS)
@@ -49,6 +50,11 @@ enum got occupancy_get(struct volume_store *store, struct layer *layer, struct v
         }
         uint64_t until = min_u64(end, layer_size(up)), empty = first < until ? nothing_until(up, first, layer_size(up)) : size;
         nothing = min_u64(nothing, empty >= layer_size(up) ? size : max_u64(first, empty));
+        if (up->external != NULL) {
+            bitmap_set_range(map->held, 0, until > first ? until - first : 0);
+            nothing = until > first ? first : nothing;
+            continue;
+        }
         for (uint64_t block = min_u64(until, max_u64(first, empty)) / CLUSTER_BLOCKS * CLUSTER_BLOCKS; block < until;
              block += CLUSTER_BLOCKS) {
             uint64_t word;

@@ -26,7 +26,7 @@ bool store_alloc(struct block_device *base, struct reactor *home, struct reactor
     struct list *lists[] = {&store->memory_waiters, &store->grace,         &store->discards, &store->space_waiters,
                             &store->makings,        &store->drain_waiters, &store->layers,   &store->volumes,
                             &store->hold_waiters,   &store->gate_waiters,  &store->commands, &store->backgrounds,
-                            &store->copies,         &store->fill_waiters};
+                            &store->copies,         &store->fill_waiters,  &store->externals};
     for (size_t i = 0; i < array_count(lists); i++)
         list_init(lists[i]);
     commit_init(store);
@@ -64,8 +64,13 @@ void store_free(struct volume_store *store) {
         replica_close(volume);
         free(volume);
     }
-    for (struct list_node *node; (node = list_pop_front(&store->layers)) != NULL;)
-        free(list_entry(node, struct layer, node));
+    for (struct list_node *node; (node = list_pop_front(&store->layers)) != NULL;) {
+        struct layer *layer = list_entry(node, struct layer, node);
+        if (layer->external != NULL && !list_linked(&layer->external->node)) /* nobody has adopted it */
+            free(layer->external);
+        free(layer);
+    }
+    externals_free(store);
     for (struct list_node *node; (node = list_pop_front(&store->makings)) != NULL;)
         free(list_entry(node, struct node_making, node));
     freed_fini(store);
@@ -140,6 +145,7 @@ static void report_open(struct reactor_message *message) {
     struct volume_store *store = opening->store;
     opening_free(opening);
     open->store = store;
+    externals_begin(store);
     devices_register_all(store);
     replica_delete_let_go(store);
     open->ok = true;
@@ -180,7 +186,7 @@ static bool build_layers(struct volume_store *store) {
             continue;
         }
         struct layer *layer = layer_attach(store, id, record);
-        if (layer == NULL)
+        if (layer == NULL || ((layer_get(layer, LAYER_STATE) & LAYER_EXTERNAL) != 0 && external_attach(store, layer) == NULL))
             return false;
     }
     list_for_each (&store->layers, struct layer, layer, node) {

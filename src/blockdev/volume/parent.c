@@ -10,8 +10,8 @@ void layer_content_changes(struct volume_store *store, struct layer *layer) {
 static bool place_is_needed(const struct layer *layer) {
     const struct layer *parent = layer->parent;
     bool needed = layer->heirs > 0 || layer->copying;
-    needed |=
-        parent != NULL && (layer_state(parent) == LAYER_MERGING || parent->volume == NULL || parent->volume->deleting != NULL);
+    if (parent != NULL && parent->external == NULL)
+        needed |= layer_state(parent) == LAYER_MERGING || parent->volume == NULL || parent->volume->deleting != NULL;
     list_for_each (&layer->children, struct layer, child, sibling)
         needed |= child->copying;
     return needed;
@@ -28,7 +28,8 @@ static bool may_move(struct volume_command *command, const struct volume *volume
     return commit_room(store, TREE_CHANGE_WORDS, &store->command_waiter) == GOT;
 }
 
-static void move(struct volume_command *command, struct volume *volume, struct layer *parent, uint64_t limit) {
+static void move(struct volume_command *command, struct volume *volume, struct layer *parent, uint64_t limit,
+                 void (*after)(struct volume_command *command)) {
     struct volume_store *store = command->store;
     struct layer *layer = volume->layer;
     layer_set(store, layer, LAYER_LIMIT, limit);
@@ -37,7 +38,7 @@ static void move(struct volume_command *command, struct volume *volume, struct l
     store->move_generation++;
     layer_content_changes(store, layer);
     background_kick(store);
-    command_commit(store, command, NULL);
+    command_commit(store, command, after);
 }
 
 static void detach_run(struct volume_command *command) {
@@ -46,11 +47,11 @@ static void detach_run(struct volume_command *command) {
     if (volume == NULL || replica_refuses_command(command, volume))
         return;
     struct layer *layer = volume->layer, *parent = layer->parent;
-    if (parent == NULL) {
-        error_set(&command->error, ERROR_INVALID, "%s has no parent", volume->name);
+    if (parent == NULL || parent->external != NULL) {
+        error_set(&command->error, ERROR_INVALID, "%s has no parent in %s", volume->name, store->name);
         command_fail(store, command);
     } else if (may_move(command, volume)) {
-        move(command, volume, parent->parent, min_u64(layer_get(layer, LAYER_LIMIT), layer_get(parent, LAYER_LIMIT)));
+        move(command, volume, parent->parent, min_u64(layer_get(layer, LAYER_LIMIT), layer_get(parent, LAYER_LIMIT)), NULL);
     }
 }
 
@@ -82,8 +83,31 @@ static void set_run(struct volume_command *command) {
     if (command->error.code != ERROR_NONE)
         command_fail(store, command);
     else if (may_move(command, volume))
-        move(command, volume, parent, layer_size(parent));
+        move(command, volume, parent, layer_size(parent), NULL);
 }
 
+static void set_device_run(struct volume_command *command) {
+    struct volume_store *store = command->store;
+    struct volume *volume = command_target(command);
+    if (volume == NULL || replica_refuses_command(command, volume))
+        return;
+    struct layer *layer = volume->layer;
+    const struct layer *parent = layer->parent;
+    if (parent != NULL && parent->external != NULL && uuid_equal(&parent->external->source, &command->snapshot))
+        error_set(&command->error, ERROR_EXISTS, "it is the parent of %s already", volume->name);
+    else if ((layer_get(layer, LAYER_STATE) & LAYER_THICK) != 0)
+        error_invalid(&command->error, "lvol_name", volume->name, "a thin volume");
+    else if (command->size_bytes >> BLOCK_SHIFT > layer_size(layer))
+        error_invalid(&command->error, "parent_name", "", "a device that is not larger than %s", volume->name);
+    if (command->error.code != ERROR_NONE) {
+        command_fail(store, command);
+        return;
+    }
+    struct layer *device = may_move(command, volume) ? external_layer_new(command) : NULL;
+    if (device != NULL)
+        move(command, volume, device, layer_size(device), external_commanded);
+}
+
+void volume_parent_set_device(struct volume_command *command) { external_start(command, set_device_run); }
 void volume_parent_detach(struct volume_command *command) { command_start(command, detach_run); }
 void volume_parent_set(struct volume_command *command) { command_start(command, set_run); }

@@ -214,6 +214,8 @@ static void owners_remember(struct volume_store *store, const struct layer *laye
     }
     for (; asked != 0; asked &= (uint16_t)(asked - 1)) {
         unsigned b = (unsigned)__builtin_ctz(asked);
+        if (resolved->block[b] >= OUTSIDE_BLOCKS)
+            continue;
         owners[b] = resolved->block[b] == 0 ? OWNER_ZERO : (uint32_t)(resolved->block[b] / CLUSTER_BLOCKS);
     }
 }
@@ -253,6 +255,14 @@ enum got chain_resolve(struct volume_store *store, struct layer *layer, uint32_t
     }
     memset(ret, 0, sizeof(*ret));
     for (; layer != NULL && rest != 0; depth++) {
+        if (unlikely(layer->external != NULL)) {
+            ret->external = layer->external;
+            for (; rest != 0; rest &= (uint16_t)(rest - 1)) {
+                unsigned b = (unsigned)__builtin_ctz(rest);
+                ret->block[b] = OUTSIDE_BLOCKS + (uint64_t)cluster * CLUSTER_BLOCKS + b;
+            }
+            break;
+        }
         if (!skip_own || depth > 0) {
             uint64_t word;
             if (unlikely(layer->damaged)) {
@@ -318,7 +328,7 @@ uint64_t op_slices(struct volume_op *op, struct store_io *io, uint64_t from, uin
     return length;
 }
 
-static bool send_read(struct volume_op *op, uint64_t from, uint64_t base, uint64_t length) {
+static bool send_read(struct volume_op *op, const struct resolved *resolved, uint64_t from, uint64_t base, uint64_t length) {
     struct volume_store *store = op->volume->store;
     while (length > 0) {
         struct store_io *io = io_take(store, read_done, op);
@@ -333,6 +343,7 @@ static bool send_read(struct volume_op *op, uint64_t from, uint64_t base, uint64
         io->request.op = BLOCK_READ;
         io->request.offset = base;
         io->request.length = n;
+        io_aim(io, resolved, base >> BLOCK_SHIFT);
         epoch_enter(io);
         op->pending++;
         io_submit(io);
@@ -349,6 +360,8 @@ static void read_run(struct volume_op *op) {
     uint64_t run_from = op->cursor, run_base = 0, run_length = 0; /* what lies together on disk so far */
     enum io_status status = IO_OK;
     enum got got = GOT;
+    struct resolved resolved = {.external = NULL};
+    struct external *outside = NULL; /* all blocks are of one chain, so of one device at most */
     if (unlikely(layer == NULL)) {
         op_fail(op, IO_DEVICE_GONE);
         return;
@@ -358,14 +371,14 @@ static void read_run(struct volume_op *op) {
         uint64_t until = min_u64(op->end, (uint64_t)(cluster + 1) << CLUSTER_SHIFT);
         unsigned first = (unsigned)(op->cursor >> BLOCK_SHIFT) % CLUSTER_BLOCKS;
         unsigned last = (unsigned)((until - 1) >> BLOCK_SHIFT) % CLUSTER_BLOCKS;
-        struct resolved resolved;
         got = chain_resolve(store, layer, cluster, block_mask(first, last - first + 1), false, false, &op->waiter, &resolved,
                             &status);
+        outside = resolved.external = resolved.external != NULL ? resolved.external : outside;
         for (unsigned b = first; b <= last && got == GOT; b++) {
             uint64_t n = min_u64(until, round_down(op->cursor, BLOCK_BYTES) + BLOCK_BYTES) - op->cursor;
             uint64_t base = resolved.block[b] == 0 ? 0 : resolved.block[b] * BLOCK_BYTES + op->cursor % BLOCK_BYTES;
             if (base == 0 || (run_length > 0 && base != run_base + run_length)) {
-                if (run_length > 0 && !send_read(op, run_from, run_base, run_length))
+                if (run_length > 0 && !send_read(op, &resolved, run_from, run_base, run_length))
                     got = FAILED;
                 run_length = 0;
             }
@@ -383,7 +396,7 @@ static void read_run(struct volume_op *op) {
     }
     if (got == WAIT)
         op->waiting = true;
-    if (run_length > 0 && !send_read(op, run_from, run_base, run_length))
+    if (run_length > 0 && !send_read(op, &resolved, run_from, run_base, run_length))
         got = FAILED;
     if (got == FAILED && op->status == IO_OK)
         op->status = status;

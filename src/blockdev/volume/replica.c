@@ -176,6 +176,10 @@ static enum got adopt(struct volume_op *op, const struct replica_claim *claim, e
     struct page *page;
     uint32_t size;
     uint8_t identity[IDENTITY_BYTES];
+    if (external_below(volume->layer) != NULL) { /* of what that holds no copy would be made for another leg */
+        *ret_status = IO_UNSUPPORTED;
+        return FAILED;
+    }
     enum got got = commit_room(store, TREE_CHANGE_WORDS, &op->waiter);
     if (got == GOT)
         got = layer_record_new(store, &op->waiter, &page, ret_status);

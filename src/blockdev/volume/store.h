@@ -138,15 +138,36 @@ struct layer {
     bool frozen;   /* a snapshot, or nameless: nothing new is written */
     bool draining; /* frozen with writes in flight: no batch is closed */
     bool damaged;
-    bool copying;             /* inflate or decouple is at work: no merge into it */
-    uint32_t content_changes; /* how often what it holds has changed although it is frozen */
-    unsigned heirs;           /* grandchildren that a decouple under way will make its children */
-    uint64_t promise;         /* clusters a thick layer may still take */
+    bool copying;              /* inflate or decouple is at work: no merge into it */
+    uint32_t content_changes;  /* how often what it holds has changed although it is frozen */
+    unsigned heirs;            /* grandchildren that a decouple under way will make its children */
+    struct external *external; /* it is another device's content; NULL = its own */
+    uint64_t promise;          /* clusters a thick layer may still take */
     struct list locks;
     uint32_t exclusive_count; /* in locks, granted or not */
     struct list holds;
     struct list drain_waiters;
     struct background background;
+};
+
+enum external_state { EXTERNAL_ABSENT, EXTERNAL_OPEN, EXTERNAL_CLOSING };
+/* A device that is the root of layers. */
+struct external {
+    struct volume_store *store;
+    struct uuid source;
+    uint64_t bytes;
+    /* home reactor */
+    struct layer *layer;           /* NULL: gone */
+    struct block_channel *channel; /* NULL: the device is not there */
+    uint32_t ios;                  /* reads under way */
+    bool closing;
+    /* control reactor */
+    struct list_node node; /* store->externals */
+    enum external_state state;
+    bool layer_gone;
+    struct block_handle handle;
+    /* to the home reactor and back; each under way at most once */
+    struct reactor_message open, close, closed, gone;
 };
 
 struct volume {
@@ -183,8 +204,9 @@ struct store_io {
     struct volume_store *store;
     void (*done)(struct store_io *io); /* gives the io back itself */
     void *owner;
-    struct layer *layer; /* a data write: where its bits go */
-    struct page *page;   /* pinned */
+    struct layer *layer;       /* a data write: where its bits go */
+    struct page *page;         /* pinned */
+    struct external *external; /* a read of that instead of the base; NULL = the base */
     uint64_t first_block;
     uint32_t block_count, cluster; /* cluster: of first_block's map word when it was issued; the next ones follow on disk */
     bool sets_bits, embedded;      /* embedded: not of the pool */
@@ -375,7 +397,11 @@ struct volume_store {
     struct reactor_timer close_timer;
     struct volume_command *closing_command;
     char control_name[VOLUME_NAME_SIZE]; /* the name as the control reactor knows it */
-    unsigned close_devices;              /* control reactor: still to be removed */
+    struct list externals;               /* control reactor, as what follows */
+    struct block_watcher watcher;
+    struct reactor_job externals_job;
+    bool externals_queued;
+    unsigned close_devices; /* control reactor: still to be removed */
     unsigned close_stage;
 
     uint64_t commits, records, base_flushes, checkpoints, replayed_records, open_reads;
@@ -597,10 +623,42 @@ void op_buffer_give(struct volume_op *op);
 /* What each block of `mask` in a cluster reads as, through the chain: a base block number, or 0 = zeros. `skip_own`: begin at the
  * parent. */
 struct resolved {
-    uint64_t block[CLUSTER_BLOCKS];
+    uint64_t block[CLUSTER_BLOCKS]; /* OUTSIDE_BLOCKS and above: blocks of `external` */
+    struct external *external;
 };
+#define OUTSIDE_BLOCKS (UINT64_C(1) << 40) /* more than a base can have */
 enum got chain_resolve(struct volume_store *store, struct layer *layer, uint32_t cluster, uint16_t mask, bool skip_own,
                        bool one_level, struct waiter *waiter, struct resolved *ret, enum io_status *ret_status);
+
+/* ---- external.c ---- */
+/* For a read of what a block resolved to: before io_submit() with its place, times BLOCK_BYTES, as the offset. */
+void io_aim(struct store_io *io, const struct resolved *resolved, uint64_t block);
+/* From io_submit() and when it is done. */
+void external_submit(struct store_io *io);
+void external_io_done(struct external *external);
+/* Gives a layer whose record says so its device, which is not looked for yet; NULL: no memory. */
+struct external *external_attach(struct volume_store *store, struct layer *layer);
+/* The layer is freed. */
+void external_detach(struct layer *layer);
+/* Begins to delete the layer if it is another device's content and has no children any more. NULL: nothing. A few words. */
+void external_unused(struct volume_store *store, struct layer *layer);
+/* At the root of the layer's chain; NULL = none. */
+const struct external *external_below(const struct layer *layer);
+bool external_is_there(const struct external *external);
+/* A new layer that is the device of command->snapshot with size_bytes, in this turn; the batch has room. NULL: answered, or
+ * waits. */
+struct layer *external_layer_new(struct volume_command *command);
+/* Checks command->device and takes note of what it is, then as command_start(). Control reactor. */
+void external_start(struct volume_command *command, void (*run)(struct volume_command *command));
+/* As `after` of such a command. Control reactor. */
+void external_commanded(struct volume_command *command);
+/* Control reactor: the store's are looked for from now on; each new one; none any more (they end while the store is closed). */
+void externals_begin(struct volume_store *store);
+void external_adopt(struct external *external);
+bool externals_end(struct volume_store *store);
+bool external_fits(const struct volume_store *store, const struct block_device *device, uint64_t bytes, struct error *error);
+/* RAM only. */
+void externals_free(struct volume_store *store);
 
 /* ---- parent.c ---- */
 /* What a layer holds will change by a merge or another parent: its checksum is not true any more. A page of changes. */

@@ -212,6 +212,28 @@ static void clone_run(struct volume_command *command) {
     command_commit(store, command, volume_registered);
 }
 
+static void clone_device_run(struct volume_command *command) {
+    struct volume_store *store = command->store;
+    uint8_t identity[IDENTITY_BYTES];
+    uint32_t size;
+    struct volume *clone;
+    if (!command_may_change(command) || !identity_new(command) || !identity_compose(command, identity, &size))
+        return;
+    struct layer *layer = new_layer(command, &clone), *parent = layer == NULL ? NULL : external_layer_new(command);
+    if (parent == NULL) { /* waits or has failed: it has left no trace */
+        if (layer != NULL) {
+            volume_forget(store, clone);
+            free(clone);
+            layer_detach(store, layer);
+        }
+        return;
+    }
+    layer_fill(store, layer, 0, parent, layer_size(parent), layer_size(parent));
+    record_set_identity(store, layer->record, identity, size);
+    command_subject(command, clone);
+    command_commit(store, command, external_commanded);
+}
+
 static void revert_run(struct volume_command *command) {
     struct volume_store *store = command->store;
     uint8_t identity[IDENTITY_BYTES];
@@ -402,6 +424,7 @@ void volume_create(struct volume_command *command) { command_start(command, crea
 void volume_delete(struct volume_command *command) { command_start(command, delete_run); }
 void volume_snapshot_create(struct volume_command *command) { command_start(command, snapshot_run); }
 void volume_clone(struct volume_command *command) { command_start(command, clone_run); }
+void volume_clone_device(struct volume_command *command) { external_start(command, clone_device_run); }
 void volume_revert(struct volume_command *command) { command_start(command, revert_run); }
 void volume_resize(struct volume_command *command) { command_start(command, resize_run); }
 void volume_set_read_only(struct volume_command *command) { command_start(command, read_only_run); }

@@ -80,8 +80,9 @@ struct volume_command {
     unsigned pair_count;
     uint64_t size_bytes;
     bool thick;
-    struct uuid new_uuid; /* of what is created; nil = random */
-    struct uuid snapshot; /* volume_revert(), volume_parent_set() */
+    struct uuid new_uuid;        /* of what is created; nil = random */
+    struct uuid snapshot;        /* volume_revert(), volume_parent_set() */
+    struct block_device *device; /* volume_clone_device(), volume_parent_set_device() */
 
     void (*done)(struct volume_command *command);
     bool ok;
@@ -100,6 +101,7 @@ struct volume_command {
     struct volume *subject;                      /* what the control reactor's part is about */
     uint64_t subject_blocks;
     uint32_t content_changes;        /* checksum_set(): as it was when the work began */
+    struct external *external;       /* a new one, for the control reactor */
     const struct replica_tree *tree; /* a mirror's change of its leg; NULL = anybody's command */
     struct volume *leg;
     void *private[4];
@@ -118,6 +120,10 @@ void volume_delete(struct volume_command *command);
 void volume_snapshot_create(struct volume_command *command);
 /* Makes a writable volume with the content of `volume`, which must be a snapshot or read-only (else ERROR_INVALID). */
 void volume_clone(struct volume_command *command);
+/* Makes a writable thin volume with the content of a device of another kind or store, which is known by its UUID: while it is
+ * absent, what would be read from it fails with IO_NOT_READY. Nobody may change it. ERROR_INVALID: its size is no multiple of the
+ * store's unit, its blocks are larger than the store's, or it is a volume of this store. Such a volume cannot be a leg. */
+void volume_clone_device(struct volume_command *command);
 /* The volume gets the content (and size) of `snapshot`, one of its ancestors; what it held itself is dropped. I/O under way ends
  * up before or after. */
 void volume_revert(struct volume_command *command);
@@ -136,6 +142,8 @@ void volume_parent_detach(struct volume_command *command);
 /* `snapshot` becomes the volume's parent: what the volume does not hold itself reads as that. ERROR_EXISTS: it is already;
  * ERROR_INVALID: it is not a snapshot, a descendant, larger than the volume, or the volume is thick; ERROR_BUSY as above. */
 void volume_parent_set(struct volume_command *command);
+/* The same with a device of another kind or store, as volume_clone_device(). */
+void volume_parent_set_device(struct volume_command *command);
 /* value NULL removes. ERROR_PERMISSION: read-only volume that is not a snapshot; ERROR_NO_SPACE: beyond VOLUME_ATTRIBUTES_SIZE.
  */
 void volume_attribute_set(struct volume_command *command);
@@ -164,7 +172,9 @@ struct volume_info {
     uint64_t created_ns;             /* since 1970 */
     unsigned child_count;            /* clones and heads directly upon it */
     bool thick, snapshot, read_only;
-    bool damaged; /* it or an ancestor: I/O gives IO_DAMAGED */
+    bool damaged;       /* it or an ancestor: I/O gives IO_DAMAGED */
+    struct uuid source; /* the direct parent is this device; nil = none */
+    bool source_absent; /* the device at the root of its chain is not there */
     enum volume_state state;
     unsigned progress_percent; /* of that state */
 };

@@ -251,6 +251,7 @@ static void fill_read(struct volume_op *op) {
     }
     epoch_enter(io);
     op->pending++;
+    io_aim(io, &resolved, resolved.block[b]);
     io_buffer(io, BLOCK_READ, resolved.block[b] * BLOCK_BYTES, op->buffer, BLOCK_BYTES);
 }
 

@@ -12,7 +12,7 @@ static void command_done(struct volume_command *command) {
     struct lvol_call *lvol = container_of(command, struct lvol_call, command);
     if (command->ok)
         lvol->answer(lvol);
-    else if (command->error.code == ERROR_EXISTS && command->size_bytes != 0)
+    else if (command->error.code == ERROR_EXISTS && command->size_bytes != 0 && command->device == NULL)
         rpc_call_fail(lvol->call, &command->error); /* the dialect: a creation's name is looked at before the work begins */
     else
         rpc_call_fail_late(lvol->call, &command->error);
@@ -133,6 +133,36 @@ void method_bdev_lvol_set_parent(struct rpc_call *call, const struct params_bdev
         return;
     lvol->command.snapshot = parent->uuid;
     lvol_call_run(lvol, volume_parent_set);
+}
+
+void method_bdev_lvol_set_parent_bdev(struct rpc_call *call, const struct params_bdev_lvol_set_parent_bdev *params) {
+    struct block_device *parent = methods_device(call, params->parent_name);
+    struct lvol_call *lvol = parent == NULL ? NULL : lvol_call_create(call, params->lvol_name, lvol_answer_true);
+    if (lvol == NULL)
+        return;
+    lvol->command.device = parent;
+    lvol_call_run(lvol, volume_parent_set_device);
+}
+
+void method_bdev_lvol_clone_bdev(struct rpc_call *call, const struct params_bdev_lvol_clone_bdev *params) {
+    struct plane *plane = plane_of(call);
+    struct plane_store *store = plane_store_find(plane, params->lvs_name);
+    struct block_device *device = block_graph_find(&plane->graph, params->bdev);
+    const char *wrong = store == NULL || store->store == NULL ? "lvs does not exist"
+                        : device == NULL                      ? "bdev does not exist"
+                        : volume_device_is(device) && volume_device_store(device) == store->store
+                            ? "bdev is an lvol in same lvs as clone; use bdev_lvol_clone instead"
+                            : NULL;
+    if (wrong != NULL) {
+        rpc_call_error(call, -32602, wrong, NULL);
+        return;
+    }
+    struct lvol_call *lvol = lvol_call_create_on(call, store, lvol_answer_uuid);
+    if (lvol == NULL)
+        return;
+    lvol->command.device = device;
+    lvol->command.name = params->clone_name;
+    lvol_call_run(lvol, volume_clone_device);
 }
 
 void method_bdev_lvol_detach_parent(struct rpc_call *call, const struct params_bdev_lvol_detach_parent *params) {

@@ -107,12 +107,14 @@ void lvol_put_driver_specific(struct json_writer *writer, const struct lvol_list
         json_put_bool(writer, "thin_provision", !info->thick);
         json_put_u64(writer, "num_allocated_clusters", units(store, info->used_bytes));
         json_put_bool(writer, "snapshot", info->snapshot);
-        json_put_bool(writer, "clone", !uuid_is_nil(&info->parent));
+        json_put_bool(writer, "clone", !uuid_is_nil(&info->parent) || !uuid_is_nil(&info->source));
         if (!uuid_is_nil(&info->parent))
             json_put_string(writer, "base_snapshot", info->parent_name);
         if (info->snapshot)
             put_children(writer, listing, info);
-        json_put_bool(writer, "esnap_clone", false);
+        json_put_bool(writer, "esnap_clone", !uuid_is_nil(&info->source));
+        if (!uuid_is_nil(&info->source))
+            json_put_uuid(writer, "external_snapshot_name", &info->source);
         json_put_u64(writer, "used_bytes", info->used_bytes);
         json_put_bool(writer, "damaged", info->damaged);
         char created[TEXT_TIME_SIZE];
@@ -172,9 +174,9 @@ static void put_volume(struct json_writer *writer, const struct lvol_listing_sto
     json_put_string(writer, "name", info->name);
     json_put_bool(writer, "is_thin_provisioned", !info->thick);
     json_put_bool(writer, "is_snapshot", info->snapshot);
-    json_put_bool(writer, "is_clone", !uuid_is_nil(&info->parent));
-    json_put_bool(writer, "is_esnap_clone", false);
-    json_put_bool(writer, "is_degraded", info->damaged);
+    json_put_bool(writer, "is_clone", !uuid_is_nil(&info->parent) || !uuid_is_nil(&info->source));
+    json_put_bool(writer, "is_esnap_clone", !uuid_is_nil(&info->source));
+    json_put_bool(writer, "is_degraded", info->damaged || info->source_absent);
     json_put_u64(writer, "num_allocated_clusters", units(store, info->used_bytes));
     json_begin_object(writer, "lvs");
     json_put_string(writer, "name", store->info.name);
