@@ -188,8 +188,8 @@ static void abort_takes_back_what_queues(void **state) {
     assert_int_equal(client_run(admin, abort, NVME_NO_DATA, NULL, 0, false), 0);
     client_wait(admin, 6);
     assert_int_equal(nvme_status_code(&admin->cqe[6]), NVME_ABORTED_BY_REQUEST);
-    for (uint16_t i = 1; i <= NVME_LIMIT_AER + 1; i++)
-        client_submit(admin, i, (struct nvme_sqe){.opcode = NVME_ADMIN_ASYNC_EVENT}, NVME_NO_DATA, NULL, 0, false);
+    for (unsigned i = 1; i <= NVME_LIMIT_AER + 1; i++)
+        client_submit(admin, (uint16_t)i, (struct nvme_sqe){.opcode = NVME_ADMIN_ASYNC_EVENT}, NVME_NO_DATA, NULL, 0, false);
     client_wait(admin, NVME_LIMIT_AER + 1);
     assert_int_equal(nvme_status_code(&admin->cqe[NVME_LIMIT_AER + 1]), NVME_AER_LIMIT_EXCEEDED);
     disk_release(world, world->disk);

@@ -200,7 +200,7 @@ static bool parse_hex(const char *field, const char *text, uint8_t *to, size_t s
     for (size_t i = 0; good && i < size; i++) {
         int high = hex_digit(text[2 * i]), low = hex_digit(text[2 * i + 1]);
         good = high >= 0 && low >= 0;
-        to[i] = (uint8_t)(high << 4 | low);
+        to[i] = (uint8_t)((unsigned)high << 4 | (unsigned)low);
     }
     return good || error_invalid(error, field, text, "%zu hexadecimal digits", 2 * size);
 }

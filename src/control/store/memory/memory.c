@@ -286,6 +286,7 @@ static void range(struct store_memory_data *data, struct store_request *request,
                   struct store_result *result) {
     int64_t at = request->revision != 0 ? request->revision : data->revision;
     uint32_t limit = request->limit != 0 ? request->limit : STORE_RANGE_MAX;
+    assert(request->key != NULL); /* store_check_request() has seen to it */
     size_t length = strlen(request->key), bytes = 0;
     if (at > data->revision) {
         store_set_future(&request->error, at, data->revision);
