@@ -11,7 +11,7 @@
 #include "grpc/health.h"
 #include "grpc/reflection.h"
 #include "host/linux/linux.h"
-#include "programs/penstockd/options.h"
+#include "programs/penstockd/credentials.h"
 
 enum { PATH_SIZE = 512, GRACE_MS = 2000 };
 
@@ -27,6 +27,7 @@ struct app {
     struct store *store;
     struct control *control;
     struct grpc_server *server;
+    struct tls_context *tls; /* of the TCP listener; NULL = plain */
     struct grpc_health *health;
     struct grpc_reflection *reflection;
     struct gateway *gateway;
@@ -112,6 +113,7 @@ static void stopped(void *arg) {
         grpc_health_destroy(app->health);
     if (app->server != NULL)
         grpc_server_destroy(app->server);
+    tls_context_destroy(app->tls);
     if (app->control != NULL)
         control_destroy(app->control);
     if (app->store != NULL)
@@ -155,8 +157,9 @@ static void signalled(void *arg, int number) {
 
 /* ---- the beginning ---- */
 
-static bool listen_at(struct app *app, const struct host_address *address, uint16_t *ret_port, struct error *error) {
-    struct grpc_listen_options options = {.address = *address};
+static bool listen_at(struct app *app, const struct host_address *address, struct tls_context *tls, uint16_t *ret_port,
+                      struct error *error) {
+    struct grpc_listen_options options = {.address = *address, .tls = tls};
     return grpc_server_listen(app->server, &options, ret_port, error);
 }
 
@@ -181,9 +184,11 @@ static bool serve(struct app *app, struct error *error) {
         return error_invalid(error, "--node-address", app->options.address, "a numeric address");
     memcpy(tcp.text, app->options.address, strlen(app->options.address) + 1);
     memcpy(local.text, app->grpc_path, strlen(app->grpc_path) + 1);
-    if (!listen_at(app, &tcp, &port, error) || !listen_at(app, &local, NULL, error))
+    if (!credentials_load(&app->options, &app->tls, error) || !listen_at(app, &tcp, app->tls, &port, error) ||
+        !listen_at(app, &local, NULL, NULL, error))
         return false;
-    log_notice(&app->log, LOG_AREA_APP, "gRPC on %s port %u and %s", app->options.address, port, app->grpc_path);
+    log_notice(&app->log, LOG_AREA_APP, "gRPC%s on %s port %u and %s", app->tls != NULL ? " under TLS" : "", app->options.address,
+               port, app->grpc_path);
     return true;
 }
 

@@ -6,13 +6,29 @@
 
 #include "base/text.h"
 
-enum { OPTION_STATE_DIR = 256, OPTION_ADDRESS, OPTION_NODE, OPTION_PORT, OPTION_PLANE, OPTION_PLANE_ARGUMENT, OPTION_VERSION };
+enum {
+    OPTION_STATE_DIR = 256,
+    OPTION_ADDRESS,
+    OPTION_NODE,
+    OPTION_PORT,
+    OPTION_TLS_CERTIFICATE,
+    OPTION_TLS_KEY,
+    OPTION_TLS_CA,
+    OPTION_TLS_CLIENT_NAME,
+    OPTION_PLANE,
+    OPTION_PLANE_ARGUMENT,
+    OPTION_VERSION
+};
 
 static const struct option long_options[] = {
     {"state-dir", required_argument, NULL, OPTION_STATE_DIR},
     {"node-address", required_argument, NULL, OPTION_ADDRESS},
     {"node-name", required_argument, NULL, OPTION_NODE},
     {"port", required_argument, NULL, OPTION_PORT},
+    {"tls-certificate", required_argument, NULL, OPTION_TLS_CERTIFICATE},
+    {"tls-key", required_argument, NULL, OPTION_TLS_KEY},
+    {"tls-ca", required_argument, NULL, OPTION_TLS_CA},
+    {"tls-client-name", required_argument, NULL, OPTION_TLS_CLIENT_NAME},
     {"plane", required_argument, NULL, OPTION_PLANE},
     {"plane-argument", required_argument, NULL, OPTION_PLANE_ARGUMENT},
     {"help", no_argument, NULL, 'h'},
@@ -29,6 +45,9 @@ static const char help[] =
     "      --node-address IP      where gRPC and replicas are offered (default 127.0.0.1)\n"
     "      --node-name NAME       the node's part of the state (default: the address)\n"
     "      --port PORT            of gRPC (default 8504, where peers look; 0: any free one, which the log tells)\n"
+    "      --tls-certificate FILE, --tls-key FILE, --tls-ca FILE\n"
+    "                             gRPC on TCP under TLS, to clients with a certificate of this authority (all PEM)\n"
+    "      --tls-client-name NAME and only to those whose certificate holds this name\n"
     "      --plane PROGRAM        the storage plane (default: penstock-block beside this program, else in $PATH)\n"
     "      --plane-argument ARG   one more argument for it; may be repeated\n"
     "  -h, --help                 this text\n"
@@ -60,6 +79,10 @@ static void parse_one(struct daemon_options *options, int c) {
             wrong(options, "--node-name", optarg, "1 to 63 printable characters without blanks and /");
         break;
     case OPTION_PORT: parse_port(options, optarg); break;
+    case OPTION_TLS_CERTIFICATE: options->tls_certificate = optarg; break;
+    case OPTION_TLS_KEY: options->tls_key = optarg; break;
+    case OPTION_TLS_CA: options->tls_ca = optarg; break;
+    case OPTION_TLS_CLIENT_NAME: options->tls_client_name = optarg; break;
     case OPTION_PLANE: options->plane = optarg; break;
     case OPTION_PLANE_ARGUMENT:
         if (options->plane_argument_count < DAEMON_PLANE_ARGUMENTS_MAX)
