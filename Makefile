@@ -37,6 +37,9 @@ NEED_CONTROL := pkg:libnghttp2=libnghttp2-dev pkg:libprotobuf-c=libprotobuf-c-de
 	pkg:sqlite3=libsqlite3-dev
 NEED_TEST := $(NEED_BUILD) $(NEED_CONTROL) pkg:cmocka=libcmocka-dev nm=binutils unpacked:build-packages/usr/bin/etcd=etcd-server \
 	file:/usr/lib/python3/dist-packages/grpc/__init__.py=python3-grpcio file:/usr/lib/python3/dist-packages/yaml/__init__.py=python3-yaml openssl=openssl
+NPM := npm:build-packages/npm/node_modules
+NEED_PEERS := $(NPM)/@grpc/grpc-js/package.json=@grpc/grpc-js@1.14.7 $(NPM)/@grpc/proto-loader/package.json=@grpc/proto-loader@0.8.1 \
+	$(NPM)/.bin/buf=@bufbuild/buf@1.75.0
 NEED_HOUSE := spin=spin gcc=gcc clang-format=clang-format shellcheck=shellcheck qemu-storage-daemon=qemu-system-common
 NEED_SAN_address := llvm-symbolizer=llvm 'links:clang -fsanitize=address=libclang-rt-dev'
 NEED_SAN_thread := llvm-symbolizer=llvm 'links:clang -fsanitize=thread=libclang-rt-dev'
@@ -61,7 +64,7 @@ run: all ## build, then show the whole thing on a file-backed disk under ./run
 
 # A build directory that was made before cmocka was here learns of it.
 test-build: $(BUILD)/build.ninja
-	@tools/need $(NEED_TEST) $(NEED_SAN_$(SAN)) $(if $(SAN),,$(NEED_HOUSE))
+	@tools/need $(NEED_TEST) $(NEED_SAN_$(SAN)) $(if $(SAN),,$(NEED_HOUSE) $(NEED_PEERS))
 	@test -e $(BUILD)/with-tests || { $(call QUIETLY,meson setup --reconfigure $(BUILD) -Dtests=enabled -Dcontrol=enabled); touch $(BUILD)/with-tests; }
 .PHONY: test-build
 

@@ -21,7 +21,7 @@ except ImportError as reason:
     print(f"skipped: no python3-grpcio for this interpreter: {reason}")
     sys.exit(77)
 
-from rig import DEADLINE_S, SERVICE, Client, Contract, Failure, Node, until
+from rig import DEADLINE_S, SERVICE, Client, Contract, Failure, Node, certificates, until
 
 DAEMON, PLANE, TABLE = sys.argv[1:4]
 CONTRACT = Contract(TABLE)
@@ -37,26 +37,6 @@ def node(folder, *options):
 
 
 # ---- TLS ----
-
-
-def certificates(folder):
-    """An authority, and what it and another one have signed; False without the openssl command."""
-
-    def openssl(*arguments):
-        subprocess.run(["openssl", *arguments], check=True, capture_output=True, cwd=folder)
-
-    try:
-        for authority in ("ca", "other"):
-            openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", f"{authority}.key", "-out", f"{authority}.crt", "-subj",
-                    f"/CN={authority}", "-days", "2")  # fmt: skip
-        for name, authority in (("server", "ca"), ("client", "ca"), ("cousin", "ca"), ("stranger", "other")):
-            openssl("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}.test")
-            (folder / "ext").write_text(f"subjectAltName=DNS:{name}.test\n")
-            openssl("x509", "-req", "-in", f"{name}.csr", "-CA", f"{authority}.crt", "-CAkey", f"{authority}.key", "-CAcreateserial",
-                    "-out", f"{name}.crt", "-days", "2", "-extfile", "ext")  # fmt: skip
-    except FileNotFoundError:
-        return False
-    return True
 
 
 def version(channel):

@@ -196,6 +196,19 @@ class Need(unittest.TestCase):
             self.assertEqual(status, 0)
             self.assertIn("one could not be had", output)
 
+    def test_npm_packages_go_where_they_are_wanted(self):
+        with tempfile.TemporaryDirectory(prefix="house-") as directory:
+            wanted = f"npm:{directory}/x/node_modules/one/package.json=@a/one@1.2"
+            npm = ("npm", 'echo "$*" >>HERE/calls\nmkdir -p "$3/node_modules/one"\n: >"$3/node_modules/one/package.json"\n')
+            status, output, calls = self.need(wanted, commands=[npm])
+            self.assertEqual(status, 0, output)
+            self.assertTrue(calls.startswith(f"install --prefix {directory}/x ") and calls.endswith(" @a/one@1.2\n"), calls)
+            self.assertEqual(self.need(wanted), (0, "", ""))
+            for commands, word in (([], "no npm"), ([("npm", "echo no registry\nexit 1\n")], "could not be had")):
+                status, output, _ = self.need(wanted.replace("/x/", "/y/"), commands=commands)
+                self.assertEqual(status, 0)
+                self.assertIn(word, output)
+
     def test_bad_usage(self):
         self.assertEqual(self.need("absent")[0], 2)
 
