@@ -157,6 +157,9 @@ static void channel_open(struct plane *plane, void *arg) {
     way->channel = block_channel_open(&way->handle);
 }
 
+/* To the host: the initiator hears of each change. */
+static bool seems_up(const struct way *way) { return block_device_path_is_up(way->handle.device); }
+
 static void host_connect_to(struct way *way) {
     struct nvme_initiator_options options;
     plane_initiator_options(&options);
@@ -378,11 +381,13 @@ static void a_planned_switch(void **state) {
     assert_int_equal(state_of(b), MIRROR_STANDBY);
     uint64_t refused = story->refused;
     assert_int_equal(refused, 0); /* nobody went to the standby */
+    assert_true(seems_up(a) && !seems_up(b));
     set_state(a, NVME_ANA_INACCESSIBLE_STATE);
     pass(story, 5000);
     uint64_t ended = story->ended;
     pass(story, 5000);
     assert_int_equal(story->ended, ended); /* neither serves */
+    assert_true(!seems_up(a) && !seems_up(b));
     assert_true(can_write(a));
     assert_false(can_write(b));
     promote(b);
@@ -392,6 +397,7 @@ static void a_planned_switch(void **state) {
     assert_true(can_write(b));
     pass(story, 20000);
     assert_int_equal(state_of(a), MIRROR_ENDED);
+    assert_true(!seems_up(a) && seems_up(b));
     /* A is optimized again: its engine is not, and nobody gets anything there */
     set_state(a, NVME_ANA_OPTIMIZED);
     story->best = 0;

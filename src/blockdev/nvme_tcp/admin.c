@@ -79,7 +79,8 @@ static void event_answered(struct initiator_admin_command *command) {
     if (nvme_status_code(&command->tcp.cqe) != NVME_SUCCESS)
         return; /* it knows no events: none will come */
     uint32_t event = command->tcp.cqe.dw0;
-    if ((event & 7) == NVME_EVENT_NOTICE && ((event >> 8) & 0xff) == NVME_NOTICE_NAMESPACE)
+    if ((event & 7) == NVME_EVENT_NOTICE &&
+        (((event >> 8) & 0xff) == NVME_NOTICE_NAMESPACE || ((event >> 8) & 0xff) == NVME_NOTICE_ANA))
         controller->rescan = true;
     /* others say nothing that we act on; reading their log page is what re-arms them, so they come once */
     initiator_admin_await_event(controller);
@@ -227,11 +228,18 @@ void initiator_admin_set_feature(struct nvme_initiator_controller *controller, e
     initiator_admin_send(controller, ADMIN_TASK, &sqe, NVME_NO_DATA, NULL, 0, initiator_admin_timeout_ns(controller));
 }
 
-/* Reading the changed-namespaces log is what lets the next notice come; what it lists is not used, the whole list is read. */
-void initiator_admin_clear_event(struct nvme_initiator_controller *controller) {
-    struct nvme_sqe sqe = {.opcode = NVME_ADMIN_GET_LOG_PAGE,
-                           .nsid = NVME_NSID_ALL,
-                           .cdw10 = NVME_LOG_CHANGED_NAMESPACES | (NVME_IDENTIFY_SIZE / 4 - 1) << 16};
+static void read_log(struct nvme_initiator_controller *controller, uint32_t page) {
+    struct nvme_sqe sqe = {
+        .opcode = NVME_ADMIN_GET_LOG_PAGE, .nsid = NVME_NSID_ALL, .cdw10 = page | (NVME_IDENTIFY_SIZE / 4 - 1) << 16};
     initiator_admin_send(controller, ADMIN_TASK, &sqe, NVME_CONTROLLER_TO_HOST, controller->page, NVME_IDENTIFY_SIZE,
                          initiator_admin_timeout_ns(controller));
+}
+
+void initiator_admin_read_ana(struct nvme_initiator_controller *controller) {
+    read_log(controller, NVME_LOG_ANA | NVME_LOG_ANA_GROUPS_ONLY);
+}
+
+/* Reading the changed-namespaces log is what lets the next notice come; what it lists is not used, the whole list is read. */
+void initiator_admin_clear_event(struct nvme_initiator_controller *controller) {
+    read_log(controller, NVME_LOG_CHANGED_NAMESPACES);
 }

@@ -22,6 +22,7 @@ enum state {
     LIST, /* active namespaces; again after a notice */
     IDENTIFY_NAMESPACE,
     IDENTIFY_DESCRIPTORS,
+    READ_ANA, /* asymmetric access */
     PUBLISH,
     CONNECT_QUEUES,
     READY,
@@ -49,6 +50,7 @@ static const char *const state_names[STATES] = {"connecting",
                                                 "list",
                                                 "identify namespace",
                                                 "identify descriptors",
+                                                "read ana",
                                                 "publish",
                                                 "connect queues",
                                                 "ready",
@@ -73,9 +75,10 @@ static const uint64_t moves[STATES] = {
     [IDENTIFY_LIMITS] = UP(SET_QUEUES),
     [SET_QUEUES] = UP(SET_EVENTS),
     [SET_EVENTS] = UP(LIST),
-    [LIST] = UP(IDENTIFY_NAMESPACE) | M(LIST) | M(PUBLISH),
-    [IDENTIFY_NAMESPACE] = UP(IDENTIFY_DESCRIPTORS) | M(IDENTIFY_NAMESPACE) | M(PUBLISH),
-    [IDENTIFY_DESCRIPTORS] = UP(IDENTIFY_NAMESPACE) | M(PUBLISH),
+    [LIST] = UP(IDENTIFY_NAMESPACE) | M(LIST) | M(READ_ANA) | M(PUBLISH),
+    [IDENTIFY_NAMESPACE] = UP(IDENTIFY_DESCRIPTORS) | M(IDENTIFY_NAMESPACE) | M(READ_ANA) | M(PUBLISH),
+    [IDENTIFY_DESCRIPTORS] = UP(IDENTIFY_NAMESPACE) | M(READ_ANA) | M(PUBLISH),
+    [READ_ANA] = UP(PUBLISH),
     [PUBLISH] = UP(CONNECT_QUEUES),
     [CONNECT_QUEUES] = UP(READY),
     [READY] = UP(CLEAR_EVENT) | M(REMOVE),
@@ -417,12 +420,14 @@ static void step_set_queues(struct nvme_initiator_controller *c) {
 
 static void step_set_events(struct nvme_initiator_controller *c) {
     unsigned code;
-    if (!c->association.facts.namespace_events) {
+    const struct initiator_controller_facts *facts = &c->association.facts;
+    uint32_t events = (facts->namespace_events ? NVME_AEC_NAMESPACE : 0) | (facts->ana_events ? NVME_AEC_ANA : 0);
+    if (events == 0) {
         move(c, LIST);
         return;
     }
     if (first_time(c))
-        initiator_admin_set_feature(c, NVME_FEATURE_ASYNC_EVENT_CONFIG, NVME_AEC_NAMESPACE);
+        initiator_admin_set_feature(c, NVME_FEATURE_ASYNC_EVENT_CONFIG, events);
     if (!answered(c, &code))
         return;
     if (code == NVME_SUCCESS) /* else there are none: a rescan comes with each reconnect */
@@ -432,7 +437,7 @@ static void step_set_events(struct nvme_initiator_controller *c) {
 
 /* The next namespace to identify, or on. */
 static void namespace_next(struct nvme_initiator_controller *c) {
-    move(c, c->found_next < c->found_count ? IDENTIFY_NAMESPACE : PUBLISH);
+    move(c, c->found_next < c->found_count ? IDENTIFY_NAMESPACE : c->association.facts.ana ? READ_ANA : PUBLISH);
 }
 
 static void step_list(struct nvme_initiator_controller *c) {
@@ -484,6 +489,17 @@ static void step_identify_descriptors(struct nvme_initiator_controller *c) {
         initiator_parse_descriptors(c->page, &c->found[c->found_next]);
     c->found_next++;
     namespace_next(c);
+}
+
+static void step_read_ana(struct nvme_initiator_controller *c) {
+    unsigned code;
+    if (first_time(c))
+        initiator_admin_read_ana(c);
+    if (!answered(c, &code))
+        return;
+    if (code == NVME_SUCCESS) /* else requests will show */
+        initiator_parse_ana(c->page, c->found, c->found_count);
+    move(c, PUBLISH);
 }
 
 static void step_connect_queues(struct nvme_initiator_controller *c) {
@@ -687,6 +703,7 @@ static void step(struct task *task) {
     case LIST: step_list(c); break;
     case IDENTIFY_NAMESPACE: step_identify_namespace(c); break;
     case IDENTIFY_DESCRIPTORS: step_identify_descriptors(c); break;
+    case READ_ANA: step_read_ana(c); break;
     case PUBLISH:
         initiator_namespaces_publish(c);
         move(c, CONNECT_QUEUES);

@@ -116,7 +116,8 @@ struct initiator_namespace {
     struct nvme_initiator_controller *controller;
     struct list_node node; /* in controller->namespaces, by nsid */
     struct initiator_namespace_facts facts;
-    _Atomic bool gone; /* being removed: nothing is sent any more */
+    _Atomic uint8_t ana_state; /* enum nvme_ana_state, as last read */
+    _Atomic bool gone;         /* being removed: nothing is sent any more */
 };
 static inline struct initiator_namespace *initiator_namespace_of(const struct block_request *request) {
     return container_of(block_channel_device(request->channel), struct initiator_namespace, device);
@@ -210,6 +211,8 @@ void initiator_admin_property_get(struct nvme_initiator_controller *controller, 
 void initiator_admin_property_set(struct nvme_initiator_controller *controller, uint32_t offset, uint32_t value);
 void initiator_admin_identify(struct nvme_initiator_controller *controller, enum nvme_cns cns, uint32_t nsid);
 void initiator_admin_set_feature(struct nvme_initiator_controller *controller, enum nvme_feature feature, uint32_t value);
+/* The states of the ANA groups; clears their event too. */
+void initiator_admin_read_ana(struct nvme_initiator_controller *controller);
 void initiator_admin_clear_event(struct nvme_initiator_controller *controller);
 void initiator_admin_await_event(struct nvme_initiator_controller *controller);
 void initiator_admin_keep_alive_start(struct nvme_initiator_controller *controller);

@@ -76,6 +76,19 @@ bool nvme_initiator_device_can_share(const struct block_device *device) {
     return of(device)->facts.can_share;
 }
 
+const char *nvme_initiator_device_ana_state(const struct block_device *device) {
+    assert(nvme_initiator_device_is(device));
+    if (!of(device)->controller->association.facts.ana)
+        return NULL;
+    switch (atomic_load(&of(device)->ana_state)) {
+    case NVME_ANA_OPTIMIZED: return "optimized";
+    case NVME_ANA_NON_OPTIMIZED: return "non_optimized";
+    case NVME_ANA_LOST_STATE: return "persistent_loss";
+    case NVME_ANA_CHANGE: return "change";
+    default: return "inaccessible";
+    }
+}
+
 struct nvme_initiator_controller *nvme_initiator_device_controller(const struct block_device *device) {
     assert(nvme_initiator_device_is(device));
     return of(device)->controller;
@@ -111,6 +124,7 @@ static void add_one(struct nvme_initiator_controller *controller, const struct i
     struct block_device *device = &namespace->device;
     namespace->controller = controller;
     namespace->facts = *facts;
+    atomic_store(&namespace->ana_state, (uint8_t)facts->ana_state);
     device->ops = &initiator_namespace_ops;
     snprintf(device->name, sizeof(device->name), "%sn%u", controller->name, facts->nsid);
     device->uuid = facts->uuid;
@@ -185,6 +199,7 @@ void initiator_namespaces_publish(struct nvme_initiator_controller *controller) 
         bool resized = now->block_count != namespace->facts.block_count;
         namespace->facts.block_count = now->block_count; /* the rest is the same, and read on other reactors */
         atomic_store(&namespace->device.read_only, now->read_only);
+        atomic_store(&namespace->ana_state, (uint8_t)now->ana_state);
         if (resized)
             block_device_set_size(&namespace->device, now->block_count);
     }
@@ -193,10 +208,15 @@ void initiator_namespaces_publish(struct nvme_initiator_controller *controller) 
             add_one(controller, &controller->found[i]);
 }
 
+static bool is_accessible(const struct initiator_namespace *namespace) {
+    unsigned state = atomic_load(&namespace->ana_state);
+    return state == NVME_ANA_OPTIMIZED || state == NVME_ANA_NON_OPTIMIZED;
+}
+
 void initiator_namespaces_set_path(struct nvme_initiator_controller *controller, bool up) {
     list_for_each_safe (&controller->namespaces, struct initiator_namespace, namespace, node)
         if (!atomic_load(&namespace->gone))
-            block_device_set_path(&namespace->device, up);
+            block_device_set_path(&namespace->device, up && is_accessible(namespace));
 }
 
 void initiator_namespaces_remove(struct nvme_initiator_controller *controller) {

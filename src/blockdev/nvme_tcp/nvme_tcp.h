@@ -144,6 +144,8 @@ bool nvme_initiator_device_is(const struct block_device *device);
 uint32_t nvme_initiator_device_nsid(const struct block_device *device);
 /* Bit 0 of NMIC: the namespace may be reached through several controllers. */
 bool nvme_initiator_device_can_share(const struct block_device *device);
+/* State of asymmetric access as the dialect says it, "non_optimized"; NULL if its controller does not report it. */
+const char *nvme_initiator_device_ana_state(const struct block_device *device);
 struct nvme_initiator_controller *nvme_initiator_device_controller(const struct block_device *device);
 
 /* What an NVMe status (type << 8 | code) means for the data path; writes: the command would have changed data. Any thread. */

@@ -45,6 +45,8 @@ bool initiator_parse_controller(const struct nvme_identify_controller *page, uin
     ret->compare = (page->oncs & NVME_ONCS_COMPARE) != 0;
     ret->volatile_cache = (page->vwc & 1) != 0;
     ret->namespace_events = (page->oaes & NVME_AEC_NAMESPACE) != 0;
+    ret->ana = (page->cmic & NVME_CMIC_ANA) != 0;
+    ret->ana_events = ret->ana && (page->oaes & NVME_AEC_ANA) != 0;
     ret->commands_max = page->maxcmd;
     ret->limits_page = page->version >= NVME_VERSION(1, 4, 0);
     if (page->ioccsz > sizeof(struct nvme_sqe) / 16 && page->icdoff == 0)
@@ -63,7 +65,7 @@ void initiator_parse_controller_limits(const struct nvme_identify_controller_nvm
 }
 
 void initiator_parse_namespace(const struct nvme_identify_namespace *page, uint32_t nsid, struct initiator_namespace_facts *ret) {
-    *ret = (struct initiator_namespace_facts){.nsid = nsid};
+    *ret = (struct initiator_namespace_facts){.nsid = nsid, .ana_group = page->anagrpid, .ana_state = NVME_ANA_OPTIMIZED};
     unsigned index = page->flbas & 0xf;
     if (page->nlbaf > 15) /* then bits 6:5 are the index's upper ones */
         index |= (page->flbas >> 1) & 0x30;
@@ -92,6 +94,24 @@ void initiator_parse_namespace(const struct nvme_identify_namespace *page, uint3
     }
     memcpy(ret->uuid.bytes, page->nguid, sizeof(ret->uuid.bytes));
     ret->usable = true;
+}
+
+static enum nvme_ana_state ana_state_take(uint8_t state) {
+    state &= 0xf;
+    bool known = (state >= NVME_ANA_OPTIMIZED && state <= NVME_ANA_LOST_STATE) || state == NVME_ANA_CHANGE;
+    return known ? (enum nvme_ana_state)state : NVME_ANA_INACCESSIBLE_STATE;
+}
+
+void initiator_parse_ana(const uint8_t *page, struct initiator_namespace_facts *found, unsigned count) {
+    const struct nvme_ana_header *header = (const void *)page;
+    uint64_t at = sizeof(*header);
+    for (unsigned i = 0; i < header->group_count && at + sizeof(struct nvme_ana_group) <= NVME_IDENTIFY_SIZE; i++) {
+        const struct nvme_ana_group *group = (const void *)(page + at);
+        for (unsigned j = 0; j < count; j++)
+            if (found[j].ana_group == group->id)
+                found[j].ana_state = ana_state_take(group->state);
+        at += sizeof(*group) + group->namespace_count * UINT64_C(4);
+    }
 }
 
 void initiator_parse_descriptors(const uint8_t *page, struct initiator_namespace_facts *facts) {

@@ -19,6 +19,7 @@ struct initiator_controller_facts {
     uint64_t trim_max_blocks; /* in one range of Dataset Management; 0 = the command is not there */
     uint32_t in_capsule_max;  /* bytes of an I/O command */
     uint16_t commands_max;    /* of an I/O queue, at once; 0 = not said */
+    bool ana, ana_events;     /* it reports asymmetric access; and tells of changes */
     bool compare, volatile_cache, namespace_events, limits_page /* CNS 06h is worth asking for */, discovery;
 };
 
@@ -33,6 +34,8 @@ struct initiator_namespace_facts {
     uint32_t nsid, block_size, physical_block_size, optimal_io_bytes;
     uint64_t block_count;
     struct uuid uuid; /* UUID, else NGUID, else nil */
+    uint32_t ana_group;
+    enum nvme_ana_state ana_state; /* optimized where it is not reported */
     bool read_only, trim_reads_zero, can_share;
     bool replica; /* takes the replica commands */
     bool usable;  /* a format we can serve */
@@ -40,6 +43,8 @@ struct initiator_namespace_facts {
 
 /* Identify Namespace of an active namespace. */
 void initiator_parse_namespace(const struct nvme_identify_namespace *page, uint32_t nsid, struct initiator_namespace_facts *ret);
+/* The log page of asymmetric access, NVME_IDENTIFY_SIZE bytes: sets the states of those whose groups it names. */
+void initiator_parse_ana(const uint8_t *page, struct initiator_namespace_facts *found, unsigned count);
 /* The descriptors of CNS 03h; NVME_IDENTIFY_SIZE bytes. */
 void initiator_parse_descriptors(const uint8_t *page, struct initiator_namespace_facts *facts);
 /* The ascending ids after `after` in a namespace list; returns how many were stored, at most `capacity`. *ret_more: the list is

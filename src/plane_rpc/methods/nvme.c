@@ -354,6 +354,8 @@ void nvme_put_driver_specific(struct json_writer *writer, const struct block_dev
     json_end(writer);
     json_begin_object(writer, "ns_data");
     json_put_u64(writer, "id", nvme_initiator_device_nsid(device));
+    if (nvme_initiator_device_ana_state(device) != NULL)
+        json_put_string(writer, "ana_state", nvme_initiator_device_ana_state(device));
     json_put_bool(writer, "can_share", nvme_initiator_device_can_share(device));
     json_end(writer);
     json_end(writer);
