@@ -198,7 +198,7 @@ class Machine:
     def end(self):
         if self.process.poll() is None:
             try:
-                self.process.wait(20)
+                self.process.wait(60)
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()

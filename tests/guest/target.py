@@ -41,7 +41,7 @@ class Plane:
 
     def launch(self):
         self.process = subprocess.Popen([self.program, "-r", self.socket], stdout=self.log, stderr=self.log)
-        for _ in range(200):
+        for _ in range(1200):
             try:
                 return self.call("rpc_get_methods")
             except OSError:

@@ -48,10 +48,10 @@ void loop_fixture_run(struct loop_fixture *fixture, void (*act)(void *arg), void
 void wait_for(sem_t *semaphore) {
     struct timespec until;
     clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_sec += 20;
+    until.tv_sec += 60;
     while (sem_timedwait(semaphore, &until) != 0)
         if (errno != EINTR)
-            fail_msg("waited 20 s for something that should have come at once");
+            fail_msg("waited 60 s for something that should have come at once");
 }
 
 struct host *make_host(bool no_io_uring) {

@@ -116,7 +116,7 @@ static struct host_turn turn(void *arg) {
 static void wait_sem(sem_t *semaphore) {
     struct timespec until;
     clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_sec += 20;
+    until.tv_sec += 60;
     while (sem_timedwait(semaphore, &until) != 0)
         if (errno != EINTR)
             fail_msg("it hangs after a failed %s", atomic_load(&failed_call));

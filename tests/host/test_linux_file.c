@@ -361,7 +361,7 @@ static void a_held_file_is_refused_and_waited_for(struct bench *bench, const str
     host_file_close(must_open(bench, (struct host_file_options){.read_only = true}, NULL));
 
     /* Whoever waits gets it as soon as it is free. */
-    struct opening waiting = {.open = {.path = bench->path, .options = {.hold = true, .hold_timeout_ms = 20000}, .done = opened},
+    struct opening waiting = {.open = {.path = bench->path, .options = {.hold = true, .hold_timeout_ms = 60000}, .done = opened},
                               .bench = bench};
     loop_fixture_run(&bench->fixture, submit_open, &waiting);
     struct timespec pause = {.tv_nsec = 10000000};
@@ -510,7 +510,7 @@ static void a_killed_holder_frees_the_file(void **state) {
     snprintf(expected, sizeof(expected), "is held by process %d (test_linux_file)", (int)child);
     EXPECT_OPEN_ERROR(&bench, bench.path, ERROR_BUSY, expected, .hold = true);
     kill(child, SIGKILL);
-    host_file_close(must_open(&bench, (struct host_file_options){.hold = true, .hold_timeout_ms = 20000}, NULL));
+    host_file_close(must_open(&bench, (struct host_file_options){.hold = true, .hold_timeout_ms = 60000}, NULL));
     waitpid(child, NULL, 0);
     close(ready[0]);
     close(ready[1]);

@@ -110,7 +110,7 @@ test('hangs', sh, args: ['-c', 'sleep 1000 & wait'], suite: 'three', timeout: 1)
         self.assertEqual((status, output.splitlines()[-1]), (0, "1 passed, 0 failed, 0 skipped"))
 
     def test_a_hang_ends(self):
-        status, output = self.run_it("hangs")
+        status, output = self.run_it("--patience", "1", "hangs")
         self.assertEqual((status, output.splitlines()[-1]), (1, "0 passed, 1 failed, 0 skipped"))
         self.assertIn("took too long", output)
 
