@@ -154,7 +154,7 @@ void load_start(struct load *load, const struct load_options *options) {
     load->options = *options;
     load->reading_back = false;
     free(load->result.intervals);
-    load->result = (struct load_result){.first_error = IO_OK};
+    load->result = (struct load_result){.first_error = IO_OK, .part_count = 1};
     histogram_init(&load->result.latency_ticks);
     load->result.intervals = calloc(options->duration_ns / LOAD_INTERVAL_NS + 1, sizeof(uint32_t));
     load->result.interval_count = load->result.intervals != NULL ? options->duration_ns / LOAD_INTERVAL_NS : 0;
@@ -253,6 +253,11 @@ static uint32_t flushed_floor(const struct load *load, struct expected *expected
     return expected->flushed;
 }
 
+void load_begin_part(struct load *load) {
+    if (load->result.part_count < LOAD_PARTS_MAX)
+        load->result.part_count++;
+}
+
 void load_expect_crash(struct load *load) {
     for (uint64_t i = 0; i < load->verify_blocks; i++) {
         flushed_floor(load, &load->expected[i]);
@@ -315,13 +320,19 @@ static void settle(struct load *load, struct slot *slot) {
     }
 }
 
+static void note_stall(struct load_result *result, uint64_t stall_ns) {
+    uint64_t *part = &result->part_stall_ns[result->part_count - 1];
+    *part = max_u64(*part, stall_ns);
+    result->longest_stall_ns = max_u64(result->longest_stall_ns, stall_ns);
+}
+
 static void complete(struct block_request *request) {
     struct slot *slot = container_of(request, struct slot, request);
     struct load *load = slot->load;
     struct load_result *result = &load->result;
     uint64_t now_ns = reactor_now_ns(load->reactor);
     if (!load->reading_back)
-        result->longest_stall_ns = max_u64(result->longest_stall_ns, now_ns - load->last_completion_ns);
+        note_stall(result, now_ns - load->last_completion_ns);
     load->last_completion_ns = now_ns;
     if (unlikely(request->status != IO_OK)) {
         if (result->errors++ == 0)

@@ -14,6 +14,7 @@
 #include "block/block.h"
 
 #define LOAD_DEPTH_MAX 1024
+#define LOAD_PARTS_MAX 16
 #define LOAD_INTERVAL_NS (100 * NS_PER_MS)
 
 struct load_options {
@@ -39,7 +40,9 @@ struct load_result {
     struct histogram latency_ticks; /* of reads, writes and trims */
     uint32_t *intervals;            /* requests completed in each LOAD_INTERVAL_NS from the start */
     size_t interval_count;
-    uint64_t longest_stall_ns; /* longest time without any completion */
+    uint64_t longest_stall_ns;              /* longest time without any completion */
+    uint64_t part_stall_ns[LOAD_PARTS_MAX]; /* the same of each part: see load_begin_part() */
+    unsigned part_count;
 };
 
 struct load;
@@ -56,6 +59,9 @@ void load_start(struct load *load, const struct load_options *options);
 void load_stop(struct load *load);
 /* From now on unflushed writes may have been lost: see above. */
 void load_expect_crash(struct load *load);
+/* What follows is told apart from what was: of a stall over both, it is this part's. No more than LOAD_PARTS_MAX; what comes
+ * after them is the last one's. */
+void load_begin_part(struct load *load);
 /* Reads the whole region once, in order, verifying; then `done`. Adds only errors and mismatches to the result. */
 void load_start_read_back(struct load *load);
 const struct load_result *load_result(const struct load *load);

@@ -34,6 +34,15 @@ void plane_examine(struct plane *plane, struct block_device *device, struct plan
     plane_store_open(plane, device, store_opened, examine);
 }
 
+bool plane_examines(struct plane *plane, const char *name) {
+    const struct block_device *device = block_graph_find(&plane->graph, name);
+    list_for_each (&plane->examines, struct plane_examine, examine, node) {
+        if (device != NULL && examine->device == device)
+            return true;
+    }
+    return false;
+}
+
 void plane_examine_automatically(struct plane *plane, struct block_device *device, struct plane_examine *examine) {
     if (plane->auto_examine) {
         plane_examine(plane, device, examine);

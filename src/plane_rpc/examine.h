@@ -18,5 +18,7 @@ struct plane_examine {
 
 /* Looks at a device, now. `done` is not called from inside. */
 void plane_examine(struct plane *plane, struct block_device *device, struct plane_examine *examine);
+/* True while a device of that name is looked at, which keeps it from others. The plane's waiters look again when that ends. */
+bool plane_examines(struct plane *plane, const char *name);
 /* The same unless the plane was told not to look at new devices (bdev_set_options): then done at once, nothing opened. */
 void plane_examine_automatically(struct plane *plane, struct block_device *device, struct plane_examine *examine);

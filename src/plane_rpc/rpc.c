@@ -240,6 +240,7 @@ static void call_run(struct rpc_call *call) {
         error_set(&error, ERROR_NO_MEMORY, "no memory for the parameters");
         rpc_call_fail(call, &error);
     } else if (rpc_decode(document, call->request.params, method->params, method->relaxed, &call->arena, params, &error)) {
+        call->params = params;
         method->handle(call, params);
     } else if (error.code == ERROR_INVALID) {
         rpc_call_fail_decode(call, &error);
@@ -247,6 +248,8 @@ static void call_run(struct rpc_call *call) {
         rpc_call_fail(call, &error); /* a feature that is not here, no memory */
     }
 }
+
+void rpc_call_again(struct rpc_call *call) { call->method->handle(call, call->params); }
 
 static void dispatch(struct rpc_connection *connection, struct rpc_document *document, const struct json_node *node,
                      struct rpc_batch *batch) {

@@ -64,6 +64,7 @@ struct rpc_call {
     struct rpc_document *document;
     struct jsonrpc_request request;
     const struct rpc_method *method; /* NULL: no such method, or no valid request */
+    const void *params;              /* as decoded, what the handler got; in the arena */
     struct rpc_batch *batch;         /* NULL = none */
     struct rpc_arena arena;
     struct text text;
@@ -92,6 +93,9 @@ uint32_t rpc_connection_output(const struct rpc_connection *connection, struct s
 void rpc_connection_sent(struct rpc_connection *connection, size_t length);
 
 /* ---- for handlers ---- */
+
+/* The handler is called once more, with the same parameters: by one that has waited for something. */
+void rpc_call_again(struct rpc_call *call);
 
 #define RPC_RESULT "result" /* the key under which the result is written */
 

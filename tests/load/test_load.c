@@ -23,7 +23,9 @@ struct disk {
     unsigned under_way, deepest, flushes;
     uint64_t corrupt_write; /* counts down to the write that is stored wrong; 0 = never */
     uint64_t fail_after;    /* as above for a failure */
-    struct list waiting;    /* completes together, a millisecond after the first came */
+    uint64_t slow_after;    /* counts down to the request that takes slow_ns; 0 = never */
+    uint64_t slow_ns;
+    struct list waiting; /* completes together, a millisecond after the first came */
     struct reactor_timer timer;
 };
 
@@ -61,8 +63,9 @@ static void disk_submit(struct block_channel *channel, struct block_request *req
             disk->bytes[request->offset + 700] ^= 4;
     }
     request->device_private[0] = status;
+    uint64_t takes_ns = disk->slow_after > 0 && --disk->slow_after == 0 ? disk->slow_ns : NS_PER_MS;
     if (list_empty(&disk->waiting))
-        reactor_timer_start(reactor_current(), &disk->timer, reactor_now_ns(reactor_current()) + NS_PER_MS);
+        reactor_timer_start(reactor_current(), &disk->timer, reactor_now_ns(reactor_current()) + takes_ns);
     list_push_back(&disk->waiting, &request->node);
 }
 
@@ -191,6 +194,32 @@ static void depth_and_limit_are_kept(void **state) {
     assert_in_range(sum, result->requests - 7, result->requests);
 }
 
+static bool has_requests(void *arg) { return load_result(((struct world *)arg)->load)->requests >= 500; }
+
+static void stalls_are_told_for_each_part(void **state) {
+    struct world *world = *state;
+    struct load_options options = {.request_bytes = 4096, .depth = 1, .request_limit = 1000, .seed = 1};
+    world->disk->slow_after = 100;
+    world->disk->slow_ns = 70 * NS_PER_MS;
+    reactor_enter(world->reactor);
+    assert_true(load_create(world->channel, &options, ended, world, &world->load, NULL));
+    load_start(world->load, &options);
+    reactor_enter(NULL);
+    host_loop_wake(world->reactor->loop);
+    assert_int_equal(sim_run_until(world->sim, has_requests, world, 100 * NS_PER_S, 0), SIM_MET);
+    reactor_enter(world->reactor);
+    load_begin_part(world->load);
+    reactor_enter(NULL);
+    world->disk->slow_after = 100;
+    world->disk->slow_ns = 40 * NS_PER_MS;
+    wait_end(world);
+    const struct load_result *result = load_result(world->load);
+    assert_int_equal(result->part_count, 2);
+    assert_in_range(result->part_stall_ns[0], 70 * NS_PER_MS, 75 * NS_PER_MS);
+    assert_in_range(result->part_stall_ns[1], 40 * NS_PER_MS, 45 * NS_PER_MS);
+    assert_int_equal(result->longest_stall_ns, result->part_stall_ns[0]);
+}
+
 static void what_was_written_is_found(void **state) {
     struct world *world = *state;
     const struct load_result *result = run(world, &verified);
@@ -296,6 +325,7 @@ int main(void) {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
     const struct CMUnitTest tests[] = {
         TEST(depth_and_limit_are_kept),
+        TEST(stalls_are_told_for_each_part),
         TEST(what_was_written_is_found),
         TEST(a_flipped_bit_is_found),
         TEST(a_lost_write_is_found),

@@ -434,18 +434,57 @@ class World:
         for alone in self.replicas:
             for other in self.replicas:
                 if other is not alone:
-                    other.kill()
-            for other in self.replicas:
-                if other is not alone:
-                    self.wait_not_whole(other)
+                    self.lose(other, Node.kill)
             check(self.sum() == wanted, f"{alone.leg} alone reads otherwise than all together")
             for other in self.replicas:
                 if other is not alone:
                     other.start()
             self.wait_whole()
 
-    def wait_not_whole(self, replica):
-        wait_for(f"{replica.leg} is still whole", lambda: self.leg(replica)["state"] != "whole")
+    def watch(self, node=None):
+        return Watch(self, node or self.engine)
+
+    def lose(self, replica, harm):
+        """Does harm, and waits until the mirror has told that it lost that leg."""
+        watch = self.watch()
+        harm(replica)
+        watch.lost(replica)
+
+
+class Watch:
+    """What an engine tells from now on: a leg that is lost and back between two looks is seen all the same."""
+
+    def __init__(self, world, node):
+        self.world, self.node, self.next, self.seen = world, node, 0, []
+        self.read()
+        self.seen = []
+
+    def read(self):
+        while True:
+            more = self.node.call("notify_get_notifications", id=self.next, max=100)
+            if not more:
+                return
+            self.next = more[-1]["id"] + 1
+            self.seen += [event["ctx"] for event in more if event["type"] == "mirror_leg"]
+
+    def wait(self, replica, states, seconds=DEADLINE_S):
+        """Until the leg came into one of these states; what was told before that is forgotten."""
+        def told():
+            self.read()
+            for i, text in enumerate(self.seen):
+                if text.startswith(tuple(f"m {replica.leg} {state}" for state in states)):
+                    del self.seen[:i + 1]
+                    return True
+            return False
+        begin = time.monotonic()
+        wait_for(lambda: f"{replica.leg} was not told to be {' or '.join(states)}: {self.world.status(self.node)}", told, seconds)
+        return time.monotonic() - begin
+
+    def lost(self, replica):
+        return self.wait(replica, ("set aside", "connecting", "absent", "faulted", "diverged"))
+
+    def whole(self, replica):
+        return self.wait(replica, ("whole",))
 
 
 class Load:
@@ -461,6 +500,11 @@ class Load:
         if self.process.poll() is None:
             self.process.kill()
             self.process.wait()
+
+    def stop(self):
+        """It has done enough; all is read back."""
+        check(self.process.poll() is None, "the load ended before")
+        self.process.send_signal(signal.SIGINT)
 
     def unflushed_may_be_gone(self):
         self.process.send_signal(signal.SIGUSR1)

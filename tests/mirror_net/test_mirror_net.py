@@ -27,11 +27,12 @@ def through(world, harm, mend, seconds=4):
     victim = world.replicas[1]
     load = world.load(seconds)
     time.sleep(0.7)
+    watch = world.watch()
     harm(victim)
-    world.wait_not_whole(victim)
+    watch.lost(victim)
     time.sleep(0.5)
     mend(victim)
-    back = world.wait_leg(victim, "whole")
+    back = watch.whole(victim)
     result = load.result()
     check(world.status()["counters"]["legs_set_aside"] >= 1, "no leg was set aside")
     world.check_equal()
@@ -114,9 +115,10 @@ def case_bytes_of_a_given_up_connection_come_late(world):
     world.start()
     load = world.load(7)
     time.sleep(0.7)
+    watch = world.watch()
     held = victim.relay.hold()
-    world.wait_not_whole(victim)
-    back = world.wait_leg(victim, "whole")
+    watch.lost(victim)
+    back = watch.whole(victim)
     time.sleep(0.3)
     victim.relay.release(held)
     result = load.result()
@@ -146,21 +148,23 @@ def case_each_leg_alone_is_right(world):
 def case_two_legs_are_lost_and_return(world):
     """One after the other, under load, and back in either order."""
     world.start()
-    load = world.load(25)
+    load = world.load(150)
     for first, second in itertools.permutations(world.replicas[1:]):
-        for victim in (first, second):
-            victim.kill()
-            world.wait_not_whole(victim)
-            time.sleep(0.3)
-        for victim in (second, first):
-            victim.start()
-            world.wait_leg(victim, "whole")
+        for back in ((first, second), (second, first)):
+            for victim in (first, second):
+                world.lose(victim, Node.kill)
+                time.sleep(0.3)
+            for victim in back:
+                victim.start()
+                world.wait_leg(victim, "whole")
+        watch = world.watch()
         first.kill()
         second.kill()
-        world.wait_not_whole(second)
+        watch.lost(second)
         for victim in (second, first):
             victim.start()
         world.wait_whole()
+    load.stop()
     result = load.result()
     world.check_equal()
     return told(result)
@@ -175,8 +179,7 @@ def case_only_the_newest_may_start(world):
     for order in itertools.permutations(range(3)):
         world.wait_whole()
         for i in (0, 1):
-            world.replicas[i].kill()
-            world.wait_not_whole(world.replicas[i])
+            world.lose(world.replicas[i], Node.kill)
             world.bench("-p", "write", "-b", "64K", "-n", "64", "--seed", str(i + 7 * sum(k * 3 ** n for n, k in enumerate(order))), "--verify")
         wanted = world.sum()
         world.engine.kill()
@@ -204,7 +207,7 @@ def case_only_the_newest_may_start(world):
 def case_all_nodes_are_cut(world):
     """Every process dies at once, under load; what was flushed is there."""
     world.start()
-    load = world.load(8)
+    load = world.load(6)
     for _ in range(2):
         time.sleep(1)
         for node in [world.engine, *world.replicas]:

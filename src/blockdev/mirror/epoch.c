@@ -91,6 +91,11 @@ static void next_epoch(struct mirror *mirror) {
     mirror->epoch.id = mirror_random_id(mirror);
 }
 
+static void note_stored(struct mirror_leg *leg) {
+    leg->mirror->stored |= leg->bit;
+    leg->mirror->stored_last = leg;
+}
+
 static void store_done(struct mirror_call *call) {
     struct mirror_leg *leg = call->leg;
     struct mirror *mirror = leg->mirror;
@@ -99,7 +104,7 @@ static void store_done(struct mirror_call *call) {
             leg->recorded = true;
             leg->cursor_stored = leg->cursor_sent;
             if (replica_epoch_equal(&leg->store_epoch, &mirror->epoch))
-                mirror->stored |= leg->bit;
+                note_stored(leg);
         } else if (!mirror_leg_judge(leg, call->status) && mirror_leg_is_up(leg)) {
             mirror_leg_lose(leg, "it did not store the record");
         }
@@ -121,7 +126,7 @@ void mirror_store_send(struct mirror_leg *leg, bool marks) {
     leg->cursor_sent = store->record.cursor_offset;
     if (mirror->plain) {
         leg->recorded = true;
-        mirror->stored |= leg->bit;
+        note_stored(leg);
         mirror_epoch_wake(mirror);
         return;
     }
@@ -258,6 +263,17 @@ static bool majority(const struct mirror *mirror) {
     return mirror->policy != REPLICA_MAJORITY || (majority_of(mirror, false) && majority_of(mirror, true));
 }
 
+/* A long one is told with what was waited for: it is often the disk of a leg that stays. */
+static void note_stall(struct mirror *mirror) {
+    uint64_t stall_ns = reactor_now_ns(mirror->home) - mirror->change_began_ns;
+    if (stall_ns < mirror->longest_stall_ns)
+        return;
+    mirror->longest_stall_ns = stall_ns;
+    mirror->stall_before_ns = mirror->record_sent_ns - mirror->change_began_ns;
+    if (mirror->stored_last != NULL)
+        memcpy(mirror->stall_leg, mirror->stored_last->told.name, sizeof(mirror->stall_leg));
+}
+
 static void complete(struct mirror *mirror) {
     reactor_timer_stop(mirror->home, &mirror->store_deadline);
     mirror->complete = mirror->epoch;
@@ -288,7 +304,7 @@ static void complete(struct mirror *mirror) {
     if (mirror->state == MIRROR_HOLDING)
         mirror->state = MIRROR_SERVING;
     mirror_away_end(mirror);
-    mirror->longest_stall_ns = max_u64(mirror->longest_stall_ns, reactor_now_ns(mirror->home) - mirror->change_began_ns);
+    note_stall(mirror);
     mirror_masks_update(mirror);
     if (started)
         mirror_start_complete(mirror);
@@ -346,6 +362,8 @@ static bool attempt(struct mirror *mirror) {
     }
     mirror->awaited &= (mirror_mask)~mirror->raise;
     mirror->unsent = mirror->awaited;
+    if (mirror->record_sent_ns == mirror->change_began_ns)
+        mirror->record_sent_ns = reactor_now_ns(mirror->home);
     reactor_timer_stop(mirror->home, &mirror->store_deadline);
     send_stores(mirror);
     return true;
@@ -379,7 +397,7 @@ static void step(struct task *task) {
             return;
         }
         if (!mirror->changing)
-            mirror->change_began_ns = reactor_now_ns(mirror->home);
+            mirror->change_began_ns = mirror->record_sent_ns = reactor_now_ns(mirror->home);
         mirror->changing = true;
         if (foundation(mirror) == 0) { /* woken when a leg is claimed */
             if (mirror->starting || all_forgot(mirror))

@@ -247,12 +247,14 @@ void mirror_status_get(const struct block_device *device, struct mirror_status *
                                          .marked_regions = mirror->regions.marked_count,
                                          .changes = mirror->changes,
                                          .longest_stall_ns = mirror->longest_stall_ns,
+                                         .stall_before_ns = mirror->stall_before_ns,
                                          .reads_repeated = mirror->reads_repeated,
                                          .settled = mirror->settled,
                                          .paused = mirror->paused,
                                          .sync_paused = mirror->sync_paused,
                                          .rates = mirror->throttle.rates};
     mirror_verify_status_get(mirror, &ret_status->verify);
+    memcpy(ret_status->stall_leg, mirror->stall_leg, sizeof(ret_status->stall_leg));
     ret_status->leg_count = mirror->leg_count;
     mirror_for_each_leg(mirror, leg) if (leg->configured || !leg->nameless) ret_status->legs[leg->index] = leg->told;
 }

@@ -148,7 +148,10 @@ struct mirror_status {
     unsigned leg_count;
     struct mirror_leg_status legs[MIRROR_LEGS_MAX];
     uint64_t unequal_regions, marked_regions;
-    uint64_t changes, longest_stall_ns, reads_repeated;
+    uint64_t changes, reads_repeated;
+    uint64_t longest_stall_ns;       /* of a change: while it went on, no write was sent */
+    uint64_t stall_before_ns;        /* of that: until the record could be sent */
+    char stall_leg[BLOCK_NAME_SIZE]; /* whose answer to it came last; "" = no change yet */
     bool settled, paused;
     bool sync_paused; /* MIRROR_SYNC_PAUSE */
     struct mirror_rates rates;

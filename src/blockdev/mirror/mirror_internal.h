@@ -330,7 +330,10 @@ struct mirror {
     mirror_mask fell;                                 /* lost since the attempt was sent */
     uint64_t config_wanted, config_sent, config_done; /* versions of the configuration: as it is, sent last, complete */
     struct reactor_timer store_deadline;
-    uint64_t change_began_ns, changes, longest_stall_ns;
+    uint64_t change_began_ns, record_sent_ns, changes, longest_stall_ns;
+    uint64_t stall_before_ns; /* of the longest one, as in mirror_status */
+    char stall_leg[BLOCK_NAME_SIZE];
+    const struct mirror_leg *stored_last;
 
     /* start */
     struct task start_task;

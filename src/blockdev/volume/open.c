@@ -458,8 +458,11 @@ static void flushed(struct store_io *io) {
     struct opening *opening = io->owner;
     io->store->flushing--;
     if (io->request.status != IO_OK && io->request.status != IO_READ_ONLY) {
-        error_set(&opening->open->error, ERROR_IO, "%s cannot be flushed: %s", opening->open->base->name,
-                  io_status_name((enum io_status)io->request.status));
+        if (io->request.status == IO_NOT_READY) /* whoever has the claim may look */
+            error_set(&opening->open->error, ERROR_PERMISSION, "%s is a leg of a mirror", opening->open->base->name);
+        else
+            error_set(&opening->open->error, ERROR_IO, "%s cannot be flushed: %s", opening->open->base->name,
+                      io_status_name((enum io_status)io->request.status));
         fail(opening);
         return;
     }

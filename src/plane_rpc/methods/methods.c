@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "plane_rpc/examine.h"
 #include "plane_rpc/stores.h"
 
 const struct methods_area methods_areas[] = {
@@ -43,6 +44,19 @@ struct plane_waiter *methods_wait(struct rpc_call *call, struct list *list, void
     *waiter = (struct plane_waiter){.call = call, .run = run, .cancel = waiter_cancel};
     list_push_back(list, &waiter->node);
     return waiter;
+}
+
+/* Each look that ends wakes it; another device's is no reason to wait on, and the handler asks anew. */
+static void look_ended(struct plane_waiter *waiter) {
+    struct rpc_call *call = waiter->call;
+    list_remove(&waiter->node);
+    free(waiter);
+    rpc_call_again(call);
+}
+
+bool methods_wait_for_look(struct rpc_call *call, const char *device) {
+    struct plane *plane = plane_of(call);
+    return plane_examines(plane, device) && (methods_wait(call, &plane->waiters, look_ended), true);
 }
 
 struct block_device *methods_device(struct rpc_call *call, const char *name) {

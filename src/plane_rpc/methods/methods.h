@@ -18,6 +18,9 @@ void methods_config_end(struct json_writer *writer);
 /* Lets a call wait in a list of the plane's: `run` looks again, when the list is run. When the plane stops, the call is answered
  * ERROR_CANCELLED. NULL (and the call answered) if there is no memory. */
 struct plane_waiter *methods_wait(struct rpc_call *call, struct list *list, void (*run)(struct plane_waiter *waiter));
+/* True while the device of that name is looked at for a store: the call is then run once more when that has ended, or answered.
+ */
+bool methods_wait_for_look(struct rpc_call *call, const char *device);
 
 /* A device by name, or the call is answered -19 and NULL returned. */
 struct block_device *methods_device(struct rpc_call *call, const char *name);

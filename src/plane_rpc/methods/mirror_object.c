@@ -183,6 +183,8 @@ static void put_counters(struct json_writer *writer, const struct plane_mirror *
     json_put_u64(writer, "changes", status->changes);
     json_put_u64(writer, "legs_set_aside", mirror->legs_set_aside);
     json_put_u64(writer, "longest_stall_ms", divide_up(status->longest_stall_ns, NS_PER_MS));
+    json_put_u64(writer, "longest_stall_before_record_ms", divide_up(status->stall_before_ns, NS_PER_MS));
+    json_put_string(writer, "longest_stall_leg", status->stall_leg);
     json_put_u64(writer, "reads_repeated", status->reads_repeated);
     json_put_u64(writer, "unequal_regions", status->unequal_regions);
     json_put_u64(writer, "marked_regions", status->marked_regions);

@@ -211,7 +211,7 @@ void method_nvmf_subsystem_add_ns(struct rpc_call *call, const struct params_nvm
     struct error error;
     uint8_t nguid[16], eui64[8];
     uint32_t nsid;
-    if (subsystem == NULL)
+    if (subsystem == NULL || methods_wait_for_look(call, given->bdev_name))
         return;
     bool ok = (given->nguid[0] == '\0' || parse_hex("namespace.nguid", given->nguid, nguid, sizeof(nguid), &error)) &&
               (given->eui64[0] == '\0' || parse_hex("namespace.eui64", given->eui64, eui64, sizeof(eui64), &error));

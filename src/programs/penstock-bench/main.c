@@ -4,6 +4,7 @@
  * ended it adds their figures and stops itself. */
 #include <argp.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -30,6 +31,8 @@ enum {
     OPTION_FILL
 };
 
+enum { TELL_CRASH, TELL_PART, TELL_HALT, TELLS }; /* what signals tell the jobs */
+
 struct job {
     struct bench *bench;
     struct reactor *reactor;
@@ -38,7 +41,11 @@ struct job {
     struct load_options options;
     struct load_copy_result copy_result;
     struct host_file_open open;
-    struct reactor_message start, ended, crash;
+    struct reactor_message start, ended;
+    struct {
+        struct reactor_message message;
+        atomic_bool posted; /* it is on its way, once */
+    } tell[TELLS];
     bool failed;
     struct error error;
     struct host_loop_stats before, measured; /* around the part that is measured */
@@ -83,7 +90,7 @@ static const struct argp_option option_table[] = {
     {"fill", OPTION_FILL, NULL, 0, "Write all of it once first, unmeasured", 1},
     {"verify", OPTION_VERIFY, NULL, 0,
      "Write stamped blocks, check every read, and read all back at the end. After SIGUSR1 (the target was "
-     "killed) unflushed writes may be missing",
+     "killed) unflushed writes may be missing. SIGUSR2 begins another part, whose stalls are told apart; SIGINT ends it early",
      2},
     {"seed", OPTION_SEED, "N", 0, "Of the random choices (default 1)", 2},
     {"from", OPTION_FROM, "FILE", 0, "Copy FILE to the device, and flush", 3},
@@ -314,10 +321,27 @@ static void job_start(struct reactor_message *message) {
     load_start(job->load, &options);
 }
 
+static void job_part(struct reactor_message *message) {
+    struct job *job = container_of(message, struct job, tell[TELL_PART].message);
+    atomic_store(&job->tell[TELL_PART].posted, false);
+    if (job->load != NULL)
+        load_begin_part(job->load);
+}
+
 static void job_crash(struct reactor_message *message) {
-    struct job *job = container_of(message, struct job, crash);
+    struct job *job = container_of(message, struct job, tell[TELL_CRASH].message);
+    atomic_store(&job->tell[TELL_CRASH].posted, false);
     if (job->load != NULL)
         load_expect_crash(job->load);
+}
+
+/* Never given back: who interrupts twice means it, be it that what was written is still read back. */
+static void job_halt(struct reactor_message *message) {
+    struct job *job = container_of(message, struct job, tell[TELL_HALT].message);
+    if (job->load == NULL || job->filling)
+        _Exit(128 + SIGINT);
+    if (!job->reading_back)
+        load_stop(job->load);
 }
 
 /* ---- assembling ---- */
@@ -357,14 +381,20 @@ static void target_opened(struct target *target, bool ok, const struct error *er
 }
 
 static void signalled(void *arg, int signal_number) {
+    static void (*const runs[TELLS])(struct reactor_message *) = {
+        [TELL_CRASH] = job_crash, [TELL_PART] = job_part, [TELL_HALT] = job_halt};
     struct bench *bench = arg;
-    if (signal_number == SIGUSR1) {
-        for (unsigned i = 0; i < bench->jobs; i++) {
-            bench->job[i].crash.run = job_crash;
-            reactor_post(bench->job[i].reactor, &bench->job[i].crash);
-        }
-    } else {
+    unsigned what = signal_number == SIGUSR1 ? TELL_CRASH : signal_number == SIGUSR2 ? TELL_PART : TELL_HALT;
+    if (signal_number == SIGTERM)
         _Exit(128 + signal_number);
+    for (unsigned i = 0; i < bench->jobs; i++) {
+        struct job *job = &bench->job[i];
+        if (!atomic_exchange(&job->tell[what].posted, true)) {
+            job->tell[what].message.run = runs[what];
+            reactor_post(job->reactor, &job->tell[what].message);
+        } else if (what == TELL_HALT) {
+            _Exit(128 + signal_number);
+        }
     }
 }
 
@@ -379,7 +409,7 @@ static void die(int result, const char *what) {
 }
 
 static void assemble(struct bench *bench) {
-    static const int signals[] = {SIGUSR1, SIGINT, SIGTERM, 0};
+    static const int signals[] = {SIGUSR1, SIGUSR2, SIGINT, SIGTERM, 0};
     struct host_linux_options host_options = {.signals = signals, .log = host_log};
     int result = host_linux_create(&host_options, &bench->host);
     if (result != 0)

@@ -17,6 +17,9 @@ void report_add(struct report *report, const struct load_result *result) {
         memcpy(sum->first_mismatch, result->first_mismatch, sizeof(sum->first_mismatch));
     sum->mismatches += result->mismatches;
     sum->longest_stall_ns = max_u64(sum->longest_stall_ns, result->longest_stall_ns);
+    sum->part_count = sum->part_count > result->part_count ? sum->part_count : result->part_count;
+    for (unsigned i = 0; i < result->part_count; i++)
+        sum->part_stall_ns[i] = max_u64(sum->part_stall_ns[i], result->part_stall_ns[i]);
     histogram_merge(&sum->latency_ticks, &result->latency_ticks);
     double seconds = (double)result->elapsed_ns / 1e9;
     report->seconds = seconds > report->seconds ? seconds : report->seconds;
@@ -52,8 +55,11 @@ static void print_json(const struct report *report, FILE *to) {
             percentile_us(report, 9900), percentile_us(report, 9990), percentile_us(report, 10000));
     fprintf(to, "\"cpu_us_per_request\":%.3f,\"longest_stall_ms\":%.3f,",
             sum->requests == 0 ? 0 : report->cpu_seconds * 1e6 / (double)sum->requests, (double)sum->longest_stall_ns / 1e6);
+    fprintf(to, "\"part_stalls_ms\":[");
+    for (unsigned i = 0; i < sum->part_count; i++)
+        fprintf(to, "%s%.3f", i == 0 ? "" : ",", (double)sum->part_stall_ns[i] / 1e6);
     fprintf(to,
-            "\"flushes\":%" PRIu64 ",\"errors\":%" PRIu64 ",\"first_error\":\"%s\",\"mismatches\":%" PRIu64 ",\"per_second\":[",
+            "],\"flushes\":%" PRIu64 ",\"errors\":%" PRIu64 ",\"first_error\":\"%s\",\"mismatches\":%" PRIu64 ",\"per_second\":[",
             sum->flushes, sum->errors, io_status_name(sum->first_error), sum->mismatches);
     for (size_t second = 0; (second + 1) * 10 <= sum->interval_count; second++)
         fprintf(to, "%s%" PRIu64, second == 0 ? "" : ",", second_sum(sum, second));
