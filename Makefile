@@ -2,7 +2,7 @@
 # calls them. `make help` lists the targets.
 
 .DEFAULT_GOAL := all
-.PHONY: all run test guests bench check-all fuzz tidy format install clean help
+.PHONY: all run test guests mirror-net bench check-all fuzz tidy format install clean help
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
 
@@ -77,6 +77,10 @@ guests: test-build ## run the tests with real Linux clients in virtual machines
 	@tools/need $(NEED_GUESTS)
 	@$(RUN_TESTS) --suite guests
 
+mirror-net: test-build ## long: nodes of a mirror that are killed, hung, cut, slow, full …; CASE="name…" for some
+	@ninja -C $(BUILD) src/programs/penstock-block/penstock-block src/programs/penstock-bench/penstock-bench
+	@python3 -B tests/mirror_net/test_mirror_net.py $(BUILD) $(or $(CASE),all)
+
 bench: all ## measure, print and store the figures under bench/results; ROWS="name…" for some
 	@tools/need fio=fio h2load=nghttp2-client
 	@bench/run $(ROWS)
@@ -88,6 +92,7 @@ check-all: ## long: all tests with their long budgets, clang-tidy, 5 minutes of 
 	@$(MAKE) tidy
 	@$(MAKE) fuzz SECONDS=300
 	@$(MAKE) guests TEST_OPTIONS=--long
+	@$(MAKE) mirror-net
 
 build-fuzz/build.ninja:
 	@tools/need $(NEED_TEST) $(NEED_FUZZ)

@@ -37,6 +37,8 @@ enum cli_complete {
     CLI_COMPLETE_SNAPSHOT,
     CLI_COMPLETE_NQN,
     CLI_COMPLETE_MIRROR,
+    CLI_COMPLETE_MIRROR_LEG,      /* a mirror, then a leg of it */
+    CLI_COMPLETE_MIRROR_SNAPSHOT, /* a mirror, then a snapshot of it */
     /* an extension's */
     CLI_COMPLETE_NODE_DISK,
     CLI_COMPLETE_NODE_REPLICA,
@@ -171,6 +173,8 @@ bool cli_mirror_discard(struct cli *cli);
 bool cli_mirror_start(struct cli *cli);
 bool cli_mirror_promote(struct cli *cli);
 bool cli_mirror_release(struct cli *cli);
+bool cli_mirror_pause_sync(struct cli *cli);
+bool cli_mirror_resume_sync(struct cli *cli);
 bool cli_mirror_verify(struct cli *cli);
 bool cli_mirror_set(struct cli *cli);
 /* Calls `line` for everything about mirrors that is not well. */

@@ -53,7 +53,26 @@ static void offer_members(struct cli *cli, const char *last, const char *method,
     json_decref(list);
 }
 
-static void offer_argument(struct cli *cli, const struct cli_verb *verb, const char *last) {
+static void offer_mirror_part(struct cli *cli, const char *mirror, bool legs, const char *last) {
+    json_t *list, *item;
+    size_t i;
+    if (!cli_call(cli, legs ? "mirror_get" : "mirror_get_snapshots", json_pack("{s:s}", "name", mirror), &list))
+        return;
+    json_array_foreach(legs ? json_object_get(json_array_get(list, 0), "legs") : list, i, item)
+        cli_offer(json_string_value(json_object_get(item, "name")), last);
+    json_decref(list);
+}
+
+static unsigned count_words(const char *path) {
+    unsigned words = 1;
+    for (; *path != '\0'; path++)
+        words += *path == ' ';
+    return words;
+}
+
+/* The last of `given` words before it are the verb's arguments. */
+static void offer_argument(struct cli *cli, const struct cli_verb *verb, unsigned given, const char *last) {
+    unsigned words = count_words(verb->path);
     for (const struct cli_option *o = verb->options; o != NULL && o->name != NULL; o++)
         if (last[0] == '-')
             cli_offer(o->name, last);
@@ -64,6 +83,13 @@ static void offer_argument(struct cli *cli, const struct cli_verb *verb, const c
     case CLI_COMPLETE_SNAPSHOT: offer_volumes(cli, last, true); break;
     case CLI_COMPLETE_NQN: offer_members(cli, last, "nvmf_get_subsystems", "nqn"); break;
     case CLI_COMPLETE_MIRROR: offer_members(cli, last, "mirror_get", "name"); break;
+    case CLI_COMPLETE_MIRROR_LEG:
+    case CLI_COMPLETE_MIRROR_SNAPSHOT:
+        if (given == words)
+            offer_members(cli, last, "mirror_get", "name");
+        else
+            offer_mirror_part(cli, cli->arguments[words], verb->complete == CLI_COMPLETE_MIRROR_LEG, last);
+        break;
     case CLI_COMPLETE_NODE_DISK:
     case CLI_COMPLETE_NODE_REPLICA:
     case CLI_COMPLETE_NODE_OBJECT:
@@ -128,7 +154,7 @@ bool cli_complete(struct cli *cli) {
         for (unsigned i = 0; i < given && strlen(line) < strlen(verb->path); i++)
             snprintf(line + strlen(line), sizeof(line) - strlen(line), "%s%s", i > 0 ? " " : "", cli->arguments[i]);
         if (strcmp(line, verb->path) == 0)
-            offer_argument(cli, verb, last);
+            offer_argument(cli, verb, given, last);
     }
     return true;
 }

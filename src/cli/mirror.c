@@ -77,6 +77,11 @@ static void print_mirror(const json_t *mirror) {
            text_format_size(number(mirror, "size"), size, sizeof(size)), cli_member(mirror, "policy"),
            number(mirror, "longest_stall_ms"), number(counters, "longest_stall_ms"), number(counters, "legs_set_aside"),
            cli_member(mirror, "uuid"));
+    if (number(counters, "longest_stall_ms") > 0)
+        printf("of the longest stall, %" PRIu64 " ms before legs could be told, the rest for %s to store it\n\n",
+               number(counters, "longest_stall_before_record_ms"), cli_member(counters, "longest_stall_leg"));
+    if (json_is_true(json_object_get(mirror, "sync_paused")))
+        printf("nothing is copied to its legs: penstock block mirror resume-sync %s\n\n", cli_member(mirror, "name"));
     cli_table_init(&table, titles, 5, 0x8);
     json_array_foreach(legs, i, leg) {
         char behind[24], state[48];
@@ -402,6 +407,14 @@ bool cli_mirror_promote(struct cli *cli) {
 }
 
 bool cli_mirror_release(struct cli *cli) { return cli_do(cli, "mirror_release", json_pack("{s:s}", "name", cli->arguments[0])); }
+
+bool cli_mirror_pause_sync(struct cli *cli) {
+    return cli_do(cli, "mirror_pause_sync", json_pack("{s:s}", "name", cli->arguments[0]));
+}
+
+bool cli_mirror_resume_sync(struct cli *cli) {
+    return cli_do(cli, "mirror_resume_sync", json_pack("{s:s}", "name", cli->arguments[0]));
+}
 
 /* ---- comparing, speed ---- */
 

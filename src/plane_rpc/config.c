@@ -216,6 +216,7 @@ static void parsed(struct plane_config *config) {
         return;
     }
     rpc_connection_open(&config->connection, config->options.server, queue_step, config);
+    config->connection.is_file = true;
     config->connected = true;
     queue_step(config);
 }

@@ -53,6 +53,7 @@ struct rpc_connection {
     size_t output_bytes;
     bool closing; /* what came was not JSON, or beyond a limit: close it */
     bool feeding; /* inside rpc_connection_input() */
+    bool is_file; /* nobody reads the answers: the calls of a configuration file */
     void (*ready)(void *arg);
     void *arg;
 };

@@ -199,10 +199,10 @@ class Node:
         self.disk = os.path.join(self.folder, "disk.img")
         self.process = self.socket = self.link = None
 
-    def start(self):
+    def start(self, *options):
         before = self.link.enter() if self.link is not None else []
         log = open(os.path.join(self.folder, "log"), "ab")
-        self.process = subprocess.Popen([*before, self.world.program("penstock-block"), "-r", self.socket_path, "-m", "1"], stdout=log, stderr=log)
+        self.process = subprocess.Popen([*before, self.world.program("penstock-block"), "-r", self.socket_path, "-m", "1", *options], stdout=log, stderr=log)
         log.close()
         self.connect()
 
@@ -275,6 +275,14 @@ class Node:
         self.call("nvmf_subsystem_add_ns", nqn=nqn, namespace={"bdev_name": device})
         self.call("nvmf_subsystem_add_listener", nqn=nqn,
                   listen_address={"trtype": "TCP", "adrfam": "IPv4", "traddr": self.address, "trsvcid": str(port)})
+
+    def save_config(self):
+        """What brings it up again; returns the file."""
+        path = os.path.join(self.folder, "config.json")
+        areas = [{"subsystem": name, "config": self.call("framework_get_config", name=name)} for name in ("bdev", "nvmf")]
+        with open(path, "w", encoding="utf-8") as f:
+            json.dump({"subsystems": areas}, f)
+        return path
 
     def transport(self):
         self.call("nvmf_create_transport", trtype="TCP")
@@ -412,12 +420,15 @@ class World:
         check(done.returncode == 0, f"penstock-bench {' '.join(words)}: {done.stdout}{done.stderr}")
         return done.stdout
 
-    def sum(self):
+    def content(self):
         """What the mirror reads as, all of it."""
         path = os.path.join(self.folder, "content")
         self.bench("--to", path, "--length", str(self.size_mib * MIB))
         with open(path, "rb") as f:
-            return hashlib.file_digest(f, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else hashlib.sha256(f.read()).hexdigest()
+            return f.read()
+
+    def sum(self):
+        return hashlib.sha256(self.content()).hexdigest()
 
     def check_equal(self):
         """All legs are whole, and hold the same: by their checksums."""
@@ -426,6 +437,36 @@ class World:
         wait_for(lambda: f"verify does not end: {self.status()}", lambda: self.status()["verify"]["state"] == "done")
         verify = self.status()["verify"]
         check(verify["mismatches"] == 0 and verify["done"] == verify["total"], f"the legs are not equal: {verify}")
+
+    def tree(self, replica):
+        """Of a leg's node: each volume with its size, what it stands on, and, for snapshots, the sum of its content."""
+        tree = {}
+        for bdev in replica.call("bdev_get_bdevs"):
+            lvol = bdev["driver_specific"].get("lvol")
+            if lvol is None:
+                continue
+            alias, size = bdev["aliases"][0], bdev["num_blocks"] * bdev["block_size"]
+            tree[alias] = (size, lvol.get("base_snapshot"), self.sum_of(replica, alias, size) if lvol["snapshot"] else None)
+        return tree
+
+    def sum_of(self, replica, alias, size):
+        nqn = f"{NQN}look{replica.index}"
+        replica.export(alias, nqn, self.port)
+        path = os.path.join(self.folder, "layer")
+        self.bench("--to", path, "--length", str(size), url=f"nvme-tcp://{replica.address}:{self.port}/{nqn}")
+        replica.call("nvmf_delete_subsystem", nqn=nqn)
+        with open(path, "rb") as f:
+            return hashlib.sha256(f.read()).hexdigest()
+
+    def check_trees(self, *snapshots):
+        """All legs are whole and equal, and so are their snapshots, which are these."""
+        self.check_equal()
+        wanted = {"disk/v", *(f"disk/v-snap-{name}" for name in snapshots)}
+        for replica in self.replicas:  # what was kept for the time of a return merges away
+            wait_for(lambda r=replica: f"{r.leg} has other volumes than {wanted}: {self.tree(r).keys()}",
+                     lambda r=replica: {b["aliases"][0] for b in r.call("bdev_get_bdevs") if "lvol" in b["driver_specific"]} == wanted)
+        trees = [self.tree(replica) for replica in self.replicas]
+        check(trees.count(trees[0]) == len(trees), f"the legs have other trees: {trees}")
 
     def check_legs_equal(self):
         """Reads all of the mirror from each leg alone: the others are killed, and come back."""

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """A mirror over three real nodes on one machine, and what happens to them: test_mirror_net.py BUILD [CASE …]. Without cases: the short
-ones, or all with PENSTOCK_TEST_BUDGET=long. Prints one line a case; the nodes' logs of one that failed. Cases that need network
+ones; "all": all of them. Prints one line a case; the nodes' logs of one that failed. Cases that need network
 namespaces, nftables or traffic control say so where those are missing."""
 
 import itertools
@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 
-from net import NQN, Node, Relay, RpcError, World, check
+from net import MIB, NQN, Node, Relay, RpcError, World, check
 
 BUILD = os.path.abspath(sys.argv[1])
 
@@ -246,9 +246,62 @@ def case_an_old_engine_writes_on(world):
     return told(result)
 
 
+def case_the_tree_changes_while_a_leg_is_away(world):
+    """A snapshot, a deletion, a revert, a shrink and a growth that a leg has missed: then its tree and all its content are the others'."""
+    world.start()
+    victim, number = world.replicas[1], itertools.count(1)
+
+    def write():
+        world.bench("-p", "randwrite", "-b", "16K", "-n", "300", "--length", "40M", "--seed", str(next(number)), "--verify")
+
+    def away(change, *snapshots):
+        world.lose(victim, Node.kill)
+        change()
+        write()
+        wanted = world.sum()
+        victim.start()
+        world.wait_leg(victim, "whole")
+        check(world.sum() == wanted, "the mirror reads otherwise when the leg is back")
+        world.check_trees(*snapshots)
+
+    def resize():
+        for size in (world.size_mib // 2, world.size_mib):
+            world.engine.call("mirror_resize", name="m", size_in_mib=size)
+        half = world.size_mib * MIB // 2
+        check(world.content()[half:].count(0) == half, "what was beyond a smaller size is there again")
+
+    for name in ("a", "b"):
+        write()
+        world.engine.call("mirror_snapshot_create", name="m", snapshot=name)
+    write()
+    away(lambda: world.engine.call("mirror_snapshot_create", name="m", snapshot="c"), "a", "b", "c")
+    away(lambda: world.engine.call("mirror_snapshot_delete", name="m", snapshot="b"), "a", "c")
+    away(lambda: world.engine.call("mirror_snapshot_revert", name="m", snapshot="a"), "a", "c")
+    away(resize, "a", "c")
+    world.check_legs_equal()
+
+
+def case_a_node_comes_up_while_a_leg_is_away(world):
+    """The engine's node is started from its file with a leg's node away: it serves, and takes that leg when it is there."""
+    world.start()
+    victim = world.replicas[1]
+    world.lose(victim, Node.kill)
+    world.load(1).result()
+    wanted, path = world.sum(), world.engine.save_config()
+    world.engine.kill()
+    world.engine.start("--json", path)
+    world.wait_state("serving")
+    check(world.sum() == wanted, "it reads otherwise than before")
+    victim.start()
+    world.wait_leg(victim, "whole")
+    check(world.sum() == wanted, "it reads otherwise with the leg that was away")
+    world.check_equal()
+
+
 SHORT = [case_a_leg_is_killed, case_a_leg_hangs, case_all_nodes_are_cut, case_an_old_engine_writes_on]
 LONG = [case_each_leg_alone_is_right, case_bytes_of_a_given_up_connection_come_late, case_a_leg_is_far_away, case_a_leg_is_unplugged, case_all_to_a_leg_is_dropped, case_all_from_a_leg_is_dropped, case_a_leg_is_lossy, case_a_leg_is_slow,
-        case_a_leg_is_full, case_a_disk_fails, case_two_legs_are_lost_and_return, case_only_the_newest_may_start]
+        case_a_leg_is_full, case_a_disk_fails, case_two_legs_are_lost_and_return, case_only_the_newest_may_start,
+        case_the_tree_changes_while_a_leg_is_away, case_a_node_comes_up_while_a_leg_is_away]
 NEED_LINKS = [case_a_leg_is_unplugged, case_all_to_a_leg_is_dropped, case_all_from_a_leg_is_dropped, case_a_leg_is_lossy, case_a_leg_is_slow]
 
 
@@ -286,8 +339,10 @@ def inside_a_namespace():
 
 def main():
     namespaces = inside_a_namespace()
-    cases = SHORT + (LONG if os.environ.get("PENSTOCK_TEST_BUDGET") == "long" else [])
-    if len(sys.argv) > 2:
+    cases = SHORT
+    if sys.argv[2:] == ["all"]:
+        cases = SHORT + LONG
+    elif len(sys.argv) > 2:
         cases = [case for case in SHORT + LONG if case.__name__[5:] in sys.argv[2:]]
     if not namespaces:
         for case in [case for case in cases if case in NEED_LINKS]:

@@ -290,6 +290,21 @@ static void reset_tell(struct nvme_initiator_controller *c, bool ok) {
         done(ok, c->reset_arg);
 }
 
+static void attach_answer(struct nvme_initiator_controller *c) {
+    struct nvme_initiator_attach *attach = c->attach;
+    c->attach = NULL;
+    attach->ok = true;
+    attach->controller = c;
+    attach->done(attach);
+}
+
+/* Whoever waits for a first association need not: from here on it is one that was lost. */
+static void patience_end(struct nvme_initiator_controller *c) {
+    attach_answer(c);
+    c->down_ns = max_u64(now_ns(c), 1);
+    outage_check(c);
+}
+
 /* ---- steps upward ---- */
 
 static void step_connecting(struct nvme_initiator_controller *c) {
@@ -517,15 +532,10 @@ static void step_ready(struct nvme_initiator_controller *c) {
         reactor_timer_stop(control(c), &c->outage);
         if (c->failing)
             queues_set_failing(c, false);
-        struct nvme_initiator_attach *attach = c->attach;
-        c->attach = NULL;
         if (c->reset_under_way)
             reset_tell(c, true);
-        if (attach != NULL) {
-            attach->ok = true;
-            attach->controller = c;
-            attach->done(attach);
-        }
+        if (c->attach != NULL)
+            attach_answer(c);
         initiator_namespaces_set_path(c, true);
     }
     if (c->rescan) {
@@ -572,6 +582,8 @@ static void step_drain(struct nvme_initiator_controller *c) {
         return;
     FOR_EACH_QUEUE(c, queue, slot)
     atomic_store(&queue->abort, 0);
+    if (c->attach != NULL && c->attach->patience_ns != 0 && !c->detach_wanted)
+        patience_end(c);
     if (c->attach != NULL || c->detach_wanted) {
         move(c, REMOVE);
         return;
@@ -677,6 +689,8 @@ static void step_end_queues(struct nvme_initiator_controller *c) {
 
 static void step(struct task *task) {
     struct nvme_initiator_controller *c = of(task);
+    if (c->attach != NULL && c->attach->patience_ns != 0 && !c->detach_wanted && now_ns(c) >= c->down_ns + c->attach->patience_ns)
+        patience_end(c);
     outage_check(c);
     if (task->state < DRAIN) {
         if (!c->ended && !c->reset_wanted && c->detach_wanted && task->state == READY) {
@@ -745,6 +759,8 @@ bool initiator_controller_start(struct nvme_initiator_controller *c) {
     c->step_timer.run = wake;
     c->outage.run = outage_due;
     c->down_ns = max_u64(now_ns(c), 1);
+    if (c->attach->patience_ns != 0)
+        reactor_timer_start(control(c), &c->outage, c->down_ns + c->attach->patience_ns);
     task_start(&c->task, &type, control(c), CONNECTING, UINT64_MAX);
     return true;
 }

@@ -329,6 +329,8 @@ void nvme_initiator_controller_info(const struct nvme_initiator_controller *c, s
                                                    .cmic = facts->cmic,
                                                    .header_digest = c->admin_ready && c->admin.tcp.rx.header_digest,
                                                    .data_digest = c->admin_ready && c->admin.tcp.rx.data_digest,
+                                                   .header_digest_wanted = c->tcp_options.header_digest,
+                                                   .data_digest_wanted = c->tcp_options.data_digest,
                                                    .loss = c->options.loss,
                                                    .io_queues_max = c->io_queues_max};
     memcpy(ret->serial, facts->serial, sizeof(ret->serial));

@@ -68,6 +68,9 @@ struct nvme_initiator_attach {
     uint32_t io_queues;          /* at most; 0 = one for each reactor that uses a device */
     uint32_t devices_max;        /* namespaces beyond it are left alone; 0 = NVME_INITIATOR_DEVICES_DEFAULT */
     uint64_t connect_timeout_us; /* of the fabrics Connect, 0 = the initiator's connect_timeout_ms */
+    /* 0: the first attempt decides. Else one that failed, or has taken so long, is answered ok without devices, and it is tried
+     * on as after a loss; wants a ctrlr_loss_timeout of -1 and a reconnect_delay. */
+    uint64_t patience_ns;
     void (*done)(struct nvme_initiator_attach *attach); /* once; the caller's memory again */
 
     /* the answer */
@@ -79,7 +82,7 @@ struct nvme_initiator_attach {
 
     struct reactor_job job; /* the initiator's */
 };
-/* Connects, and registers a device for each namespace, then answers. A first connect is tried once. */
+/* Connects, and registers a device for each namespace, then answers. A first connect is tried once, but for patience_ns. */
 void nvme_initiator_attach(struct nvme_initiator *initiator, struct nvme_initiator_attach *attach);
 
 /* Which path a detach means; NULL or "" members match any. */
@@ -121,9 +124,10 @@ struct nvme_initiator_controller_info {
     uint16_t vendor_id, oacs;
     uint32_t version; /* major << 16 | minor << 8 | tertiary */
     uint8_t cmic;
-    bool header_digest, data_digest; /* in force */
-    struct nvme_initiator_loss loss; /* as asked for, or the initiator's */
-    uint32_t io_queues_max;          /* as asked for, 0 = one for each reactor */
+    bool header_digest, data_digest;               /* in force */
+    bool header_digest_wanted, data_digest_wanted; /* as asked for */
+    struct nvme_initiator_loss loss;               /* as asked for, or the initiator's */
+    uint32_t io_queues_max;                        /* as asked for, 0 = one for each reactor */
 };
 
 /* "enabled", "disabled" …: the dialect's word. */

@@ -198,8 +198,8 @@ void method_framework_get_config(struct rpc_call *call, const struct params_fram
 /* ---- notifications ---- */
 
 void method_notify_get_types(struct rpc_call *call) {
-    static const char *const types[] = {"bdev_register", "bdev_unregister", "bdev_resize",
-                                        "mirror_state",  "mirror_leg",      "mirror_verify"};
+    static const char *const types[] = {"bdev_register", "bdev_unregister", "bdev_resize", "mirror_state",
+                                        "mirror_leg",    "mirror_verify",   "mirror_sync"};
     struct json_writer *writer = rpc_call_result(call);
     json_begin_array(writer, RPC_RESULT);
     for (size_t i = 0; i < array_count(types); i++)

@@ -232,6 +232,29 @@ static struct setting *setting_create(struct rpc_call *call, const char *name, s
     return setting;
 }
 
+/* Nothing of the engine's changes state by it: it is told here. */
+static void set_sync(struct rpc_call *call, const char *name, bool pause) {
+    struct plane_mirror *mirror;
+    struct setting *setting = setting_create(call, name, &mirror);
+    char text[NOTIFY_CONTEXT_SIZE];
+    if (setting == NULL)
+        return;
+    snprintf(text, sizeof(text), "%.200s %s", mirror->name, pause ? "paused" : "resumed");
+    notify_ring_add(&plane_of(call)->notify, "mirror_sync", text);
+    log_notice(&plane_of(call)->log, LOG_AREA_MIRROR, "mirror %s: copying to legs is %s", mirror->name,
+               pause ? "paused" : "resumed");
+    setting->set.what = pause ? MIRROR_SYNC_PAUSE : MIRROR_SYNC_RESUME;
+    mirror_set(&setting->set);
+}
+
+void method_mirror_pause_sync(struct rpc_call *call, const struct params_mirror_pause_sync *params) {
+    set_sync(call, params->name, true);
+}
+
+void method_mirror_resume_sync(struct rpc_call *call, const struct params_mirror_resume_sync *params) {
+    set_sync(call, params->name, false);
+}
+
 void method_mirror_set_options(struct rpc_call *call, const struct params_mirror_set_options *params) {
     struct plane_mirror *mirror;
     struct setting *setting = setting_create(call, params->name, &mirror);

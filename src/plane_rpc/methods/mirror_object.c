@@ -26,6 +26,16 @@ static const struct block_device *leg_device(const struct plane_mirror *mirror, 
     return block_graph_find(&mirror->plane->graph, mirror->status.legs[index].name);
 }
 
+/* Its legs are of one kind. */
+static bool has_records(const struct plane_mirror *mirror) {
+    for (unsigned i = 0; i < mirror->status.leg_count; i++) {
+        const struct block_device *device = leg_device(mirror, i);
+        if (device != NULL)
+            return block_device_is_replica(device);
+    }
+    return false;
+}
+
 /* It takes writes. */
 static bool is_configured(enum mirror_leg_state state) { return state == MIRROR_LEG_WHOLE || state == MIRROR_LEG_SYNCING; }
 
@@ -63,10 +73,11 @@ void mirror_put_raid_members(struct json_writer *writer, const struct plane_mirr
     json_put_u64(writer, "strip_size_kb", 0);
     json_put_string(writer, "state", raid_state(status->state));
     json_put_string(writer, "raid_level", "raid1");
-    json_put_bool(writer, "superblock", false);
+    json_put_bool(writer, "superblock", has_records(mirror)); /* the record is one, beside the data */
     json_put_u64(writer, "num_base_bdevs", status->leg_count);
     json_put_u64(writer, "num_base_bdevs_discovered", discovered);
     json_put_u64(writer, "num_base_bdevs_operational", operational);
+    json_put_bool(writer, "delta_bitmap_enabled", has_records(mirror));
     put_process(writer, mirror);
     json_begin_array(writer, "base_bdevs_list");
     for (unsigned i = 0; i < status->leg_count; i++) {
@@ -113,7 +124,12 @@ static void leg_next(const struct plane_mirror *mirror, const struct mirror_leg_
     case MIRROR_LEG_WHOLE:
     case MIRROR_LEG_WITNESS:
     case MIRROR_LEG_CONNECTING: break;
-    case MIRROR_LEG_SYNCING: snprintf(to, NEXT_SIZE, "nothing: it becomes whole by itself"); break;
+    case MIRROR_LEG_SYNCING:
+        if (mirror->status.sync_paused)
+            snprintf(to, NEXT_SIZE, "penstock block mirror resume-sync %s goes on with it", mirror->name);
+        else
+            snprintf(to, NEXT_SIZE, "nothing: it becomes whole by itself");
+        break;
     case MIRROR_LEG_SET_ASIDE: snprintf(to, NEXT_SIZE, "look after the node or path of %s: it comes back by itself", name); break;
     case MIRROR_LEG_ABSENT: snprintf(to, NEXT_SIZE, "there is no device %s: attach its node, or open its disk", name); break;
     case MIRROR_LEG_FAULTED:
@@ -185,6 +201,7 @@ static void put_counters(struct json_writer *writer, const struct plane_mirror *
     json_put_u64(writer, "longest_stall_ms", divide_up(status->longest_stall_ns, NS_PER_MS));
     json_put_u64(writer, "longest_stall_before_record_ms", divide_up(status->stall_before_ns, NS_PER_MS));
     json_put_string(writer, "longest_stall_leg", status->stall_leg);
+    json_put_u64(writer, "verify_mismatches", status->verify.mismatches);
     json_put_u64(writer, "reads_repeated", status->reads_repeated);
     json_put_u64(writer, "unequal_regions", status->unequal_regions);
     json_put_u64(writer, "marked_regions", status->marked_regions);
@@ -216,6 +233,7 @@ void mirror_put_object(struct json_writer *writer, const struct plane_mirror *mi
     json_end(writer);
     json_put_bool(writer, "settled", status->settled);
     json_put_bool(writer, "paused", status->paused);
+    json_put_bool(writer, "sync_paused", status->sync_paused);
     json_put_u64(writer, "longest_stall_ms", mirror->options.longest_stall_ms);
     json_put_u64(writer, "hold_ms", mirror->options.hold_ms);
     json_put_u64(writer, "give_up_ms", mirror->options.give_up_ms);

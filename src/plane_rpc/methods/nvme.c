@@ -10,6 +10,8 @@
 #include "plane_rpc/methods/nvme.h"
 #include "plane_rpc/rpc_methods.h"
 
+#define PATIENCE_NS NS_PER_S /* that a start waits for a controller which is not there */
+
 /* ---- addresses ---- */
 
 static bool parse_address(const char *trtype, const char *adrfam, const char *traddr, const char *trsvcid,
@@ -98,6 +100,9 @@ static void answer_attach_error(struct rpc_call *call, const char *name, bool mu
 
 static void attached(struct nvme_initiator_attach *attach) {
     struct attachment *attachment = container_of(attach, struct attachment, attach);
+    if (attach->ok && attach->patience_ns != 0 && nvme_initiator_device_next(attach->controller, NULL) == NULL)
+        log_warning(&plane_of(attachment->call)->log, LOG_AREA_NVME, "controller %s is not there: it is looked for",
+                    attach->name);
     if (attach->ok && collect_names(attachment, attach->controller)) {
         examine_next(attachment);
         return;
@@ -184,6 +189,12 @@ void method_bdev_nvme_attach_controller(struct rpc_call *call, const struct para
                                                         .connect_timeout_us = params->fabrics_connect_timeout_us,
                                                         .done = attached};
     set_loss(params, &attachment->attach, &nvme_initiator_options(plane->initiator)->loss);
+    /* A node must come up from its file while others are away. Who never gives a controller up does not give it up at the start.
+     */
+    const struct nvme_initiator_loss *loss = &attachment->attach.loss;
+    if (call->connection != NULL && call->connection->is_file && loss->ctrlr_loss_timeout_ms == -1 &&
+        loss->reconnect_delay_ms != 0)
+        attachment->attach.patience_ns = PATIENCE_NS;
     nvme_initiator_attach(plane->initiator, &attachment->attach);
 }
 
@@ -398,8 +409,8 @@ void methods_put_nvme_config(struct plane *plane, struct json_writer *writer) {
         methods_put_address(writer, info.address.family == HOST_IPV6, info.address.text, info.address.port);
         json_put_string(writer, "subnqn", info.subnqn);
         json_put_string(writer, "hostnqn", info.hostnqn);
-        json_put_bool(writer, "hdgst", info.header_digest);
-        json_put_bool(writer, "ddgst", info.data_digest);
+        json_put_bool(writer, "hdgst", info.header_digest_wanted);
+        json_put_bool(writer, "ddgst", info.data_digest_wanted);
         if (info.from.text[0] != '\0')
             json_put_string(writer, "hostaddr", info.from.text);
         json_put_u64(writer, "num_io_queues", info.io_queues_max);

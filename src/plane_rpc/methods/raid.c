@@ -46,9 +46,14 @@ static bool set_legs(const struct params_bdev_raid_create *params, struct plane 
     for (unsigned i = 0; i < params->base_bdevs.count; i++) {
         const struct block_device *device = block_graph_find(&plane->graph, names[i]);
         options->legs[i].device = names[i];
+        /* What this dialect has as options, records and marks give always, and devices without them never. */
+        bool foreign = device != NULL && !block_device_is_replica(device);
+        if (foreign && (params->superblock || params->delta_bitmap))
+            return error_invalid(error, params->superblock ? "superblock" : "delta_bitmap", "true",
+                                 "false: %s keeps no record of a mirror", names[i]);
         /* Devices without a record cannot tell whether they are equal: as with any array of this dialect, they are taken to be.
          */
-        options->assume_equal = options->assume_equal || (device != NULL && !block_device_is_replica(device));
+        options->assume_equal = options->assume_equal || foreign;
     }
     return true;
 }
