@@ -89,6 +89,46 @@ static void test_attach_refused(void **state) {
     rig_destroy(rig);
 }
 
+/* Not there, by a refusal or by silence: the answer is ok, and it is found when it is there. */
+static void test_attach_with_patience(void **state) {
+    (void)state;
+    for (unsigned hang = 0; hang < 2; hang++) {
+        struct nvme_initiator_options options = defaults();
+        struct rig *rig = rig_new((struct rig_options){0}, &options);
+        struct nvme_initiator_attach attach;
+        step_host_refuse(rig->host, !hang, hang);
+        uint64_t before = rig_now_ns(rig);
+        rig_attach_options(&attach);
+        attach.connect_timeout_us = 10000000;
+        attach.loss_set = true;
+        attach.loss = (struct nvme_initiator_loss){-1, 1000, 0};
+        attach.patience_ns = 500 * MS;
+        assert_true(rig_attach(rig, &attach));
+        assert_non_null(attach.controller);
+        assert_in_range(rig_now_ns(rig) - before, hang ? 500 * MS : 0, hang ? 520 * MS : 20 * MS);
+        assert_int_equal(info_of(rig).devices, 0);
+        rig_run(rig, NULL, NULL, 25 * NS_PER_S);
+        assert_int_equal(info_of(rig).devices, 0);
+        step_host_refuse(rig->host, false, false);
+        assert_true(rig_wait_state(rig, NVME_INITIATOR_ENABLED, 12 * NS_PER_S));
+        assert_int_equal(info_of(rig).devices, 1);
+        rig_destroy(rig);
+    }
+    /* One that is still looked for can be detached. */
+    struct nvme_initiator_options options = defaults();
+    struct rig *rig = rig_new((struct rig_options){0}, &options);
+    struct nvme_initiator_attach attach;
+    step_host_refuse(rig->host, true, false);
+    rig_attach_options(&attach);
+    attach.loss_set = true;
+    attach.loss = (struct nvme_initiator_loss){-1, 1000, 0};
+    attach.patience_ns = 500 * MS;
+    assert_true(rig_attach(rig, &attach));
+    assert_true(rig_detach(rig, "r"));
+    step_host_refuse(rig->host, false, false);
+    rig_destroy(rig);
+}
+
 static void test_attach_misuse(void **state) {
     (void)state;
     struct nvme_initiator_options options = defaults();
@@ -730,6 +770,7 @@ int main(int argc, char **argv) {
         cmocka_set_test_filter(argv[1]);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_attach_refused),
+        cmocka_unit_test(test_attach_with_patience),
         cmocka_unit_test(test_attach_misuse),
         cmocka_unit_test(test_requests_survive_a_reset),
         cmocka_unit_test(test_no_retry),

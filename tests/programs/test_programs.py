@@ -173,6 +173,12 @@ def case_a_mirror_by_verbs(d):
     node.ok("block", "mirror", "snapshot-delete", "m", "s")
     assert "all is well" in node.ok("status")
     assert "m" in node.ok("__complete", "block", "mirror", "show", "").split()
+    assert set(node.ok("__complete", "block", "mirror", "remove", "m", "").split()) == {"disk0/v", "m-127.0.0.1n1"}
+    node.ok("block", "mirror", "pause-sync", "m")
+    assert json.loads(node.ok("-o", "json", "block", "mirror", "show", "m"))["sync_paused"] is True
+    assert "resume-sync m" in node.ok("block", "mirror", "show", "m")
+    node.ok("block", "mirror", "resume-sync", "m")
+    assert json.loads(node.ok("-o", "json", "block", "mirror", "show", "m"))["sync_paused"] is False
     assert other.end(signal.SIGKILL) == -signal.SIGKILL
     said = []
 
