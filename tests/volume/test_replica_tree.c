@@ -141,6 +141,29 @@ static void snapshots_make_a_tree_with_the_mirrors_names(void **state) {
     end(&f);
 }
 
+static void two_legs_of_a_store_keep_their_snapshots_apart(void **state) {
+    (void)state;
+    struct fixture f;
+    struct port a, b;
+    begin_leg(&f, &a);
+    assert_int_equal(tree(&f, &a, REPLICA_SNAPSHOT, 1, 71), IO_OK);
+    struct volume_command create = {.name = "twin", .size_bytes = VOLUME_BYTES};
+    assert_true(session_command(&f.session, volume_create, &create));
+    assert_true(port_open(&f.session, &b, &create.ret_uuid, false));
+    assert_int_equal(claim(&f, &b, 2, 1, 1), IO_OK);
+    assert_int_equal(store(&f, &b, 1, 0, 0), IO_OK);
+    assert_int_equal(layers(&f, &b)->count, 0);
+    uint32_t number = layers(&f, &a)->layers[0].layer;
+    uint8_t buffer[512];
+    assert_int_equal(io_run(&f, &b, BLOCK_REPLICA_GET, replica_argument(REPLICA_READ, 0, number), 0, sizeof(buffer), buffer),
+                     IO_DEVICE_GONE);
+    assert_int_equal(tree(&f, &b, REPLICA_DELETE, 1, 71), IO_DEVICE_GONE);
+    assert_int_equal(layers(&f, &a)->count, 1);
+    port_close(&a);
+    port_close(&b);
+    end(&f);
+}
+
 static void a_revert_marks_everything_and_keeps_the_branch(void **state) {
     (void)state;
     struct fixture f;
@@ -361,6 +384,7 @@ static void a_change_is_there_whole_or_not_at_all(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(snapshots_make_a_tree_with_the_mirrors_names),
+        cmocka_unit_test(two_legs_of_a_store_keep_their_snapshots_apart),
         cmocka_unit_test(a_revert_marks_everything_and_keeps_the_branch),
         cmocka_unit_test(sizes_change_and_a_shrink_marks),
         cmocka_unit_test(a_kept_copy_is_hidden_and_goes_by_merging),

@@ -151,10 +151,10 @@ enum layer_state { LAYER_FREE, LAYER_STORE, LAYER_LIVE, LAYER_DELETING, LAYER_ME
 enum identity_type { IDENTITY_NAME = 1, IDENTITY_UUID, IDENTITY_ATTRIBUTE, IDENTITY_MIRROR, IDENTITY_SOURCE, IDENTITY_SNAPSHOT };
 /* The bytes of an IDENTITY_SNAPSHOT item; the name follows, without a terminator. */
 struct identity_snapshot {
-    struct uuid mirror;
+    struct uuid mirror, leg; /* leg: the UUID of the volume that was snapshotted: two legs may share a store */
     uint64_t id;
 };
-static_assert(sizeof(struct identity_snapshot) == 24, "as documented");
+static_assert(sizeof(struct identity_snapshot) == 40, "as documented");
 struct identity_item {
     uint16_t type, length;
     const uint8_t *bytes;

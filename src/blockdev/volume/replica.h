@@ -54,12 +54,12 @@ void replica_put_commit(struct volume_op *op);
 
 /* ---- replica_tree.c ---- */
 struct replica_snapshot {
-    struct uuid mirror;
+    struct uuid mirror, leg;
     uint64_t id;
     char name[REPLICA_SNAPSHOT_NAME_MAX];
 };
-/* True if a mirror made this snapshot of its leg: `mirror`, or any (NULL). */
-bool replica_snapshot_of(const struct layer *layer, const struct uuid *mirror, struct replica_snapshot *ret_snapshot);
+/* True if a mirror made this snapshot of its leg: of this one, or of any (NULL). */
+bool replica_snapshot_of(const struct layer *layer, const struct replica *replica, struct replica_snapshot *ret_snapshot);
 /* The nearest such layer below another one; NULL if there is none (*ret_snapshot stays). */
 const struct layer *replica_layer_below(const struct replica *replica, const struct layer *layer,
                                         struct replica_snapshot *ret_snapshot);

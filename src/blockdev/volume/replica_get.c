@@ -94,7 +94,7 @@ static struct volume *layer_asked(struct volume_op *op) {
             return layer->volume;
     struct layer *layer = id < LAYERS_MAX ? op->volume->store->layer_by_id[id] : NULL;
     struct replica_snapshot snapshot;
-    if (layer != NULL && layer->volume != NULL && replica_snapshot_of(layer, &op->volume->replica->record.mirror, &snapshot))
+    if (layer != NULL && layer->volume != NULL && replica_snapshot_of(layer, op->volume->replica, &snapshot))
         return layer->volume;
     op_end(op, IO_DEVICE_GONE);
     return NULL;

@@ -18,7 +18,7 @@ struct tree_work {
 
 /* ---- whose snapshot a layer is ---- */
 
-bool replica_snapshot_of(const struct layer *layer, const struct uuid *mirror, struct replica_snapshot *ret_snapshot) {
+bool replica_snapshot_of(const struct layer *layer, const struct replica *replica, struct replica_snapshot *ret_snapshot) {
     uint32_t size, at = 0;
     const uint8_t *identity = record_identity(layer->record, &size);
     for (struct identity_item item; identity_next(identity, size, &at, &item);) {
@@ -26,9 +26,10 @@ bool replica_snapshot_of(const struct layer *layer, const struct uuid *mirror, s
             continue;
         struct identity_snapshot head;
         memcpy(&head, item.bytes, sizeof(head));
-        if (mirror != NULL && !uuid_equal(&head.mirror, mirror))
+        if (replica != NULL &&
+            (!uuid_equal(&head.mirror, &replica->record.mirror) || !uuid_equal(&head.leg, &replica->volume->uuid)))
             return false;
-        *ret_snapshot = (struct replica_snapshot){.mirror = head.mirror, .id = head.id};
+        *ret_snapshot = (struct replica_snapshot){.mirror = head.mirror, .leg = head.leg, .id = head.id};
         snprintf(ret_snapshot->name, sizeof(ret_snapshot->name), "%.*s", (int)(item.length - sizeof(head)),
                  (const char *)item.bytes + sizeof(head));
         return true;
@@ -39,7 +40,7 @@ bool replica_snapshot_of(const struct layer *layer, const struct uuid *mirror, s
 const struct layer *replica_layer_below(const struct replica *replica, const struct layer *layer,
                                         struct replica_snapshot *ret_snapshot) {
     for (layer = layer->parent; layer != NULL; layer = layer->parent)
-        if (layer->volume != NULL && replica_snapshot_of(layer, &replica->record.mirror, ret_snapshot))
+        if (layer->volume != NULL && replica_snapshot_of(layer, replica, ret_snapshot))
             return layer;
     return NULL;
 }
@@ -48,8 +49,8 @@ const struct layer *replica_layer_below(const struct replica *replica, const str
 static struct volume *snapshot_find(const struct replica *replica, uint64_t id) {
     struct replica_snapshot snapshot;
     list_for_each (&replica->volume->store->volumes, struct volume, volume, node)
-        if (volume->layer != NULL && volume->deleting == NULL &&
-            replica_snapshot_of(volume->layer, &replica->record.mirror, &snapshot) && snapshot.id == id)
+        if (volume->layer != NULL && volume->deleting == NULL && replica_snapshot_of(volume->layer, replica, &snapshot) &&
+            snapshot.id == id)
             return volume;
     return NULL;
 }
@@ -58,7 +59,7 @@ static uint32_t snapshot_count(const struct volume *leg) {
     struct replica_snapshot snapshot;
     uint32_t count = 0;
     list_for_each (&leg->store->volumes, struct volume, volume, node)
-        count += volume->layer != NULL && replica_snapshot_of(volume->layer, &leg->replica->record.mirror, &snapshot);
+        count += volume->layer != NULL && replica_snapshot_of(volume->layer, leg->replica, &snapshot);
     return count;
 }
 
@@ -76,7 +77,8 @@ bool replica_tree_identity(const struct volume_command *command, uint8_t *identi
     uint8_t item[sizeof(struct identity_snapshot) + REPLICA_SNAPSHOT_NAME_MAX];
     if (tree == NULL || tree->what != REPLICA_SNAPSHOT)
         return true;
-    struct identity_snapshot head = {.mirror = command->leg->replica->record.mirror, .id = tree->layer};
+    struct identity_snapshot head = {
+        .mirror = command->leg->replica->record.mirror, .leg = command->leg->uuid, .id = tree->layer};
     size_t name = strlen(tree->name);
     memcpy(item, &head, sizeof(head));
     memcpy(item + sizeof(head), tree->name, name);
@@ -104,7 +106,7 @@ bool replica_refuses_delete(struct volume_command *command, const struct volume 
     if (!replica_snapshot_of(volume->layer, NULL, &snapshot))
         return false;
     list_for_each (&volume->store->volumes, struct volume, leg, node)
-        if (leg->replica != NULL && uuid_equal(&leg->replica->record.mirror, &snapshot.mirror)) {
+        if (leg->replica != NULL && replica_snapshot_of(volume->layer, leg->replica, &snapshot)) {
             char text[UUID_TEXT_SIZE];
             uuid_format(&snapshot.mirror, text);
             error_set(&command->error, ERROR_PERMISSION, "%s is a snapshot of mirror %s: delete it there", volume->name, text);
@@ -359,7 +361,7 @@ void replica_get_layers(struct volume_op *op) {
                                       .head_parent = below.id,
                                       .head_size = layer_size(leg->layer) << BLOCK_SHIFT};
     list_for_each (&leg->store->volumes, struct volume, volume, node)
-        if (volume->layer != NULL && replica_snapshot_of(volume->layer, &replica->record.mirror, &snapshot))
+        if (volume->layer != NULL && replica_snapshot_of(volume->layer, replica, &snapshot))
             describe(replica, volume, &snapshot, &layers->layers[layers->count++]);
     uint64_t offset = op->request->offset, length = min_u64(op->request->length, offset < size ? size - offset : 0);
     for (unsigned i = 0; i < op->request->slice_count; i++)
