@@ -58,6 +58,7 @@ struct control_replica_record {
 /* A replica of an engine, by its name and where it is exported, "IP:PORT". */
 struct control_leg_record {
     char name[CONTROL_NAME_MAX + 1], address[CONTROL_ADDRESS_SIZE];
+    bool changing; /* it is being added or taken away: what was not answered is as the mirror has it */
 };
 
 struct control_engine_record {
@@ -236,6 +237,7 @@ struct control_goal {
     bool carried_out; /* all commands of a plan have succeeded, not counting those of a plane that is gone */
     bool told;        /* accepted */
     bool transport_raced;
+    bool plane_lost;  /* it died in a command, which may have been carried out */
     bool asides_done; /* commands aside were tried: what they were to bring is not tried again by this goal */
     bool resumes;     /* an engine's: a run has been recorded for the mirror that it makes */
     bool salvaged;

@@ -55,13 +55,8 @@ static void judge_leg(const struct control *control, struct control_leg *leg, co
 
 static void judge_legs(const struct control *control, struct control_engine *engine, const struct observed_mirror *mirror) {
     for (unsigned i = 0; i < engine->record.leg_count; i++) {
-        char name[NAMES_LEG_SIZE];
-        const struct observed_leg *seen = NULL;
-        names_make_leg(engine->record.legs[i].name, engine->record.name, name);
-        for (unsigned at = 0; mirror != NULL && at < mirror->leg_count; at++)
-            if (strcmp(mirror->legs[at].name, name) == 0)
-                seen = &mirror->legs[at];
-        judge_leg(control, &engine->legs[i], seen);
+        const struct control_leg_record *leg = &engine->record.legs[i];
+        judge_leg(control, &engine->legs[i], mirror == NULL ? NULL : plan_find_leg(&engine->record, leg, mirror));
     }
 }
 
@@ -152,7 +147,10 @@ static bool needs_tending(const struct control *control, const struct control_en
         return plan_engine_is_there(record, seen);
     if (mirror == NULL || plan_mirror_is_over(mirror) || plan_engine_misses_way(record, seen))
         return true;
-    return strcmp(mirror->state, "serving") == 0 && !plan_target_stands(record, seen, control->options.address);
+    bool changing = false;
+    for (unsigned i = 0; i < record->leg_count; i++)
+        changing = changing || record->legs[i].changing;
+    return strcmp(mirror->state, "serving") == 0 && (changing || !plan_target_stands(record, seen, control->options.address));
 }
 
 void engine_care(struct control *control, struct control_engine *engine) {
@@ -340,7 +338,8 @@ static enum verb_next begin_replica_add(struct control_goal *goal) {
     if (record->leg_count == CONTROL_LEGS_MAX)
         return end_with(error_set(&goal->error, ERROR_NO_MEMORY, "engine %s has %d replicas", record->name, CONTROL_LEGS_MAX));
     engine_of(goal->object)->legs[record->leg_count] = (struct control_leg){0};
-    record->legs[record->leg_count++] = *leg;
+    record->legs[record->leg_count] = *leg;
+    record->legs[record->leg_count++].changing = true;
     return VERB_RECORD;
 }
 
@@ -360,7 +359,8 @@ static enum verb_next begin_replica_delete(struct control_goal *goal) {
                                   leg->address[0] != '\0' ? " at " : "", leg->address));
     goal->leg_meant = record->legs[at];
     goal->legs = &goal->leg_meant;
-    return VERB_OBSERVE;
+    record->legs[at].changing = true;
+    return VERB_RECORD;
 }
 
 enum verb_next engine_begin(struct control_goal *goal) {
@@ -402,21 +402,6 @@ static enum verb_next settle_create(struct control_goal *goal) {
     return VERB_RECORD;
 }
 
-static enum verb_next settle_tend(struct control_goal *goal) {
-    struct control_engine_record *record = &engine_of(goal->object)->record;
-    if (goal->error.code == ERROR_PERMISSION) {
-        bool said = strncmp(goal->error.text, "superseded", 10) == 0;
-        snprintf(record->failure, sizeof(record->failure), "%s%.240s", said ? "" : "superseded: ", goal->error.text);
-        record->superseded = true;
-        verb_release_ports(goal->control, goal->object);
-        return VERB_RECORD;
-    }
-    if (goal->error.code == ERROR_NONE && goal->aside_failure[0] != '\0')
-        error_set(&goal->error, ERROR_BUSY, "%s", goal->aside_failure);
-    (goal->error.code != ERROR_NONE ? verb_own_failed : verb_own_succeeded)(goal);
-    return record_run(goal) ? VERB_RECORD : VERB_END;
-}
-
 static enum verb_next settle_delete(struct control_goal *goal) {
     struct control_engine *engine = engine_of(goal->object);
     char name[CONTROL_NAME_MAX + 1];
@@ -443,6 +428,58 @@ static void drop_leg(struct control_engine *engine, const char *name) {
     memmove(&engine->legs[at], &engine->legs[at + 1], (record->leg_count - at) * sizeof(engine->legs[0]));
 }
 
+/* Whether a replica came or went when that was not answered: the mirror, whose records say so, is believed. */
+static bool record_legs(struct control_goal *goal) {
+    struct control_engine *engine = engine_of(goal->object);
+    const struct observed_mirror *mirror = observed_mirror(control_seen(goal->control), engine->record.name);
+    bool changed = false;
+    if (goal->error.code != ERROR_NONE || mirror == NULL || strcmp(mirror->state, "serving") != 0)
+        return false;
+    for (unsigned i = engine->record.leg_count; i-- > 0;) {
+        struct control_leg_record *leg = &engine->record.legs[i];
+        if (!leg->changing)
+            continue;
+        changed = true;
+        leg->changing = false;
+        if (plan_find_leg(&engine->record, leg, mirror) == NULL)
+            drop_leg(engine, leg->name);
+    }
+    return changed;
+}
+
+static enum verb_next settle_tend(struct control_goal *goal) {
+    struct control_engine_record *record = &engine_of(goal->object)->record;
+    if (goal->error.code == ERROR_PERMISSION) {
+        bool said = strncmp(goal->error.text, "superseded", 10) == 0;
+        snprintf(record->failure, sizeof(record->failure), "%s%.240s", said ? "" : "superseded: ", goal->error.text);
+        record->superseded = true;
+        verb_release_ports(goal->control, goal->object);
+        return VERB_RECORD;
+    }
+    if (goal->error.code == ERROR_NONE && goal->aside_failure[0] != '\0')
+        error_set(&goal->error, ERROR_BUSY, "%s", goal->aside_failure);
+    (goal->error.code != ERROR_NONE ? verb_own_failed : verb_own_succeeded)(goal);
+    bool ran = record_run(goal), changed = record_legs(goal);
+    return ran || changed ? VERB_RECORD : VERB_END;
+}
+
+/* Refused, and nothing was done: else it is found out. */
+static bool is_refusal(enum error_code code) {
+    return code != ERROR_IO && code != ERROR_TIMED_OUT && code != ERROR_CANCELLED && code != ERROR_INTERNAL;
+}
+
+static enum verb_next settle_replicas(struct control_goal *goal) {
+    struct control_engine *engine = engine_of(goal->object);
+    bool adds = goal->verb == CONTROL_ENGINE_REPLICA_ADD, done = goal->error.code == ERROR_NONE;
+    unsigned at = find_leg(&engine->record, goal->legs[0].name, "");
+    if (at == engine->record.leg_count || (!done && (goal->plane_lost || !is_refusal(goal->error.code))))
+        return VERB_END;
+    engine->record.legs[at].changing = false;
+    if (done != adds)
+        drop_leg(engine, goal->legs[0].name);
+    return VERB_RECORD;
+}
+
 static enum verb_next settle_expand(struct control_goal *goal) {
     struct control_engine *engine = engine_of(goal->object);
     struct control_engine_record *record = &engine->record;
@@ -467,15 +504,7 @@ enum verb_next engine_settle(struct control_goal *goal) {
     case CONTROL_ENGINE_DELETE: return settle_delete(goal);
     case CONTROL_ENGINE_EXPAND: return settle_expand(goal);
     case CONTROL_ENGINE_REPLICA_ADD:
-        if (goal->error.code == ERROR_NONE)
-            return VERB_END;
-        drop_leg(engine_of(goal->object), goal->legs[0].name);
-        return VERB_RECORD;
-    case CONTROL_ENGINE_REPLICA_DELETE:
-        if (goal->error.code != ERROR_NONE)
-            return VERB_END;
-        drop_leg(engine_of(goal->object), goal->legs[0].name);
-        return VERB_RECORD;
+    case CONTROL_ENGINE_REPLICA_DELETE: return settle_replicas(goal);
     default: return VERB_END;
     }
 }

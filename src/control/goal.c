@@ -154,6 +154,7 @@ static void command_done(struct plane_call *call) {
         settle(goal);
     } else if (!verb_outlives_plane(goal)) {
         goal->error = call->error;
+        goal->plane_lost = true;
         settle(goal);
     } else { /* the plane is gone: what it did will be seen */
         observe(goal);

@@ -25,6 +25,9 @@ bool plan_target_stands(const struct control_engine_record *record, const struct
 bool plan_engine_is_there(const struct control_engine_record *record, const struct observation *seen);
 /* There is no way to one of its replicas, or to another place than the record says. */
 bool plan_engine_misses_way(const struct control_engine_record *record, const struct observation *seen);
+/* The mirror's leg that is this replica, NULL = none. */
+const struct observed_leg *plan_find_leg(const struct control_engine_record *record, const struct control_leg_record *leg,
+                                         const struct observed_mirror *mirror);
 /* The mirror is over: superseded, refused, or its unflushed writes are gone. */
 bool plan_mirror_is_over(const struct observed_mirror *mirror);
 /* plan_engine.c, for plan.c. */

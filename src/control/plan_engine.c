@@ -13,6 +13,16 @@ static const struct control_engine_record *record_of(const struct control_goal *
     return &container_of(goal->object, struct control_engine, object)->record;
 }
 
+const struct observed_leg *plan_find_leg(const struct control_engine_record *record, const struct control_leg_record *leg,
+                                         const struct observed_mirror *mirror) {
+    char name[NAMES_LEG_SIZE];
+    names_make_leg(leg->name, record->name, name);
+    for (unsigned i = 0; i < mirror->leg_count; i++)
+        if (strcmp(mirror->legs[i].name, name) == 0)
+            return &mirror->legs[i];
+    return NULL;
+}
+
 /* ---- ways to replicas ---- */
 
 struct way {
@@ -59,9 +69,17 @@ static bool misses(const struct control_engine_record *record, const struct cont
 
 bool plan_engine_misses_way(const struct control_engine_record *record, const struct observation *seen) {
     for (unsigned i = 0; i < record->leg_count; i++)
-        if (misses(record, &record->legs[i], seen))
+        if (!record->legs[i].changing && misses(record, &record->legs[i], seen))
             return true;
     return false;
+}
+
+static void plan_no_way(const struct control_engine_record *record, const struct control_leg_record *leg,
+                        const struct observation *seen, struct plan *plan) {
+    char name[NAMES_LEG_SIZE];
+    names_make_controller(leg->name, record->name, name);
+    if (observed_controller(seen, name) != NULL)
+        detach(name, plan);
 }
 
 /* All that are missing, at the same time: one that does not answer must not keep the others waiting. */
@@ -76,7 +94,7 @@ static void plan_ways(const struct control_goal *goal, const struct control_engi
     }
     for (unsigned i = 0; i < record->leg_count && !goal->asides_done; i++) {
         find_way(record, &record->legs[i], &way);
-        if (misses(record, &record->legs[i], seen))
+        if (!record->legs[i].changing && misses(record, &record->legs[i], seen))
             plan_add_aside(plan, "bdev_nvme_attach_controller", attach_params(&way));
     }
 }
@@ -239,12 +257,8 @@ bool plan_engine_is_there(const struct control_engine_record *record, const stru
 static void plan_gone(const struct control_engine_record *record, const struct observation *seen, struct plan *plan) {
     plan_no_target(record, seen, plan);
     plan_no_mirror(record, seen, plan);
-    for (unsigned i = 0; i < record->leg_count; i++) {
-        char name[NAMES_LEG_SIZE];
-        names_make_controller(record->legs[i].name, record->name, name);
-        if (observed_controller(seen, name) != NULL)
-            detach(name, plan);
-    }
+    for (unsigned i = 0; i < record->leg_count; i++)
+        plan_no_way(record, &record->legs[i], seen, plan);
 }
 
 /* ---- what is recorded, again ---- */
@@ -270,6 +284,9 @@ static void plan_tend(const struct control_goal *goal, const struct observation 
         plan_ways(goal, record, seen, plan);
         if (serves(mirror))
             plan_target(record, seen, address, plan);
+        for (unsigned i = 0; i < record->leg_count && serves(mirror); i++)
+            if (record->legs[i].changing && plan_find_leg(record, &record->legs[i], mirror) == NULL)
+                plan_no_way(record, &record->legs[i], seen, plan);
     }
 }
 
@@ -351,13 +368,6 @@ static void plan_expand(const struct control_goal *goal, const struct observed_m
     }
 }
 
-static const struct observed_leg *find_leg(const struct observed_mirror *mirror, const char *name) {
-    for (unsigned i = 0; i < mirror->leg_count; i++)
-        if (strcmp(mirror->legs[i].name, name) == 0)
-            return &mirror->legs[i];
-    return NULL;
-}
-
 /* The record has it already. */
 static void plan_replica_add(const struct control_goal *goal, const struct observation *seen,
                              const struct observed_mirror *mirror, struct plan *plan) {
@@ -366,7 +376,7 @@ static void plan_replica_add(const struct control_goal *goal, const struct obser
     struct way way;
     names_make_leg(goal->legs[0].name, record->name, leg);
     find_way(record, &goal->legs[0], &way);
-    if (find_leg(mirror, leg) != NULL)
+    if (plan_find_leg(record, &goal->legs[0], mirror) != NULL)
         return;
     const struct observed_controller *controller = observed_controller(seen, way.name);
     if (controller != NULL && is_astray(controller, &way))
@@ -379,13 +389,11 @@ static void plan_replica_add(const struct control_goal *goal, const struct obser
 static void plan_replica_delete(const struct control_goal *goal, const struct observation *seen,
                                 const struct observed_mirror *mirror, struct plan *plan) {
     const struct control_engine_record *record = record_of(goal);
-    char leg[NAMES_LEG_SIZE], controller[NAMES_LEG_SIZE];
+    char leg[NAMES_LEG_SIZE];
     names_make_leg(goal->legs[0].name, record->name, leg);
-    names_make_controller(goal->legs[0].name, record->name, controller);
-    if (find_leg(mirror, leg) != NULL)
+    if (plan_find_leg(record, &goal->legs[0], mirror) != NULL)
         plan_add(plan, "mirror_remove_leg", json_pack("{s:s, s:s}", "name", record->name, "leg", leg));
-    if (observed_controller(seen, controller) != NULL)
-        detach(controller, plan);
+    plan_no_way(record, &goal->legs[0], seen, plan);
 }
 
 /* Commands on one that serves, each of which is one command of the mirror. */

@@ -30,7 +30,8 @@ bool records_write_replica(const struct control_replica_record *record, struct t
 static json_t *legs_json(const struct control_engine_record *record) {
     json_t *legs = json_array();
     for (unsigned i = 0; i < record->leg_count; i++)
-        json_array_append_new(legs, json_pack("{s:s, s:s}", "name", record->legs[i].name, "address", record->legs[i].address));
+        json_array_append_new(legs, json_pack("{s:s, s:s, s:b}", "name", record->legs[i].name, "address", record->legs[i].address,
+                                              "changing", record->legs[i].changing));
     return legs;
 }
 
@@ -162,6 +163,7 @@ static bool read_legs(const json_t *legs, struct control_engine_record *record, 
         if (!read_text(leg, "name", to->name, sizeof(to->name), error) ||
             !read_text(leg, "address", to->address, sizeof(to->address), error))
             return false;
+        to->changing = json_is_true(json_object_get(leg, "changing"));
     }
     return true;
 }

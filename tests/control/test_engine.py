@@ -3,6 +3,7 @@
 penstock-bench, the contract's table, and (optional) one test."""
 
 import concurrent.futures
+import os
 import pathlib
 import random
 import subprocess
@@ -241,6 +242,82 @@ def test_both_die(world):
         node.kill_plane()
         node.start()
         whole(node)
+
+
+class Known:
+    """What the answers so far allow an engine to be: None = either."""
+
+    def __init__(self):
+        self.there, self.snapshots, self.third = True, {}, True
+
+    def hear(self, method, values, code):
+        """A call that was cut off, or failed without saying that nothing was done, may have been done."""
+        sure = code == "OK" or code in ("NOT_FOUND", "ALREADY_EXISTS", "INVALID_ARGUMENT")
+        done = code == "OK"
+        if method == "EngineSnapshotCreate" and (done or not sure):
+            self.snapshots[values["snapshot_name"]] = True if done else None
+        elif method == "EngineSnapshotDelete" and (done or not sure):
+            self.snapshots[values["snapshot_name"]] = False if done else None
+        elif method in ("EngineReplicaAdd", "EngineReplicaDelete") and (done or not sure):
+            self.third = method == "EngineReplicaAdd" if done else None
+
+    def check(self, engine, luck):
+        for name, there in self.snapshots.items():
+            assert there is None or (name in engine["snapshots"]) == there, (luck, name, there, engine)
+        third = REPLICAS[2] in engine["replica_address_map"]
+        assert self.third is None or third == self.third, (luck, self.third, engine)
+        self.snapshots = {name: True for name in engine["snapshots"]}
+        self.third = third
+
+
+def test_kills_in_calls(world):
+    """The daemon, its plane, both, or another node's plane dies at any moment of any call; then all is as the answers said."""
+    seed = int(os.environ.get("PENSTOCK_SEED", "7"))
+    luck, node, known = random.Random(seed), world.nodes[0], Known()
+    data = pattern(world.folder, 1)
+    write(world.engine(), data)
+    for step in range(int(os.environ.get("PENSTOCK_ROUNDS", "3"))):
+        third = {"engine_name": "vol-e-0", "replica_name": REPLICAS[2], "replica_address": world.addresses[REPLICAS[2]]}
+        choices = [("EngineSnapshotCreate", {"name": "vol-e-0", "snapshot_name": f"s{step}", "user_created": True}),
+                   ("EngineReplicaDelete" if known.third else "EngineReplicaAdd", third)]  # fmt: skip
+        choices += [("EngineSnapshotDelete", {"name": "vol-e-0", "snapshot_name": name}) for name in known.snapshots][:1]
+        method, values = luck.choice(choices)
+        future = node.client.start(method, **values)
+        threading.Event().wait(luck.random() * 0.03)
+        victims = luck.choice([("plane",), ("daemon",), ("daemon", "plane"), ("other",)])
+        if "daemon" in victims:
+            node.kill()
+        if "plane" in victims:
+            node.kill_plane()
+        if "other" in victims:
+            world.nodes[1].kill_plane()
+        if "daemon" in victims:
+            node.start()
+        code = "OK" if future.exception() is None else future.exception().code().name
+        assert code != "UNAVAILABLE" or victims != ("other",), (seed, step, method, future.exception())
+        known.hear(method, values, code)
+        known.check(at_rest(world), (seed, step, method, victims, code))
+    engine = at_rest(world)
+    assert read(engine, SIZE) == data.read_bytes()
+    names(world, engine["snapshots"], list(engine["replica_address_map"]))
+    node.client.EngineDelete(name="vol-e-0")
+    assert raw(node, "mirror_get") == [] and raw(node, "bdev_nvme_get_controllers") == []
+
+
+def at_rest(world):
+    """The engine, when it runs and all of its replicas are whole."""
+    node = world.nodes[0]
+
+    def look():
+        try:
+            mirrors = node.plane_call("mirror_get")["result"]
+            engine = node.client.EngineGet(name="vol-e-0")
+        except (Failure, OSError, AssertionError, KeyError):
+            return None
+        rest = engine["state"] == "running" and set(modes(engine)) == {RW} and mirrors and mirrors[0]["state"] == "serving"
+        return engine if rest and len(mirrors[0]["legs"]) == len(engine["replica_address_map"]) else None
+
+    return until(look, "the engine is at rest")
 
 
 def test_dead_engine(world):
