@@ -81,8 +81,7 @@ gateway_handler gateway_replica_watch, gateway_engine_watch, gateway_frontend_wa
 /* frontend.c */
 gateway_handler gateway_frontend_create, gateway_frontend_delete, gateway_frontend_get, gateway_frontend_list,
     gateway_frontend_suspend, gateway_frontend_resume, gateway_frontend_expand, gateway_frontend_snapshot_create,
-    gateway_frontend_snapshot_delete, gateway_frontend_snapshot_revert, gateway_frontend_snapshot_purge,
-    gateway_frontend_replica_add;
+    gateway_frontend_snapshot_delete, gateway_frontend_snapshot_revert, gateway_frontend_replica_add;
 /* engine.c */
 gateway_handler gateway_engine_create, gateway_engine_delete, gateway_engine_get, gateway_engine_list, gateway_engine_expand,
     gateway_engine_expand_precheck, gateway_engine_snapshot_create, gateway_engine_snapshot_delete,

@@ -6,6 +6,7 @@ import concurrent.futures
 import os
 import pathlib
 import random
+import signal
 import subprocess
 import sys
 import tempfile
@@ -161,6 +162,11 @@ def test_life(world):
     assert not [s for s in raw(node, "nvmf_get_subsystems") if "volume-" in s["nqn"]]
     again = world.engine()
     assert again["state"] == "running" and again["port"] == port and modes(again) == [RW, RW, RW], again
+    watch = client.start("EngineWatch")
+    listed = client.start("EngineReplicaList", engine_name="vol-e-0")
+    assert listed.exception() is None, "it has asked other nodes"
+    assert node.kill(signal.SIGTERM) == 0
+    watch.cancel()
 
 
 def test_bad_arguments(world):

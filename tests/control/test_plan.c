@@ -327,18 +327,18 @@ static void test_plans_of_snapshots(void **state) {
 #define WHY(code) ",\"error\":{\"code\":\"" code "\",\"text\":\"why\"}"
 
 static void engine_of_two(struct control_engine *engine) {
-    *engine =
-        (struct control_engine){.object.kind = CONTROL_ENGINES,
-                                .record = {.name = ENGINE,
-                                           .volume = "vol",
-                                           .frontend = "spdk-tcp-nvmf",
-                                           .bytes = MIB(8),
-                                           .legs = {{"vol-r-0000000a", "10.0.0.1:20001"}, {"vol-r-0000000b", "10.0.0.1:20002"}},
-                                           .leg_count = 2,
-                                           .port = 20009,
-                                           .port_count = 1,
-                                           .runs = {RUN},
-                                           .run_count = 1}};
+    *engine = (struct control_engine){.object.kind = CONTROL_ENGINES,
+                                      .record = {.name = ENGINE,
+                                                 .volume = "vol",
+                                                 .frontend = "spdk-tcp-nvmf",
+                                                 .bytes = MIB(8),
+                                                 .legs = {{.name = "vol-r-0000000a", .address = "10.0.0.1:20001"},
+                                                          {.name = "vol-r-0000000b", .address = "10.0.0.1:20002"}},
+                                                 .leg_count = 2,
+                                                 .port = 20009,
+                                                 .port_count = 1,
+                                                 .runs = {RUN},
+                                                 .run_count = 1}};
 }
 
 static void test_plans_of_engines(void **state) {
