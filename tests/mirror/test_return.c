@@ -4,6 +4,8 @@
 
 #include "blockdev/mirror/mirror_internal.h"
 
+#include <stdio.h>
+
 static struct world *begin(uint64_t seed, unsigned disks) {
     struct world *world = plain_alloc(sizeof(*world));
     world_init(world, seed, disks, REPLICA_ANY);
@@ -173,12 +175,155 @@ static void what_another_history_copied_does_not_count(void **state) {
     finish(world);
 }
 
+/* ---- orders of things that an attack found ---- */
+
+static void hears_of_whole(void *arg, struct replica_disk *disk, const char *name) {
+    if (strcmp(name, "after store") == 0 && disk->record.state == REPLICA_WHOLE)
+        *(bool *)arg = true;
+}
+
+/* The record that makes a leg whole is stored, its answer lost: the leg was a member from then on, so that nothing which it
+ * misses is acknowledged in that epoch. */
+static void whole_without_an_answer(void **state) {
+    (void)state;
+    for (uint64_t seed = 40; seed < 48; seed++) {
+        struct world *world = begin(seed, 2);
+        bool stored = false;
+        world_break(world, 1);
+        assert_true(world_begin_write(world, 4));
+        world_drain(world, NS_PER_S);
+        world->disks[1].point_arg = &stored;
+        world->disks[1].point = hears_of_whole;
+        world_mend(world, 1);
+        for (unsigned i = 0; !stored && i < 1000000; i++)
+            world_run(world, 10 * NS_PER_US, 1);
+        assert_true(stored);
+        world->disks[1].point = NULL;
+        world_break(world, 1); /* before it is answered */
+        uint64_t depth = world->disks[1].record.epoch.depth;
+        assert_true(world_begin_write(world, 4));
+        world_drain(world, NS_PER_S);
+        assert_true(world->disks[0].record.epoch.depth > depth);
+        world_engine_kill(world);
+        finish(world); /* a new engine shows what was acknowledged */
+    }
+}
+
+static bool is_at_barrier(struct world *world) { return leg_of(world, 1)->task.state == LEG_BARRIER; }
+
+/* What the leg lacks is asked for only when every write that went out without it has ended: else it would be on no list. */
+static void the_list_waits_for_writes_sent_without_it(void **state) {
+    (void)state;
+    for (uint64_t seed = 50; seed < 58; seed++) {
+        struct world *world = begin(seed, 2);
+        world->options.longest_stall_ms = 4000;
+        world_engine_kill(world);
+        world_engine_start(world);
+        world_settle(world);
+        world_break(world, 1);
+        assert_true(world_begin_write(world, 2));
+        world_drain(world, 10 * NS_PER_S);
+        assert_true(is_lost(world));
+        assert_true(world_begin_write(world, 3));
+        world->disks[0].hung = true; /* with the write on its way */
+        world_mend(world, 1);
+        world_until(world, is_at_barrier, "the leg does not join");
+        world_pass(world, 50);
+        assert_true(is_at_barrier(world));
+        world->disks[0].hung = false;
+        world_until(world, is_whole, "the leg does not become whole");
+        assert_memory_equal(world->disks[0].bytes, world->disks[1].bytes, WORLD_REGIONS * REPLICA_REGION_BYTES);
+        finish(world);
+    }
+}
+
+/* ---- what is refused ---- */
+
+struct view_order {
+    struct replica_disk *disk;
+    struct reactor *home;
+};
+static void add_view(struct plane *plane, void *arg) {
+    const struct view_order *order = arg;
+    (void)replica_view_create(order->disk, &plane->graph, order->home);
+}
+
+static void a_leg_offered_twice_is_refused(void **state) {
+    (void)state;
+    struct world *world = begin(60, 2);
+    struct mirror_command command = {0};
+    snprintf(world->disks[1].name, sizeof(world->disks[1].name), "c"); /* another way to the same replica */
+    plane_do(&world->plane, add_view, &(struct view_order){&world->disks[1], world->plane.data[0]});
+    snprintf(world->disks[1].name, sizeof(world->disks[1].name), "b");
+    assert_int_equal(world_do(world, MIRROR_ADD_LEG, "c", &command), ERROR_EXISTS);
+    assert_non_null(strstr(command.error.text, "one of the legs already"));
+    world_pass(world, 50);
+    assert_true(is_whole(world)); /* the leg is none the worse */
+    assert_int_equal(leg_of(world, 1)->told.times_lost, 0);
+    finish(world);
+}
+
+static bool is_refused(struct world *world) { return leg_of(world, 1)->task.state == LEG_STUCK; }
+
+static void a_replica_that_answers_for_another_is_refused(void **state) {
+    (void)state;
+    struct world *world = begin(61, 2);
+    struct uuid own = world->disks[1].record.leg;
+    world_break(world, 1);
+    assert_true(world_begin_write(world, 2));
+    world_drain(world, NS_PER_S);
+    assert_true(is_lost(world));
+    world->disks[1].record.leg = world->disks[0].record.leg;
+    uint64_t writes = world->disks[1].writes, stores = world->disks[1].stores, claims = world->disks[1].claims;
+    world_mend(world, 1);
+    world_until(world, is_refused, "it is taken");
+    assert_string_equal(leg_of(world, 1)->told.why, "it is offered twice");
+    world_write_all(world);
+    assert_int_equal(world->disks[1].writes, writes);
+    assert_int_equal(world->disks[1].stores, stores);
+    assert_int_equal(world->disks[1].claims, claims);
+    assert_int_equal(leg_of(world, 0)->told.times_lost, 0);
+    world->disks[1].record.leg = own;
+    world_engine_kill(world);
+    finish(world);
+}
+
+static void a_term_that_goes_backwards_is_refused(void **state) {
+    (void)state;
+    struct world *world = begin(62, 2);
+    world_engine_kill(world);
+    world_engine_start(world);
+    world_settle(world);
+    uint64_t engines = world->engines, stores = world->disks[0].stores;
+    world_engine_kill(world);
+    world->engines = 0; /* the next one has term 1 again */
+    world_engine_start(world);
+    world_pass(world, 200);
+    struct mirror_status status;
+    world_status(world, &status);
+    assert_int_equal(status.state, MIRROR_REFUSED);
+    assert_non_null(strstr(status.error.text, "term"));
+    for (unsigned i = 0; i < 2; i++)
+        assert_true(world->disks[i].record.promised_term > 1);
+    assert_int_equal(world->disks[0].stores, stores);
+    world_engine_kill(world);
+    world->engines = engines;
+    finish(world);
+}
+
 int main(void) {
     heap_keep_memory();
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(nothing_is_copied_while_it_is_paused),       cmocka_unit_test(a_start_is_not_held_up_by_it),
-        cmocka_unit_test(a_full_return_goes_on_where_it_was),         cmocka_unit_test(the_same_beside_requests),
+        cmocka_unit_test(nothing_is_copied_while_it_is_paused),
+        cmocka_unit_test(a_start_is_not_held_up_by_it),
+        cmocka_unit_test(a_full_return_goes_on_where_it_was),
+        cmocka_unit_test(the_same_beside_requests),
         cmocka_unit_test(what_another_history_copied_does_not_count),
+        cmocka_unit_test(whole_without_an_answer),
+        cmocka_unit_test(the_list_waits_for_writes_sent_without_it),
+        cmocka_unit_test(a_leg_offered_twice_is_refused),
+        cmocka_unit_test(a_replica_that_answers_for_another_is_refused),
+        cmocka_unit_test(a_term_that_goes_backwards_is_refused),
     };
     return cmocka_run_group_tests_name("returns to a mirror", tests, NULL, NULL);
 }
