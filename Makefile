@@ -35,7 +35,9 @@ NEED_BUILD := $(NEED_CC) meson=meson ninja=ninja-build python3=python3 pkg-confi
 	pkg:liburing=liburing-dev pkg:jansson=libjansson-dev pkg:libxxhash=libxxhash-dev pkg:yaml-0.1=libyaml-dev
 NEED_CONTROL := pkg:libnghttp2=libnghttp2-dev pkg:libprotobuf-c=libprotobuf-c-dev protoc-c=protobuf-c-compiler pkg:openssl=libssl-dev \
 	pkg:sqlite3=libsqlite3-dev
-NEED_TEST := $(NEED_BUILD) $(NEED_CONTROL) pkg:cmocka=libcmocka-dev nm=binutils unpacked:build-packages/usr/bin/etcd=etcd-server \
+# The packet plane: tested where the machine can have it.
+NEED_PACKET := $(if $(filter x86_64,$(shell uname -m)),pkg:libdpdk=libdpdk-dev ip=iproute2)
+NEED_TEST := $(NEED_BUILD) $(NEED_CONTROL) $(NEED_PACKET) pkg:cmocka=libcmocka-dev nm=binutils unpacked:build-packages/usr/bin/etcd=etcd-server \
 	file:/usr/lib/python3/dist-packages/grpc/__init__.py=python3-grpcio file:/usr/lib/python3/dist-packages/yaml/__init__.py=python3-yaml openssl=openssl
 NPM := npm:build-packages/npm/node_modules
 NEED_PEERS := $(NPM)/@grpc/grpc-js/package.json=@grpc/grpc-js@1.14.7 $(NPM)/@grpc/proto-loader/package.json=@grpc/proto-loader@0.8.1 \
@@ -65,7 +67,7 @@ run: all ## build, then show the whole thing on a file-backed disk under ./run
 # A build directory that was made before cmocka was here learns of it.
 test-build: $(BUILD)/build.ninja
 	@tools/need $(NEED_TEST) $(NEED_SAN_$(SAN)) $(if $(SAN),,$(NEED_HOUSE) $(NEED_PEERS))
-	@test -e $(BUILD)/with-tests || { $(call QUIETLY,meson setup --reconfigure $(BUILD) -Dtests=enabled -Dcontrol=enabled); touch $(BUILD)/with-tests; }
+	@test -e $(BUILD)/with-tests || { $(call QUIETLY,meson setup --reconfigure $(BUILD) -Dtests=enabled -Dcontrol=enabled $(if $(NEED_PACKET),-Dpacket=enabled)); touch $(BUILD)/with-tests; }
 .PHONY: test-build
 
 RUN_TESTS = tools/run-tests $(BUILD) $(if $(filter thread,$(SAN)),--suite threads) $(TEST_OPTIONS)

@@ -14,6 +14,7 @@
 #define CLI_NVME_SCHEME "nvme-tcp://" /* of what another node exports */
 
 struct cli;
+struct rpc_schema_method;
 
 struct cli_option {
     const char *name;  /* "--thick"; NULL ends the table */
@@ -116,8 +117,9 @@ void cli_sleep(struct cli *cli, uint64_t ms);
 static inline bool cli_wants_data(const struct cli *cli) { return cli->output == CLI_JSON || cli->output == CLI_YAML; }
 /* Prints a value as YAML if that is asked for, else as JSON, indented. */
 void cli_print(const struct cli *cli, const json_t *value);
-/* An object out of the arguments from `first` on, "a.b=VALUE" each; NULL if there are none. False: cli->error is set. */
-bool cli_words(struct cli *cli, unsigned first, json_t **ret_object);
+/* An object out of the arguments from `first` on, "a.b=VALUE" each; NULL if there are none. `method` (NULL = unknown) tells which
+ * words are not numbers or null. False: cli->error is set. */
+bool cli_words(struct cli *cli, const struct rpc_schema_method *method, unsigned first, json_t **ret_object);
 /* Completion: prints the word if it begins so. */
 void cli_offer(const char *word, const char *beginning);
 

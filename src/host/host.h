@@ -59,6 +59,9 @@ struct host_loop_options {
     int cpu;          /* to pin to; -1 = unpinned */
     enum host_poll_mode poll_mode;
     struct host_turn (*turn)(void *arg); /* never blocks; calls host_loop_poll() */
+    /* The thread is about to block, and turns once more after this (true); or it does not block any more (false). NULL = nobody
+     * is told. host/linux only: nothing blocks in a simulation. */
+    void (*sleeps)(void *arg, bool asleep);
     void *arg;
 };
 

@@ -162,6 +162,17 @@ void rpc_call_result_u64(struct rpc_call *call, uint64_t value) {
     rpc_call_end(call);
 }
 
+void rpc_call_result_methods(struct rpc_call *call, bool current) {
+    const struct rpc_table *table = call->server->table;
+    struct json_writer *writer = rpc_call_result(call);
+    json_begin_array(writer, RPC_RESULT);
+    for (uint32_t i = 0; i < table->count; i++)
+        if (!current || (table->methods[i].states & call->server->state) != 0)
+            json_put_string(writer, NULL, table->methods[i].name);
+    json_end(writer);
+    rpc_call_end(call);
+}
+
 static void put_data(struct json_writer *writer, const struct error *error) {
     json_begin_object(writer, "data");
     if (error->field[0] != '\0') {

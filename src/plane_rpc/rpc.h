@@ -110,6 +110,9 @@ void rpc_call_result_true(struct rpc_call *call);
 void rpc_call_result_string(struct rpc_call *call, const char *value);
 void rpc_call_result_u64(struct rpc_call *call, uint64_t value);
 
+/* The names of the server's methods, sorted; current: only those that its state allows. */
+void rpc_call_result_methods(struct rpc_call *call, bool current);
+
 /* An error of the dialect. message NULL: the code's own. error (NULL allowed): becomes error.data. */
 void rpc_call_error(struct rpc_call *call, int code, const char *message, const struct error *error);
 /* -errno and the errno's text of error->code, as most failures are answered. */

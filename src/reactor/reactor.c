@@ -78,6 +78,8 @@ static struct host_turn turn(void *arg) {
     }
     worked += run_jobs(reactor, &reactor->ready, JOBS_PER_TURN);
     worked += run_jobs(reactor, &reactor->late, JOBS_PER_TURN);
+    if (reactor->poller != NULL)
+        worked += reactor->poller->poll(reactor->poller);
     host_loop_flush(reactor->loop);
     struct host_turn result = {.worked = worked > 0, .deadline_ns = UINT64_MAX};
     struct reactor_timer *timer = timer_heap_first(&reactor->timers);
@@ -85,6 +87,8 @@ static struct host_turn turn(void *arg) {
         result.deadline_ns = 0;
     else if (timer != NULL)
         result.deadline_ns = timer->deadline_ns;
+    if (reactor->poll_within_ns != UINT64_MAX)
+        result.deadline_ns = min_u64(result.deadline_ns, reactor->now_ns + reactor->poll_within_ns);
     if (unlikely(short_of_buffers))
         result.deadline_ns = min_u64(result.deadline_ns, reactor->now_ns + BUFFER_RETRY_NS);
     /* seq_cst: the loop has announced that it may sleep before its last turn; a sender that pushed after this load sees that and
@@ -95,6 +99,21 @@ static struct host_turn turn(void *arg) {
     return result;
 }
 
+static void sleeps(void *arg, bool asleep) {
+    struct reactor *reactor = arg;
+    if (reactor->poller == NULL)
+        return;
+    reactor_enter(reactor);
+    uint64_t within_ns = reactor->poller->sleep(reactor->poller, asleep);
+    reactor->poll_within_ns = asleep ? within_ns : UINT64_MAX;
+    reactor_enter(NULL);
+}
+
+void reactor_set_poller(struct reactor *reactor, struct reactor_poller *poller) {
+    reactor->poller = poller;
+    reactor->poll_within_ns = UINT64_MAX;
+}
+
 int reactor_create(struct host *host, const struct reactor_options *options, struct reactor **ret_reactor) {
     struct reactor *reactor = calloc(1, sizeof(*reactor));
     if (reactor == NULL)
@@ -102,12 +121,17 @@ int reactor_create(struct host *host, const struct reactor_options *options, str
     reactor->host = host;
     reactor->index = options->index;
     snprintf(reactor->name, sizeof(reactor->name), "%s", options->name);
+    reactor->poll_within_ns = UINT64_MAX;
     queue_init(&reactor->ready);
     queue_init(&reactor->late);
     timer_heap_init(&reactor->timers);
     buffer_pool_init(&reactor->buffers, options->buffer_limit);
-    struct host_loop_options loop_options = {
-        .name = reactor->name, .cpu = options->cpu, .poll_mode = options->poll_mode, .turn = turn, .arg = reactor};
+    struct host_loop_options loop_options = {.name = reactor->name,
+                                             .cpu = options->cpu,
+                                             .poll_mode = options->poll_mode,
+                                             .turn = turn,
+                                             .sleeps = sleeps,
+                                             .arg = reactor};
     int result = host_loop_create(host, &loop_options, &reactor->loop);
     if (result != 0) {
         free(reactor);

@@ -25,6 +25,15 @@ struct reactor_message {
     void (*run)(struct reactor_message *message);
 };
 
+/* Work that no message, timer or descriptor tells of, such as frames in shared memory: looked at every turn. */
+struct reactor_poller {
+    /* Does what there is, up to a burst; returns how much it was: 0 = nothing. */
+    unsigned (*poll)(struct reactor_poller *poller);
+    /* The loop is about to block (true), and polls once more after this: what can wake it is to be armed. Returns how long it may
+     * sleep at most, ns; UINT64_MAX = until woken. Or it has woken (false). Hosts that simulate do not call it. */
+    uint64_t (*sleep)(struct reactor_poller *poller, bool asleep);
+};
+
 struct reactor_options {
     const char *name;
     int cpu; /* -1 = unpinned */
@@ -42,6 +51,8 @@ struct reactor {
     struct queue ready; /* jobs for this turn */
     struct queue late;  /* jobs for the end of this turn */
     struct timer_heap timers;
+    struct reactor_poller *poller; /* NULL = none */
+    uint64_t poll_within_ns;       /* what the poller said of the sleep to come */
     struct buffer_pool buffers;
     uint64_t buffers_retried_ns;             /* while somebody waits for one */
     uint64_t jobs_run, messages_run;         /* statistics, this reactor writes */
@@ -61,6 +72,9 @@ struct reactor *reactor_current(void);
 /* Makes `reactor` the current one of this thread while it does not turn (assembling a node before the start, tests). NULL ends
  * that. */
 void reactor_enter(struct reactor *reactor);
+
+/* Has `poller` called from the next turn on; NULL = none any more. */
+void reactor_set_poller(struct reactor *reactor, struct reactor_poller *poller);
 
 /* The turn's clock reading, nanoseconds. */
 static inline uint64_t reactor_now_ns(const struct reactor *reactor) { return reactor->now_ns; }

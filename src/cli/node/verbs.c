@@ -71,7 +71,7 @@ bool cli_node_grpc(struct cli *cli) {
         error_set(&cli->error, ERROR_NOT_FOUND, "there is no method %s", method);
         return error_hint(&cli->error, "the shell's completion lists them");
     }
-    if (!cli_words(cli, 1, &request))
+    if (!cli_words(cli, NULL, 1, &request))
         return false;
     if (length < 6 || strcmp(method + length - 5, "Watch") != 0) {
         if (!cli_node_call(cli, method, request, &message))

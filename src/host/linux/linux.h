@@ -35,6 +35,28 @@ int host_linux_confine(void);
  */
 int host_linux_notify(const char *state);
 
+/* ---- waking a loop that sleeps ---- */
+
+/* For drivers that move data themselves (packet/dpdk): a descriptor that ends the loop's sleep while it is readable. Awake, the
+ * loop does not look at it. On the loop. -errno or 0. */
+struct host_linux_waker;
+int host_linux_waker_open(struct host_loop *loop, int fd, struct host_linux_waker **ret_waker);
+/* Before its descriptor is closed. */
+void host_linux_waker_close(struct host_linux_waker *waker);
+/* A set of descriptors that is one itself. Any thread. -errno, or the descriptor. */
+int host_linux_epoll_open(void);
+void host_linux_epoll_close(int fd); /* negative: nothing happens */
+
+/* A descriptor that is readable when a frame has come in by a network interface while it was armed. -errno or 0. */
+struct host_linux_frame_watch;
+int host_linux_frame_watch_open(const char *interface, struct host_linux_frame_watch **ret_watch);
+void host_linux_frame_watch_close(struct host_linux_frame_watch *watch);
+int host_linux_frame_watch_fd(const struct host_linux_frame_watch *watch);
+void host_linux_frame_watch_arm(struct host_linux_frame_watch *watch, bool armed);
+
+/* The cores that this thread may use, as "0-1,4-4". Cut at a core where `size` is short. */
+void host_linux_cpus(char *to, size_t size);
+
 /* ---- other programs ---- */
 
 struct host_linux_process;

@@ -182,15 +182,22 @@ static struct host_turn run_turn(struct linux_loop *loop) {
     return turn;
 }
 
+static void tell_sleep(struct linux_loop *loop, bool asleep) {
+    if (loop->options.sleeps != NULL)
+        loop->options.sleeps(loop->options.arg, asleep);
+}
+
 /* The turn found nothing: look once more with the sleep announced, then block. `now`: ticks. Returns the ticks after it. */
 static uint64_t sleep_or_not(struct linux_loop *loop, uint64_t now) {
     linux_ring_sleeps(loop, true);
     atomic_store(&loop->asleep, 1);
+    tell_sleep(loop, true);
     struct host_turn turn = run_turn(loop);
     linux_ring_sleeps(loop, true); /* that turn may have submitted the first request in a while */
     if (turn.worked || turn.deadline_ns == 0 || has_own_work(loop)) {
         atomic_store(&loop->asleep, 0);
         linux_ring_sleeps(loop, false);
+        tell_sleep(loop, false);
         uint64_t then = loop_ticks(loop);
         if (turn.worked) {
             counter_add(&loop->busy_ticks, then - now);
@@ -202,6 +209,7 @@ static uint64_t sleep_or_not(struct linux_loop *loop, uint64_t now) {
     block(loop, turn.deadline_ns);
     atomic_store(&loop->asleep, 0);
     linux_ring_sleeps(loop, false);
+    tell_sleep(loop, false);
     uint64_t then = loop_ticks(loop);
     spin_slept(&loop->spin, then, then - now);
     return then;

@@ -31,14 +31,7 @@ void method_spdk_get_version(struct rpc_call *call) {
 }
 
 void method_rpc_get_methods(struct rpc_call *call, const struct params_rpc_get_methods *params) {
-    const struct rpc_table *table = call->server->table;
-    struct json_writer *writer = rpc_call_result(call);
-    json_begin_array(writer, RPC_RESULT);
-    for (uint32_t i = 0; i < table->count; i++)
-        if (!params->current || (table->methods[i].states & call->server->state) != 0)
-            json_put_string(writer, NULL, table->methods[i].name);
-    json_end(writer);
-    rpc_call_end(call);
+    rpc_call_result_methods(call, params->current);
 }
 
 void method_spdk_kill_instance(struct rpc_call *call, const struct params_spdk_kill_instance *params) {

@@ -1,0 +1,129 @@
+/* Descriptors that are looked at only while a loop sleeps: what drivers offer to be woken by, and a socket for interfaces whose
+ * driver offers nothing. */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <linux/filter.h>
+#include <linux/if_packet.h>
+#include <net/ethernet.h>
+#include <net/if.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+
+#include "host/linux/internal.h"
+
+void host_linux_cpus(char *to, size_t size) {
+    cpu_set_t allowed;
+    size_t length = 0;
+    to[0] = '\0';
+    if (sched_getaffinity(0, sizeof(allowed), &allowed) != 0)
+        return;
+    for (unsigned cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+        if (!CPU_ISSET(cpu, &allowed))
+            continue;
+        unsigned last = cpu;
+        while (last + 1 < CPU_SETSIZE && CPU_ISSET(last + 1, &allowed))
+            last++;
+        int n = snprintf(to + length, size - length, "%s%u-%u", length == 0 ? "" : ",", cpu, last);
+        if (n < 0 || (size_t)n >= size - length) {
+            to[length] = '\0';
+            return;
+        }
+        length += (size_t)n;
+        cpu = last;
+    }
+}
+
+int host_linux_epoll_open(void) {
+    int fd = epoll_create1(EPOLL_CLOEXEC);
+    return fd >= 0 ? fd : -errno;
+}
+
+void host_linux_epoll_close(int fd) {
+    if (fd >= 0)
+        close(fd);
+}
+
+/* ---- wakers ---- */
+
+struct host_linux_waker {
+    struct linux_loop *loop;
+    struct watch watch; /* without a function: waking up is all */
+};
+
+int host_linux_waker_open(struct host_loop *loop, int fd, struct host_linux_waker **ret_waker) {
+    struct host_linux_waker *waker = calloc(1, sizeof(*waker));
+    if (waker == NULL)
+        return -ENOMEM;
+    waker->loop = (struct linux_loop *)loop;
+    waker->watch.fd = fd;
+    int result = linux_loop_watch(waker->loop, &waker->watch, EPOLLIN);
+    if (result != 0) {
+        free(waker);
+        return result;
+    }
+    *ret_waker = waker;
+    return 0;
+}
+
+void host_linux_waker_close(struct host_linux_waker *waker) {
+    linux_loop_unwatch(waker->loop, &waker->watch);
+    free(waker);
+}
+
+/* ---- frames of an interface ---- */
+
+struct host_linux_frame_watch {
+    int fd;
+    bool armed;
+};
+
+/* How much of a frame the socket keeps: none while nobody sleeps, so that it costs next to nothing. */
+static void take_bytes(int fd, uint32_t bytes) {
+    struct sock_filter code = BPF_STMT(BPF_RET | BPF_K, bytes);
+    struct sock_fprog filter = {.len = 1, .filter = &code};
+    setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &filter, sizeof(filter));
+}
+
+int host_linux_frame_watch_open(const char *interface, struct host_linux_frame_watch **ret_watch) {
+    struct host_linux_frame_watch *watch = calloc(1, sizeof(*watch));
+    if (watch == NULL)
+        return -ENOMEM;
+    /* Protocol 0: nothing comes before it is bound. */
+    watch->fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    unsigned index = if_nametoindex(interface);
+    int result = watch->fd < 0 || index == 0 ? -errno : 0;
+    if (result == 0) {
+        int one = 1, room = 4096;
+        struct sockaddr_ll address = {.sll_family = AF_PACKET, .sll_protocol = htons(ETH_P_ALL), .sll_ifindex = (int)index};
+        take_bytes(watch->fd, 0);
+        setsockopt(watch->fd, SOL_PACKET, PACKET_IGNORE_OUTGOING, &one, sizeof(one)); /* Linux 4.20: else our own wake us, too */
+        setsockopt(watch->fd, SOL_SOCKET, SO_RCVBUF, &room, sizeof(room));
+        result = bind(watch->fd, (struct sockaddr *)&address, sizeof(address)) != 0 ? -errno : 0;
+    }
+    if (result != 0) {
+        host_linux_frame_watch_close(watch);
+        return result;
+    }
+    *ret_watch = watch;
+    return 0;
+}
+
+void host_linux_frame_watch_close(struct host_linux_frame_watch *watch) {
+    if (watch->fd >= 0)
+        close(watch->fd);
+    free(watch);
+}
+
+int host_linux_frame_watch_fd(const struct host_linux_frame_watch *watch) { return watch->fd; }
+
+void host_linux_frame_watch_arm(struct host_linux_frame_watch *watch, bool armed) {
+    char byte;
+    if (watch->armed == armed)
+        return;
+    watch->armed = armed;
+    take_bytes(watch->fd, armed ? 1 : 0);
+    while (!armed && recv(watch->fd, &byte, 1, MSG_TRUNC) >= 0)
+        ;
+}

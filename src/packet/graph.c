@@ -1,0 +1,195 @@
+#include "packet/graph.h"
+
+static void drop(const struct plan_component *component, struct plan_scratch *scratch, struct packet *packet,
+                 enum packet_drop reason) {
+    packet_count(&component->counters->drops[reason], 1);
+    scratch->memory->free(scratch->memory, &packet, 1);
+}
+
+static inline void emit(struct plan_scratch *scratch, unsigned output, struct packet *packet) {
+    scratch->packets[output][scratch->counts[output]++] = packet;
+}
+
+static void emit_copy(const struct plan_component *component, struct plan_scratch *scratch, unsigned output,
+                      const struct packet *packet) {
+    struct packet *copy = scratch->memory->copy(scratch->memory, packet);
+    if (copy == NULL) {
+        packet_count(&component->counters->drops[PACKET_DROP_NO_MEMORY], 1);
+        return;
+    }
+    packet_count(&component->counters->copies, 1);
+    emit(scratch, output, copy);
+}
+
+/* ---- classifier ---- */
+
+static void classify_group(const struct plan_component *component, struct plan_scratch *scratch, struct packet *packet,
+                           unsigned vlan) {
+    uint16_t outputs[PACKET_OUTPUTS_MAX];
+    unsigned count = table_find_members(component->table, vlan, outputs, component->output_count);
+    if (count == 0) {
+        drop(component, scratch, packet, PACKET_DROP_NO_MEMBER);
+        return;
+    }
+    for (unsigned i = 1; i < count; i++)
+        emit_copy(component, scratch, outputs[i], packet);
+    emit(scratch, outputs[0], packet);
+}
+
+/* What has no entry of its own. */
+static __attribute__((noinline)) void classify_unknown(const struct plan_component *component, struct plan_scratch *scratch,
+                                                       struct packet *packet, uint64_t key, uint32_t output) {
+    unsigned vlan = key >> 48 & 0x1fff;
+    if (output == TABLE_DETACHED) {
+        drop(component, scratch, packet, PACKET_DROP_DETACHED);
+        return;
+    }
+    if (ethernet_address_is_group(key)) {
+        classify_group(component, scratch, packet, vlan);
+        return;
+    }
+    output = table_find_default(component->table, vlan);
+    if (output == TABLE_DETACHED) {
+        drop(component, scratch, packet, PACKET_DROP_DETACHED);
+        return;
+    }
+    if (output == TABLE_NOWHERE) {
+        drop(component, scratch, packet, table_has_vlan(component->table, vlan) ? PACKET_DROP_NO_ENTRY : PACKET_DROP_NO_VLAN);
+        return;
+    }
+    packet_count(&component->counters->unknown, 1);
+    emit(scratch, output, packet);
+}
+
+/* The key a frame is looked up by. */
+static inline uint64_t classify_key(const struct table *table, const struct packet *packet) {
+    const uint8_t *data = packet_data(packet);
+    unsigned vlan = TABLE_UNTAGGED;
+    if (packet_is_tagged(packet)) {
+        vlan = vlan_tag_vid(packet_tag(packet));
+        if (unlikely(vlan == 0) && !table_has_vlan(table, 0))
+            vlan = TABLE_UNTAGGED;
+    }
+    return table_key(ethernet_address_read(data), vlan);
+}
+
+static void classify(const struct plan_component *component, struct plan_scratch *scratch, struct packet **packets,
+                     unsigned count) {
+    const struct table *table = component->table;
+    uint64_t keys[PACKET_BURST], places[PACKET_BURST];
+    /* Two passes, so that the slots of all are on their way from memory before the first is looked at. */
+    for (unsigned i = 0; i < count; i++) {
+        keys[i] = classify_key(table, packets[i]);
+        places[i] = table_place(table, keys[i]);
+        __builtin_prefetch(&table->slots[places[i]]);
+    }
+    for (unsigned i = 0; i < count; i++) {
+        uint32_t output = table_find(table, keys[i], places[i]);
+        if (likely(output < component->output_count))
+            emit(scratch, output, packets[i]);
+        else
+            classify_unknown(component, scratch, packets[i], keys[i], output);
+    }
+}
+
+void component_run(const struct plan_component *component, struct plan_scratch *scratch, struct packet **packets,
+                   unsigned count) {
+    switch (component->type) {
+    case COMPONENT_CLASSIFIER: classify(component, scratch, packets, count); break;
+    case COMPONENT_MIRROR:
+        for (unsigned i = 0; i < count; i++)
+            emit_copy(component, scratch, 1, packets[i]);
+        __attribute__((fallthrough));
+    default:
+        for (unsigned i = 0; i < count; i++)
+            emit(scratch, 0, packets[i]);
+    }
+}
+
+/* ---- ends ---- */
+
+/* Carries the operation out on all; those that cannot take it end here. Returns how many are left. */
+static unsigned apply_vlan(const struct plan_component *component, struct plan_scratch *scratch,
+                           const struct vlan_operation *operation, struct packet **packets, unsigned count) {
+    if (operation->action == VLAN_ACTION_NONE)
+        return count;
+    unsigned left = 0;
+    for (unsigned i = 0; i < count; i++) {
+        if (likely(packet_apply_vlan(packets[i], operation)))
+            packets[left++] = packets[i];
+        else
+            drop(component, scratch, packets[i], PACKET_DROP_NO_HEADROOM);
+    }
+    return left;
+}
+
+/* Frames from outside: the others have a header that can be looked at. */
+static unsigned sort_out_short(const struct plan_component *component, struct plan_scratch *scratch, struct packet **packets,
+                               unsigned count, uint64_t *ret_bytes) {
+    unsigned left = 0;
+    uint64_t bytes = 0;
+    for (unsigned i = 0; i < count; i++)
+        __builtin_prefetch(packet_data(packets[i]));
+    for (unsigned i = 0; i < count; i++) {
+        bytes += packets[i]->length;
+        if (likely(packets[i]->first_length >= ETHERNET_HEADER_SIZE))
+            packets[left++] = packets[i];
+        else
+            drop(component, scratch, packets[i], PACKET_DROP_SHORT);
+    }
+    *ret_bytes = bytes;
+    return left;
+}
+
+static unsigned run_input(const struct plan_component *component, struct plan_scratch *scratch, const struct plan_end *input) {
+    struct packet *packets[PACKET_BURST];
+    unsigned received = input->port->ops->receive(input->port, packets, PACKET_BURST);
+    if (received == 0)
+        return 0;
+    uint64_t bytes;
+    unsigned count = sort_out_short(component, scratch, packets, received, &bytes);
+    packet_count(&input->port->received.packets, received);
+    packet_count(&input->port->received.bytes, bytes);
+    packet_count(&component->counters->packets, received);
+    count = apply_vlan(component, scratch, &input->vlan, packets, count);
+    component_run(component, scratch, packets, count);
+    return received;
+}
+
+static void flush_output(const struct plan_component *component, struct plan_scratch *scratch, unsigned index) {
+    const struct plan_end *output = &component->outputs[index];
+    struct packet **packets = scratch->packets[index];
+    unsigned count = apply_vlan(component, scratch, &output->vlan, packets, scratch->counts[index]);
+    scratch->counts[index] = 0;
+    if (count == 0)
+        return;
+    uint64_t bytes = 0, lengths[PACKET_BURST];
+    for (unsigned i = 0; i < count; i++)
+        lengths[i] = packets[i]->length; /* a frame that was sent is not ours to look at */
+    unsigned sent = output->port->ops->send(output->port, packets, count);
+    for (unsigned i = 0; i < sent; i++)
+        bytes += lengths[i];
+    packet_count(&output->port->sent.packets, sent);
+    packet_count(&output->port->sent.bytes, bytes);
+    if (unlikely(sent < count)) {
+        packet_count(&output->port->sent.full, count - sent);
+        scratch->memory->free(scratch->memory, packets + sent, count - sent);
+    }
+}
+
+unsigned plan_run(const struct plan *plan, struct plan_scratch *scratch) {
+    unsigned received = 0;
+    for (unsigned i = 0; i < plan->component_count; i++) {
+        const struct plan_component *component = &plan->components[i];
+        for (unsigned n = 0; n < component->input_count; n++) {
+            unsigned came = run_input(component, scratch, &component->inputs[n]);
+            if (came == 0)
+                continue;
+            received += came;
+            for (unsigned o = 0; o < component->output_count; o++)
+                if (scratch->counts[o] != 0)
+                    flush_output(component, scratch, o);
+        }
+    }
+    return received;
+}

@@ -1,0 +1,123 @@
+/* The packet plane, put together: workers, the model that they run, and the changes of it, one after the other. docs/packet.md,
+ * "Change". Calling context: the control reactor, unless said otherwise. Must not know: JSON-RPC, DPDK. */
+#pragma once
+
+#include "base/log.h"
+#include "packet/model.h"
+#include "reactor/task.h"
+
+#define PACKET_WORKERS_MAX 64
+
+enum packet_port_kind {
+    PACKET_PORT_AF_PACKET,
+    PACKET_PORT_TAP,
+    PACKET_PORT_VHOST_USER,
+    PACKET_PORT_MEMIF,
+    PACKET_PORT_RING,
+    PACKET_PORT_NULL,
+    PACKET_PORT_PCAP,
+    PACKET_PORT_KIND_COUNT
+};
+
+/* What a port is made of; members that its kind has not are unset. Texts are the change's. */
+struct packet_port_options {
+    const char *name;
+    enum packet_port_kind kind;
+    const char *interface;         /* af_packet: there; tap: to be made */
+    const char *socket;            /* vhost_user, memif: path */
+    bool client;                   /* vhost_user: the peer listens */
+    bool server;                   /* memif */
+    uint32_t id;                   /* memif */
+    uint32_t size;                 /* ring: frames */
+    bool generate;                 /* null */
+    const char *rx_file, *tx_file; /* pcap; NULL = none */
+};
+const char *packet_port_kind_name(enum packet_port_kind kind); /* "vhost_user" */
+
+/* What drivers give: frames' memory, ports, and what a thread needs that calls them. */
+struct packet_backend {
+    struct packet_memory *memory;
+    /* Makes a port of a kind other than ring. In a helper thread, one at a time. */
+    bool (*open)(struct packet_backend *backend, const struct packet_port_options *options, struct packet_port **ret_port,
+                 struct error *error);
+    /* A worker's thread begins and ends to call ports. On it. NULL = nothing to do. */
+    void (*thread)(struct packet_backend *backend, bool begins);
+};
+
+struct packet_plane;
+
+struct packet_worker {
+    struct packet_plane *plane;
+    struct reactor *reactor;
+    unsigned index;
+    int cpu;                      /* -1 = unpinned */
+    const struct plan *plan;      /* the worker's: what it runs */
+    const struct plan *next_plan; /* what `adopt` has it run */
+    struct reactor_poller poller;
+    struct reactor_message begin, adopt, end;
+    struct reactor_message adopted; /* on its way back */
+    struct plan_scratch scratch;
+};
+
+struct packet_version {
+    uint64_t generation;
+    struct model *model;
+    struct model_plans plans;
+};
+
+/* One change; the submitter's memory until `done`. */
+struct packet_change {
+    /* Changes the copy of the model, or refuses. */
+    bool (*edit)(struct packet_change *change, struct model *model, struct error *error);
+    const struct packet_port_options *open; /* a port to be made first; NULL = none */
+    /* ok: every worker runs version `generation`, or a later one. Else error. */
+    void (*done)(struct packet_change *change);
+    bool ok;
+    uint64_t generation;
+    struct error error;
+
+    /* the plane's */
+    struct packet_plane *plane;
+    struct list_node node;
+    struct task task;
+    struct host_job job;
+    struct packet_version *next;
+    struct packet_port *opened;
+    struct packet_port *closing; /* the one that the edit took out of the model */
+    unsigned pending;            /* workers that have not yet taken the version */
+    bool job_done;
+};
+
+struct packet_plane_options {
+    struct host *host;
+    struct log *log;
+    struct reactor *control; /* not yet started, or entered */
+    struct packet_backend *backend;
+    const int *cpus; /* of the workers, -1 = unpinned */
+    unsigned cpu_count;
+    enum host_poll_mode poll_mode;
+};
+
+struct packet_plane {
+    struct packet_plane_options options;
+    struct packet_worker *workers[PACKET_WORKERS_MAX];
+    unsigned worker_count;
+    struct packet_version *version; /* what the workers run */
+    struct list changes;            /* the first is under way */
+    struct packet_change last;      /* takes all away, at the end */
+    void (*stopped)(void *arg);
+    void *stopped_arg;
+    unsigned ending; /* workers that have not yet ended */
+};
+
+/* Makes the workers and starts them, with nothing to do. Before the control reactor runs. */
+bool packet_plane_create(const struct packet_plane_options *options, struct packet_plane **ret_plane, struct error *error);
+/* Queues a change; `done` comes from the loop. */
+void packet_plane_submit(struct packet_plane *plane, struct packet_change *change);
+/* Takes a port out of the model, in an edit: it is closed once no worker has it. */
+bool packet_change_remove_port(struct packet_change *change, struct model *model, const char *name, struct error *error);
+/* After the changes under way, takes all components and ports away and has the workers end. Nothing is submitted afterwards.
+ * Once. */
+void packet_plane_stop(struct packet_plane *plane, void (*stopped)(void *arg), void *arg);
+/* After `stopped`; not on a worker. */
+void packet_plane_destroy(struct packet_plane *plane);

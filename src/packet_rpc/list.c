@@ -1,0 +1,184 @@
+/* Methods that list: of the version that runs. Counters are read while workers count on. */
+#include "packet/mac.h"
+#include "packet_rpc/packet_rpc.h"
+#include "packet_rpc/packet_rpc_methods.h"
+
+static const struct model *model_of(const struct rpc_call *call) { return packet_rpc_of(call)->plane->version->model; }
+
+/* Answers that there is none of that name. */
+static void fail_absent(struct rpc_call *call, const char *what, const char *name) {
+    struct error error;
+    error_set(&error, ERROR_NO_DEVICE, "there is no %s %s", what, name);
+    rpc_call_fail(call, &error);
+}
+
+/* ---- the plane ---- */
+
+static void put_worker(struct json_writer *writer, const struct packet_worker *worker) {
+    struct host_loop_stats stats;
+    host_loop_stats(worker->reactor->loop, &stats);
+    json_begin_object(writer, NULL);
+    json_put_u64(writer, "worker", worker->index);
+    if (worker->cpu >= 0)
+        json_put_u64(writer, "cpu", (uint64_t)worker->cpu);
+    else
+        json_put_null(writer, "cpu");
+    json_put_u64(writer, "busy_ns", stats.busy_ns);
+    json_put_u64(writer, "idle_ns", stats.idle_ns);
+    json_put_u64(writer, "cpu_ns", stats.cpu_ns);
+    json_put_u64(writer, "turns", stats.turns);
+    json_put_u64(writer, "sleeps", stats.sleeps);
+    json_put_bool(writer, "asleep", stats.asleep);
+    json_end(writer);
+}
+
+void method_packet_get_status(struct rpc_call *call) {
+    const struct packet_rpc *rpc = packet_rpc_of(call);
+    const struct model *model = model_of(call);
+    struct json_writer *writer = rpc_call_result(call);
+    json_begin_object(writer, RPC_RESULT);
+    json_put_string(writer, "version", rpc->options.version);
+    json_put_u64(writer, "pid", rpc->options.pid);
+    json_put_u64(writer, "generation", rpc->plane->version->generation);
+    json_put_u64(writer, "components", model->component_count);
+    json_put_u64(writer, "ports", model->port_count);
+    if (rpc->options.buffers != NULL) {
+        uint64_t count, free_count;
+        rpc->options.buffers(rpc->options.backend, &count, &free_count);
+        json_begin_object(writer, "buffers");
+        json_put_u64(writer, "count", count);
+        json_put_u64(writer, "free", free_count);
+        json_end(writer);
+    }
+    json_begin_array(writer, "workers");
+    for (unsigned i = 0; i < rpc->plane->worker_count; i++)
+        put_worker(writer, rpc->plane->workers[i]);
+    json_end(writer);
+    json_end(writer);
+    rpc_call_end(call);
+}
+
+/* ---- ports ---- */
+
+static void put_side(struct json_writer *writer, const char *key, const struct model *model, const struct packet_port *port,
+                     enum port_direction direction, const struct packet_port_counters *counters) {
+    const struct model_component *user = model_user(model, port, direction);
+    json_begin_object(writer, key);
+    if (user != NULL)
+        json_put_string(writer, "component", user->name);
+    json_put_u64(writer, "packets", packet_counter(&counters->packets));
+    json_put_u64(writer, "bytes", packet_counter(&counters->bytes));
+    json_put_u64(writer, "full", packet_counter(&counters->full));
+    json_end(writer);
+}
+
+static void put_port(struct json_writer *writer, const struct model *model, struct packet_port *port) {
+    json_begin_object(writer, NULL);
+    json_put_string(writer, "name", port->name);
+    json_put_string(writer, "kind", port->kind);
+    json_put_string(writer, "where", port->where);
+    json_put_bool(writer, "up", port->ops->is_up(port));
+    put_side(writer, "rx", model, port, PORT_DIRECTION_RX, &port->received);
+    put_side(writer, "tx", model, port, PORT_DIRECTION_TX, &port->sent);
+    json_end(writer);
+}
+
+void method_packet_get_ports(struct rpc_call *call, const struct params_packet_get_ports *params) {
+    const struct model *model = model_of(call);
+    struct packet_port *one = params->name == NULL ? NULL : model_find_port(model, params->name);
+    if (params->name != NULL && one == NULL) {
+        fail_absent(call, "port", params->name);
+        return;
+    }
+    struct json_writer *writer = rpc_call_result(call);
+    json_begin_array(writer, RPC_RESULT);
+    for (unsigned i = 0; i < model->port_count; i++)
+        if (one == NULL || one == model->ports[i])
+            put_port(writer, model, model->ports[i]);
+    json_end(writer);
+    rpc_call_end(call);
+}
+
+/* ---- components ---- */
+
+static const char *const type_names[COMPONENT_TYPE_COUNT] = {[COMPONENT_FORWARD] = "forward",
+                                                             [COMPONENT_MERGE] = "merge",
+                                                             [COMPONENT_CLASSIFIER] = "classifier",
+                                                             [COMPONENT_MIRROR] = "mirror"};
+static const char *const action_names[] = {[VLAN_ACTION_NONE] = "none", [VLAN_ACTION_ADD] = "add", [VLAN_ACTION_DEL] = "del"};
+
+static void put_ends(struct json_writer *writer, const char *key, const struct model_component *component,
+                     enum port_direction direction) {
+    json_begin_array(writer, key);
+    for (unsigned i = 0; i < component->end_count[direction]; i++) {
+        const struct plan_end *end = &component->ends[direction][i];
+        json_begin_object(writer, NULL);
+        json_put_string(writer, "port", end->port->name);
+        json_begin_object(writer, "vlan");
+        json_put_string(writer, "operation", action_names[end->vlan.action]);
+        if (end->vlan.action == VLAN_ACTION_ADD) {
+            json_put_u64(writer, "id", vlan_tag_vid(end->vlan.tag));
+            json_put_u64(writer, "pcp", end->vlan.tag >> 13);
+        }
+        json_end(writer);
+        json_end(writer);
+    }
+    json_end(writer);
+}
+
+static void put_component(struct json_writer *writer, const struct model_component *component) {
+    const struct component_counters *counters = &component->state->counters;
+    json_begin_object(writer, NULL);
+    json_put_string(writer, "name", component->name);
+    json_put_string(writer, "type", type_names[component->type]);
+    json_put_u64(writer, "worker", component->worker);
+    json_put_bool(writer, "runs", model_component_runs(component));
+    put_ends(writer, "rx", component, PORT_DIRECTION_RX);
+    put_ends(writer, "tx", component, PORT_DIRECTION_TX);
+    json_put_u64(writer, "entries", component->entry_count);
+    json_put_u64(writer, "packets", packet_counter(&counters->packets));
+    json_put_u64(writer, "copies", packet_counter(&counters->copies));
+    json_put_u64(writer, "unknown", packet_counter(&counters->unknown));
+    json_begin_object(writer, "drops");
+    for (unsigned i = 0; i < PACKET_DROP_COUNT; i++)
+        json_put_u64(writer, packet_drop_name((enum packet_drop)i), packet_counter(&counters->drops[i]));
+    json_end(writer);
+    json_end(writer);
+}
+
+void method_packet_get_components(struct rpc_call *call, const struct params_packet_get_components *params) {
+    const struct model *model = model_of(call);
+    if (params->name != NULL && model_find_component(model, params->name) == NULL) {
+        fail_absent(call, "component", params->name);
+        return;
+    }
+    struct json_writer *writer = rpc_call_result(call);
+    json_begin_array(writer, RPC_RESULT);
+    for (unsigned i = 0; i < model->component_count; i++)
+        if (params->name == NULL || strcmp(params->name, model->components[i]->name) == 0)
+            put_component(writer, model->components[i]);
+    json_end(writer);
+    rpc_call_end(call);
+}
+
+void method_packet_get_classifier(struct rpc_call *call, const struct params_packet_get_classifier *params) {
+    const struct model_component *component = model_find_component(model_of(call), params->component);
+    if (component == NULL || component->type != COMPONENT_CLASSIFIER) {
+        fail_absent(call, "classifier", params->component);
+        return;
+    }
+    struct json_writer *writer = rpc_call_result(call);
+    json_begin_array(writer, RPC_RESULT);
+    for (uint32_t i = 0; i < component->entry_count; i++) {
+        const struct model_entry *entry = &component->entries[i];
+        char mac[MAC_TEXT_SIZE];
+        json_begin_object(writer, NULL);
+        json_put_string(writer, "mac", entry->is_default ? "default" : mac_format(entry->address, mac));
+        if (entry->vlan != TABLE_UNTAGGED)
+            json_put_u64(writer, "vlan", entry->vlan);
+        json_put_string(writer, "port", entry->port->name);
+        json_end(writer);
+    }
+    json_end(writer);
+    rpc_call_end(call);
+}

@@ -1,0 +1,207 @@
+/* Methods that change something: each is one change of the plane, answered with the generation that every worker runs. */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "packet_rpc/packet_rpc.h"
+#include "packet_rpc/packet_rpc_methods.h"
+
+struct method_change {
+    struct packet_change change;
+    struct packet_port_options port;
+    struct rpc_call *call;
+    const void *params; /* the call's: valid until it is answered */
+};
+
+static void change_done(struct packet_change *base) {
+    struct method_change *change = container_of(base, struct method_change, change);
+    struct rpc_call *call = change->call;
+    if (base->ok) {
+        struct json_writer *writer = rpc_call_result(call);
+        json_begin_object(writer, RPC_RESULT);
+        json_put_u64(writer, "generation", base->generation);
+        json_end(writer);
+        rpc_call_end(call);
+    } else {
+        rpc_call_fail(call, &base->error);
+    }
+    free(change);
+}
+
+/* NULL, and the call answered, if there is no memory. */
+static struct method_change *change_create(struct rpc_call *call, const void *params,
+                                           bool (*edit)(struct packet_change *, struct model *, struct error *)) {
+    struct method_change *change = calloc(1, sizeof(*change));
+    if (change == NULL) {
+        struct error error;
+        error_set(&error, ERROR_NO_MEMORY, "no memory for a change");
+        rpc_call_fail(call, &error);
+        return NULL;
+    }
+    change->call = call;
+    change->params = params;
+    change->change.edit = edit;
+    change->change.done = change_done;
+    return change;
+}
+
+static void submit(struct rpc_call *call, const void *params,
+                   bool (*edit)(struct packet_change *, struct model *, struct error *)) {
+    struct method_change *change = change_create(call, params, edit);
+    if (change != NULL)
+        packet_plane_submit(packet_rpc_of(call)->plane, &change->change);
+}
+
+static const void *params_of(struct packet_change *change) { return container_of(change, struct method_change, change)->params; }
+
+void method_rpc_get_methods(struct rpc_call *call, const struct params_rpc_get_methods *params) {
+    rpc_call_result_methods(call, params->current);
+}
+
+/* ---- ports ---- */
+
+/* Texts that only some kinds know: given to another one, they were meant for something else. */
+static bool check_port(const struct params_packet_port_create *params, struct error *error) {
+    enum { INTERFACE = 1, SOCKET = 2, CLIENT = 4, SERVER = 8, FILES = 16, GENERATE = 32 };
+    static const uint8_t known[] = {
+        [RPC_PACKET_PORT_KIND_AF_PACKET] = INTERFACE,
+        [RPC_PACKET_PORT_KIND_TAP] = INTERFACE,
+        [RPC_PACKET_PORT_KIND_VHOST_USER] = SOCKET | CLIENT,
+        [RPC_PACKET_PORT_KIND_MEMIF] = SOCKET | SERVER,
+        [RPC_PACKET_PORT_KIND_NULL] = GENERATE,
+        [RPC_PACKET_PORT_KIND_PCAP] = FILES,
+        [RPC_PACKET_PORT_KIND_RING] = 0,
+    };
+    const struct {
+        const char *name, *value;
+        uint8_t bit;
+    } given[] = {
+        {"interface", params->interface, INTERFACE},
+        {"socket", params->socket, SOCKET},
+        {"client", params->client ? "true" : NULL, CLIENT},
+        {"server", params->server ? "true" : NULL, SERVER},
+        {"rx_file", params->rx_file, FILES},
+        {"tx_file", params->tx_file, FILES},
+        {"generate", params->generate ? "true" : NULL, GENERATE},
+    };
+    for (size_t i = 0; i < array_count(given); i++)
+        if (given[i].value != NULL && (known[params->kind] & given[i].bit) == 0)
+            return error_invalid(error, given[i].name, given[i].value, "nothing: a port of kind %s has no such parameter",
+                                 packet_port_kind_name((enum packet_port_kind)params->kind));
+    return true;
+}
+
+void method_packet_port_create(struct rpc_call *call, const struct params_packet_port_create *params) {
+    static_assert(RPC_PACKET_PORT_KIND_PCAP == (int)PACKET_PORT_PCAP && RPC_PACKET_PORT_KIND_RING == (int)PACKET_PORT_RING,
+                  "one order");
+    struct error error;
+    if (!check_port(params, &error)) {
+        rpc_call_fail_decode(call, &error);
+        return;
+    }
+    struct method_change *change = change_create(call, params, NULL);
+    if (change == NULL)
+        return;
+    change->port = (struct packet_port_options){.name = params->name,
+                                                .kind = (enum packet_port_kind)params->kind,
+                                                .interface = params->interface,
+                                                .socket = params->socket,
+                                                .client = params->client,
+                                                .server = params->server,
+                                                .id = params->id,
+                                                .size = params->size,
+                                                .generate = params->generate,
+                                                .rx_file = params->rx_file,
+                                                .tx_file = params->tx_file};
+    change->change.open = &change->port;
+    packet_plane_submit(packet_rpc_of(call)->plane, &change->change);
+}
+
+static bool edit_port_delete(struct packet_change *change, struct model *model, struct error *error) {
+    const struct params_packet_port_delete *params = params_of(change);
+    return packet_change_remove_port(change, model, params->name, error);
+}
+
+void method_packet_port_delete(struct rpc_call *call, const struct params_packet_port_delete *params) {
+    submit(call, params, edit_port_delete);
+}
+
+/* ---- components ---- */
+
+static bool edit_component_create(struct packet_change *change, struct model *model, struct error *error) {
+    static_assert(RPC_PACKET_COMPONENT_TYPE_MIRROR == (int)COMPONENT_MIRROR &&
+                      RPC_PACKET_COMPONENT_TYPE_MERGE == (int)COMPONENT_MERGE,
+                  "one order");
+    const struct params_packet_component_create *params = params_of(change);
+    if (params->worker >= change->plane->worker_count) {
+        char value[16];
+        snprintf(value, sizeof(value), "%u", params->worker);
+        return error_invalid(error, "worker", value, "below %u", change->plane->worker_count);
+    }
+    return model_add_component(model, params->name, (enum component_type)params->type, params->worker, error);
+}
+
+void method_packet_component_create(struct rpc_call *call, const struct params_packet_component_create *params) {
+    submit(call, params, edit_component_create);
+}
+
+static bool edit_component_delete(struct packet_change *change, struct model *model, struct error *error) {
+    const struct params_packet_component_delete *params = params_of(change);
+    return model_remove_component(model, params->name, error);
+}
+
+void method_packet_component_delete(struct rpc_call *call, const struct params_packet_component_delete *params) {
+    submit(call, params, edit_component_delete);
+}
+
+static bool edit_attach(struct packet_change *change, struct model *model, struct error *error) {
+    static_assert(RPC_PACKET_VLAN_OPERATION_DEL == (int)VLAN_ACTION_DEL && RPC_PACKET_DIRECTION_TX == (int)PORT_DIRECTION_TX,
+                  "one order");
+    const struct params_packet_component_attach *params = params_of(change);
+    struct vlan_operation vlan = {0};
+    if (params->has_vlan)
+        vlan = (struct vlan_operation){.action = (enum vlan_action)params->vlan.operation,
+                                       .tag = vlan_tag_make(params->vlan.id, params->vlan.pcp)};
+    return model_attach(model, params->component, params->port, (enum port_direction)params->direction, vlan, error);
+}
+
+void method_packet_component_attach(struct rpc_call *call, const struct params_packet_component_attach *params) {
+    struct error error;
+    if (params->has_vlan && (params->vlan.operation == RPC_PACKET_VLAN_OPERATION_ADD) != params->vlan.has_id) {
+        error_invalid(&error, "vlan.id", params->vlan.has_id ? "given" : "absent",
+                      "a VLAN ID with operation add, and only there");
+        rpc_call_fail_decode(call, &error);
+        return;
+    }
+    submit(call, params, edit_attach);
+}
+
+static bool edit_detach(struct packet_change *change, struct model *model, struct error *error) {
+    const struct params_packet_component_detach *params = params_of(change);
+    return model_detach(model, params->component, params->port, (enum port_direction)params->direction, error);
+}
+
+void method_packet_component_detach(struct rpc_call *call, const struct params_packet_component_detach *params) {
+    submit(call, params, edit_detach);
+}
+
+/* ---- entries ---- */
+
+static bool edit_add_entry(struct packet_change *change, struct model *model, struct error *error) {
+    const struct params_packet_classifier_add_entry *params = params_of(change);
+    return model_add_entry(model, params->component, params->mac, params->has_vlan ? params->vlan : TABLE_UNTAGGED, params->port,
+                           error);
+}
+
+void method_packet_classifier_add_entry(struct rpc_call *call, const struct params_packet_classifier_add_entry *params) {
+    submit(call, params, edit_add_entry);
+}
+
+static bool edit_delete_entry(struct packet_change *change, struct model *model, struct error *error) {
+    const struct params_packet_classifier_delete_entry *params = params_of(change);
+    return model_remove_entry(model, params->component, params->mac, params->has_vlan ? params->vlan : TABLE_UNTAGGED,
+                              params->port, error);
+}
+
+void method_packet_classifier_delete_entry(struct rpc_call *call, const struct params_packet_classifier_delete_entry *params) {
+    submit(call, params, edit_delete_entry);
+}

@@ -1,0 +1,48 @@
+/* The packet plane with its socket. What src/programs/penstock-packet and the tests make.
+ * Calling context: the control reactor, unless said otherwise. Must not know: DPDK, options as typed. */
+#pragma once
+
+#include "packet/plane.h"
+#include "plane_rpc/server.h"
+
+struct packet_rpc;
+
+struct packet_rpc_options {
+    struct host *host;
+    const char *socket_path;
+    struct packet_backend *backend;
+    /* Frames' buffers, for packet_get_status. NULL = not told. */
+    void (*buffers)(struct packet_backend *backend, uint64_t *ret_count, uint64_t *ret_free);
+    const int *cpus; /* of the workers, -1 = unpinned */
+    unsigned cpu_count;
+    enum host_poll_mode poll_mode;
+    const char *version;
+    uint64_t pid;
+    void (*log_write)(void *arg, const struct log_record *record);
+    /* All is made, nothing runs yet: a last chance to prepare the control reactor. NULL = nothing to do. */
+    void (*prepare)(void *arg, struct packet_rpc *rpc);
+    void *arg;
+};
+
+struct packet_rpc {
+    struct packet_rpc_options options;
+    struct log log;
+    struct reactor *control;
+    struct packet_plane *plane;
+    struct rpc_server server;
+    struct rpc_listener *listener;
+    struct reactor_message stop_message;
+    struct reactor_timer stop_timer;
+    bool plane_stopped;
+    _Atomic bool stopping;
+};
+
+/* Makes and starts all. Any thread; what the options point to stays valid. False: error. */
+bool packet_rpc_create(const struct packet_rpc_options *options, struct packet_rpc **ret_rpc, struct error *error);
+/* Asks it to end: calls are answered, ports closed, then the control reactor's loop is stopped. Any thread; again without effect.
+ */
+void packet_rpc_stop(struct packet_rpc *rpc);
+/* After the control reactor's loop has ended. Any thread. */
+void packet_rpc_destroy(struct packet_rpc *rpc);
+
+static inline struct packet_rpc *packet_rpc_of(const struct rpc_call *call) { return call->server->owner; }
