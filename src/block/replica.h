@@ -57,14 +57,15 @@ enum {
     REPLICA_LEG_TIE_BREAKER = 2,
     REPLICA_LEG_EXCLUDED = 4, /* left out by an operator: diverged from here on */
     REPLICA_LEG_BLANK = 8,    /* no copy has this id yet: nothing needs to be kept for it */
-    REPLICA_LEG_FLAGS = 15
+    REPLICA_LEG_BEFORE = 16,  /* a member of the newest epoch before this one that did not come to nothing */
+    REPLICA_LEG_FLAGS = 31
 };
 
 /* A configured leg. */
 struct replica_leg {
     struct uuid id;
     struct replica_epoch last; /* the last one in which it was whole, while it is no member; depth 0 = anything may differ */
-    uint64_t incarnation;      /* of a member, when the epoch began */
+    uint64_t incarnation;      /* of a member, when the epoch began; of one before only, as that one's record told it */
     uint32_t flags;
     char name[28]; /* for people; ends with zeros */
 };
@@ -89,7 +90,9 @@ struct replica_record {
     uint8_t state;             /* enum replica_state */
     uint8_t policy;            /* enum replica_policy */
     uint8_t settled;           /* 1: members are equal wherever they are not marked otherwise */
-    uint8_t reserved[5];
+    uint8_t reserved;
+    uint16_t came_to_nothing; /* bit i: history[i] was an attempt that the engine gave up: nothing was acknowledged in it */
+    uint16_t reconfigured;    /* bit i: after history[i] it was others who count for a majority */
     struct replica_epoch history[REPLICA_HISTORY_MAX]; /* before the epoch, attempts too, newest first */
     struct replica_leg legs[REPLICA_LEGS_MAX];
 };

@@ -24,7 +24,7 @@ static const char *legs_check(const struct replica_record *record) {
             return "two legs have one id";
         if ((leg->flags & ~(uint32_t)REPLICA_LEG_FLAGS) != 0)
             return "a leg has an unknown flag";
-        if ((leg->flags & REPLICA_LEG_MEMBER) != 0 && (leg->flags & ~(uint32_t)REPLICA_LEG_MEMBER) != 0)
+        if ((leg->flags & REPLICA_LEG_MEMBER) != 0 && (leg->flags & ~(uint32_t)(REPLICA_LEG_MEMBER | REPLICA_LEG_BEFORE)) != 0)
             return "a member is excluded or a tie-breaker";
         if (leg->last.depth > REPLICA_DEPTH_MAX || !name_check(leg->name))
             return "a leg's last epoch or name is none";
@@ -47,7 +47,6 @@ static const char *epochs_check(const struct replica_record *record) {
 }
 
 const char *replica_record_check(const struct replica_record *record) {
-    static const uint8_t zeros[sizeof(record->reserved)];
     if (record->magic != REPLICA_RECORD_MAGIC)
         return "it is no record";
     if (record->version != REPLICA_RECORD_VERSION)
@@ -58,9 +57,10 @@ const char *replica_record_check(const struct replica_record *record) {
         return "the mirror or the leg has no id";
     if (record->state < REPLICA_WHOLE || record->state > REPLICA_WITNESS)
         return "its state is unknown";
-    if (record->policy < REPLICA_ANY || record->policy > REPLICA_MAJORITY || record->settled > 1 ||
-        memcmp(record->reserved, zeros, sizeof(zeros)) != 0)
+    if (record->policy < REPLICA_ANY || record->policy > REPLICA_MAJORITY || record->settled > 1 || record->reserved != 0)
         return "its policy or a flag is unknown";
+    if ((record->came_to_nothing | record->reconfigured) >> record->history_count != 0)
+        return "it tells of epochs that it does not have";
     const char *wrong = epochs_check(record);
     return wrong != NULL ? wrong : legs_check(record);
 }

@@ -59,7 +59,9 @@ static void records_that_make_no_sense_are_refused(void **state) {
     WRONG(record.state = 4, "its state is unknown");
     WRONG(record.policy = 3, "its policy or a flag is unknown");
     WRONG(record.settled = 2, "its policy or a flag is unknown");
-    WRONG(record.reserved[4] = 1, "its policy or a flag is unknown");
+    WRONG(record.reserved = 1, "its policy or a flag is unknown");
+    WRONG(record.came_to_nothing = 4, "it tells of epochs that it does not have");
+    WRONG(record.reconfigured = 4, "it tells of epochs that it does not have");
     WRONG(record.epoch.id = id(0), "an epoch has a depth or an id only, or is too deep");
     WRONG(record.epoch.depth = REPLICA_DEPTH_MAX + 1, "an epoch has a depth or an id only, or is too deep");
     WRONG(record.history[0].depth = 9, "the history does not fall");
@@ -69,7 +71,7 @@ static void records_that_make_no_sense_are_refused(void **state) {
     WRONG(record.base = ((struct replica_epoch){10, id(3)}), "the leg knows more than its epoch");
     WRONG(record.legs[2].id = id(10), "two legs have one id");
     WRONG(record.legs[1].id = id(0), "a leg has no id");
-    WRONG(record.legs[1].flags = 16, "a leg has an unknown flag");
+    WRONG(record.legs[1].flags = 32, "a leg has an unknown flag");
     WRONG(record.legs[1].flags |= REPLICA_LEG_EXCLUDED, "a member is excluded or a tie-breaker");
     WRONG(record.legs[1].name[2] = 'x', "a leg's last epoch or name is none");
     WRONG(memset(record.legs[1].name, 'x', sizeof(record.legs[1].name)), "a leg's last epoch or name is none");

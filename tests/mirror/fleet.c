@@ -104,6 +104,13 @@ static void epoch_complete(struct fleet *fleet, const struct mirror *mirror) {
     fleet_log(fleet, "epoch %llu is complete, nodes %x", (unsigned long long)mirror->complete.depth, members);
 }
 
+/* Before the first byte is copied to a leg, it says of itself that it is no whole copy. */
+static void copied_to(struct fleet_node *engine, const struct mirror_leg *leg) {
+    const struct replica_record *record = fleet_record(engine->legs[leg->index].node);
+    if (record != NULL && uuid_equal(&record->promised_engine, &leg->mirror->engine) && record->state != REPLICA_SYNCING)
+        fleet_fail(engine->fleet, "%s is copied to, and its record says that it is whole", engine->legs[leg->index].node->name);
+}
+
 static struct fleet *current; /* the hooks have no argument for it */
 
 void volume_point(struct volume *volume, enum volume_point point) {
@@ -124,6 +131,8 @@ void mirror_point(struct mirror *mirror, struct mirror_leg *leg, unsigned point)
         return;
     if (point == MIRROR_POINT_COMPLETE)
         epoch_complete(fleet, mirror);
+    if (point == MIRROR_POINT_LEG + LEG_COPY)
+        copied_to(node, leg);
     if (fleet->at_point != NULL)
         fleet->at_point(fleet, node, leg == NULL ? 0 : leg->index, VOLUME_POINTS + point);
 }

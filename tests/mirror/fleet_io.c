@@ -31,6 +31,7 @@ static uint32_t id_of(struct fleet *fleet, const uint8_t *bytes, unsigned block,
 
 static void check(struct fleet *fleet, const uint8_t *bytes, unsigned block, uint64_t begin, const char *where) {
     uint32_t id = id_of(fleet, bytes, block, where);
+    fleet_log(fleet, "block %u in %s shows version %u", block, where, id);
     const char *wrong = ledger_read(&fleet->ledger, block, id, begin);
     if (wrong == NULL)
         return;

@@ -78,7 +78,7 @@ void ledger_write_end(struct ledger *ledger, unsigned block, uint32_t id, bool o
 static void doubt(struct ledger_block *b, uint64_t moment, uint64_t now, const struct ledger_version *by) {
     for (unsigned i = 0; i < b->count; i++) {
         struct ledger_version *version = &b->versions[i];
-        if (version == by || version->end >= moment)
+        if (version == by || (by->zero && version->zero) || version->end >= moment)
             continue;
         version->doubt = min_u64(version->doubt, now);
         version->doubted_by = by->id;
@@ -90,18 +90,20 @@ const char *ledger_read(struct ledger *ledger, unsigned block, uint32_t id, uint
     uint64_t now = ledger_now(ledger);
     const struct ledger_version *shown = NULL;
     uint64_t first = LEDGER_NEVER; /* the earliest beginning of what it may be */
+    bool firm = false;             /* it may be one that was answered, or can take effect no more */
     for (unsigned i = 0; i < b->count; i++) {
         const struct ledger_version *version = &b->versions[i];
         if ((id == 0 ? version->zero : version->id == id) && version->dead > begin && version->doubt > begin) {
             shown = version;
             first = min_u64(first, version->begin);
+            firm = firm || version->answered || version->end != LEDGER_NEVER;
         }
     }
     if (shown == NULL)
         return id == 0                           ? "zeros that were overwritten"
                : find(ledger, block, id) == NULL ? "what is gone"
                                                  : "what was overwritten";
-    if (begin > ledger->lost_at && id != 0 && !shown->answered && shown->end == LEDGER_NEVER)
+    if (begin > ledger->lost_at && !firm)
         doubt(b, max_u64(begin, first), now, shown);
     else if (begin > ledger->lost_at)
         bury(b, max_u64(begin, first), now, shown, id == 0);

@@ -10,13 +10,14 @@
 #include "blockdev/mirror/decide.h"
 
 /* A leg's record in short. Epochs are numbers: depth and id in one; a letter after it (2b = 'b') makes another id of that depth.
- */
+ * Behind one of the history: '-' = it came to nothing, '!' = others counted after it, "(ab)" = its members, of the first that did
+ * not come to nothing. */
 struct line {
     bool seen;
-    const char *epochs;  /* own epoch, then the history: "3 2 1", "2b 1" */
+    const char *epochs;  /* own epoch, then the history: "3 2 1", "2b 1", "4 3- 2(abc) 1" */
     const char *members; /* of the own epoch: "ab" */
     enum replica_state state;
-    const char *base; /* while syncing, "" = nothing */
+    const char *base; /* while syncing, "" = nothing; '+' behind it: it takes writes */
     enum decide_verdict verdict;
     uint64_t from_depth;
 };
@@ -63,15 +64,26 @@ static void make(const struct row *row, unsigned leg, struct replica_status *ret
     record->policy = (uint8_t)row->policy;
     record->leg_count = 3;
     const char *text = parse(line->epochs, &record->epoch);
-    for (struct replica_epoch epoch; (text = parse(text, &epoch)), epoch.depth != 0;)
+    const char *before = NULL;
+    for (struct replica_epoch epoch; (text = parse(text, &epoch)), epoch.depth != 0;) {
+        for (; *text == '-' || *text == '!' || *text == '('; text++)
+            if (*text == '(') {
+                before = text;
+                text = strchr(text, ')');
+            } else {
+                *(*text == '-' ? &record->came_to_nothing : &record->reconfigured) |= (uint16_t)(1u << record->history_count);
+            }
         record->history[record->history_count++] = epoch;
-    if (line->base != NULL)
-        parse(line->base, &record->base);
+    }
+    if (line->base != NULL && *parse(line->base, &record->base) == '+')
+        record->joined = record->epoch.depth;
     for (unsigned i = 0; i < 3; i++) {
         record->legs[i].id = leg_id(i);
         record->legs[i].name[0] = (char)('a' + i);
         if (line->members != NULL && strchr(line->members, 'a' + (int)i) != NULL)
             record->legs[i].flags |= REPLICA_LEG_MEMBER;
+        if (before != NULL && memchr(before, 'a' + (int)i, strcspn(before, ")")) != NULL)
+            record->legs[i].flags |= REPLICA_LEG_BEFORE;
         if (row->tie_breaker != NULL && strchr(row->tie_breaker, 'a' + (int)i) != NULL)
             record->legs[i].flags = REPLICA_LEG_TIE_BREAKER;
         if (row->excluded != NULL && strchr(row->excluded, 'a' + (int)i) != NULL && i != leg)
@@ -293,11 +305,71 @@ static const struct row rows[] = {
      NULL,
      0,
      {{true, "2 1", "abc", WHOLE, NULL, BACK, 2},
-      {true, "4b 3 2 1", "b", WHOLE, NULL, SOURCE, 0},
-      {true, "4c 3 2 1", "c", WHOLE, NULL, SOURCE, 0}},
+      {true, "4b 3(bc) 2 1", "b", WHOLE, NULL, SOURCE, 0},
+      {true, "4c 3(bc) 2 1", "c", WHOLE, NULL, SOURCE, 0}},
      DECIDE_START,
      "3",
      {"2", "3", "3"}},
+    {"two void attempts in a row, which the only member of both never heard of",
+     REPLICA_ANY,
+     NULL,
+     NULL,
+     0,
+     {{true, "2 1", "abc", WHOLE, NULL, SOURCE, 0},
+      {true, "4 3- 2(abc) 1", "a", SYNC, "2", SOURCE, 0},
+      {true, "4 3- 2(abc) 1", "a", SYNC, "2", SOURCE, 0}},
+     DECIDE_START,
+     "2",
+     {0}},
+    {"an epoch that came to nothing, though nobody who should have it is there",
+     REPLICA_ANY,
+     NULL,
+     NULL,
+     0,
+     {{true, "3 2(ab) 1", "a", WHOLE, NULL, SOURCE, 0}, {true, "4 3- 2(ab) 1", "ac", SYNC, "2", SOURCE, 0}, ABSENT},
+     DECIDE_START,
+     "2",
+     {0}},
+    {"left out by a void attempt alone, it has everything",
+     REPLICA_ANY,
+     NULL,
+     NULL,
+     0,
+     {{true, "1", "ab", WHOLE, NULL, SOURCE, 0}, {true, "2 1(ab)", "a", SYNC, "1", SOURCE, 0}, ABSENT},
+     DECIDE_START,
+     "1",
+     {0}},
+    {"left out by a void attempt, but not a member before",
+     REPLICA_ANY,
+     NULL,
+     NULL,
+     0,
+     {{true, "2 1", "a", WHOLE, NULL, SOURCE, 0}, {true, "3 2(a) 1", "a", SYNC, "1", BACK, 1}, ABSENT},
+     DECIDE_START,
+     "2",
+     {NULL, "1", NULL}},
+    {"a majority that lacks what an earlier start went on from",
+     REPLICA_MAJORITY,
+     NULL,
+     NULL,
+     0,
+     {{true, "2 1", "abc", WHOLE, NULL, SOURCE, 0},
+      {true, "4 3(b) 2 1", "b", WHOLE, NULL, SOURCE, 0},
+      {true, "2 1", "abc", WHOLE, NULL, SOURCE, 0}},
+     DECIDE_START,
+     "2",
+     {0}},
+    {"the same, but others counted then",
+     REPLICA_MAJORITY,
+     NULL,
+     NULL,
+     0,
+     {{true, "2 1", "abc", WHOLE, NULL, BACK, 2},
+      {true, "4 3(b)! 2 1", "b", WHOLE, NULL, SOURCE, 0},
+      {true, "2 1", "abc", WHOLE, NULL, BACK, 2}},
+     DECIDE_START,
+     "3",
+     {"2", NULL, "2"}},
     {"two that started without each other",
      REPLICA_ANY,
      NULL,

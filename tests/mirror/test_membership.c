@@ -38,7 +38,6 @@ static void no_leg_is_there_yet(void **state) {
     (void)state;
     struct world *world = begin(2, 2, REPLICA_ANY);
     world->absent = 3;
-    world->options.block_size = 512;
     world_engine_start(world);
     world_pass(world, 100);
     assert_int_equal(now(world).state, MIRROR_CONFIGURING);

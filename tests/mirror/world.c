@@ -397,6 +397,7 @@ void world_init(struct world *world, uint64_t seed, unsigned disk_count, enum re
     for (unsigned i = 0; i < WORLD_OPS; i++)
         world->ops[i].payload = plain_alloc(WORLD_BLOCK);
     world->options = (struct mirror_options){.name = "m",
+                                             .block_size = 512,
                                              .leg_count = disk_count,
                                              .policy = policy,
                                              .longest_stall_ms = 40,

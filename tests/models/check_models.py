@@ -37,6 +37,8 @@ HOLDS = [
     ("two engines", "one block", (2, 1, 1, 4), "majority"),
     ("two engines, power", "one block, power", (2, 1, 1, 4), "any"),
     ("two engines, power", "one block, power", (2, 1, 1, 4), "majority"),
+    ("two void attempts", "one block", (2, 2, 0, 5), "any"),
+    ("two void attempts", "one block", (2, 2, 0, 5), "majority"),
     ("two engines, two blocks", "two blocks", (2, 0, 2, 5), "any"),
     ("two engines of one term", "one block", (2, 1, 1, 4), "any equal"),
 ]
@@ -70,6 +72,7 @@ FAULTS = {
     "MARK_AFTER_DATA": ("one block", (2, 1, 1, 4), "any"),
     "NOT_EQUALISED": ("one block", (2, 0, 1, 4), "any"),
     "INCARNATION": ("one block, power", (2, 1, 1, 4), "any"),
+    "VAIN": ("one block", (2, 1, 1, 4), "any"),
 }
 
 

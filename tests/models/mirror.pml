@@ -7,7 +7,8 @@
  * reached by a start, a replica that crashes (-DPOWER: with all that it did not flush, a block at a time).
  *
  * Checked: a read answers every acknowledged write; whole legs of one epoch differ nowhere but where one of them is marked; nothing
- * of a superseded engine or of an association that was given up lands; nothing diverges by itself; a leg that is back can store.
+ * of a superseded engine or of an association that was given up lands; nothing diverges by itself; a leg that is back can store;
+ * where every leg is there, a start waits for nobody.
  *
  * Left out: trees, full copies with a cursor, errors of the medium, time (a majority's reads: see FRESH), and more than one leg that
  * is being brought up at a time. A region is a block. `fault` plants one of the faults below, each of which must be found. */
@@ -38,6 +39,7 @@ hidden byte engines, failures_max, writes_max, ids_max /* epochs drawn, the firs
 #define WRONG_MARK_AFTER_DATA 19
 #define WRONG_NOT_EQUALISED 20    /* a start makes nothing equal */
 #define WRONG_INCARNATION 21      /* a replica's crash is not noticed */
+#define WRONG_VAIN 22             /* it is told of every epoch that it came to nothing */
 #define IF(x) (fault == WRONG_##x)
 
 #define ALL 7
@@ -50,8 +52,10 @@ c_decl {
 \#include "decide_glue.h"
 }
 
-/* An epoch: what all records of it say, which never changes. same: members that were not opened anew since. */
+/* An epoch: what all records of it say, which never changes. same: members that were not opened anew since. vain: the parent came
+ * to nothing. before: members of the newest one before it that did not. */
 typedef epoch { unsigned members : 3; unsigned parent : 4; unsigned depth : 4; unsigned settled : 1; unsigned same : 3;
+                unsigned vain : 1; unsigned before : 3;
                 unsigned last0 : 4; unsigned last1 : 4; unsigned last2 : 4 };
 epoch ep[IDS];
 byte ids = 2;
@@ -228,6 +232,8 @@ inline draw() {
     if :: e.deepest < ep[e.id].depth -> e.deepest = ep[e.id].depth :: else fi;
     e.deepest = e.deepest + 1; e.deeper = 0;
     ep[ids].depth = e.deepest;
+    ep[ids].vain = (e.id != e.comp || IF(VAIN));
+    ep[ids].before = e.members;
     ep[ids].settled = (!e.starting && z && (e.settled || SERVING));
     ep[ids].same = e.inc & y;
     t = ((e.settled && (z || e.starting)) -> e.comp : 0);
@@ -442,6 +448,7 @@ end:
     :: d_step { e.phase == CLAIMS && failures + REPLICAS - COUNT(e.up) <= failures_max && e.up != 0 ->
         c_code { glue_decide(((P0 *)_this)->me); };
         assert(outcome != 0); /* diverged */
+        assert(outcome == 2 || e.up != ALL); /* nobody is missing, and it would wait for ever */
         if :: outcome == 2 -> failures = failures + REPLICAS - COUNT(e.up); e.phase = RUNS; e.starting = 1 :: else fi;
         outcome = 0 }
     :: d_step { e.phase == RUNS && !e.starting && !e.attempt && !e.known && e.standing == e.members &&

@@ -5,8 +5,9 @@
 
 enum mirror_canary {
     MIRROR_CANARY_NONE,
-    MIRROR_CANARY_EPOCH_EARLY,        /* a change is complete when the first member has stored it */
-    MIRROR_CANARY_INCARNATION_IGNORED /* a leg that was opened anew is taken for one that was not */
+    MIRROR_CANARY_EPOCH_EARLY,         /* a change is complete when the first member has stored it */
+    MIRROR_CANARY_INCARNATION_IGNORED, /* a leg that was opened anew is taken for one that was not */
+    MIRROR_CANARY_SYNCING_LATE         /* a leg takes writes and copies before its record says that it is syncing */
 };
 #ifdef MIRROR_CANARY_RUNTIME
 extern int mirror_canary_planted; /* defined by the test */

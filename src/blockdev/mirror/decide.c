@@ -120,64 +120,78 @@ static bool lacks(const struct replica_record *record, const struct replica_epoc
     return position(record, epoch) == UINT32_MAX && would_list(record, epoch);
 }
 
-/* A record that shows that nothing was acknowledged in the holder's own epoch, NULL if there is none: that of a member which
- * knows nothing of it; under `majority` any that does not, if too few are left that might. */
-static const struct replica_record *voider(const struct decision *d, const struct replica_record *holder) {
-    const struct replica_record *without = NULL;
+/* True if too few are left that might have stored the epoch: of those who counted for a majority as the record has it. */
+static bool no_majority(const struct decision *d, const struct replica_record *record, const struct replica_epoch *epoch) {
     unsigned configured = 0, lacking = 0;
     bool tie_breaker = false;
-    for (unsigned leg = 0; leg < holder->leg_count; leg++) {
-        configured += (holder->legs[leg].flags & UNCOUNTED) == 0;
-        tie_breaker = tie_breaker || (holder->legs[leg].flags & REPLICA_LEG_TIE_BREAKER) != 0;
+    for (unsigned leg = 0; leg < record->leg_count; leg++) {
+        configured += (record->legs[leg].flags & UNCOUNTED) == 0;
+        tie_breaker = tie_breaker || (record->legs[leg].flags & REPLICA_LEG_TIE_BREAKER) != 0;
     }
     for (unsigned i = 0; i < d->input->leg_count; i++) {
         const struct replica_record *other = d->evidence[i].record;
-        unsigned leg = other == NULL ? holder->leg_count : replica_record_leg(holder, &other->leg);
-        if (leg == holder->leg_count || other == holder || !lacks(other, &holder->epoch))
+        unsigned leg = other == NULL ? record->leg_count : replica_record_leg(record, &other->leg);
+        if (leg == record->leg_count || (record->legs[leg].flags & UNCOUNTED) != 0 || !lacks(other, epoch))
             continue;
-        if ((holder->legs[leg].flags & REPLICA_LEG_MEMBER) != 0)
-            return other;
-        without = other;
-        lacking += (holder->legs[leg].flags & UNCOUNTED) == 0;
-        if ((holder->legs[leg].flags & REPLICA_LEG_TIE_BREAKER) != 0)
-            tie_breaker = false;
+        lacking++;
+        tie_breaker = tie_breaker && (record->legs[leg].flags & REPLICA_LEG_TIE_BREAKER) == 0;
     }
-    if (holder->policy != REPLICA_MAJORITY)
-        return NULL;
     unsigned might = 2 * (configured - lacking);
-    return might > configured || (might == configured && tie_breaker) ? NULL : without;
+    return might < configured || (might == configured && !tie_breaker);
 }
 
-/* Whoever shows that the epoch is void, whichever leg it is the own epoch of. */
-static const struct replica_record *voider_of(const struct decision *d, const struct replica_epoch *epoch) {
-    const struct replica_record *found = NULL;
-    for (unsigned i = 0; i < d->input->leg_count && found == NULL; i++)
-        if (d->evidence[i].record != NULL && replica_epoch_equal(&d->evidence[i].record->epoch, epoch))
-            found = voider(d, d->evidence[i].record);
-    return found;
+/* True if a leg that the record has one of these flags for is there and knows nothing of the epoch. */
+static bool is_lacked(const struct decision *d, const struct replica_record *record, uint32_t flags,
+                      const struct replica_epoch *epoch) {
+    for (unsigned i = 0; i < d->input->leg_count; i++) {
+        const struct replica_record *other = d->evidence[i].record;
+        unsigned leg = other == NULL ? record->leg_count : replica_record_leg(record, &other->leg);
+        if (leg < record->leg_count && (record->legs[leg].flags & flags) != 0 && lacks(other, epoch))
+            return true;
+    }
+    return false;
 }
 
-/* The first of the record's epochs from `from` on that another one knows too. */
-static unsigned common(const struct decision *d, const struct replica_record *own, unsigned from) {
-    for (; from <= own->history_count; from++)
-        for (unsigned i = 0; i < d->input->leg_count; i++) {
-            const struct replica_record *other = d->evidence[i].record;
-            if (other != NULL && other != own && position(other, epoch_at(own, from)) != UINT32_MAX)
-                return from;
-        }
-    return from;
+/* The newest of the record's epochs before its own that was no attempt which came to nothing: legs[].flags tell its members. */
+static unsigned before(const struct replica_record *record) {
+    unsigned at = 1;
+    while (at <= record->history_count && (record->came_to_nothing >> (at - 1) & 1) != 0)
+        at++;
+    return at;
 }
 
-/* Each that holds a void epoch counts as of its newest one that another leg knows too; that one may be void as well. */
+/* Whether the record, which has the epoch at this position, together with all others shows that nothing was acknowledged in it.
+ */
+static bool shows_void(const struct decision *d, const struct replica_record *record, unsigned at,
+                       const struct replica_epoch *epoch) {
+    if (at > 0 && (record->came_to_nothing >> (at - 1) & 1) != 0)
+        return true;
+    uint32_t members = REPLICA_LEG_MEMBER | (at == before(record) ? (uint32_t)REPLICA_LEG_BEFORE : 0);
+    if (is_lacked(d, record, members, epoch))
+        return true;
+    uint32_t since = record->reconfigured & ((1u << at) - 1);
+    return record->policy == REPLICA_MAJORITY && since == 0 && no_majority(d, record, epoch);
+}
+
+static bool is_void(const struct decision *d, const struct replica_epoch *epoch) {
+    for (unsigned i = 0; i < d->input->leg_count; i++) {
+        const struct replica_record *record = d->evidence[i].record;
+        unsigned at = record == NULL ? UINT32_MAX : position(record, epoch);
+        if (at != UINT32_MAX && shows_void(d, record, at, epoch))
+            return true;
+    }
+    return false;
+}
+
+/* Each counts as of its newest epoch that is not void. */
 static void take_void_out(struct decision *d) {
     for (unsigned i = 0; i < d->input->leg_count; i++) {
         const struct replica_record *own = d->evidence[i].record;
-        while (own != NULL && voider_of(d, epoch_at(own, d->evidence[i].from)) != NULL) {
-            unsigned from = common(d, own, d->evidence[i].from + 1);
-            if (from > own->history_count)
+        for (unsigned from = 0; own != NULL && from <= own->history_count; from++)
+            if (!is_void(d, epoch_at(own, from))) {
+                d->evidence[i].from = from;
                 break;
-            d->evidence[i].from = from;
-        }
+            }
     }
 }
 
@@ -187,27 +201,34 @@ static bool superseded(const struct decision *d, const struct replica_epoch *epo
         if (record == NULL)
             continue;
         unsigned at = position(record, epoch);
-        if (at != UINT32_MAX && at > d->evidence[i].from)
-            return true;
+        if (at == UINT32_MAX ? !would_list(record, epoch) : at > d->evidence[i].from)
+            return true; /* it follows, or the epoch fell off its list */
     }
     return false;
 }
 
-/* Everybody who held the epoch has stored an attempt since that came to nothing: the record as it was then. Members were those of
- * the attempt, and those whose last epoch it is; of a leg for which that is not known it is taken for granted. */
+/* Everybody who held the epoch has stored an attempt since that came to nothing: the record as it was then. If it is the epoch
+ * that the attempt grew out of, its members are told; else they were those of the attempt, and those whose last epoch it is; of a
+ * leg for which that is not known it is taken for granted. */
 static void remember(struct decision *d, const struct evidence *holder) {
     struct replica_record *made = &d->result->made;
+    bool told = holder->from == before(holder->record);
     *made = *holder->record;
     made->epoch = *epoch_at(holder->record, holder->from);
     made->history_count = (uint8_t)(holder->record->history_count - holder->from);
     memmove(&made->history[0], &made->history[holder->from], made->history_count * sizeof(made->history[0]));
+    made->came_to_nothing = (uint16_t)(made->came_to_nothing >> holder->from);
+    made->reconfigured = (uint16_t)(made->reconfigured >> holder->from);
     for (unsigned i = 0; i < made->leg_count; i++) {
         struct replica_leg *leg = &made->legs[i];
-        if ((leg->flags & (REPLICA_LEG_MEMBER | UNCOUNTED | REPLICA_LEG_TIE_BREAKER)) != 0 ||
-            (leg->last.depth != 0 && !replica_epoch_equal(&leg->last, &made->epoch)))
+        bool member = (leg->flags & REPLICA_LEG_MEMBER) != 0, was = (leg->flags & REPLICA_LEG_BEFORE) != 0;
+        leg->flags &= ~(uint32_t)(REPLICA_LEG_MEMBER | REPLICA_LEG_BEFORE);
+        if ((leg->flags & (UNCOUNTED | REPLICA_LEG_TIE_BREAKER)) != 0)
             continue;
-        leg->flags |= REPLICA_LEG_MEMBER;
-        leg->incarnation = 0;
+        if (told ? was : member || leg->last.depth == 0 || replica_epoch_equal(&leg->last, &made->epoch))
+            leg->flags |= REPLICA_LEG_MEMBER;
+        if (!told && !member)
+            leg->incarnation = 0;
     }
     made->settled = 0;
     d->result->newest = made;
@@ -261,7 +282,11 @@ static enum decide_verdict verdict_of(const struct replica_record *newest, const
     if ((configured->flags & REPLICA_LEG_EXCLUDED) != 0)
         return DECIDE_DIVERGED;
     bool member = (configured->flags & REPLICA_LEG_MEMBER) != 0;
-    if (own->state == REPLICA_WHOLE && member && replica_epoch_equal(counts, &newest->epoch))
+    /* Who was left out by an attempt that came to nothing has everything, too, if it took nothing since. */
+    bool all =
+        own->state == REPLICA_WHOLE || (own->state == REPLICA_SYNCING && own->joined == 0 &&
+                                        replica_epoch_equal(counts, &own->base) && !replica_epoch_equal(counts, &own->epoch));
+    if (all && member && replica_epoch_equal(counts, &newest->epoch))
         return DECIDE_SOURCE;
     /* What it returned from may have been void as well. */
     bool from_base = own->state != REPLICA_WHOLE && own->base.depth <= counts->depth;
@@ -290,7 +315,7 @@ enum decide_verdict decide_leg(const struct replica_record *newest, const struct
     const struct replica_record *own = &status->record;
     if (!uuid_equal(&own->mirror, &newest->mirror))
         return DECIDE_DIVERGED;
-    /* An epoch of which a member of now, or a majority, knows nothing is void: see voider(). */
+    /* An epoch of which a member of now, or a majority, knows nothing is void. */
     const struct replica_epoch *counts = &own->epoch;
     if (lacks(newest, counts)) {
         bool is_void = newest->policy == REPLICA_MAJORITY;
@@ -306,7 +331,12 @@ enum decide_verdict decide_leg(const struct replica_record *newest, const struct
                 break;
             }
     }
-    return verdict_of(newest, own, counts, ret_base, ret_from_depth);
+    enum decide_verdict verdict = verdict_of(newest, own, counts, ret_base, ret_from_depth);
+    if (verdict == DECIDE_SOURCE) {
+        *ret_base = *counts;
+        *ret_from_depth = counts->depth;
+    }
+    return verdict;
 }
 
 enum decide_verdict decide_discarded(const struct replica_record *newest, const struct replica_record *own,

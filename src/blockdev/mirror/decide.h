@@ -50,7 +50,8 @@ struct decide_result {
 /* Looks at what was seen. Every status has been checked (replica_record_check()) if it has a record. */
 void decide(const struct decide_input *input, struct decide_result *ret_result);
 
-/* What one leg is to a mirror that runs, whose record (of any member, or as it would be) is `newest`. */
+/* What one leg is to a mirror that runs, whose record (of any member, or as it would be) is `newest`. SOURCE: it has all that was
+ * there at its base. */
 enum decide_verdict decide_leg(const struct replica_record *newest, const struct replica_status *status,
                                struct replica_epoch *ret_base, uint64_t *ret_from_depth);
 

@@ -1,6 +1,7 @@
 /* Changes of the epoch, one at a time: who is lost leaves it, who was brought up joins it, a start makes the first. Each attempt
  * has its own id and depth and goes into the history of the next. While a change is under way no write is sent; it is complete
  * when all its members have stored it, and under `majority` more than half of the records. docs/mirror.md, "Losing a leg". */
+#include "base/hash_map.h"
 #include "blockdev/mirror/mirror_internal.h"
 
 #define M(phase) TASK_MOVE(EPOCH_##phase)
@@ -44,13 +45,19 @@ void mirror_record_compose(const struct mirror *mirror, const struct mirror_leg 
     r->settled = mirror->sent_settled;
     r->history_count = (uint8_t)mirror->history_count;
     memcpy(r->history, mirror->history, mirror->history_count * sizeof(r->history[0]));
+    r->came_to_nothing = mirror->came_to_nothing;
+    r->reconfigured = mirror->reconfigured;
     mirror_for_each_leg(mirror, other) {
         if (!other->configured)
             continue;
         struct replica_leg *told = &r->legs[r->leg_count++];
         *told = other->config;
-        told->flags &= ~(uint32_t)REPLICA_LEG_MEMBER;
+        told->flags &= ~(uint32_t)(REPLICA_LEG_MEMBER | REPLICA_LEG_BEFORE);
         told->incarnation = 0;
+        if ((mirror->members & other->bit) != 0) {
+            told->flags |= REPLICA_LEG_BEFORE;
+            told->incarnation = mirror->incarnations[other->index];
+        }
         if ((mirror->sent_members & other->bit) != 0) {
             told->flags |= REPLICA_LEG_MEMBER;
             told->incarnation = other->status.incarnation;
@@ -69,24 +76,44 @@ void mirror_record_compose(const struct mirror *mirror, const struct mirror_leg 
     }
 }
 
+static uint64_t id_sum(const struct uuid *id) { return hash_bytes(id->bytes, sizeof(id->bytes), 0); }
+
+/* Who counts for a majority, in short: equal sums, equal legs. */
+static uint64_t config_sum(const struct mirror *mirror) {
+    uint64_t sum = 0;
+    mirror_for_each_leg(mirror, leg) sum += mirror_leg_counts(leg) ? id_sum(&leg->config.id) : 0;
+    return sum;
+}
+
 void mirror_epoch_adopt(struct mirror *mirror, const struct replica_record *record) {
     mirror->id = record->mirror;
     mirror->policy = (enum replica_policy)record->policy;
     mirror->epoch = record->epoch;
     mirror->history_count = record->history_count;
     memcpy(mirror->history, record->history, sizeof(mirror->history));
+    mirror->came_to_nothing = record->came_to_nothing;
+    mirror->reconfigured = record->reconfigured;
+    mirror->sent_config = 0;
+    for (unsigned i = 0; i < record->leg_count; i++)
+        if ((record->legs[i].flags & (REPLICA_LEG_EXCLUDED | REPLICA_LEG_BLANK)) == 0)
+            mirror->sent_config += id_sum(&record->legs[i].id);
     mirror->complete = record->epoch;
     mirror->settled = record->settled != 0;
 }
 
-/* The epoch that was sent last becomes history; a new one is drawn. */
+/* The epoch that was sent last becomes history, as one that counted or as an attempt that came to nothing; a new one is drawn. */
 static void next_epoch(struct mirror *mirror) {
+    uint64_t config = config_sum(mirror);
     if (!uuid_is_nil(&mirror->epoch.id)) {
         unsigned keep = min_u32(mirror->history_count, REPLICA_HISTORY_MAX - 1);
         memmove(&mirror->history[1], &mirror->history[0], keep * sizeof(mirror->history[0]));
         mirror->history[0] = mirror->epoch;
         mirror->history_count = keep + 1;
+        unsigned nothing = !replica_epoch_equal(&mirror->epoch, &mirror->complete), other = config != mirror->sent_config;
+        mirror->came_to_nothing = (uint16_t)(mirror->came_to_nothing << 1 | nothing);
+        mirror->reconfigured = (uint16_t)(mirror->reconfigured << 1 | other);
     }
+    mirror->sent_config = config;
     mirror->epoch.depth = mirror->deepest = max_u64(mirror->epoch.depth, mirror->deepest) + 1;
     mirror->epoch.id = mirror_random_id(mirror);
 }

@@ -346,11 +346,8 @@ static void judge_record(struct mirror_leg *leg) {
     leg->verdict = leg->tie_breaker ? DECIDE_WITNESS : decide_leg(&record, &leg->status, &leg->base, &leg->from_depth);
     if (leg->discard)
         leg->verdict = decide_discarded(&record, &leg->status.record, &leg->base, &leg->from_depth);
-    if (leg->verdict == DECIDE_SOURCE) {
+    if (leg->verdict == DECIDE_SOURCE)
         leg->verdict = DECIDE_RETURNING; /* it was lost all the same */
-        leg->base = leg->status.record.epoch;
-        leg->from_depth = leg->base.depth;
-    }
     mirror_cursor_find(leg);
 }
 
@@ -538,12 +535,17 @@ static void decided(struct mirror_leg *leg) {
     task_move(&leg->task, LEG_ADOPT);
 }
 
+static bool is_recorded(const struct mirror_leg *leg) {
+    return MIRROR_CANARY == MIRROR_CANARY_SYNCING_LATE ||
+           (leg->recorded && replica_epoch_equal(&leg->store_epoch, &leg->mirror->epoch));
+}
+
 /* Its record says what it is now, as of the epoch sent last. */
 static void adopt(struct mirror_leg *leg) {
     struct mirror *mirror = leg->mirror;
     if (leg->store.busy)
         return;
-    if (!leg->recorded || !replica_epoch_equal(&leg->store_epoch, &mirror->epoch)) {
+    if (!is_recorded(leg)) {
         mirror_store_send(leg, false);
         return;
     }
@@ -573,7 +575,7 @@ static void join(struct mirror_leg *leg) {
     struct mirror *mirror = leg->mirror;
     if (leg->store.busy || mirror->changing || mirror->state != MIRROR_SERVING)
         return; /* woken when the change is complete */
-    if (leg->joined == 0 || !leg->recorded || !replica_epoch_equal(&leg->store_epoch, &mirror->epoch)) {
+    if ((leg->joined == 0 && MIRROR_CANARY != MIRROR_CANARY_SYNCING_LATE) || !is_recorded(leg)) {
         leg->joined = mirror->epoch.depth;
         mirror_store_send(leg, false);
         return;

@@ -308,15 +308,17 @@ struct mirror {
     bool deeper;                /* a leg that is back has an epoch that came to nothing and is as deep: the next one is wanted */
     struct replica_epoch history[REPLICA_HISTORY_MAX];
     unsigned history_count;
-    mirror_mask named;        /* members of the last complete epoch, and of every attempt since */
-    mirror_mask sent_members; /* of `epoch` */
+    uint16_t came_to_nothing, reconfigured; /* bits, as the record has them */
+    uint64_t sent_config;                   /* mirror_config_sum() of `epoch` */
+    mirror_mask named;                      /* members of the last complete epoch, and of every attempt since */
+    mirror_mask sent_members;               /* of `epoch` */
     bool sent_settled;
     struct replica_epoch complete;
     mirror_mask members;                    /* of the last complete epoch */
     mirror_mask standing;                   /* of those: not lost since */
     mirror_mask chain;                      /* of those: members of every attempt since, too */
     bool together;                          /* an attempt that all must store who were a member of any since */
-    uint64_t incarnations[MIRROR_LEGS_MAX]; /* of members */
+    uint64_t incarnations[MIRROR_LEGS_MAX]; /* of members, when that epoch began */
     bool settled;
     uint64_t bytes;                      /* its size, as the home knows it */
     uint64_t tree_sequence, tree_change; /* of the members */
@@ -364,7 +366,8 @@ struct mirror {
     struct mirror_copy *copies[MIRROR_COPIES_MAX];
     unsigned copy_count;
     struct reactor_timer copy_timer;
-    uint64_t front[16]; /* unequal regions that somebody waits for */
+    uint64_t copy_rest_ns; /* no copy begins before */
+    uint64_t front[16];    /* unequal regions that somebody waits for */
     unsigned front_count;
     struct mirror_retire *retire;
     struct mirror_throttle throttle;

@@ -6,6 +6,9 @@
 
 #define BLOCKS (REGION_BYTES / REPLICA_BLOCK_BYTES)
 #define CHUNK_BLOCKS 256 /* read and written at a time */
+#define FAILED_REST_NS                                                                                                           \
+    (20 * NS_PER_MS)     /* after one that its source, the last member, could not give: nobody else can be asked                 \
+                          */
 #define BLIND_REGIONS 15 /* copied without checksums after one of which every block differed */
 
 struct mirror_copy {
@@ -126,6 +129,8 @@ static void end(struct mirror_copy *copy) {
             mirror_epoch_wake(mirror);
         mirror_tree_commands_wake(mirror);
     }
+    if (copy->equalise && copy->failed)
+        mirror->copy_rest_ns = reactor_now_ns(mirror->home) + FAILED_REST_NS;
     mirror_throttle_end(mirror);
 }
 
@@ -326,6 +331,10 @@ static void look(struct mirror *mirror) {
     if (mirror->state != MIRROR_SERVING || mirror->standing == 0 || !mirror->regions_known || mirror->closing ||
         mirror->releasing)
         return;
+    if (reactor_now_ns(mirror->home) < mirror->copy_rest_ns) {
+        reactor_timer_start(mirror->home, &mirror->copy_timer, mirror->copy_rest_ns);
+        return;
+    }
     for (unsigned i = 0; i < mirror->copy_count; i++) {
         struct mirror_copy *copy = mirror->copies[i];
         uint64_t region = 0, until_ns;

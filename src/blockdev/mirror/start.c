@@ -122,7 +122,8 @@ static void place(struct mirror_leg *leg, unsigned at) {
     struct mirror *mirror = leg->mirror;
     const struct replica_leg *configured = &mirror->decision.newest->legs[at];
     leg->config = *configured;
-    leg->config.flags &= ~(uint32_t)REPLICA_LEG_MEMBER;
+    leg->config.flags &= ~(uint32_t)(REPLICA_LEG_MEMBER | REPLICA_LEG_BEFORE);
+    mirror->incarnations[leg->index] = configured->incarnation;
     if ((configured->flags & REPLICA_LEG_MEMBER) != 0)
         mirror->members |= leg->bit;
     if ((mirror->decision.excluded >> at & 1) != 0)
@@ -184,8 +185,8 @@ static void configure(struct mirror *mirror) {
         mirror_for_each_leg(mirror, leg) /* an earlier first start may have got no further than claims */
             if (is_seen(leg) && (leg->status.flags & REPLICA_HAS_RECORD) != 0) mirror->id = leg->status.record.mirror;
         mirror->policy = mirror->options.policy;
-        mirror->epoch = (struct replica_epoch){0};
-        mirror->history_count = 0;
+        mirror->epoch = mirror->complete = (struct replica_epoch){0};
+        mirror->history_count = mirror->came_to_nothing = mirror->reconfigured = 0;
     } else {
         mirror_epoch_adopt(mirror, newest);
     }
