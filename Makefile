@@ -34,11 +34,12 @@ NEED_CC := links:$(CC)=$(if $(findstring clang,$(CC)),clang,gcc),libc6-dev
 NEED_BUILD := $(NEED_CC) meson=meson ninja=ninja-build python3=python3 pkg-config=pkg-config \
 	pkg:liburing=liburing-dev pkg:jansson=libjansson-dev pkg:libxxhash=libxxhash-dev pkg:yaml-0.1=libyaml-dev
 NEED_CONTROL := pkg:libnghttp2=libnghttp2-dev pkg:libprotobuf-c=libprotobuf-c-dev protoc-c=protobuf-c-compiler pkg:openssl=libssl-dev \
-	pkg:sqlite3=libsqlite3-dev
+	pkg:sqlite3=libsqlite3-dev pkg:libmicrohttpd=libmicrohttpd-dev
 # The packet plane: tested where the machine can have it.
 NEED_PACKET := $(if $(filter x86_64,$(shell uname -m)),pkg:libdpdk=libdpdk-dev ip=iproute2)
 NEED_TEST := $(NEED_BUILD) $(NEED_CONTROL) $(NEED_PACKET) pkg:cmocka=libcmocka-dev nm=binutils unpacked:build-packages/usr/bin/etcd=etcd-server \
-	file:/usr/lib/python3/dist-packages/grpc/__init__.py=python3-grpcio file:/usr/lib/python3/dist-packages/yaml/__init__.py=python3-yaml openssl=openssl
+	file:/usr/lib/python3/dist-packages/grpc/__init__.py=python3-grpcio file:/usr/lib/python3/dist-packages/yaml/__init__.py=python3-yaml systemd-analyze=systemd \
+	file:/usr/share/doc/python3-seccomp/copyright=python3-seccomp openssl=openssl
 NPM := npm:build-packages/npm/node_modules
 NEED_PEERS := $(NPM)/@grpc/grpc-js/package.json=@grpc/grpc-js@1.14.7 $(NPM)/@grpc/proto-loader/package.json=@grpc/proto-loader@0.8.1 \
 	$(NPM)/.bin/buf=@bufbuild/buf@1.75.0

@@ -100,7 +100,8 @@ static void refused(struct control_plane *plane, const struct error *why) {
         }
         error_set(&plane->error, ERROR_TIMED_OUT, "it was started and does not answer (see %s)", plane->options.log_path);
         back_off(plane);
-    } else if (plane->process != NULL) { /* it lives, so a second one could not: wait for its end, or for its answer */
+    } else if (plane->process != NULL || plane->options.processes.start == NULL) {
+        /* It lives, so a second one could not, or it is somebody else's: wait for its end, or for its answer. */
         plane->error = error;
         back_off(plane);
     } else {

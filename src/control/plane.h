@@ -12,6 +12,7 @@
 
 /* Processes, as the program gives them: host/linux in the product. `ended` comes once, from the loop; the handle is void then. */
 struct control_processes {
+    /* NULL: somebody else starts the plane. */
     int (*start)(void *arg, void (*ended)(void *ended_arg, int status), void *ended_arg, void **ret_process);
     int (*adopt)(void *arg, uint64_t number, void (*ended)(void *ended_arg, int status), void *ended_arg, void **ret_process);
     void (*release)(void *arg, void *process); /* watch it no more; it goes on */

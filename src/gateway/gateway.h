@@ -15,6 +15,7 @@ struct gateway_options {
     const char *address; /* of the node, as callers see it */
     const char *version;
     uint16_t port; /* of this node's own service; 0 = where peers look */
+    struct grpc_server *server; /* set by gateway_create() */
 };
 
 /* The compiled descriptors of the services, for reflection. */

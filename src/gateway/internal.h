@@ -11,6 +11,7 @@ struct gateway {
     struct gateway_options options;
     struct grpc_service service;
     struct list watches, quiet_watches;
+    struct list rate_calls, looks; /* rates.c */
     uint64_t began_ns;
     struct list peers; /* peer.c */
     bool stopping;
@@ -38,6 +39,10 @@ void gateway_start(struct gateway_pending *pending);
 void gateway_answer_empty(struct gateway_pending *pending);
 void gateway_fail(struct grpc_call *call, const struct error *error, bool plain_errors);
 
+/* rates.c */
+void gateway_rates_end(struct gateway *gateway);  /* with gateway_stop() */
+void gateway_rates_fini(struct gateway *gateway); /* with gateway_destroy() */
+gateway_handler gateway_metrics_get;
 /* own.c */
 extern const struct grpc_service gateway_own_service;
 

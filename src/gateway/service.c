@@ -42,6 +42,7 @@ static const struct {
     {"LogGetLevel", gateway_log_get_level},
     {"LogSetFlags", gateway_log_set_flags},
     {"LogSetLevel", gateway_log_set_level},
+    {"MetricsGet", gateway_metrics_get},
     {"ReplicaCreate", gateway_replica_create},
     {"ReplicaDelete", gateway_replica_delete},
     {"ReplicaExpand", gateway_replica_expand},
@@ -71,7 +72,6 @@ static const struct {
     {"EngineSuspend", "suspend its engine frontend"},
     {"EngineResume", "resume its engine frontend"},
     {"EngineDeleteTarget", "delete the engine"},
-    {"Metrics", "metrics are not offered yet"},
     {"ReplicaBackup", "backups are not offered"},
     {"ReplicaRebuilding", "rebuilding between replicas is not offered yet"},
     {"ReplicaRestore", "backups are not offered"},
@@ -135,6 +135,9 @@ struct gateway *gateway_create(struct grpc_server *server, const struct gateway_
     list_init(&gateway->watches);
     list_init(&gateway->quiet_watches);
     list_init(&gateway->peers);
+    list_init(&gateway->rate_calls);
+    list_init(&gateway->looks);
+    gateway->options.server = server;
     for (unsigned i = 0; i < described->n_methods; i++) {
         const ProtobufCMethodDescriptor *method = &described->methods[i];
         size_t length = strlen(method->name);
@@ -159,10 +162,12 @@ void gateway_stop(struct gateway *gateway) {
     gateway_watches_end(gateway);
     gateway->stopping = true;
     gateway_peers_end(gateway);
+    gateway_rates_end(gateway);
 }
 
 void gateway_destroy(struct gateway *gateway) {
     assert(list_empty(&gateway->watches) && list_empty(&gateway->quiet_watches));
+    gateway_rates_fini(gateway);
     free(gateway);
 }
 

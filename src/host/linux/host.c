@@ -1,4 +1,4 @@
-/* The Linux host: its table of functions, clocks, signals and readiness. */
+/* The Linux host: its table of functions, clocks and signals. */
 #include "host/linux/linux.h"
 
 #include <errno.h>
@@ -8,9 +8,7 @@
 #include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/signalfd.h>
-#include <sys/socket.h>
 #include <sys/uio.h>
-#include <sys/un.h>
 
 #include "host/linux/internal.h"
 
@@ -149,6 +147,7 @@ int host_linux_create(const struct host_linux_options *options, struct host **re
     thread_pool_init(&host->jobs, "job", threads);
     thread_pool_init(&host->io, "file-io", threads);
     linux_ticks_calibrate(&host->base);
+    linux_inherit_sockets(host);
     *ret_host = &host->base;
     return 0;
 }
@@ -157,6 +156,7 @@ void host_linux_destroy(struct host *base) {
     struct linux_host *host = (struct linux_host *)base;
     thread_pool_fini(&host->jobs);
     thread_pool_fini(&host->io);
+    linux_close_inherited(host);
     free(host);
 }
 
@@ -213,29 +213,6 @@ void linux_signals_unwatch(struct linux_loop *loop) {
     close(loop->signals->watch.fd);
     free(loop->signals);
     loop->signals = NULL;
-}
-
-/* ---- readiness (sd_notify(3)'s protocol) ---- */
-
-int host_linux_notify(const char *state) {
-    const char *path = getenv("NOTIFY_SOCKET");
-    if (path == NULL || path[0] == '\0')
-        return 0;
-    struct sockaddr_un to = {.sun_family = AF_UNIX};
-    size_t length = strlen(path);
-    if ((path[0] != '/' && path[0] != '@') || length >= sizeof(to.sun_path))
-        return -EINVAL;
-    memcpy(to.sun_path, path, length);
-    if (path[0] == '@')
-        to.sun_path[0] = '\0'; /* abstract */
-    int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    if (fd < 0)
-        return -errno;
-    ssize_t n = sendto(fd, state, strlen(state), MSG_NOSIGNAL, (struct sockaddr *)&to,
-                       (socklen_t)(offsetof(struct sockaddr_un, sun_path) + length));
-    int result = n < 0 ? -errno : 0;
-    close(fd);
-    return result;
 }
 
 uint64_t host_linux_process_id(void) { return (uint64_t)getpid(); }

@@ -17,6 +17,7 @@
 #include <liburing.h>
 #endif
 
+enum { INHERITED_MAX = 16 };
 enum { POOL_THREADS_MAX = 64, EPOLL_BATCH = 64, RING_ENTRIES = 256, RING_IN_FLIGHT_MAX = 1024 };
 
 /* ---- helper threads (pool.c) ---- */
@@ -54,10 +55,19 @@ struct linux_host {
     struct thread_pool jobs, io;
     sigset_t signals; /* empty without options.signals */
     _Atomic bool ring_refused;
+    int inherited[INHERITED_MAX]; /* listening sockets that the service manager has opened, not yet taken */
+    unsigned inherited_count;
 };
 
 /* Says `text` to the operator. */
 void linux_log(struct linux_host *host, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* service.c: takes note of sockets that were opened for this process; before any thread runs. */
+void linux_inherit_sockets(struct linux_host *host);
+/* The one that listens at this system address, -1 if there is none. Before threads run, or on the loop that owns listeners. */
+int linux_take_inherited(struct linux_host *host, const void *address, size_t length);
+void linux_close_inherited(struct linux_host *host);
+/* Undoes host_linux_watchdog(). */
+void linux_watchdog_end(struct linux_loop *loop);
 /* Undoes host_linux_watch_signals(). */
 void linux_signals_unwatch(struct linux_loop *loop);
 /* Finds out whether the processor's counter can be trusted, and its rate. */
@@ -103,6 +113,7 @@ struct linux_loop {
     struct queue sync; /* file requests to carry out inside poll (tmpfs) */
     struct ring *ring; /* made by the first request that needs it */
     struct signal_watch *signals;
+    struct watch watchdog; /* fire NULL = none */
 
     /* Counters: written by the loop, read by any thread, relaxed. */
     _Atomic uint64_t busy_ticks, turns, sleeps, switches;

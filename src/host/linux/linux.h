@@ -12,7 +12,8 @@ struct host_linux_options {
     void *log_arg;
 };
 
-/* Makes the host. From main, before any other thread runs (it blocks signals for all of them). -errno or 0. */
+/* Makes the host. From main, before any other thread runs (it blocks signals for all of them). Takes note of listening sockets
+ * that the service manager has opened ($LISTEN_FDS): host_listen() at the address of one takes it. -errno or 0. */
 int host_linux_create(const struct host_linux_options *options, struct host **ret_host);
 /* All loops and files are gone. Ends the helper threads. */
 void host_linux_destroy(struct host *host);
@@ -30,6 +31,10 @@ int host_linux_watch_signals(struct host_loop *loop, void (*signalled)(void *arg
  * most capabilities. Files, devices, sockets and io_uring stay. From main, before any other thread runs. -errno if the kernel has
  * no such thing; all is as before then, or less is allowed. Under a sanitizer, which needs some of it, no call is denied. */
 int host_linux_confine(void);
+
+/* Tells the service manager from this loop that it turns, as often as $WATCHDOG_USEC asks; nothing if that is not there. On the
+ * loop, or before it starts; once. -errno or 0. */
+int host_linux_watchdog(struct host_loop *loop);
 
 /* Sends `state` ("READY=1") to the service manager named by $NOTIFY_SOCKET; 0 also when there is none, else -errno. Any thread.
  */

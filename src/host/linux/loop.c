@@ -348,6 +348,7 @@ void linux_loop_destroy(struct host_loop *base) {
         nanosleep(&pause, NULL);
     }
     linux_signals_unwatch(loop);
+    linux_watchdog_end(loop);
     linux_ring_destroy(loop);
     if (loop->wake.fd >= 0)
         close(loop->wake.fd);

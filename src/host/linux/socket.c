@@ -278,6 +278,25 @@ static int system_family(enum host_family family) {
     return family == HOST_IPV4 ? AF_INET : family == HOST_IPV6 ? AF_INET6 : AF_UNIX;
 }
 
+/* A listener at that address that the service manager has opened for us; NULL = none. */
+static struct linux_socket *inherit_socket(struct host_loop *loop, const struct host_address *address) {
+    union address system;
+    socklen_t length;
+    struct error error;
+    if (!to_system(address, &system, &length, &error))
+        return NULL;
+    if (address->family == HOST_UNIX)
+        length = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + strlen(address->text) + 1);
+    int fd = linux_take_inherited((struct linux_host *)loop->host, &system, length);
+    struct linux_socket *s = fd < 0 ? NULL : make_socket(loop->host, fd, address->family);
+    if (s != NULL && address->family != HOST_UNIX) {
+        length = sizeof(s->congestion_control) - 1;
+        if (getsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, s->congestion_control, &length) == 0)
+            choose_congestion_control(fd, UNPACED);
+    }
+    return s;
+}
+
 static struct linux_socket *open_socket(struct host_loop *loop, const struct host_address *address, struct error *error) {
     char shown[128];
     int fd = socket(system_family(address->family), SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
@@ -293,12 +312,15 @@ static struct linux_socket *open_socket(struct host_loop *loop, const struct hos
 
 struct host_socket *linux_listen(struct host_loop *loop, const struct host_address *address, host_socket_event event, void *arg,
                                  struct error *error) {
-    struct linux_socket *s = open_socket(loop, address, error);
+    struct linux_socket *s = inherit_socket(loop, address);
+    bool inherited = s != NULL;
+    if (s == NULL)
+        s = open_socket(loop, address, error);
     if (s == NULL)
         return NULL;
     s->event = event;
     s->arg = arg;
-    bool ok = bind_and_listen(s, address, error);
+    bool ok = inherited || bind_and_listen(s, address, error);
     if (ok) {
         int result = watch_socket(s, (struct linux_loop *)loop);
         ok = result == 0 || error_set_errno(error, result, "cannot watch a socket");

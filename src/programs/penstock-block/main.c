@@ -3,53 +3,31 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "base/text.h"
 #include "host/linux/linux.h"
 #include "plane_rpc/rpc_methods.h"
 #include "programs/penstock-block/options.h"
-#include "wire/jsonrpc/json_writer.h"
 
 struct app {
     struct host *host;
     struct plane *plane;
     FILE *log_file;
+    struct host_linux_log log_to;
     int exit_status;
 };
 
-/* One write a line, so that lines of several threads do not mix. */
-static void print_record(const struct log_record *record, bool with_time) {
-    char time[TEXT_TIME_SIZE] = "", line[1200];
-    if (with_time)
-        text_format_time(record->wall_ns, time, sizeof(time));
-    int length = snprintf(line, sizeof(line), "%s%s%s %s: %s\n", time, with_time ? " " : "", log_level_name(record->level),
-                          log_area_name(record->area), record->text);
-    fwrite(line, 1, (size_t)length, stderr);
-}
-
 static void keep_record(FILE *file, const struct log_record *record) {
-    char time[TEXT_TIME_SIZE];
-    struct text line;
-    struct json_writer writer;
-    text_init(&line, KIB(8));
-    json_writer_init(&writer, &line, false);
-    json_begin_object(&writer, NULL);
-    json_put_string(&writer, "time", text_format_time(record->wall_ns, time, sizeof(time)));
-    json_put_string(&writer, "level", log_level_name(record->level));
-    json_put_string(&writer, "area", log_area_name(record->area));
-    json_put_string(&writer, "text", record->text);
-    json_end(&writer);
-    text_append_char(&line, '\n');
-    if (!line.failed) {
-        fwrite(line.bytes, 1, line.length, file);
+    char line[8192];
+    size_t length;
+    if (host_linux_log_json(record, NULL, line, sizeof(line), &length)) {
+        fwrite(line, 1, length, file);
         fflush(file);
     }
-    text_fini(&line);
 }
 
 static void log_record(void *arg, const struct log_record *record) {
     struct app *app = arg;
     if (record->print)
-        print_record(record, app->plane == NULL || atomic_load(&app->plane->log.timestamps));
+        host_linux_log_write(&app->log_to, record, app->plane == NULL || atomic_load(&app->plane->log.timestamps));
     if (record->keep && app->log_file != NULL)
         keep_record(app->log_file, record);
 }
@@ -87,6 +65,9 @@ static void prepare(void *arg, struct plane *plane) {
     struct app *app = arg;
     app->plane = plane;
     host_linux_watch_signals(plane->control->loop, signalled, app);
+    int result = host_linux_watchdog(plane->control->loop);
+    if (result != 0)
+        log_warning(&plane->log, LOG_AREA_APP, "no signs of life for the service manager: %s", strerrordesc_np(-result));
 }
 
 static bool set_up_log(struct app *app, const struct block_options *options) {
@@ -149,6 +130,7 @@ int main(int argc, char **argv) {
         return options.exit_status;
     if (!set_up_log(&app, &options))
         return 73;
+    host_linux_log_init(&app.log_to, options.log_format, "penstock-block");
     signal(SIGPIPE, SIG_IGN);
     int confined = host_linux_confine();
     if (confined != 0)

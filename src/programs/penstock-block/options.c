@@ -6,7 +6,15 @@
 
 #include "base/text.h"
 
-enum { OPTION_WAIT_FOR_RPC = 256, OPTION_POLL, OPTION_LOG_FILE, OPTION_VERSION, OPTION_NO_EFFECT, OPTION_NO_EFFECT_VALUE };
+enum {
+    OPTION_WAIT_FOR_RPC = 256,
+    OPTION_POLL,
+    OPTION_LOG_FILE,
+    OPTION_LOG_FORMAT,
+    OPTION_VERSION,
+    OPTION_NO_EFFECT,
+    OPTION_NO_EFFECT_VALUE
+};
 
 static const struct option long_options[] = {
     {"rpc-socket", required_argument, NULL, 'r'},
@@ -18,6 +26,7 @@ static const struct option long_options[] = {
     {"logflag", required_argument, NULL, 'L'},
     {"poll", required_argument, NULL, OPTION_POLL},
     {"log-file", required_argument, NULL, OPTION_LOG_FILE},
+    {"log-format", required_argument, NULL, OPTION_LOG_FORMAT},
     {"help", no_argument, NULL, 'h'},
     {"version", no_argument, NULL, OPTION_VERSION},
     /* the peer's, about huge pages, PCI and its own threads */
@@ -51,6 +60,7 @@ static const char help[] =
     "      --wait-for-rpc      begin service with the call framework_start_init\n"
     "  -L, --logflag FLAG      set a log flag, or all: its messages of level INFO and DEBUG appear\n"
     "      --log-file FILE     write the log to FILE too, a JSON object a line\n"
+    "      --log-format FORMAT text, json, journal (systemd's), or auto (default): the journal if standard error is it\n"
     "      --poll MODE         always: data reactors never sleep; never: they never spin; adaptive (default)\n"
     "  -s, --mem-size MB       understood, no effect: memory is taken as it is used\n"
     "  -h, --help              this text\n"
@@ -164,6 +174,10 @@ static void parse_one(struct block_options *options, int c, int long_index) {
     case OPTION_WAIT_FOR_RPC: options->wait_for_rpc = true; break;
     case OPTION_POLL: parse_poll(options, optarg); break;
     case OPTION_LOG_FILE: options->log_path = optarg; break;
+    case OPTION_LOG_FORMAT:
+        if (!host_linux_log_format_parse(optarg, &options->log_format))
+            wrong(options, "--log-format", optarg, "auto, text, json or journal");
+        break;
     case OPTION_VERSION:
         printf("penstock-block %s\n", PENSTOCK_VERSION);
         options->exit_now = true;

@@ -1,6 +1,7 @@
 /* The command line of penstock-block. It understands what starts an SPDK target, so that the same scripts start this. */
 #pragma once
 
+#include "host/linux/log.h"
 #include "plane_rpc/plane.h"
 
 #define SOCKET_PATH_DEFAULT "/var/tmp/spdk.sock"
@@ -9,6 +10,7 @@ struct block_options {
     const char *socket_path;
     const char *config_path;
     const char *log_path; /* JSON lines; NULL = none */
+    enum host_linux_log_format log_format;
     bool wait_for_rpc;
     enum host_poll_mode poll_mode;
     int cpus[PLANE_REACTORS_MAX];

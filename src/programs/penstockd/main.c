@@ -1,5 +1,5 @@
-/* penstockd: the control daemon as a process. Reads options, takes the lock, puts state, control and gRPC together, waits for its
- * end. */
+/* penstockd: the control daemon as a process. Reads options, takes the lock, puts state, control, gRPC and HTTP together, waits
+ * for its end. */
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -7,9 +7,10 @@
 #include "base/text.h"
 #include "control/control.h"
 #include "control/store/sqlite/sqlite.h"
-#include "gateway/gateway.h"
+#include "gateway/metrics.h"
 #include "grpc/health.h"
 #include "grpc/reflection.h"
+#include "host/linux/http.h"
 #include "host/linux/linux.h"
 #include "programs/penstockd/credentials.h"
 
@@ -20,6 +21,7 @@ struct app {
     struct host *host;
     struct reactor *reactor;
     struct log log;
+    struct host_linux_log log_to;
     char lock_path[PATH_SIZE], socket_path[PATH_SIZE], plane_log_path[PATH_SIZE], grpc_path[PATH_SIZE], state_path[PATH_SIZE];
     char plane_path[PATH_SIZE];
     const char *plane_command[DAEMON_PLANE_ARGUMENTS_MAX + 4];
@@ -31,22 +33,19 @@ struct app {
     struct grpc_health *health;
     struct grpc_reflection *reflection;
     struct gateway *gateway;
+    struct host_linux_http *http; /* NULL = not served */
     struct reactor_message begin;
     unsigned running; /* control, server: what is to be stopped */
     bool ending;
     int exit_status;
 };
 
-/* ---- the log: one write a line ---- */
+/* ---- the log ---- */
 
 static void log_record(void *arg, const struct log_record *record) {
-    char time[TEXT_TIME_SIZE], line[1200];
-    (void)arg;
-    if (!record->print)
-        return;
-    text_format_time(record->wall_ns, time, sizeof(time));
-    int length = snprintf(line, sizeof(line), "%s %s: %s\n", time, log_level_name(record->level), record->text);
-    fwrite(line, 1, min_u64((uint64_t)length, sizeof(line) - 1), stderr);
+    const struct app *app = arg;
+    if (record->print)
+        host_linux_log_write(&app->log_to, record, true);
 }
 
 static uint64_t wall_ns(void *arg) { return host_wall_ns(((struct app *)arg)->host); }
@@ -105,6 +104,8 @@ static void stopped(void *arg) {
     struct app *app = arg;
     if (--app->running > 0)
         return;
+    if (app->http != NULL)
+        host_linux_http_stop(app->http);
     if (app->gateway != NULL)
         gateway_destroy(app->gateway);
     if (app->reflection != NULL)
@@ -192,6 +193,60 @@ static bool serve(struct app *app, struct error *error) {
     return true;
 }
 
+/* ---- HTTP: figures and health, on loopback ---- */
+
+#define TEXT_TYPE "text/plain; charset=utf-8"
+
+static void metrics_written(void *arg, const char *text, size_t length) {
+    if (length > 0)
+        host_linux_http_answer(arg, 200, "text/plain; version=0.0.4; charset=utf-8", text, length);
+    else
+        host_linux_http_answer(arg, 503, TEXT_TYPE, "no memory\n", strlen("no memory\n"));
+}
+
+static void get_path(void *arg, struct host_linux_http_request *request, const char *path) {
+    struct app *app = arg;
+    char text[400];
+    if (strcmp(path, "/metrics") == 0) {
+        gateway_metrics_write(app->gateway, metrics_written, request);
+        return;
+    }
+    unsigned status = 404;
+    if (strcmp(path, "/healthz") == 0)
+        status = gateway_is_healthy(app->gateway, text, sizeof(text)) ? 200 : 503;
+    else
+        snprintf(text, sizeof(text), "there is /metrics and /healthz\n");
+    host_linux_http_answer(request, status, TEXT_TYPE, text, strlen(text));
+}
+
+/* "IP:PORT" or "[IP]:PORT". */
+static bool parse_place(const char *text, struct host_address *ret, struct error *error) {
+    const char *colon = strrchr(text, ':'), *begin = text, *end = colon;
+    uint64_t port;
+    bool bracketed = text[0] == '[';
+    if (colon != NULL && bracketed) {
+        begin++;
+        end--;
+    }
+    if (colon == NULL || (bracketed && *end != ']') || !text_parse_u64(colon + 1, UINT16_MAX, &port) ||
+        end - begin >= (int)sizeof(ret->text))
+        return error_invalid(error, "http", text, "IP:PORT, as 127.0.0.1:9504");
+    *ret = (struct host_address){.family = bracketed ? HOST_IPV6 : HOST_IPV4, .port = (uint16_t)port};
+    memcpy(ret->text, begin, (size_t)(end - begin));
+    return true;
+}
+
+static bool serve_http(struct app *app, struct error *error) {
+    struct host_linux_http_options options = {.loop = app->reactor->loop, .get = get_path, .arg = app};
+    uint16_t port;
+    if (app->options.http == NULL)
+        return true;
+    if (!parse_place(app->options.http, &options.address, error) || !host_linux_http_start(&options, &app->http, &port, error))
+        return false;
+    log_notice(&app->log, LOG_AREA_APP, "HTTP on %s port %u: /metrics, /healthz", options.address.text, port);
+    return true;
+}
+
 static void ready(void *arg, const struct error *failed) {
     struct app *app = arg;
     struct error error;
@@ -199,7 +254,7 @@ static void ready(void *arg, const struct error *failed) {
         return;
     if (failed != NULL)
         fail(app, failed);
-    else if (!serve(app, &error))
+    else if (!serve(app, &error) || !serve_http(app, &error))
         fail(app, &error);
     else
         host_linux_notify("READY=1");
@@ -217,6 +272,8 @@ static void assemble(struct app *app) {
                                       .socket_path = app->socket_path,
                                       .plane_log_path = app->plane_log_path,
                                       .processes = {start_plane, adopt_plane, release_plane, app}};
+    if (app->options.plane_socket != NULL)
+        control.processes.start = NULL; /* whoever is there counts */
     app->control = app->store == NULL ? NULL : control_create(&control);
     if (app->control == NULL) {
         error_set(&error, ERROR_NO_MEMORY, "no memory");
@@ -257,6 +314,18 @@ static bool make_paths(struct app *app, const char *program) {
         fprintf(stderr, "penstockd: --state-dir %s: too long for a socket's path\n", options->state_dir);
         return false;
     }
+    if (options->socket != NULL &&
+        snprintf(app->grpc_path, PATH_SIZE, "%s", options->socket) >= (int)sizeof(((struct host_address *)0)->text)) {
+        fprintf(stderr, "penstockd: --socket %s: too long\n", options->socket);
+        return false;
+    }
+    if (options->plane_socket != NULL) {
+        snprintf(app->plane_log_path, sizeof(app->plane_log_path), "the log of whoever starts it: journalctl -u penstock-block");
+        if (snprintf(app->socket_path, PATH_SIZE, "%s", options->plane_socket) >= PATH_SIZE) {
+            fprintf(stderr, "penstockd: --plane-socket %s: too long\n", options->plane_socket);
+            return false;
+        }
+    }
     const char *slash = strrchr(program, '/');
     snprintf(app->plane_path, sizeof(app->plane_path), "%.*spenstock-block", slash == NULL ? 0 : (int)(slash + 1 - program),
              program);
@@ -274,6 +343,8 @@ static int run(struct app *app) {
     int result = reactor_create(app->host, &options, &app->reactor);
     if (result == 0)
         result = host_linux_watch_signals(app->reactor->loop, signalled, app);
+    if (result == 0)
+        result = host_linux_watchdog(app->reactor->loop);
     if (result == 0) {
         app->begin.run = begin;
         reactor_post(app->reactor, &app->begin);
@@ -292,7 +363,7 @@ int main(int argc, char **argv) {
     static const int signals[] = {SIGINT, SIGTERM, SIGQUIT, SIGHUP, 0};
     static struct app app;
     daemon_options_parse(&app.options, argc, argv);
-    if (app.options.exit_now)
+    if (app.options.exit_now || app.options.check_only)
         return app.options.exit_status;
     int result = host_linux_make_folder(app.options.state_dir);
     if (result != 0) {
@@ -302,6 +373,7 @@ int main(int argc, char **argv) {
     if (!make_paths(&app, argv[0]))
         return 64;
     signal(SIGPIPE, SIG_IGN);
+    host_linux_log_init(&app.log_to, app.options.log_format, "penstockd");
     log_init(&app.log, wall_ns, log_record, &app);
     struct host_linux_options host_options = {.signals = signals, .log = host_log, .log_arg = &app};
     result = host_linux_create(&host_options, &app.host);

@@ -1,23 +1,39 @@
-/* Options of penstockd. */
+/* Options of penstockd, from its command line and a file: one table for both. */
 #pragma once
 
 #include "base/bytes.h"
 #include "base/error.h"
+#include "host/linux/log.h"
 
 enum { DAEMON_PORT = 8504, DAEMON_PLANE_ARGUMENTS_MAX = 64 };
 
 struct daemon_options {
     const char *state_dir, *address, *node;
-    uint16_t port; /* 0 = any free one */
-    bool no_tcp;
+    uint16_t port;                                           /* 0 = any free one */
+    const char *socket;                                      /* of gRPC; NULL = penstockd.sock beside the state */
+    const char *http;                                        /* ADDRESS:PORT; NULL = not served */
     const char *tls_certificate, *tls_key, *tls_ca;          /* files; NULL = not given: all or none */
     const char *tls_client_name;                             /* what a client's certificate must hold; NULL = any of the CA's */
     const char *plane;                                       /* program; NULL = penstock-block beside this one, or in $PATH */
+    const char *plane_socket;                                /* of a plane that somebody else starts; NULL = we do */
     const char *plane_arguments[DAEMON_PLANE_ARGUMENTS_MAX]; /* beside -r SOCKET */
     unsigned plane_argument_count;
+    enum host_linux_log_format log_format;
+    const char *config; /* file; NULL = none */
+    bool check_only;    /* look at the options, and end */
     bool exit_now;
     int exit_status;
 };
 
-/* Complains to standard error. */
+/* Complains to standard error. Texts stay until the process ends. */
 void daemon_options_parse(struct daemon_options *options, int argc, char **argv);
+
+/* Sets the option of that name ("port"), as the command line and the file do; the value stays. False: error.field is the name.
+ * ERROR_NOT_FOUND: there is none. */
+bool daemon_option_set(struct daemon_options *options, const char *name, const char *value, struct error *error);
+/* True if the option may be given several times. */
+bool daemon_option_is_list(const char *name);
+
+/* Reads the file `path`, YAML: a mapping of options' names to scalars, or to lists of them where they may be repeated. False:
+ * *error's text begins with FILE:LINE:COLUMN. */
+bool daemon_config_read(struct daemon_options *options, const char *path, struct error *error);
