@@ -2,7 +2,7 @@
 # calls them. `make help` lists the targets.
 
 .DEFAULT_GOAL := all
-.PHONY: all run test guests mirror-net bench check-all fuzz tidy format install clean help
+.PHONY: all run test guests mirror-net bench check-all fuzz tidy format install deb clean help
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
 
@@ -120,8 +120,12 @@ install: all ## install; PREFIX=/usr/local, DESTDIR for packagers
 	@meson configure $(BUILD) --prefix "$(PREFIX)"
 	@meson install -C $(BUILD) $(if $(DESTDIR),--destdir "$(DESTDIR)")
 
+deb: ## build the Debian packages of what is committed, as build-deb/*.deb
+	@tools/need $(NEED_BUILD) $(NEED_CONTROL) scdoc=scdoc dh=debhelper dpkg-buildpackage=dpkg-dev lintian=lintian
+	@tools/make-deb
+
 clean: ## remove the build directories
-	rm -rf build build-address build-thread build-fuzz
+	rm -rf build build-address build-thread build-fuzz build-deb
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile

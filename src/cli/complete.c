@@ -92,6 +92,8 @@ static void offer_argument(struct cli *cli, const struct cli_verb *verb, unsigne
         break;
     case CLI_COMPLETE_NODE_DISK:
     case CLI_COMPLETE_NODE_REPLICA:
+    case CLI_COMPLETE_NODE_ENGINE:
+    case CLI_COMPLETE_NODE_FRONTEND:
     case CLI_COMPLETE_NODE_OBJECT:
     case CLI_COMPLETE_NODE_METHOD:
         if (cli->extension != NULL)

@@ -14,7 +14,7 @@ struct gateway_options {
     struct control *control;
     const char *address; /* of the node, as callers see it */
     const char *version;
-    uint16_t port; /* of this node's own service; 0 = where peers look */
+    uint16_t port;              /* of this node's own service; 0 = where peers look */
     struct grpc_server *server; /* set by gateway_create() */
 };
 

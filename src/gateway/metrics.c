@@ -91,18 +91,18 @@ static const struct observed_store *store_of(const struct control *control, cons
 
 static void put_disks(struct text *to, const struct control *control) {
     head(to, "disk_state", "gauge", "The state a disk is in; always 1.");
-    list_for_each (&control->disks, struct control_object, object, node) {
+    list_for_each (&control->objects[CONTROL_DISKS], struct control_object, object, node) {
         const struct control_disk *disk = container_of(object, struct control_disk, object);
         put_state(to, "disk", disk->record.name, NULL, control_state_name(disk->state));
     }
     head(to, "disk_size_bytes", "gauge", "Room for data on a disk.");
-    list_for_each (&control->disks, struct control_object, object, node) {
+    list_for_each (&control->objects[CONTROL_DISKS], struct control_object, object, node) {
         const struct control_disk *disk = container_of(object, struct control_disk, object);
         if (store_of(control, disk) != NULL)
             put_u64(to, "disk_size_bytes", "disk", disk->record.name, store_of(control, disk)->total_bytes);
     }
     head(to, "disk_free_bytes", "gauge", "Free room on a disk.");
-    list_for_each (&control->disks, struct control_object, object, node) {
+    list_for_each (&control->objects[CONTROL_DISKS], struct control_object, object, node) {
         const struct control_disk *disk = container_of(object, struct control_disk, object);
         if (store_of(control, disk) != NULL)
             put_u64(to, "disk_free_bytes", "disk", disk->record.name, store_of(control, disk)->free_bytes);
@@ -111,14 +111,27 @@ static void put_disks(struct text *to, const struct control *control) {
 
 static void put_replicas(struct text *to, const struct control *control) {
     head(to, "replica_state", "gauge", "The state a replica is in; always 1.");
-    list_for_each (&control->replicas, struct control_object, object, node) {
+    list_for_each (&control->objects[CONTROL_REPLICAS], struct control_object, object, node) {
         const struct control_replica *replica = container_of(object, struct control_replica, object);
         put_state(to, "replica", replica->record.name, replica->record.disk, control_state_name(replica->state));
     }
     head(to, "replica_size_bytes", "gauge", "Size of a replica.");
-    list_for_each (&control->replicas, struct control_object, object, node) {
+    list_for_each (&control->objects[CONTROL_REPLICAS], struct control_object, object, node) {
         const struct control_replica *replica = container_of(object, struct control_replica, object);
         put_u64(to, "replica_size_bytes", "replica", replica->record.name, replica->record.bytes);
+    }
+}
+
+static void put_engines(struct text *to, const struct control *control) {
+    head(to, "engine_state", "gauge", "The state an engine is in; always 1.");
+    list_for_each (&control->objects[CONTROL_ENGINES], struct control_object, object, node) {
+        const struct control_engine *engine = container_of(object, struct control_engine, object);
+        put_state(to, "engine", engine->record.name, NULL, control_state_name(engine->state));
+    }
+    head(to, "frontend_state", "gauge", "The state an engine frontend is in; always 1.");
+    list_for_each (&control->objects[CONTROL_FRONTENDS], struct control_object, object, node) {
+        const struct control_frontend *frontend = container_of(object, struct control_frontend, object);
+        put_state(to, "frontend", frontend->record.name, NULL, control_state_name(frontend->state));
     }
 }
 
@@ -264,6 +277,7 @@ void gateway_metrics_write(struct gateway *gateway, void (*done)(void *arg, cons
     put_node(&writing->text, gateway);
     put_disks(&writing->text, gateway->options.control);
     put_replicas(&writing->text, gateway->options.control);
+    put_engines(&writing->text, gateway->options.control);
     ask(writing, "bdev_get_iostat", iostat_told);
 }
 

@@ -109,7 +109,7 @@ def test_what_goes_wrong(node):
     line.fails(64, "10Q", "such as 10G", ("replica", "create", "r1", "d1", "10Q"))
     line.fails(64, "--ports", ("replica", "create", "r1", "d1", "10M", "--ports", "x"))
     line.fails(66, "replica", ("replica", "show", "none"))
-    line.fails(64, "replica/r1", ("snapshot", "list", "r1"))
+    line.fails(64, "replica/NAME", ("snapshot", "list", "r1"))
     line.fails(69, "ShardList", ("grpc", "ShardList"))
     line.fails(66, "there is no method", ("grpc", "Shard"))
     line.fails(64, "has no field nam", ("grpc", "ReplicaGet", "nam=x"))
@@ -219,6 +219,41 @@ def test_status(node):
         watch.stdout.close()
 
 
+def test_engine(node):
+    line = begin(node)
+    places = [line.ok("replica", "create", name, "d1", "16M").strip() for name in ("r1", "r2", "r3")]
+    first = [f"r{at + 1}={place}" for at, place in enumerate(places)]
+    line.fails(64, "REPLICA=IP:PORT", ("engine", "create", "e1", "r1"))
+    line.ok("engine", "create", "e1", *first[:2], "--size", "16M", "--volume", "v1")
+    until(lambda: " 2/2 " in line.ok("engine", "list"), "both replicas are whole")
+    engine = line.read("engine", "show", "e1")
+    assert engine["replica_mode_map"] == {"r1": "RW", "r2": "RW"} and engine["volume_name"] == "v1", engine
+    assert line.read("snapshot", "list", "engine/e1") == []
+    line.fails(64, "its engine's", ("snapshot", "list", "frontend/f1"))
+    line.ok("engine", "add", "e1", first[2])
+    until(lambda: " 3/3 " in line.ok("engine", "list"), "the third replica is whole")
+    line.ok("status")
+    line.ok("frontend", "create", "f1", "e1", f"{engine['ip']}:{engine['port']}", "--size", "16M", "--volume", "v1")
+    assert "f1" in line.ok("frontend", "list") and line.read("frontend", "show", "f1")["engine_name"] == "e1"
+    assert line.ok("engine", "watch", "--once").startswith("e1 running")
+    done = run("__complete", "engine", "show", "", PENSTOCK_NODE=node.address)
+    assert done.stdout.split() == ["e1"], done
+    # One replica goes: not well, and the way out is told.
+    line.ok("replica", "stop", "r3")
+
+    def degraded():
+        done = run("--node", node.address, "status")
+        return done if done.returncode == 1 else None
+
+    assert "engine e1: 2 of its 3 replicas are whole" in until(degraded, "the lost replica is told").stdout
+    line.ok("engine", "remove", "e1", first[2])
+    until(lambda: run("--node", node.address, "status").returncode == 0, "with two of two all is well")
+    line.ok("frontend", "delete", "f1")
+    line.ok("engine", "delete", "e1")
+    assert line.read("engine", "list") == [] and line.read("frontend", "list") == []
+    line.fails(66, "e1", ("engine", "show", "e1"))
+
+
 def test_completion(node):
     line = begin(node)
     line.ok("replica", "create", "r1", "d1", "16M")
@@ -229,7 +264,7 @@ def test_completion(node):
     assert {"node", "disk", "replica", "snapshot", "status", "block", "rpc", "grpc"} <= set(offered(""))
     assert offered("disk", "") == ["list", "show", "create", "delete"]
     assert offered("disk", "show", "") == ["d1"] and offered("replica", "expand", "r") == ["r1"]
-    assert offered("snapshot", "list", "re") == ["replica/r1"]
+    assert offered("snapshot", "list", "re") == ["replica/r1"] and offered("snapshot", "list", "en") == []
     assert "--no-wait" in offered("disk", "create", "--")
     assert "ReplicaCreate" in offered("grpc", "Rep") and offered("grpc", "GetN") == ["GetNode"]
     node.kill()

@@ -49,6 +49,24 @@ void cli_message_free(struct cli_message_memory *memory);
 bool cli_message_from_json(const ProtobufCMessageDescriptor *descriptor, const json_t *object, struct cli_message_memory *memory,
                            ProtobufCMessage **ret_message, struct error *error);
 
+/* ---- lists ---- */
+
+/* A text member, "-" for none and for an empty one. */
+const char *cli_shown(const json_t *object, const char *key);
+/* The members' values as a list, the caller's. */
+json_t *cli_values(const json_t *object);
+/* All of one kind on all nodes, as a list whose items say which node they are of. `list` makes a node's of the answer of
+ * `method`.
+ */
+bool cli_node_gather(struct cli *cli, const char *method, json_t *(*list)(const json_t *answer), json_t **ret_all);
+/* A table of `narrow` columns (`wide` if that is asked for), or the list for programs. */
+bool cli_node_print_list(struct cli *cli, json_t *take_list, const char *const *titles, unsigned narrow, unsigned wide,
+                         unsigned right, void (*row)(struct cli_table *table, const json_t *item));
+/* The members of an object, a line each; what is inside of them is left to programs. */
+bool cli_node_print_object(struct cli *cli, json_t *take_object);
+/* Says what changes in a listing (`member` of the answer of `list`) whenever `stream` tells that something did. */
+bool cli_node_watch_list(struct cli *cli, const char *stream, const char *list, const char *member);
+
 /* ---- verbs ---- */
 
 bool cli_node_status(struct cli *cli);
@@ -71,3 +89,19 @@ bool cli_node_snapshot_create(struct cli *cli);
 bool cli_node_snapshot_delete(struct cli *cli);
 bool cli_node_snapshot_revert(struct cli *cli);
 bool cli_node_snapshot_purge(struct cli *cli);
+bool cli_node_engine_list(struct cli *cli);
+bool cli_node_engine_show(struct cli *cli);
+bool cli_node_engine_create(struct cli *cli);
+bool cli_node_engine_delete(struct cli *cli);
+bool cli_node_engine_expand(struct cli *cli);
+bool cli_node_engine_add(struct cli *cli);
+bool cli_node_engine_remove(struct cli *cli);
+bool cli_node_engine_watch(struct cli *cli);
+bool cli_node_frontend_list(struct cli *cli);
+bool cli_node_frontend_show(struct cli *cli);
+bool cli_node_frontend_create(struct cli *cli);
+bool cli_node_frontend_delete(struct cli *cli);
+bool cli_node_frontend_suspend(struct cli *cli);
+bool cli_node_frontend_resume(struct cli *cli);
+bool cli_node_frontend_expand(struct cli *cli);
+bool cli_node_frontend_watch(struct cli *cli);

@@ -10,19 +10,21 @@ enum { POLL_MS = 100, WAIT_MS = 60000 };
 static json_t *get(const json_t *object, const char *key) { return json_object_get(object, key); }
 static uint64_t number(const json_t *object, const char *key) { return (uint64_t)json_integer_value(get(object, key)); }
 
-/* "-" for nothing. */
-static const char *text(const json_t *object, const char *key) {
+const char *cli_shown(const json_t *object, const char *key) {
     const char *value = cli_member(object, key);
     return value[0] != '\0' ? value : "-";
 }
 
+json_t *cli_values(const json_t *object) {
+    json_t *list = json_array(), *value;
+    const char *key;
+    json_object_foreach((json_t *)object, key, value) json_array_append(list, value);
+    return list;
+}
+
 static const char *size(uint64_t bytes, char to[24]) { return text_format_size(bytes, to, 24); }
 
-static unsigned columns(const struct cli *cli, unsigned narrow, unsigned wide) { return cli->output == CLI_WIDE ? wide : narrow; }
-
-/* All of one kind on all nodes, as a list whose items say which node they are of. `list` gives a node's, which it takes from the
- * answer of `method`. */
-static bool gather(struct cli *cli, const char *method, json_t *(*list)(const json_t *answer), json_t **ret_all) {
+bool cli_node_gather(struct cli *cli, const char *method, json_t *(*list)(const json_t *answer), json_t **ret_all) {
     unsigned count;
     if (!cli_node_count(cli, &count))
         return false;
@@ -46,16 +48,15 @@ static bool gather(struct cli *cli, const char *method, json_t *(*list)(const js
     return true;
 }
 
-/* A table, or the list for programs. Takes the list. */
-static bool print_list(struct cli *cli, json_t *take_list, const char *const *titles, unsigned shown, unsigned right,
-                       void (*row)(struct cli_table *table, const json_t *item)) {
+bool cli_node_print_list(struct cli *cli, json_t *take_list, const char *const *titles, unsigned narrow, unsigned wide,
+                         unsigned right, void (*row)(struct cli_table *table, const json_t *item)) {
     struct cli_table table;
     json_t *item;
     size_t i;
     if (cli_wants_data(cli)) {
         cli_print(cli, take_list);
     } else {
-        cli_table_init(&table, titles, shown, right);
+        cli_table_init(&table, titles, cli->output == CLI_WIDE ? wide : narrow, right);
         json_array_foreach(take_list, i, item) row(&table, item);
         cli_table_print(&table, stdout);
     }
@@ -63,8 +64,7 @@ static bool print_list(struct cli *cli, json_t *take_list, const char *const *ti
     return true;
 }
 
-/* The members of an object, a line each; what is inside of it is left to programs. */
-static bool print_object(struct cli *cli, json_t *take_object) {
+bool cli_node_print_object(struct cli *cli, json_t *take_object) {
     const char *key;
     json_t *value;
     if (cli_wants_data(cli))
@@ -98,7 +98,7 @@ static bool find(struct cli *cli, const char *kind, const char *name, json_t *ta
     json_t *item;
     size_t i;
     *ret_item = NULL;
-    json_array_foreach(take_list, i, item) if (strcmp(text(item, "name"), name) == 0 && *ret_item == NULL) *ret_item =
+    json_array_foreach(take_list, i, item) if (strcmp(cli_shown(item, "name"), name) == 0 && *ret_item == NULL) *ret_item =
         json_incref(item);
     json_decref(take_list);
     if (*ret_item != NULL)
@@ -119,15 +119,16 @@ static void node_row(struct cli_table *table, const json_t *node) {
     snprintf(disks, sizeof(disks), "%zu", json_array_size(get(node, "disks")));
     snprintf(process, sizeof(process), "%" PRIu64, number(plane, "process_id"));
     snprintf(methods, sizeof(methods), "%" PRIu64, number(plane, "methods"));
-    cli_table_row(table, text(node, "name"), text(node, "node"), text(node, "version"), up, text(plane, "state"), disks, process,
-                  methods, text(plane, "socket_path"), text(plane, "reason"));
+    cli_table_row(table, cli_shown(node, "name"), cli_shown(node, "node"), cli_shown(node, "version"), up,
+                  cli_shown(plane, "state"), disks, process, methods, cli_shown(plane, "socket_path"),
+                  cli_shown(plane, "reason"));
 }
 
 bool cli_node_list(struct cli *cli) {
     static const char *const titles[] = {"NAME",  "ADDRESS", "VERSION", "UP",     "PLANE",
                                          "DISKS", "PROCESS", "METHODS", "SOCKET", "REASON"};
     json_t *all;
-    return gather(cli, "GetNode", node_of, &all) && print_list(cli, all, titles, columns(cli, 6, 10), 0xe8, node_row);
+    return cli_node_gather(cli, "GetNode", node_of, &all) && cli_node_print_list(cli, all, titles, 6, 10, 0xe8, node_row);
 }
 
 bool cli_node_show(struct cli *cli) {
@@ -147,7 +148,7 @@ bool cli_node_show(struct cli *cli) {
         }
         json_decref(plane);
     }
-    return print_object(cli, node);
+    return cli_node_print_object(cli, node);
 }
 
 /* ---- disks ---- */
@@ -160,25 +161,26 @@ static void disk_row(struct cli_table *table, const json_t *disk) {
     snprintf(used, sizeof(used), "%" PRIu64 " %%", bytes == 0 ? 0 : (bytes - free_bytes) * 100 / bytes);
     snprintf(replicas, sizeof(replicas), "%" PRIu64, number(disk, "replicas"));
     snprintf(block, sizeof(block), "%" PRIu64, number(disk, "block_bytes"));
-    cli_table_row(table, text(disk, "name"), text(disk, "state"), size(bytes, total), size(free_bytes, left), used, replicas,
-                  text(disk, "path"), block, text(disk, "uuid"), text(disk, "node"), text(disk, "reason"));
+    cli_table_row(table, cli_shown(disk, "name"), cli_shown(disk, "state"), size(bytes, total), size(free_bytes, left), used,
+                  replicas, cli_shown(disk, "path"), block, cli_shown(disk, "uuid"), cli_shown(disk, "node"),
+                  cli_shown(disk, "reason"));
 }
 
 bool cli_node_disk_list(struct cli *cli) {
     static const char *const titles[] = {"NAME", "STATE", "SIZE", "FREE", "USED",  "REPLICAS",
                                          "PATH", "BLOCK", "UUID", "NODE", "REASON"};
     json_t *all;
-    return gather(cli, "GetNode", disks_of, &all) && print_list(cli, all, titles, columns(cli, 7, 11), 0xbc, disk_row);
+    return cli_node_gather(cli, "GetNode", disks_of, &all) && cli_node_print_list(cli, all, titles, 7, 11, 0xbc, disk_row);
 }
 
 static bool get_disk(struct cli *cli, const char *name, json_t **ret_disk) {
     json_t *all;
-    return gather(cli, "GetNode", disks_of, &all) && find(cli, "disk", name, all, ret_disk);
+    return cli_node_gather(cli, "GetNode", disks_of, &all) && find(cli, "disk", name, all, ret_disk);
 }
 
 bool cli_node_disk_show(struct cli *cli) {
     json_t *disk;
-    return get_disk(cli, cli->arguments[0], &disk) && print_object(cli, disk);
+    return get_disk(cli, cli->arguments[0], &disk) && cli_node_print_object(cli, disk);
 }
 
 /* Until it is ready; its reason if it will not be. */
@@ -187,11 +189,11 @@ static bool wait_disk(struct cli *cli, const char *name) {
         json_t *disk;
         if (!get_disk(cli, name, &disk))
             return false;
-        bool ready = strcmp(text(disk, "state"), "ready") == 0, failed = strcmp(text(disk, "state"), "error") == 0;
+        bool ready = strcmp(cli_shown(disk, "state"), "ready") == 0, failed = strcmp(cli_shown(disk, "state"), "error") == 0;
         bool late = waited_ms >= WAIT_MS;
         if (failed || late) {
             error_set(&cli->error, failed ? ERROR_IO : ERROR_TIMED_OUT, "disk %s: %s", name,
-                      text(disk, "reason")[0] != '-' ? text(disk, "reason") : text(disk, "state"));
+                      cli_shown(disk, "reason")[0] != '-' ? cli_shown(disk, "reason") : cli_shown(disk, "state"));
             error_hint(&cli->error, "mend it, then create it again: that tries at once; or `penstock disk delete %s`", name);
         }
         json_decref(disk);
@@ -219,7 +221,7 @@ bool cli_node_disk_create(struct cli *cli) {
     if (cli_option(cli, "--no-wait") == NULL && !wait_disk(cli, cli->arguments[0]))
         return false;
     json_t *disk;
-    return !cli_wants_data(cli) || (get_disk(cli, cli->arguments[0], &disk) && print_object(cli, disk));
+    return !cli_wants_data(cli) || (get_disk(cli, cli->arguments[0], &disk) && cli_node_print_object(cli, disk));
 }
 
 bool cli_node_disk_delete(struct cli *cli) {
@@ -228,12 +230,7 @@ bool cli_node_disk_delete(struct cli *cli) {
 
 /* ---- replicas ---- */
 
-static json_t *replicas_of(const json_t *answer) {
-    json_t *list = json_array(), *value;
-    const char *key;
-    json_object_foreach(get(answer, "replicas"), key, value) json_array_append(list, value);
-    return list;
-}
+static json_t *replicas_of(const json_t *answer) { return cli_values(get(answer, "replicas")); }
 
 static uint64_t actual_bytes(const json_t *replica) {
     uint64_t bytes = number(get(replica, "head"), "actual_size");
@@ -247,11 +244,11 @@ static void replica_row(struct cli_table *table, const json_t *replica) {
     char bytes[24], actual[24], snapshots[16], place[96] = "-", last[16];
     snprintf(snapshots, sizeof(snapshots), "%zu", json_object_size(get(replica, "snapshots")));
     if (number(replica, "port_start") != 0)
-        snprintf(place, sizeof(place), "%s:%" PRIu64, text(replica, "ip"), number(replica, "port_start"));
+        snprintf(place, sizeof(place), "%s:%" PRIu64, cli_shown(replica, "ip"), number(replica, "port_start"));
     snprintf(last, sizeof(last), "%" PRIu64, number(replica, "port_end"));
-    cli_table_row(table, text(replica, "name"), text(replica, "state"), text(replica, "lvs_name"),
+    cli_table_row(table, cli_shown(replica, "name"), cli_shown(replica, "state"), cli_shown(replica, "lvs_name"),
                   size(number(replica, "spec_size"), bytes), size(actual_bytes(replica), actual), snapshots, place, last,
-                  text(get(replica, "head"), "uuid"), text(replica, "node"), text(replica, "error_msg"));
+                  cli_shown(get(replica, "head"), "uuid"), cli_shown(replica, "node"), cli_shown(replica, "error_msg"));
 }
 
 static const char *const replica_titles[] = {"NAME",    "STATE",     "DISK", "SIZE", "ACTUAL", "SNAPSHOTS",
@@ -259,8 +256,8 @@ static const char *const replica_titles[] = {"NAME",    "STATE",     "DISK", "SI
 
 bool cli_node_replica_list(struct cli *cli) {
     json_t *all;
-    return gather(cli, "ReplicaList", replicas_of, &all) &&
-           print_list(cli, all, replica_titles, columns(cli, 7, 11), 0xb8, replica_row);
+    return cli_node_gather(cli, "ReplicaList", replicas_of, &all) &&
+           cli_node_print_list(cli, all, replica_titles, 7, 11, 0xb8, replica_row);
 }
 
 static bool named(struct cli *cli, const char *method, json_t **ret_answer) {
@@ -269,7 +266,7 @@ static bool named(struct cli *cli, const char *method, json_t **ret_answer) {
 
 bool cli_node_replica_show(struct cli *cli) {
     json_t *replica;
-    return named(cli, "ReplicaGet", &replica) && print_object(cli, replica);
+    return named(cli, "ReplicaGet", &replica) && cli_node_print_object(cli, replica);
 }
 
 bool cli_node_replica_create(struct cli *cli) {
@@ -284,15 +281,15 @@ bool cli_node_replica_create(struct cli *cli) {
                                 (json_int_t)bytes, "port_count", (json_int_t)port_count);
     if (!cli_node_call(cli, "ReplicaCreate", request, &replica))
         return false;
-    if (strcmp(text(replica, "state"), "error") == 0) { /* the call succeeds; the replica stays, with its reason */
-        error_set(&cli->error, ERROR_IO, "replica %s: %s", cli->arguments[0], text(replica, "error_msg"));
+    if (strcmp(cli_shown(replica, "state"), "error") == 0) { /* the call succeeds; the replica stays, with its reason */
+        error_set(&cli->error, ERROR_IO, "replica %s: %s", cli->arguments[0], cli_shown(replica, "error_msg"));
         error_hint(&cli->error, "mend it and create it again, or `penstock replica delete %s`", cli->arguments[0]);
         json_decref(replica);
         return false;
     }
     if (cli_wants_data(cli))
-        return print_object(cli, replica);
-    printf("%s:%" PRIu64 "\n", text(replica, "ip"), number(replica, "port_start"));
+        return cli_node_print_object(cli, replica);
+    printf("%s:%" PRIu64 "\n", cli_shown(replica, "ip"), number(replica, "port_start"));
     json_decref(replica);
     return true;
 }
@@ -325,8 +322,8 @@ static void tell_changes(struct cli *cli, const json_t *before, const json_t *no
             cli_print(cli, replica);
             continue;
         }
-        const char *why = text(replica, "error_msg");
-        printf("%s %s%s%s\n", key, text(replica, "state"), why[0] != '-' ? ": " : "", why[0] != '-' ? why : "");
+        const char *why = cli_shown(replica, "error_msg");
+        printf("%s %s%s%s\n", key, cli_shown(replica, "state"), why[0] != '-' ? ": " : "", why[0] != '-' ? why : "");
     }
     json_object_foreach((json_t *)before, key, replica) if (get(now, key) == NULL) {
         if (cli_wants_data(cli)) {
@@ -340,10 +337,10 @@ static void tell_changes(struct cli *cli, const json_t *before, const json_t *no
     fflush(stdout);
 }
 
-bool cli_node_replica_watch(struct cli *cli) {
+bool cli_node_watch_list(struct cli *cli, const char *stream, const char *list, const char *member) {
     struct cli_node_watch *watch;
     json_t *before = json_object(), *message = NULL;
-    bool ok = cli_node_watch_open(cli, "ReplicaWatch", &watch);
+    bool ok = cli_node_watch_open(cli, stream, &watch);
     if (!ok) {
         json_decref(before);
         return false;
@@ -352,9 +349,9 @@ bool cli_node_replica_watch(struct cli *cli) {
         json_t *answer;
         json_decref(message);
         message = NULL;
-        ok = cli_node_call(cli, "ReplicaList", NULL, &answer);
+        ok = cli_node_call(cli, list, NULL, &answer);
         if (ok) {
-            json_t *now = json_incref(get(answer, "replicas"));
+            json_t *now = json_incref(get(answer, member));
             tell_changes(cli, before, now);
             json_decref(before);
             before = now;
@@ -367,6 +364,8 @@ bool cli_node_replica_watch(struct cli *cli) {
     return ok;
 }
 
+bool cli_node_replica_watch(struct cli *cli) { return cli_node_watch_list(cli, "ReplicaWatch", "ReplicaList", "replicas"); }
+
 /* ---- snapshots: of KIND/NAME ---- */
 
 struct owner {
@@ -374,7 +373,8 @@ struct owner {
 };
 
 static bool parse_owner(struct cli *cli, struct owner *ret) {
-    static const struct owner kinds[] = {{"replica/", "Replica", NULL}};
+    static const struct owner kinds[] = {
+        {"replica/", "Replica", NULL}, {"engine/", "Engine", NULL}, {"frontend/", "EngineFrontend", NULL}};
     for (size_t i = 0; i < array_count(kinds); i++) {
         size_t length = strlen(kinds[i].prefix);
         if (strncmp(cli->arguments[0], kinds[i].prefix, length) == 0 && cli->arguments[0][length] != '\0') {
@@ -383,16 +383,17 @@ static bool parse_owner(struct cli *cli, struct owner *ret) {
             return true;
         }
     }
-    return error_invalid(&cli->error, "argument", cli->arguments[0], "KIND/NAME, as replica/r1");
+    return error_invalid(&cli->error, "argument", cli->arguments[0], "replica/NAME, engine/NAME or frontend/NAME");
 }
 
 static void snapshot_row(struct cli_table *table, const json_t *snapshot) {
     char actual[24], bytes[24], children[16];
     snprintf(children, sizeof(children), "%zu", json_object_size(get(snapshot, "children")));
-    cli_table_row(table, text(snapshot, "name"), text(snapshot, "parent"), size(number(snapshot, "actual_size"), actual),
-                  text(snapshot, "creation_time"), json_is_true(get(snapshot, "user_created")) ? "user" : "system",
-                  size(number(snapshot, "spec_size"), bytes), children, text(snapshot, "snapshot_timestamp"),
-                  text(snapshot, "snapshot_checksum"), text(snapshot, "uuid"));
+    cli_table_row(table, cli_shown(snapshot, "name"), cli_shown(snapshot, "parent"),
+                  size(number(snapshot, "actual_size"), actual), cli_shown(snapshot, "creation_time"),
+                  json_is_true(get(snapshot, "user_created")) ? "user" : "system", size(number(snapshot, "spec_size"), bytes),
+                  children, cli_shown(snapshot, "snapshot_timestamp"), cli_shown(snapshot, "snapshot_checksum"),
+                  cli_shown(snapshot, "uuid"));
 }
 
 bool cli_node_snapshot_list(struct cli *cli) {
@@ -404,8 +405,10 @@ bool cli_node_snapshot_list(struct cli *cli) {
     const char *key;
     bool ok = parse_owner(cli, &owner);
     if (ok) {
+        if (strcmp(owner.method, "EngineFrontend") == 0)
+            ok = error_set(&cli->error, ERROR_INVALID, "a frontend's snapshots are its engine's: engine/NAME");
         snprintf(method, sizeof(method), "%sGet", owner.method);
-        ok = cli_node_call(cli, method, json_pack("{s:s}", "name", owner.name), &answer);
+        ok = ok && cli_node_call(cli, method, json_pack("{s:s}", "name", owner.name), &answer);
     }
     if (!ok) {
         json_decref(list);
@@ -413,7 +416,7 @@ bool cli_node_snapshot_list(struct cli *cli) {
     }
     json_object_foreach(get(answer, "snapshots"), key, snapshot) json_array_append(list, snapshot);
     json_decref(answer);
-    return print_list(cli, list, titles, columns(cli, 5, 10), 0x64, snapshot_row);
+    return cli_node_print_list(cli, list, titles, 5, 10, 0x64, snapshot_row);
 }
 
 static bool snapshot_call(struct cli *cli, const char *verb, const char *snapshot) {

@@ -70,8 +70,7 @@ static void judge_engine(const json_t *engine, json_t *findings) {
     json_object_foreach(get(engine, "replica_mode_map"), leg, mode) {
         const char *shown = json_string_value(mode);
         all++;
-        whole += shown != NULL &&
-                 (strcmp(shown, "RW") == 0 || strcmp(shown, "REPLICA_MODE_RW") == 0 || strcmp(shown, "READ_WRITE") == 0);
+        whole += shown != NULL && strcmp(shown, "RW") == 0;
     }
     if (all > 0 && whole < all)
         find(findings, "one that is away returns by itself; one that is lost for good: delete it, and add another",

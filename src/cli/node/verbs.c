@@ -22,6 +22,19 @@ static const struct cli_option watch_options[] = {
     {"--once", NULL, "Show all that is there, and end"},
     {0},
 };
+static const struct cli_option engine_create_options[] = {
+    {"--size", "SIZE", "Of the volume (default: as its replicas say)"},
+    {"--volume", "NAME", "The volume's name (default: the engine's)"},
+    {"--frontend", "KIND", "spdk-tcp-nvmf (default), or none: \"\""},
+    {"--salvage", NULL, "Start from the newest of replicas that all failed"},
+    {0},
+};
+static const struct cli_option frontend_create_options[] = {
+    {"--size", "SIZE", "Of the volume (default: as its engine says)"},
+    {"--volume", "NAME", "The volume's name (default: the engine's)"},
+    {"--kind", "KIND", "spdk-tcp-nvmf (default)"},
+    {0},
+};
 static const struct cli_option no_options[] = {{0}};
 
 static const struct cli_verb verbs[] = {
@@ -45,8 +58,31 @@ static const struct cli_verb verbs[] = {
     {"replica delete", "NAME", "Delete a replica with its data and snapshots", yes_options, CLI_COMPLETE_NODE_REPLICA,
      cli_node_replica_delete},
     {"replica watch", "", "Say what changes, until it is interrupted", watch_options, CLI_COMPLETE_NONE, cli_node_replica_watch},
-    {"snapshot list", "KIND/NAME", "The snapshots of a replica (replica/NAME)", NULL, CLI_COMPLETE_NODE_OBJECT,
-     cli_node_snapshot_list},
+    {"engine list", "", "Engines, how many of their replicas are whole, and where they are served", NULL, CLI_COMPLETE_NONE,
+     cli_node_engine_list},
+    {"engine show", "NAME", "All about an engine", NULL, CLI_COMPLETE_NODE_ENGINE, cli_node_engine_show},
+    {"engine create", "NAME REPLICA=IP:PORT …", "Make one volume of replicas, here and on other nodes", engine_create_options,
+     CLI_COMPLETE_NONE, cli_node_engine_create},
+    {"engine expand", "NAME SIZE", "Grow an engine and its replicas", NULL, CLI_COMPLETE_NODE_ENGINE, cli_node_engine_expand},
+    {"engine add", "NAME REPLICA=IP:PORT", "Give an engine another replica, and copy to it", NULL, CLI_COMPLETE_NODE_ENGINE,
+     cli_node_engine_add},
+    {"engine remove", "NAME REPLICA=IP:PORT", "Take a replica away from an engine", NULL, CLI_COMPLETE_NODE_ENGINE,
+     cli_node_engine_remove},
+    {"engine delete", "NAME", "End an engine; its replicas stay", NULL, CLI_COMPLETE_NODE_ENGINE, cli_node_engine_delete},
+    {"engine watch", "", "Say what changes, until it is interrupted", watch_options, CLI_COMPLETE_NONE, cli_node_engine_watch},
+    {"frontend list", "", "Engine frontends, and where hosts find them", NULL, CLI_COMPLETE_NONE, cli_node_frontend_list},
+    {"frontend show", "NAME", "All about an engine frontend", NULL, CLI_COMPLETE_NODE_FRONTEND, cli_node_frontend_show},
+    {"frontend create", "NAME ENGINE IP:PORT", "Offer an engine, which listens there, to hosts of this node",
+     frontend_create_options, CLI_COMPLETE_NONE, cli_node_frontend_create},
+    {"frontend suspend", "NAME", "Hold its I/O", NULL, CLI_COMPLETE_NODE_FRONTEND, cli_node_frontend_suspend},
+    {"frontend resume", "NAME", "Let its I/O go on", NULL, CLI_COMPLETE_NODE_FRONTEND, cli_node_frontend_resume},
+    {"frontend expand", "NAME SIZE", "Grow it, its engine and the replicas", NULL, CLI_COMPLETE_NODE_FRONTEND,
+     cli_node_frontend_expand},
+    {"frontend delete", "NAME", "Offer it no more", NULL, CLI_COMPLETE_NODE_FRONTEND, cli_node_frontend_delete},
+    {"frontend watch", "", "Say what changes, until it is interrupted", watch_options, CLI_COMPLETE_NONE,
+     cli_node_frontend_watch},
+    {"snapshot list", "KIND/NAME", "The snapshots of a replica (replica/NAME) or an engine (engine/NAME)", NULL,
+     CLI_COMPLETE_NODE_OBJECT, cli_node_snapshot_list},
     {"snapshot create", "KIND/NAME SNAPSHOT", "Keep what it holds now", NULL, CLI_COMPLETE_NODE_OBJECT, cli_node_snapshot_create},
     {"snapshot delete", "KIND/NAME SNAPSHOT", "Delete a snapshot", NULL, CLI_COMPLETE_NODE_OBJECT, cli_node_snapshot_delete},
     {"snapshot revert", "KIND/NAME SNAPSHOT", "Make it what it was at a snapshot", yes_options, CLI_COMPLETE_NODE_OBJECT,
@@ -100,13 +136,17 @@ static void offer_named(const char *prefix, const char *name, const char *beginn
     cli_offer(word, beginning);
 }
 
-static void offer_replicas(struct cli *cli, const char *prefix, const char *beginning) {
-    json_t *answer, *replica;
+static void offer_all(struct cli *cli, const char *method, const char *member, const char *prefix, const char *beginning) {
+    json_t *answer, *value;
     const char *name;
-    if (!cli_node_call(cli, "ReplicaList", NULL, &answer))
+    if (!cli_node_call(cli, method, NULL, &answer))
         return;
-    json_object_foreach(json_object_get(answer, "replicas"), name, replica) offer_named(prefix, name, beginning);
+    json_object_foreach(json_object_get(answer, member), name, value) offer_named(prefix, name, beginning);
     json_decref(answer);
+}
+
+static void offer_replicas(struct cli *cli, const char *prefix, const char *beginning) {
+    offer_all(cli, "ReplicaList", "replicas", prefix, beginning);
 }
 
 static void offer_disks(struct cli *cli, const char *beginning) {
@@ -124,7 +164,12 @@ static void complete(struct cli *cli, enum cli_complete what, const char *beginn
     switch (what) {
     case CLI_COMPLETE_NODE_DISK: offer_disks(cli, beginning); break;
     case CLI_COMPLETE_NODE_REPLICA: offer_replicas(cli, "", beginning); break;
-    case CLI_COMPLETE_NODE_OBJECT: offer_replicas(cli, "replica/", beginning); break;
+    case CLI_COMPLETE_NODE_ENGINE: offer_all(cli, "EngineList", "engines", "", beginning); break;
+    case CLI_COMPLETE_NODE_FRONTEND: offer_all(cli, "EngineFrontendList", "engine_frontends", "", beginning); break;
+    case CLI_COMPLETE_NODE_OBJECT:
+        offer_replicas(cli, "replica/", beginning);
+        offer_all(cli, "EngineList", "engines", "engine/", beginning);
+        break;
     case CLI_COMPLETE_NODE_METHOD:
         for (unsigned s = 0; (service = cli_node_service(s)) != NULL; s++)
             for (unsigned i = 0; i < service->n_methods; i++)

@@ -9,7 +9,8 @@
 
 #include "host/linux/internal.h"
 
-static int notify(const char *state, int flags) {
+/* Never waits: a manager that does not read must not hold a loop up. */
+int host_linux_notify(const char *state) {
     const char *path = getenv("NOTIFY_SOCKET");
     if (path == NULL || path[0] == '\0')
         return 0;
@@ -23,14 +24,12 @@ static int notify(const char *state, int flags) {
     int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     if (fd < 0)
         return -errno;
-    ssize_t n = sendto(fd, state, strlen(state), MSG_NOSIGNAL | flags, (struct sockaddr *)&to,
+    ssize_t n = sendto(fd, state, strlen(state), MSG_NOSIGNAL | MSG_DONTWAIT, (struct sockaddr *)&to,
                        (socklen_t)(offsetof(struct sockaddr_un, sun_path) + length));
     int result = n < 0 ? -errno : 0;
     close(fd);
     return result;
 }
-
-int host_linux_notify(const char *state) { return notify(state, 0); }
 
 /* A number in the environment, meant for this process if `whose` names it; 0 = none. */
 static uint64_t number_of(const char *name, const char *whose) {
@@ -46,7 +45,7 @@ static void watchdog_fire(struct watch *watch, uint32_t events) {
     uint64_t ticks;
     (void)events;
     if (read(watch->fd, &ticks, sizeof(ticks)) == sizeof(ticks))
-        notify("WATCHDOG=1", MSG_DONTWAIT); /* a manager that does not read must not hold the loop up */
+        host_linux_notify("WATCHDOG=1");
 }
 
 int host_linux_watchdog(struct host_loop *base) {
