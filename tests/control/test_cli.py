@@ -8,6 +8,7 @@ import pathlib
 import signal
 import subprocess
 import sys
+import tarfile
 import tempfile
 import traceback
 
@@ -252,6 +253,31 @@ def test_engine(node):
     line.ok("engine", "delete", "e1")
     assert line.read("engine", "list") == [] and line.read("frontend", "list") == []
     line.fails(66, "e1", ("engine", "show", "e1"))
+
+
+def test_support_bundle(node):
+    line = begin(node)
+    line.ok("replica", "create", "r1", "d1", "16M")
+    with open(node.folder / "state" / "plane.log", "a", encoding="utf-8") as log:
+        log.write('a line\npassword: hunter2 and more\n{"psk": "hunter2"} tail\nx token=hunter2\nkey_file=hunter2\n')
+    path = node.folder / "bundle.tar.gz"
+    assert line.ok("support-bundle", str(path)) == f"{path}\n"
+    assert path.stat().st_mode & 0o777 == 0o600 and [p for p in node.folder.iterdir() if "bundle" in p.name] == [path]
+    with tarfile.open(path) as bundle:
+        files = {name.split("/", 1)[1]: bundle.extractfile(name).read().decode() for name in bundle.getnames()}
+    assert json.loads(files["node-0/GetNode.json"])["node"]["disks"][0]["name"] == "d1", files.keys()
+    assert "r1" in files["node-0/ReplicaList.json"] and "d1" in files["plane/bdev_get_bdevs.json"], files.keys()
+    assert "Linux" in files["machine/kernel"] and "a line" in files["node-0/plane.log"]
+    assert "(not shown)" in files["node-0/plane.log"] and not [name for name, text in files.items() if "hunter2" in text]
+    assert "penstockd.yaml" in files["missing"] or "etc/penstockd.yaml" in files, files["missing"]
+    line.fails(73, "is there already", ("support-bundle", str(path)))
+    # With the daemon away, what there is.
+    node.kill()
+    other = node.folder / "other.tar.gz"
+    line.ok("support-bundle", str(other))
+    with tarfile.open(other) as bundle:
+        missing = next(bundle.extractfile(name).read().decode() for name in bundle.getnames() if name.endswith("/missing"))
+    assert "is penstockd" not in missing and "node-0/GetNode.json: no answer" in missing, missing
 
 
 def test_completion(node):

@@ -89,6 +89,7 @@ bool cli_node_snapshot_create(struct cli *cli);
 bool cli_node_snapshot_delete(struct cli *cli);
 bool cli_node_snapshot_revert(struct cli *cli);
 bool cli_node_snapshot_purge(struct cli *cli);
+bool cli_node_support_bundle(struct cli *cli);
 bool cli_node_engine_list(struct cli *cli);
 bool cli_node_engine_show(struct cli *cli);
 bool cli_node_engine_create(struct cli *cli);

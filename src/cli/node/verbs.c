@@ -89,6 +89,11 @@ static const struct cli_verb verbs[] = {
      cli_node_snapshot_revert},
     {"snapshot purge", "KIND/NAME", "Delete the snapshots that no user made", NULL, CLI_COMPLETE_NODE_OBJECT,
      cli_node_snapshot_purge},
+    {"support-bundle", "[FILE]",
+     "Put what a helper needs to see into one file: versions, states, configurations, logs\nA tar.gz of the nodes that are named "
+     "and of this machine; of a single node, its plane's configuration too. Secrets are left out. It says at the end, in the "
+     "file `missing`, what could not be had.",
+     NULL, CLI_COMPLETE_NONE, cli_node_support_bundle},
     {"grpc", "METHOD [KEY=VALUE] …",
      "Call any method of the daemon, as it is\nKeys are the message's fields, a.b=VALUE is inside of a; values are JSON where "
      "they can "

@@ -51,10 +51,14 @@ static bool set(struct config *config, const char *name, const yaml_event_t *eve
     char *value = take_scalar(config, event, "expected a value in one word or in quotes");
     if (value == NULL)
         return false;
+    if (config->options->text_count == DAEMON_TEXTS_MAX) {
+        free(value);
+        return fail_at(config, &event->start_mark, "more values than there can be");
+    }
+    config->options->texts[config->options->text_count++] = value;
     if (daemon_option_set(config->options, name, value, &error))
-        return true; /* the value is the options' */
+        return true;
     snprintf(what, sizeof(what), "%s is '%s': expected %s", name, error.value, error.expected);
-    free(value);
     return fail_at(config, &event->start_mark, what);
 }
 

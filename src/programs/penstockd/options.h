@@ -5,7 +5,7 @@
 #include "base/error.h"
 #include "host/linux/log.h"
 
-enum { DAEMON_PORT = 8504, DAEMON_PLANE_ARGUMENTS_MAX = 64 };
+enum { DAEMON_PORT = 8504, DAEMON_PLANE_ARGUMENTS_MAX = 64, DAEMON_TEXTS_MAX = 128 };
 
 struct daemon_options {
     const char *state_dir, *address, *node;
@@ -19,6 +19,8 @@ struct daemon_options {
     const char *plane_arguments[DAEMON_PLANE_ARGUMENTS_MAX]; /* beside -r SOCKET */
     unsigned plane_argument_count;
     enum host_linux_log_format log_format;
+    char *texts[DAEMON_TEXTS_MAX]; /* values of the file, which others point to */
+    unsigned text_count;
     const char *config; /* file; NULL = none */
     bool check_only;    /* look at the options, and end */
     bool exit_now;
