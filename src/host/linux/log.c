@@ -118,5 +118,6 @@ void host_linux_log_write(const struct host_linux_log *log, const struct log_rec
                                log_area_name(record->area), record->text);
         length = min_u64((uint64_t)printed, sizeof(line) - 1);
     }
-    fwrite(line, 1, length, stderr);
+    ssize_t written = write(STDERR_FILENO, line, length);
+    (void)written; /* there is nowhere else to say it */
 }
