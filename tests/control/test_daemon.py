@@ -393,7 +393,7 @@ ENGINES = {"EngineCreate", "EngineDelete", "EngineExpand", "EngineExpandPrecheck
            "EngineSnapshotRevert", "EngineReplicaList", "EngineFrontendCreate", "EngineFrontendDelete", "EngineFrontendExpand",
            "EngineFrontendGet", "EngineFrontendList", "EngineFrontendReplicaAdd", "EngineFrontendResume",
            "EngineFrontendSnapshotCreate", "EngineFrontendSnapshotDelete", "EngineFrontendSnapshotRevert", "EngineFrontendSuspend"}  # test_engine.py  # fmt: skip
-SERVED = ENGINES | {"VersionDetailGet", "LogSetLevel", "LogGetLevel", "LogSetFlags", "LogGetFlags", "DiskCreate", "DiskGet", "DiskDelete",
+SERVED = ENGINES | {"VersionDetailGet", "MetricsGet", "LogSetLevel", "LogGetLevel", "LogSetFlags", "LogGetFlags", "DiskCreate", "DiskGet", "DiskDelete",
           "DiskHealthGet", "ReplicaCreate", "ReplicaDelete", "ReplicaGet", "ReplicaList", "ReplicaExpand", "ReplicaSnapshotCreate",
           "ReplicaSnapshotDelete", "ReplicaSnapshotRevert", "ReplicaSnapshotPurge"}  # fmt: skip
 
