@@ -287,19 +287,6 @@ void gateway_engine_expand_precheck(struct grpc_call *call, const ProtobufCMessa
 
 /* ---- snapshots ---- */
 
-static void snapshot_call(struct grpc_call *call, const ProtobufCMessage *message, enum control_verb verb,
-                          void (*answer)(struct gateway_pending *pending)) {
-    const Spdkrpc__SnapshotRequest *request = (const Spdkrpc__SnapshotRequest *)message;
-    struct gateway_pending *pending = gateway_pend(call, message, verb, request->name, answer);
-    if (pending == NULL)
-        return;
-    pending->plain_errors = true;
-    pending->goal.snapshot = request->snapshot_name;
-    pending->goal.timestamp = request->snapshot_timestamp;
-    pending->goal.user_created = request->user_created != 0;
-    gateway_start(pending);
-}
-
 static void answer_snapshot(struct gateway_pending *pending) {
     Spdkrpc__SnapshotResponse answer = SPDKRPC__SNAPSHOT_RESPONSE__INIT;
     answer.snapshot_name = (char *)pending->goal.snapshot;
@@ -307,13 +294,13 @@ static void answer_snapshot(struct gateway_pending *pending) {
 }
 
 void gateway_engine_snapshot_create(struct grpc_call *call, const ProtobufCMessage *message) {
-    snapshot_call(call, message, CONTROL_ENGINE_SNAPSHOT_CREATE, answer_snapshot);
+    gateway_snapshot_call(call, message, CONTROL_ENGINE_SNAPSHOT_CREATE, answer_snapshot);
 }
 void gateway_engine_snapshot_delete(struct grpc_call *call, const ProtobufCMessage *message) {
-    snapshot_call(call, message, CONTROL_ENGINE_SNAPSHOT_DELETE, gateway_answer_empty);
+    gateway_snapshot_call(call, message, CONTROL_ENGINE_SNAPSHOT_DELETE, gateway_answer_empty);
 }
 void gateway_engine_snapshot_revert(struct grpc_call *call, const ProtobufCMessage *message) {
-    snapshot_call(call, message, CONTROL_ENGINE_SNAPSHOT_REVERT, gateway_answer_empty);
+    gateway_snapshot_call(call, message, CONTROL_ENGINE_SNAPSHOT_REVERT, gateway_answer_empty);
 }
 
 void gateway_engine_snapshot_max_count_set(struct grpc_call *call, const ProtobufCMessage *message) {

@@ -35,6 +35,9 @@ struct gateway_pending {
 struct gateway_pending *gateway_pend(struct grpc_call *call, const ProtobufCMessage *request, enum control_verb verb,
                                      const char *name, void (*answer)(struct gateway_pending *pending));
 void gateway_start(struct gateway_pending *pending);
+/* The same for a SnapshotRequest, and started. */
+void gateway_snapshot_call(struct grpc_call *call, const ProtobufCMessage *message, enum control_verb verb,
+                           void (*answer)(struct gateway_pending *pending));
 /* An answer without content. */
 void gateway_answer_empty(struct gateway_pending *pending);
 void gateway_fail(struct grpc_call *call, const struct error *error, bool plain_errors);

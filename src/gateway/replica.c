@@ -188,28 +188,15 @@ void gateway_replica_expand(struct grpc_call *call, const ProtobufCMessage *mess
     gateway_start(pending);
 }
 
-static void snapshot_call(struct grpc_call *call, const ProtobufCMessage *message, enum control_verb verb,
-                          void (*answer)(struct gateway_pending *pending)) {
-    const Spdkrpc__SnapshotRequest *request = (const Spdkrpc__SnapshotRequest *)message;
-    struct gateway_pending *pending = gateway_pend(call, message, verb, request->name, answer);
-    if (pending == NULL)
-        return;
-    pending->plain_errors = true;
-    pending->goal.snapshot = request->snapshot_name;
-    pending->goal.timestamp = request->snapshot_timestamp;
-    pending->goal.user_created = request->user_created != 0;
-    gateway_start(pending);
-}
-
 void gateway_snapshot_create(struct grpc_call *call, const ProtobufCMessage *message) {
-    snapshot_call(call, message, CONTROL_SNAPSHOT_CREATE, answer_named);
+    gateway_snapshot_call(call, message, CONTROL_SNAPSHOT_CREATE, answer_named);
 }
 void gateway_snapshot_delete(struct grpc_call *call, const ProtobufCMessage *message) {
-    snapshot_call(call, message, CONTROL_SNAPSHOT_DELETE, gateway_answer_empty);
+    gateway_snapshot_call(call, message, CONTROL_SNAPSHOT_DELETE, gateway_answer_empty);
 }
 void gateway_snapshot_revert(struct grpc_call *call, const ProtobufCMessage *message) {
-    snapshot_call(call, message, CONTROL_SNAPSHOT_REVERT, gateway_answer_empty);
+    gateway_snapshot_call(call, message, CONTROL_SNAPSHOT_REVERT, gateway_answer_empty);
 }
 void gateway_snapshot_purge(struct grpc_call *call, const ProtobufCMessage *message) {
-    snapshot_call(call, message, CONTROL_SNAPSHOT_PURGE, gateway_answer_empty);
+    gateway_snapshot_call(call, message, CONTROL_SNAPSHOT_PURGE, gateway_answer_empty);
 }

@@ -1,6 +1,7 @@
 /* The table of methods, and what all handlers share. */
 #include <stdlib.h>
 
+#include "api/proto/spdkrpc/snapshot.pb-c.h"
 #include "api/proto/spdkrpc/spdk.pb-c.h"
 #include "gateway/internal.h"
 
@@ -237,6 +238,19 @@ struct gateway_pending *gateway_pend(struct grpc_call *call, const ProtobufCMess
 
 void gateway_start(struct gateway_pending *pending) {
     control_goal_start(gateway_of(pending->call)->options.control, &pending->goal);
+}
+
+void gateway_snapshot_call(struct grpc_call *call, const ProtobufCMessage *message, enum control_verb verb,
+                           void (*answer)(struct gateway_pending *pending)) {
+    const Spdkrpc__SnapshotRequest *request = (const Spdkrpc__SnapshotRequest *)message;
+    struct gateway_pending *pending = gateway_pend(call, message, verb, request->name, answer);
+    if (pending == NULL)
+        return;
+    pending->plain_errors = true;
+    pending->goal.snapshot = request->snapshot_name;
+    pending->goal.timestamp = request->snapshot_timestamp;
+    pending->goal.user_created = request->user_created != 0;
+    gateway_start(pending);
 }
 
 void gateway_answer_empty(struct gateway_pending *pending) {

@@ -4,10 +4,14 @@ a node: penstockd with its plane, in a folder and on an address of its own."""
 import json
 import os
 import pathlib
+import re
 import signal
 import socket
 import subprocess
+import sys
+import tempfile
 import time
+import traceback
 
 import grpc
 
@@ -260,3 +264,28 @@ def certificates(folder):
     except FileNotFoundError:
         return False
     return True
+
+
+def run_tests(tests, prefix, daemon, plane, contract, choice):
+    """Runs functions that take a Node, each with a fresh one; `choice`: None, "PART/PARTS", or a name. Ends the process."""
+    tests = [test for name, test in sorted(tests.items()) if name.startswith("test_")]
+    if choice is not None:
+        part = re.fullmatch(r"(\d+)/(\d+)", choice)
+        tests = tests[int(part[1]) - 1 :: int(part[2])] if part else [test for test in tests if test.__name__ == choice]
+        assert tests, "no such test"
+    failed = 0
+    for index, test in enumerate(tests):
+        with tempfile.TemporaryDirectory(prefix=prefix) as folder:
+            node = Node(daemon, plane, contract, folder, index % 4)
+            try:
+                test(node)
+            except Exception:
+                failed += 1
+                print(f"--- {test.__name__}")
+                traceback.print_exc(file=sys.stdout)
+                if (node.folder / "daemon.log").exists():
+                    print(node.log()[-9000:])
+            finally:
+                node.end()
+    print(f"{len(tests) - failed} passed, {failed} failed")
+    sys.exit(failed != 0)

@@ -9,14 +9,12 @@ import signal
 import subprocess
 import sys
 import tarfile
-import tempfile
-import traceback
 
 sys.path.append("/usr/lib/python3/dist-packages")  # where Debian's python3-grpcio and python3-yaml are
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 try:
     import yaml
-    from rig import Contract, Node, until
+    from rig import Contract, run_tests, until
 except ImportError as reason:
     print(f"skipped: a module is missing for this interpreter: {reason}")
     sys.exit(77)
@@ -298,27 +296,5 @@ def test_completion(node):
     assert done.stdout == "" and done.stderr == "", "without a daemon nothing is offered, and nothing is said"
 
 
-def main():
-    tests = [test for name, test in sorted(globals().items()) if name.startswith("test_")]
-    if len(sys.argv) > 5:
-        tests = [test for test in tests if test.__name__ == sys.argv[5]]
-    failed = 0
-    for index, test in enumerate(tests):
-        with tempfile.TemporaryDirectory(prefix="penstock-cli-") as folder:
-            node = Node(DAEMON, PLANE, CONTRACT, folder, index % 4)
-            try:
-                test(node)
-            except Exception:
-                failed += 1
-                print(f"--- {test.__name__}")
-                traceback.print_exc(file=sys.stdout)
-                if (node.folder / "daemon.log").exists():
-                    print(node.log()[-5000:])
-            finally:
-                node.end()
-    print(f"{len(tests) - failed} passed, {failed} failed")
-    sys.exit(failed != 0)
-
-
 if __name__ == "__main__":
-    main()
+    run_tests(globals(), "penstock-cli-", DAEMON, PLANE, CONTRACT, sys.argv[5] if len(sys.argv) > 5 else None)

@@ -10,9 +10,7 @@ import re
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
-import traceback
 
 sys.path.append("/usr/lib/python3/dist-packages")  # where Debian's python3-grpcio is
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
@@ -22,7 +20,7 @@ except ImportError as reason:
     print(f"skipped: no python3-grpcio for this interpreter: {reason}")
     sys.exit(77)
 
-from rig import DEADLINE_S, SERVICE, Contract, Failure, Node, end_process, refused, until
+from rig import DEADLINE_S, SERVICE, Contract, Failure, end_process, refused, run_tests, until
 
 DAEMON, PLANE, TABLE = sys.argv[1:4]
 CONTRACT = Contract(TABLE)
@@ -649,29 +647,5 @@ def test_a_plane_that_cannot_start(node):
     assert "callers are served without" not in node.log().partition("disk d1 is ready")[2], "nobody waits for what is there"
 
 
-def main():
-    tests = [test for name, test in sorted(globals().items()) if name.startswith("test_")]
-    if len(sys.argv) > 4:
-        part = re.fullmatch(r"(\d+)/(\d+)", sys.argv[4])
-        tests = tests[int(part[1]) - 1 :: int(part[2])] if part else [test for test in tests if test.__name__ == sys.argv[4]]
-        assert tests, "no such test"
-    failed = 0
-    for index, test in enumerate(tests):
-        with tempfile.TemporaryDirectory(prefix="penstockd-") as folder:
-            node = Node(DAEMON, PLANE, CONTRACT, folder, index % 4)
-            try:
-                test(node)
-            except Exception:
-                failed += 1
-                print(f"--- {test.__name__}")
-                traceback.print_exc(file=sys.stdout)
-                if node.process is not None or (node.folder / "daemon.log").exists():
-                    print(node.log()[-9000:])
-            finally:
-                node.end()
-    print(f"{len(tests) - failed} passed, {failed} failed")
-    sys.exit(failed != 0)
-
-
 if __name__ == "__main__":
-    main()
+    run_tests(globals(), "penstockd-", DAEMON, PLANE, CONTRACT, sys.argv[4] if len(sys.argv) > 4 else None)

@@ -12,14 +12,12 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
-import traceback
 
 sys.path.append("/usr/lib/python3/dist-packages")  # where Debian's python3-grpcio is
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 try:
-    from rig import Client, Contract, Failure, Node, refused, until
+    from rig import Client, Contract, Failure, refused, run_tests, until
 except ImportError as reason:
     print(f"skipped: no python3-grpcio for this interpreter: {reason}")
     sys.exit(77)
@@ -328,27 +326,5 @@ def test_service_manager(node):
         assert node.kill(signal.SIGTERM) == 0
 
 
-def main():
-    tests = [test for name, test in sorted(globals().items()) if name.startswith("test_")]
-    if len(sys.argv) > 4:
-        tests = [test for test in tests if test.__name__ == sys.argv[4]]
-    failed = 0
-    for index, test in enumerate(tests):
-        with tempfile.TemporaryDirectory(prefix="penstockd-ops-") as folder:
-            node = Node(DAEMON, PLANE, CONTRACT, folder, index % 4)
-            try:
-                test(node)
-            except Exception:
-                failed += 1
-                print(f"--- {test.__name__}")
-                traceback.print_exc(file=sys.stdout)
-                if (node.folder / "daemon.log").exists():
-                    print(node.log()[-5000:])
-            finally:
-                node.end()
-    print(f"{len(tests) - failed} passed, {failed} failed")
-    sys.exit(failed != 0)
-
-
 if __name__ == "__main__":
-    main()
+    run_tests(globals(), "penstockd-ops-", DAEMON, PLANE, CONTRACT, sys.argv[4] if len(sys.argv) > 4 else None)
