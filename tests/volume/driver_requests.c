@@ -74,7 +74,8 @@ uint32_t driver_pick_snapshot(struct driver *driver) {
     uint32_t chosen = NO_NODE, seen = 0;
     for (uint32_t i = 0; i < driver->model->node_count; i++) {
         const struct target *target = &driver->targets[i];
-        if (target->open && target->snapshot && !target->leaving && !target->reserved && driver_draw(driver, ++seen) == 0)
+        if (target->open && target->snapshot && !target->leaving && !target->reserved && driver->model->nodes[i].exact != NULL &&
+            driver_draw(driver, ++seen) == 0) /* what could not be read after its creation says nothing of a clone */
             chosen = i;
     }
     return chosen;

@@ -409,6 +409,24 @@ static const char *describe(const struct model *model, uint32_t content, char *t
     return text;
 }
 
+/* Bytes that the disk refused and showed all the same are nobody's promise: not in a snapshot, nor in what was made of it. */
+static bool is_refused(const struct model *model, uint32_t sector, uint32_t content) {
+    const struct model_write *write = write_of(model, content);
+    if (content != 0)
+        return write != NULL && write->failed;
+    for (uint32_t i = 0; i < model->write_count; i++) /* whose zeros they are, they do not say */
+        if (model->writes[i].failed && model->writes[i].kind != MODEL_WRITE && covers(&model->writes[i], sector))
+            return true;
+    return false;
+}
+
+static bool stands_on_refused(const struct model *model, const struct model_node *node, uint32_t sector) {
+    for (const struct model_base *base = node->base; base != NULL; base = base->older)
+        if (sector < base->count && is_refused(model, sector, base->content[sector]))
+            return true;
+    return false;
+}
+
 static bool content_ok(const struct model *model, const struct model_view *view, uint32_t index, const struct model_found *f,
                        char *text, size_t size) {
     const struct model_node *node = &model->nodes[index];
@@ -416,9 +434,8 @@ static bool content_ok(const struct model *model, const struct model_view *view,
     for (uint32_t s = 0; s < f->count; s++) {
         uint32_t content = f->content[s];
         if (node->exact != NULL) {
-            const struct model_write *was = s < node->exact_count ? write_of(model, node->exact[s]) : NULL;
-            if ((s < node->exact_count && node->exact[s] == content) || (was != NULL && was->failed))
-                continue; /* bytes that the disk refused and showed all the same are nobody's promise */
+            if (s < node->exact_count && (node->exact[s] == content || is_refused(model, s, node->exact[s])))
+                continue;
             char found[96], wanted[96];
             snprintf(text, size, "snapshot %u (asked for at %u, answered at %u) has changed at %u: sector %u holds %s, not %s",
                      index, node->created_start, node->created_done, at, s, describe(model, content, found, sizeof(found)),
@@ -430,7 +447,7 @@ static bool content_ok(const struct model *model, const struct model_view *view,
         if (s >= node->count)
             return complain(text, size, model, index, at, "larger than it ever was: sector", s, 0);
         uint32_t floor = s < view->nodes[index].count ? view->nodes[index].durable[s] : 0;
-        if (!allowed(model, index, s, content, floor, at)) {
+        if (!allowed(model, index, s, content, floor, at) && !stands_on_refused(model, node, s)) {
             char found[96], wanted[96] = "nothing";
             for (uint32_t i = 0; i < model->write_count && floor != 0; i++)
                 if (model->writes[i].node == index && model->writes[i].start == floor)

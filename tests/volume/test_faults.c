@@ -193,7 +193,8 @@ static void run_all(unsigned kind, enum io_status status) {
     struct life *life = plain_alloc(sizeof(*life));
     if (!life_begin(life, &short_one, 5))
         fail_msg("%s", life->failure);
-    uint64_t n = run_each(life, 77, false, kind, status) + 1;
+    const char *seed = getenv("PENSTOCK_TEST_SEED");
+    uint64_t n = run_each(life, seed != NULL ? strtoull(seed, NULL, 0) : 77, false, kind, status) + 1;
     print_message("%llu %ss failed, each once\n", (unsigned long long)n - 1, fault_names[kind]);
     assert_true(n > (kind == DISK_FAULT_TRIM ? 1 : 5));
     life_fini(life);
