@@ -41,7 +41,7 @@ static const struct plan plans[] = {
     {CANARY(CHECKPOINT_AHEAD), .workloads = {"slow-journal"}},
     {CANARY(CHECKPOINT_NO_FLUSH), .workloads = {"checkpoints", "checkpoints-overtaken"}},
     {CANARY(JOURNAL_REUSED_EARLY), .workloads = {"slow-superblock"}},
-    {CANARY(PAGE_SAYS_TOO_MUCH), .workloads = {"checkpoints-overtaken", "everything"}},
+    {CANARY(PAGE_SAYS_TOO_MUCH), .workloads = {"snapshots", "checkpoints-overtaken", "everything"}},
     {CANARY(REPLAY_KEEPS_DROPPED), .workloads = {"delete-and-create"}},
     {CANARY(FLUSH_RETRIED), .workloads = {"flush-storm", "fua"}, .fail_flush_max = 60},
     {CANARY(OPEN_WITHOUT_FLUSH), .workloads = {"first-writes", "flush-storm", "names-and-attributes"}},

@@ -101,6 +101,7 @@ struct opening {
     uint8_t *ring;
     struct page **table; /* pages being read; NULL = none at this id */
     bool ring_unreadable;
+    uint32_t again; /* blocks of the ring that were written once more, or are about to be */
 };
 
 static void opening_free(struct opening *opening) {
@@ -248,14 +249,8 @@ static bool build(struct opening *opening) {
 
 /* ---- 4: the journal ---- */
 
-static void ring_read(struct bulk *bulk) {
-    struct opening *opening = bulk->owner;
+static void replayed(struct opening *opening) {
     struct volume_store *store = opening->store;
-    opening->ring_unreadable = bulk->status != IO_OK;
-    if (!replay_run(store, opening->ring, opening->ring_unreadable)) {
-        fail_memory(opening);
-        return;
-    }
     if (!build(opening)) {
         fail(opening);
         return;
@@ -264,6 +259,78 @@ static void ring_read(struct bulk *bulk) {
         background_resume(store);
     opening->open->message.run = report_open;
     reactor_post(store->control, &opening->open->message);
+}
+
+static void kept(struct store_io *io) {
+    struct opening *opening = io->owner;
+    io->store->flushing--;
+    if (io->request.status == IO_OK) {
+        replayed(opening);
+        return;
+    }
+    error_set(&opening->open->error, ERROR_IO, "%s cannot be flushed: %s", opening->open->base->name,
+              io_status_name((enum io_status)io->request.status));
+    fail(opening);
+}
+
+static void written_again(struct bulk *bulk) {
+    struct opening *opening = bulk->owner;
+    if (bulk->status != IO_OK) {
+        error_set(&opening->open->error, ERROR_IO, "%s cannot be written: %s", opening->open->base->name,
+                  io_status_name(bulk->status));
+        fail(opening);
+        return;
+    }
+    io_use(&opening->io, opening->store, kept, opening);
+    if (VOLUME_CANARY == VOLUME_CANARY_OPEN_WITHOUT_FLUSH) {
+        opening->store->flushing++;
+        opening->io.request.status = IO_OK;
+        kept(&opening->io);
+        return;
+    }
+    io_flush(&opening->io); /* what was read is durable from here on */
+}
+
+/* The superblock that counts, and then what was replayed of the ring. */
+static bool describe_again(struct bulk *bulk, uint32_t i, uint64_t *ret_offset, void **ret_buffer, size_t *ret_length) {
+    struct opening *opening = bulk->owner;
+    const struct volume_store *store = opening->store;
+    const struct commit *commit = &store->commit;
+    if (i == 0) {
+        *ret_offset = (uint64_t)SUPERBLOCK_CLUSTER(store->super.generation) << CLUSTER_SHIFT;
+        *ret_buffer = &opening->heads[store->super.generation & 1];
+        *ret_length = BLOCK_BYTES;
+        return true;
+    }
+    uint32_t from = (store->super.journal_block + opening->again) % commit->ring_blocks;
+    uint32_t count = min_u32(min_u32(commit->used - opening->again, commit->ring_blocks - from), RING_PIECE / BLOCK_BYTES);
+    opening->again += count;
+    *ret_offset = ((uint64_t)store->super.journal_cluster << CLUSTER_SHIFT) + (uint64_t)from * BLOCK_BYTES;
+    *ret_buffer = opening->ring + (size_t)from * BLOCK_BYTES;
+    *ret_length = (size_t)count * BLOCK_BYTES;
+    return count > 0;
+}
+
+static void ring_read(struct bulk *bulk) {
+    struct opening *opening = bulk->owner;
+    struct volume_store *store = opening->store;
+    opening->ring_unreadable = bulk->status != IO_OK;
+    if (!replay_run(store, opening->ring, opening->ring_unreadable)) {
+        fail_memory(opening);
+        return;
+    }
+    if (store_frozen(store)) {
+        replayed(opening);
+        return;
+    }
+    /* What is read may be in a cache only, forgotten by the disk when a flush failed: the one above proves nothing then. What the
+     * store goes on from is written once more. Pages need it not: the superblock that leads to them was written after theirs. */
+    opening->bulk.op = BLOCK_WRITE;
+    opening->bulk.count = 2 + (uint32_t)divide_up((uint64_t)store->commit.used * BLOCK_BYTES, RING_PIECE);
+    opening->again = 0;
+    opening->bulk.describe = describe_again;
+    opening->bulk.done = written_again;
+    bulk_start(&opening->bulk);
 }
 
 static bool describe_ring(struct bulk *bulk, uint32_t i, uint64_t *ret_offset, void **ret_buffer, size_t *ret_length) {
@@ -485,7 +552,7 @@ static void begin(struct reactor_message *message) {
         flushed(&opening->io);
         return;
     }
-    io_flush(&opening->io); /* what is read from here on is durable */
+    io_flush(&opening->io); /* what is read from here on is durable, if no flush failed before */
 }
 
 void volume_store_open(struct volume_store_open *open) {

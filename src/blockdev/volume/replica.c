@@ -115,12 +115,6 @@ void replica_put_commit(struct volume_op *op) {
     commit_join(op->volume->store, &op->waiter);
 }
 
-/* The same for words that were set ahead of the batch. */
-static void put_commit_ahead(struct volume_op *op) {
-    op->waiter.wake = put_committed;
-    commit_join_ahead(op->volume->store, &op->waiter);
-}
-
 /* True for the association with the claim; else the PUT is ended. */
 static bool is_holder(struct volume_op *op) {
     const struct replica *replica = op->volume->replica;
@@ -259,22 +253,16 @@ static void claim_run(struct volume_op *op) {
         fence(replica, claim);
         op->put->fenced = true;
     }
-    if (!alone(op))
-        return;
-    store->commit.urge = COMMIT_AHEAD_OF_ALL;
-    enum got room = commit_room(store, sizeof(struct replica_record) / 8 + 8, &op->waiter);
-    store->commit.urge = COMMIT_IN_TURN;
-    if (room != GOT)
+    if (!alone(op) || commit_room(store, sizeof(struct replica_record) / 8 + 8, &op->waiter) != GOT)
         return;
     VOLUME_AT(volume, CLAIM);
     replica->record.promised_term = claim->term;
     replica->record.promised_engine = claim->engine;
     replica->record.promised_attempt = claim->attempt;
-    store->commit.urge = COMMIT_AHEAD_OF_ALL;
     record_put(store, volume->layer, &replica->record);
-    store->commit.urge = COMMIT_IN_TURN;
     op->waiter.wake = claim_durable;
-    commit_join_ahead(store, &op->waiter);
+    commit_hasten(store);
+    commit_join(store, &op->waiter);
 }
 
 static void release_run(struct volume_op *op) {
@@ -331,7 +319,6 @@ static void store_run(struct volume_op *op) {
     }
     enum io_status status = IO_OK;
     enum got got = GOT;
-    volume->store->commit.urge = COMMIT_AHEAD_OF_ALL;
     if (REPLICA_CANARY == REPLICA_CANARY_MARKS_RESET && document->record.epoch.depth != replica->record.epoch.depth)
         got = replica_marks_set(replica, 0, divide_up(layer_size(volume->layer) << BLOCK_SHIFT, REPLICA_REGION_BYTES), 0,
                                 &op->waiter, &status);
@@ -339,7 +326,6 @@ static void store_run(struct volume_op *op) {
         got = mark_ranges(op, &document->marks, (uint32_t)document->record.epoch.depth, &status);
     if (got == GOT)
         got = commit_room(volume->store, sizeof(struct replica_record) / 8 + 8, &op->waiter);
-    volume->store->commit.urge = COMMIT_IN_TURN;
     if (got == FAILED)
         op_end(op, status);
     if (got != GOT)
@@ -350,10 +336,8 @@ static void store_run(struct volume_op *op) {
         memset(replica->marked, 0, bitmap_words(replica->region_count) * sizeof(uint64_t));
     replica->record = document->record;
     replica->record.promised_attempt = attempt;
-    volume->store->commit.urge = COMMIT_AHEAD_OF_ALL;
     record_put(volume->store, volume->layer, &replica->record);
-    volume->store->commit.urge = COMMIT_IN_TURN;
-    put_commit_ahead(op);
+    replica_put_commit(op);
 }
 
 static void marks_run(struct volume_op *op) {
