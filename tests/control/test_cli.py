@@ -223,6 +223,7 @@ def test_engine(node):
     places = [line.ok("replica", "create", name, "d1", "16M").strip() for name in ("r1", "r2", "r3")]
     first = [f"r{at + 1}={place}" for at, place in enumerate(places)]
     line.fails(64, "REPLICA=IP:PORT", ("engine", "create", "e1", "r1"))
+    line.fails(64, "--size", ("engine", "create", "e1", first[0]))
     line.ok("engine", "create", "e1", *first[:2], "--size", "16M", "--volume", "v1")
     until(lambda: " 2/2 " in line.ok("engine", "list"), "both replicas are whole")
     engine = line.read("engine", "show", "e1")

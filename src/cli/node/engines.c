@@ -101,6 +101,8 @@ bool cli_node_engine_create(struct cli *cli) {
                                 volume != NULL ? volume : cli->arguments[0], "replica_address_map", map, "frontend",
                                 frontend != NULL ? frontend : "spdk-tcp-nvmf", "port_count", 1, "salvage_requested",
                                 cli_option(cli, "--salvage") != NULL);
+    if (ok && cli_option(cli, "--size") == NULL)
+        ok = error_invalid(&cli->error, "--size", "not given", "the size of the volume, which `penstock replica list` shows");
     return create(cli, ok && size_option(cli, request), "EngineCreate", "engine", request);
 }
 

@@ -23,7 +23,7 @@ static const struct cli_option watch_options[] = {
     {0},
 };
 static const struct cli_option engine_create_options[] = {
-    {"--size", "SIZE", "Of the volume (default: as its replicas say)"},
+    {"--size", "SIZE", "Of the volume, which its replicas have; needed"},
     {"--volume", "NAME", "The volume's name (default: the engine's)"},
     {"--frontend", "KIND", "spdk-tcp-nvmf (default), or none: \"\""},
     {"--salvage", NULL, "Start from the newest of replicas that all failed"},
