@@ -263,7 +263,7 @@ static void judge_replica(struct control *control, struct control_replica *repli
     else if (control_is_gone(control))
         set_replica(replica, CONTROL_ERROR, "the storage plane is not there: %s", control->plane.error.text);
     else if (!control_plane_ready(&control->plane) || control_seen(control) == NULL || record->disk[0] == '\0')
-        return; /* as it was, for now; or its record is gone, and it goes next */
+        return; /* nothing new is known of it; or its record is gone, and it goes next */
     else if (observed_store(control_seen(control), record->store) != NULL)
         judge_by_disk(control, replica);
     else if (!disk_comes(control, record->disk) && !is_being_made(&replica->object))

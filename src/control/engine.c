@@ -114,7 +114,7 @@ void engine_judge(struct control *control, struct control_engine *engine) {
         set_engine(engine, CONTROL_ERROR, "the storage plane is not there: %s", control->plane.error.text);
     else if (control_plane_ready(&control->plane) && control_seen(control) != NULL)
         judge_by_mirror(control, engine);
-    /* else as it was, for now */
+    /* else nothing new is known of it */
 }
 
 uint64_t engine_fingerprint(const struct control *control, const struct control_engine *engine) {

@@ -15,6 +15,7 @@ import traceback
 
 import grpc
 
+sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "support"))
 from message import fields
 
 DEADLINE_S = 60

@@ -11,6 +11,9 @@ import tempfile
 import time
 
 sys.path.append("/usr/lib/python3/dist-packages")  # where Debian's python3-grpcio is
+sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "support"))
+import message
+
 try:
     import grpc
 except ImportError as reason:
@@ -46,30 +49,9 @@ def words(text="", number=0, size=0, data=b""):
     return out
 
 
-def fields(message):
+def fields(data):
     """{number: last value}"""
-    at, found = 0, {}
-
-    def take():
-        nonlocal at
-        value = shift = 0
-        while True:
-            byte = message[at]
-            at += 1
-            value |= (byte & 0x7F) << shift
-            shift += 7
-            if byte < 0x80:
-                return value
-
-    while at < len(message):
-        tag = take()
-        if tag & 7 == 0:
-            found[tag >> 3] = take()
-        else:
-            length = take()
-            found[tag >> 3] = message[at : at + length]
-            at += length
-    return found
+    return dict(message.fields(data))
 
 
 # ---- our server ----
@@ -113,8 +95,8 @@ def their_client_on(channel):
 
     count = channel.unary_stream(ECHO + "Count")
     got = list(count(words(number=5000, size=1000), timeout=DEADLINE_S))
-    assert [fields(message)[3] for message in got] == list(range(5000, 0, -1))
-    assert all(len(fields(message)[2]) == 1000 for message in got)
+    assert [fields(said)[3] for said in got] == list(range(5000, 0, -1))
+    assert all(len(fields(said)[2]) == 1000 for said in got)
 
     chat = channel.stream_stream(ECHO + "Chat")
     sent = [words(str(i), i + 1) for i in range(300)]

@@ -3,6 +3,8 @@
 with; a configuration that is right; a list of files that are there. Arguments: the source's root, penstock, penstockd,
 penstock-block."""
 
+import fnmatch
+import json
 import os
 import pathlib
 import re
@@ -91,6 +93,20 @@ def allowed(unit):
         for word in words:
             names = names - call_names(word) if line.startswith("~") else names | call_names(word)
     return names
+
+
+def case_every_installed_file_has_a_package(_folder):
+    build = next(folder for folder in PENSTOCK.parents if (folder / "meson-info").is_dir())
+    info = build / "meson-info"
+    prefix = next(o["value"] for o in json.loads((info / "intro-buildoptions.json").read_text(encoding="utf-8")) if o["name"] == "prefix")
+    files = [str(pathlib.Path(to).relative_to(prefix)) for to in json.loads((info / "intro-installed.json").read_text(encoding="utf-8")).values()]
+    assert "bin/penstock" in files, files
+    taken = []
+    for path in (*(ROOT / "debian").glob("*.install"), ROOT / "debian" / "not-installed"):
+        taken += [line.split()[0] for line in path.read_text(encoding="utf-8").splitlines() if line]
+    taken = [word.removeprefix("usr/") for word in taken]
+    homeless = [file for file in files if not any(fnmatch.fnmatch(file, word) or file.startswith(word + "/") for word in taken)]
+    assert not homeless, f"in no debian/*.install: {homeless}"
 
 
 WRAPPER = """#!{python}

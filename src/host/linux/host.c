@@ -128,6 +128,17 @@ static const struct host_ops linux_ops = {
     .socket_reset = linux_socket_reset,
 };
 
+bool host_linux_poll_mode_parse(const char *text, enum host_poll_mode *ret_mode) {
+    static const char *const names[] = {
+        [HOST_POLL_ADAPTIVE] = "adaptive", [HOST_POLL_ALWAYS] = "always", [HOST_POLL_NEVER] = "never"};
+    for (size_t i = 0; i < array_count(names); i++)
+        if (strcmp(text, names[i]) == 0) {
+            *ret_mode = (enum host_poll_mode)i;
+            return true;
+        }
+    return false;
+}
+
 int host_linux_create(const struct host_linux_options *options, struct host **ret_host) {
     struct linux_host *host = calloc(1, sizeof(*host));
     if (host == NULL)

@@ -167,13 +167,7 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     case OPTION_TO: bench->to = arg; break;
     case OPTION_SECTOR: bench->sector = (uint32_t)number(state, "sector", arg, 512, KIB(64)); break;
     case OPTION_POLL:
-        if (strcmp(arg, "adaptive") == 0)
-            bench->poll_mode = HOST_POLL_ADAPTIVE;
-        else if (strcmp(arg, "always") == 0)
-            bench->poll_mode = HOST_POLL_ALWAYS;
-        else if (strcmp(arg, "never") == 0)
-            bench->poll_mode = HOST_POLL_NEVER;
-        else
+        if (!host_linux_poll_mode_parse(arg, &bench->poll_mode))
             argp_error(state, "poll is %s: expected adaptive, always or never", arg);
         break;
     case ARGP_KEY_ARG:

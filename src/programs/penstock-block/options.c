@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "base/text.h"
+#include "host/linux/linux.h"
 
 enum {
     OPTION_WAIT_FOR_RPC = 256,
@@ -147,17 +148,6 @@ static void no_effect(struct block_options *options, const char *name) {
         options->without_effect[options->without_effect_count++] = name;
 }
 
-static void parse_poll(struct block_options *options, const char *mode) {
-    static const char *const names[] = {
-        [HOST_POLL_ADAPTIVE] = "adaptive", [HOST_POLL_ALWAYS] = "always", [HOST_POLL_NEVER] = "never"};
-    for (size_t i = 0; i < array_count(names); i++)
-        if (strcmp(mode, names[i]) == 0) {
-            options->poll_mode = (enum host_poll_mode)i;
-            return;
-        }
-    wrong(options, "--poll", mode, "adaptive, always or never");
-}
-
 static void parse_one(struct block_options *options, int c, int long_index) {
     switch (c) {
     case 'r': options->socket_path = optarg; break;
@@ -172,7 +162,10 @@ static void parse_one(struct block_options *options, int c, int long_index) {
             options->flags[options->flag_count++] = optarg;
         break;
     case OPTION_WAIT_FOR_RPC: options->wait_for_rpc = true; break;
-    case OPTION_POLL: parse_poll(options, optarg); break;
+    case OPTION_POLL:
+        if (!host_linux_poll_mode_parse(optarg, &options->poll_mode))
+            wrong(options, "--poll", optarg, "adaptive, always or never");
+        break;
     case OPTION_LOG_FILE: options->log_path = optarg; break;
     case OPTION_LOG_FORMAT:
         if (!host_linux_log_format_parse(optarg, &options->log_format))

@@ -62,17 +62,6 @@ static bool parse_workers(const char *text, struct options *options) {
     return true;
 }
 
-static void parse_poll(struct options *options, const char *mode) {
-    static const char *const names[] = {
-        [HOST_POLL_ADAPTIVE] = "adaptive", [HOST_POLL_ALWAYS] = "always", [HOST_POLL_NEVER] = "never"};
-    for (size_t i = 0; i < array_count(names); i++)
-        if (strcmp(mode, names[i]) == 0) {
-            options->poll_mode = (enum host_poll_mode)i;
-            return;
-        }
-    wrong(options, "--poll", mode, "adaptive, always or never");
-}
-
 static void parse(struct options *options, int argc, char **argv) {
     enum { OPTION_POLL = 256, OPTION_BUFFERS, OPTION_VERSION };
     static const struct option long_options[] = {{"rpc-socket", required_argument, NULL, 'r'},
@@ -96,7 +85,10 @@ static void parse(struct options *options, int argc, char **argv) {
             if (!text_parse_u64(optarg, DPDK_BUFFERS_MAX, &options->buffers) || options->buffers < DPDK_BUFFERS_MIN)
                 wrong(options, "--buffers", optarg, "1024 to 1048576");
             break;
-        case OPTION_POLL: parse_poll(options, optarg); break;
+        case OPTION_POLL:
+            if (!host_linux_poll_mode_parse(optarg, &options->poll_mode))
+                wrong(options, "--poll", optarg, "adaptive, always or never");
+            break;
         case 'h':
             fputs(help, stdout);
             options->exit_now = true;
