@@ -84,8 +84,11 @@ mirror-net: test-build ## long: nodes of a mirror that are killed, hung, cut, sl
 	@ninja -C $(BUILD) src/programs/penstock-block/penstock-block src/programs/penstock-bench/penstock-bench
 	@python3 -B tests/mirror_net/test_mirror_net.py $(BUILD) $(or $(CASE),all)
 
+# The gRPC rows are about a peer that stands among the tests.
 bench: all ## measure, print and store the figures under bench/results; ROWS="name…" for some
-	@tools/need fio=fio h2load=nghttp2-client
+	@tools/need $(NEED_CONTROL) pkg:cmocka=libcmocka-dev fio=fio h2load=nghttp2-client
+	@ninja -C $(BUILD) -t targets all | grep -q '^tests/support/echo_peer:' || $(call QUIETLY,meson setup --reconfigure $(BUILD) -Dtests=enabled -Dcontrol=enabled)
+	@ninja -C $(BUILD) tests/support/echo_peer
 	@bench/run $(ROWS)
 
 check-all: ## long: all tests with their long budgets, clang-tidy, 5 minutes of fuzzing a target, guests
