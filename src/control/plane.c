@@ -40,7 +40,8 @@ static void back_off(struct control_plane *plane) {
     drop_client(plane);
     enter(plane, CONTROL_PLANE_WAITING);
     in_ms(plane, ms);
-    log_warning(plane->options.log, LOG_AREA_APP, "storage plane: %s; trying again in %" PRIu64 " ms", plane->error.text, ms);
+    log_warning(plane->options.log, LOG_AREA_APP, "%s: %s; trying again in %" PRIu64 " ms", plane->options.name,
+                plane->error.text, ms);
 }
 
 /* ---- its process ---- */
@@ -52,7 +53,7 @@ static void lose(struct control_plane *plane) {
     plane->gone_since_ns = now_ns(plane);
     enter(plane, CONTROL_PLANE_CONNECTING);
     if (plane->failures == 0) {
-        log_warning(plane->options.log, LOG_AREA_APP, "storage plane: %s; starting it again", plane->error.text);
+        log_warning(plane->options.log, LOG_AREA_APP, "%s: %s; starting it again", plane->options.name, plane->error.text);
         plane->failures = 1;
         drop_client(plane);
         in_ms(plane, 0);
@@ -146,8 +147,9 @@ static void methods_told(struct plane_call *call) {
     json_array_foreach(call->result, i, method) if (json_is_string(method))
         json_object_set_new(plane->methods, json_string_value(method), json_true());
     json_decref(call->result);
-    log_notice(plane->options.log, LOG_AREA_APP, "storage plane: ready on %s, %zu methods%s", plane->options.socket_path,
-               json_object_size(plane->methods), plane->process == NULL ? "; its process cannot be watched" : "");
+    log_notice(plane->options.log, LOG_AREA_APP, "%s: ready on %s, %zu methods%s", plane->options.name,
+               plane->options.socket_path, json_object_size(plane->methods),
+               plane->process == NULL ? "; its process cannot be watched" : "");
     error_clear(&plane->error);
     enter(plane, CONTROL_PLANE_READY);
     plane->options.changed(plane->options.arg);
@@ -182,7 +184,7 @@ static void connect_to(struct control_plane *plane) {
         return;
     }
     plane_client_watch(plane->client, lost, plane);
-    greet(plane, "framework_get_reactors", process_told);
+    greet(plane, plane->options.greeting, process_told);
 }
 
 static void tick(struct reactor_timer *timer) {
@@ -197,6 +199,10 @@ static void tick(struct reactor_timer *timer) {
 
 void control_plane_init(struct control_plane *plane, const struct control_plane_options *options) {
     *plane = (struct control_plane){.options = *options, .timer.run = tick};
+    if (plane->options.name == NULL)
+        plane->options.name = "storage plane";
+    if (plane->options.greeting == NULL)
+        plane->options.greeting = "framework_get_reactors";
     error_set(&plane->error, ERROR_BUSY, "it is not needed yet");
 }
 

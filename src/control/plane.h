@@ -1,4 +1,4 @@
-/* The supervision of one storage plane: found on its socket or started, greeted, watched, started again with back-off. It is
+/* The supervision of one plane: found on its socket or started, greeted, watched, started again with back-off. It is
  * never killed. docs/control.md has the states.
  *
  * Calling context: the control loop. */
@@ -31,6 +31,8 @@ enum control_plane_state {
 struct control_plane_options {
     struct reactor *reactor;
     struct log *log;
+    const char *name;        /* "packet plane", for people; NULL = "storage plane" */
+    const char *greeting;    /* a method whose result has its process id, "pid"; NULL = framework_get_reactors */
     const char *socket_path; /* stays */
     const char *log_path;    /* of the process, for people; stays */
     struct control_processes processes;

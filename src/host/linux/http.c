@@ -10,9 +10,10 @@
 #include "host/linux/internal.h"
 
 enum {
-    CONNECTIONS_MAX = 16, /* at once; more wait */
+    CONNECTIONS_MAX = 64, /* at once; more wait */
     TIMEOUT_S = 10,       /* of a connection that does nothing, also one that is kept */
     MEMORY_MAX = 16384,   /* of a connection: request line and headers */
+    PATIENCE = 16         /* a body of so many times the limit is not read to its end to say that it is too long */
 };
 
 struct host_linux_http {
@@ -27,6 +28,9 @@ struct host_linux_http_request {
     struct host_linux_http *http;
     struct MHD_Connection *connection;
     struct MHD_Response *response; /* what there is to answer */
+    struct host_linux_http_asked what;
+    char *body;
+    size_t capacity, discarded;
     unsigned status;
     bool asked, suspended;
 };
@@ -71,19 +75,46 @@ static enum MHD_Result queue(struct MHD_Connection *connection, unsigned status,
 
 static struct MHD_Response *make_text(const char *type, const char *text, size_t length) {
     struct MHD_Response *response = MHD_create_response_from_buffer(length, (void *)text, MHD_RESPMEM_MUST_COPY);
-    if (response != NULL)
+    if (response != NULL && type != NULL)
         MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, type);
     return response;
 }
 
-/* Called when the headers are there, again with the end of the body, and when a suspended connection goes on. */
+/* One more piece of the body. False: there is no place for it. */
+static bool take_body(struct host_linux_http_request *request, const char *data, size_t length) {
+    size_t max = request->http->options.body_max;
+    if (length > max - request->what.length)
+        return false;
+    if (request->what.length + length > request->capacity) {
+        size_t capacity = request->what.length + length > max / 2 ? max : (request->what.length + length) * 2;
+        char *body = realloc(request->body, capacity);
+        if (body == NULL)
+            return false;
+        request->body = body;
+        request->capacity = capacity;
+    }
+    memcpy(request->body + request->what.length, data, length);
+    request->what.length += length;
+    request->what.body = request->body;
+    return true;
+}
+
+static void ask(struct host_linux_http_request *request, const char *url, const char *method) {
+    struct host_linux_http *http = request->http;
+    request->asked = true;
+    request->what.path = url;
+    request->what.method = strcmp(method, MHD_HTTP_METHOD_HEAD) == 0 ? MHD_HTTP_METHOD_GET : method;
+    http->open++;
+    http->options.serve(http->options.arg, request, &request->what);
+}
+
+/* Called when the headers are there, again with parts of the body and its end, and when a suspended connection goes on. */
 static enum MHD_Result handle(void *arg, struct MHD_Connection *connection, const char *url, const char *method,
                               const char *version, const char *data, size_t *data_size, void **state) {
     struct host_linux_http *http = arg;
     struct host_linux_http_request *request = *state;
     (void)version;
-    (void)data;
-    if (strcmp(method, MHD_HTTP_METHOD_GET) != 0 && strcmp(method, MHD_HTTP_METHOD_HEAD) != 0) {
+    if (http->options.body_max == 0 && strcmp(method, MHD_HTTP_METHOD_GET) != 0 && strcmp(method, MHD_HTTP_METHOD_HEAD) != 0) {
         static const char text[] = "only GET is served\n";
         return queue(connection, MHD_HTTP_METHOD_NOT_ALLOWED, make_text("text/plain", text, sizeof(text) - 1));
     }
@@ -96,14 +127,18 @@ static enum MHD_Result handle(void *arg, struct MHD_Connection *connection, cons
         *state = request;
         return MHD_YES;
     }
-    if (*data_size > 0) { /* a body: read, and not looked at */
+    if (*data_size > 0) {
+        if (http->options.body_max > 0 && (request->discarded > 0 || !take_body(request, data, *data_size)))
+            request->discarded += *data_size;
         *data_size = 0;
-        return MHD_YES;
+        return request->discarded <= PATIENCE * http->options.body_max ? MHD_YES : MHD_NO;
+    }
+    if (request->discarded > 0) {
+        static const char text[] = "the body is too long";
+        return queue(connection, MHD_HTTP_CONTENT_TOO_LARGE, make_text("text/plain", text, sizeof(text) - 1));
     }
     if (!request->asked) {
-        request->asked = true;
-        http->open++;
-        http->options.get(http->options.arg, request, url);
+        ask(request, url, method);
         if (request->response == NULL && request->status == 0) {
             request->suspended = true;
             MHD_suspend_connection(connection);
@@ -122,6 +157,8 @@ static void completed(void *arg, struct MHD_Connection *connection, void **state
     (void)code;
     if (request != NULL && request->response != NULL)
         MHD_destroy_response(request->response);
+    if (request != NULL)
+        free(request->body);
     free(request); /* it has been answered: a suspended connection does not end */
     *state = NULL;
 }
@@ -141,19 +178,20 @@ void host_linux_http_answer(struct host_linux_http_request *request, unsigned st
 
 /* ---- life ---- */
 
-static bool is_loopback(const struct host_address *address, struct sockaddr_storage *ret) {
+/* An address, and of loopback unless any will do. */
+static bool is_fit(const struct host_address *address, bool anywhere, struct sockaddr_storage *ret) {
     struct sockaddr_in *v4 = (struct sockaddr_in *)ret;
     struct sockaddr_in6 *v6 = (struct sockaddr_in6 *)ret;
     memset(ret, 0, sizeof(*ret));
     if (address->family == HOST_IPV4) {
         v4->sin_family = AF_INET;
         v4->sin_port = htons(address->port);
-        return inet_pton(AF_INET, address->text, &v4->sin_addr) == 1 && ntohl(v4->sin_addr.s_addr) >> 24 == 127;
+        return inet_pton(AF_INET, address->text, &v4->sin_addr) == 1 && (anywhere || ntohl(v4->sin_addr.s_addr) >> 24 == 127);
     }
     v6->sin6_family = AF_INET6;
     v6->sin6_port = htons(address->port);
     return address->family == HOST_IPV6 && inet_pton(AF_INET6, address->text, &v6->sin6_addr) == 1 &&
-           IN6_IS_ADDR_LOOPBACK(&v6->sin6_addr);
+           (anywhere || IN6_IS_ADDR_LOOPBACK(&v6->sin6_addr));
 }
 
 static bool watch_all(struct host_linux_http *http, struct error *error) {
@@ -175,8 +213,9 @@ static bool watch_all(struct host_linux_http *http, struct error *error) {
 bool host_linux_http_start(const struct host_linux_http_options *options, struct host_linux_http **ret_http, uint16_t *ret_port,
                            struct error *error) {
     struct sockaddr_storage address;
-    if (!is_loopback(&options->address, &address))
-        return error_invalid(error, "http", options->address.text, "an address of loopback: HTTP has no authentication here");
+    if (!is_fit(&options->address, options->anywhere, &address))
+        return error_invalid(error, "http", options->address.text, "%s",
+                             options->anywhere ? "a numeric address" : "an address of loopback: HTTP has no authentication here");
     struct host_linux_http *http = calloc(1, sizeof(*http));
     if (http == NULL)
         return error_set(error, ERROR_NO_MEMORY, "no memory for HTTP");

@@ -13,6 +13,8 @@
 #include "host/linux/http.h"
 #include "host/linux/linux.h"
 #include "programs/penstockd/credentials.h"
+#include "programs/penstockd/packet_part.h"
+#include "programs/penstockd/place.h"
 
 enum { PATH_SIZE = 512, GRACE_MS = 2000 };
 
@@ -24,7 +26,8 @@ struct app {
     struct host_linux_log log_to;
     char lock_path[PATH_SIZE], socket_path[PATH_SIZE], plane_log_path[PATH_SIZE], grpc_path[PATH_SIZE], state_path[PATH_SIZE];
     char plane_path[PATH_SIZE];
-    const char *plane_command[DAEMON_PLANE_ARGUMENTS_MAX + 4];
+    struct plane_program plane;
+    struct packet_part packet;
     struct host_file_open lock;
     struct store *store;
     struct control *control;
@@ -35,7 +38,7 @@ struct app {
     struct gateway *gateway;
     struct host_linux_http *http; /* NULL = not served */
     struct reactor_message begin;
-    unsigned running; /* control, server: what is to be stopped */
+    unsigned running; /* control, server, the packet plane's side: what is to be stopped */
     bool ending;
     int exit_status;
 };
@@ -58,43 +61,12 @@ static void host_log(void *arg, const char *text) {
         fprintf(stderr, "penstockd: %s\n", text);
 }
 
-/* ---- processes ---- */
-
-static int start_plane(void *arg, void (*ended)(void *ended_arg, int status), void *ended_arg, void **ret_process) {
-    struct app *app = arg;
-    struct host_linux_process_options options = {.arguments = app->plane_command, .log_path = app->plane_log_path};
-    struct host_linux_process *process;
-    int result = host_linux_process_start(app->reactor->loop, &options, ended, ended_arg, &process);
-    if (result == 0) {
-        log_notice(&app->log, LOG_AREA_APP, "storage plane: started %s as process %llu", app->plane_command[0],
-                   (unsigned long long)host_linux_process_number(process));
-        *ret_process = process;
-    }
-    return result;
-}
-
-static int adopt_plane(void *arg, uint64_t number, void (*ended)(void *ended_arg, int status), void *ended_arg,
-                       void **ret_process) {
-    struct app *app = arg;
-    struct host_linux_process *process;
-    int result = host_linux_process_adopt(app->reactor->loop, number, ended, ended_arg, &process);
-    if (result == 0) {
-        log_notice(&app->log, LOG_AREA_APP, "storage plane: found as process %llu", (unsigned long long)number);
-        *ret_process = process;
-    }
-    return result;
-}
-
-static void release_plane(void *arg, void *process) {
-    (void)arg;
-    host_linux_process_release(process);
-}
-
 /* ---- the end ---- */
 
 static void closed(void *arg) {
     struct app *app = arg;
     app->store = NULL;
+    packet_part_fini(&app->packet);
     if (app->lock.file != NULL)
         host_file_close(app->lock.file);
     host_loop_stop(app->reactor->loop);
@@ -129,7 +101,8 @@ static void end(struct app *app, int status) {
     app->ending = true;
     app->exit_status = status;
     host_linux_notify("STOPPING=1");
-    app->running = 1;
+    app->running = 2;
+    packet_part_stop(&app->packet, stopped, app);
     if (app->control != NULL) {
         app->running++;
         if (app->gateway != NULL)
@@ -204,8 +177,9 @@ static void metrics_written(void *arg, const char *text, size_t length) {
         host_linux_http_answer(arg, 503, TEXT_TYPE, "no memory\n", strlen("no memory\n"));
 }
 
-static void get_path(void *arg, struct host_linux_http_request *request, const char *path) {
+static void get_path(void *arg, struct host_linux_http_request *request, const struct host_linux_http_asked *asked) {
     struct app *app = arg;
+    const char *path = asked->path;
     char text[400];
     if (strcmp(path, "/metrics") == 0) {
         gateway_metrics_write(app->gateway, metrics_written, request);
@@ -219,32 +193,26 @@ static void get_path(void *arg, struct host_linux_http_request *request, const c
     host_linux_http_answer(request, status, TEXT_TYPE, text, strlen(text));
 }
 
-/* "IP:PORT" or "[IP]:PORT". */
-static bool parse_place(const char *text, struct host_address *ret, struct error *error) {
-    const char *colon = strrchr(text, ':'), *begin = text, *end = colon;
-    uint64_t port;
-    bool bracketed = text[0] == '[';
-    if (colon != NULL && bracketed) {
-        begin++;
-        end--;
-    }
-    if (colon == NULL || (bracketed && *end != ']') || !text_parse_u64(colon + 1, UINT16_MAX, &port) ||
-        end - begin >= (int)sizeof(ret->text))
-        return error_invalid(error, "http", text, "IP:PORT, as 127.0.0.1:9504");
-    *ret = (struct host_address){.family = bracketed ? HOST_IPV6 : HOST_IPV4, .port = (uint16_t)port};
-    memcpy(ret->text, begin, (size_t)(end - begin));
-    return true;
-}
-
 static bool serve_http(struct app *app, struct error *error) {
-    struct host_linux_http_options options = {.loop = app->reactor->loop, .get = get_path, .arg = app};
+    struct host_linux_http_options options = {.loop = app->reactor->loop, .serve = get_path, .arg = app};
     uint16_t port;
     if (app->options.http == NULL)
         return true;
-    if (!parse_place(app->options.http, &options.address, error) || !host_linux_http_start(&options, &app->http, &port, error))
+    if (!place_parse("http", app->options.http, &options.address, error) ||
+        !host_linux_http_start(&options, &app->http, &port, error))
         return false;
     log_notice(&app->log, LOG_AREA_APP, "HTTP on %s port %u: /metrics, /healthz", options.address.text, port);
     return true;
+}
+
+static void packet_ready(void *arg, const struct error *failed) {
+    struct app *app = arg;
+    if (app->ending)
+        return;
+    if (failed != NULL)
+        fail(app, failed);
+    else
+        host_linux_notify("READY=1");
 }
 
 static void ready(void *arg, const struct error *failed) {
@@ -256,6 +224,8 @@ static void ready(void *arg, const struct error *failed) {
         fail(app, failed);
     else if (!serve(app, &error) || !serve_http(app, &error))
         fail(app, &error);
+    else if (packet_part_wanted(&app->packet))
+        packet_part_start(&app->packet, app->reactor, &app->log, app->store, app->options.node, packet_ready, app);
     else
         host_linux_notify("READY=1");
 }
@@ -271,7 +241,7 @@ static void assemble(struct app *app) {
                                       .address = app->options.address,
                                       .socket_path = app->socket_path,
                                       .plane_log_path = app->plane_log_path,
-                                      .processes = {start_plane, adopt_plane, release_plane, app}};
+                                      .processes = plane_program_processes(&app->plane)};
     if (app->options.plane_socket != NULL)
         control.processes.start = NULL; /* whoever is there counts */
     app->control = app->store == NULL ? NULL : control_create(&control);
@@ -329,18 +299,21 @@ static bool make_paths(struct app *app, const char *program) {
     const char *slash = strrchr(program, '/');
     snprintf(app->plane_path, sizeof(app->plane_path), "%.*spenstock-block", slash == NULL ? 0 : (int)(slash + 1 - program),
              program);
-    unsigned count = 0;
-    app->plane_command[count++] = options->plane != NULL ? options->plane : app->plane_path;
-    app->plane_command[count++] = "-r";
-    app->plane_command[count++] = app->socket_path;
-    for (unsigned i = 0; i < options->plane_argument_count; i++)
-        app->plane_command[count++] = options->plane_arguments[i];
+    plane_program_init(&app->plane, "storage plane", options->plane != NULL ? options->plane : app->plane_path, app->socket_path,
+                       app->plane_log_path, &options->plane_arguments);
+    struct error error;
+    if (!packet_part_init(&app->packet, options, program, &error)) {
+        fprintf(stderr, "penstockd: --%s %s: expected %s\n", error.field, error.value, error.expected);
+        return false;
+    }
     return true;
 }
 
 static int run(struct app *app) {
     struct reactor_options options = {.name = "control", .cpu = -1, .poll_mode = HOST_POLL_NEVER};
     int result = reactor_create(app->host, &options, &app->reactor);
+    app->plane.reactor = app->reactor;
+    app->plane.log = &app->log;
     if (result == 0)
         result = host_linux_watch_signals(app->reactor->loop, signalled, app);
     if (result == 0)

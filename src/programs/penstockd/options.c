@@ -10,8 +10,8 @@
 struct described {
     const char *name, *value, *help; /* help: further lines behind newlines */
     size_t text_at;                  /* of a text: where it goes in the options; else 0 */
+    size_t list_at;                  /* of one that may be repeated: the list; else 0 */
     bool (*set)(struct daemon_options *options, const char *value, struct error *error);
-    bool list;
 };
 
 static bool set_port(struct daemon_options *options, const char *value, struct error *error) {
@@ -28,11 +28,24 @@ static bool set_node(struct daemon_options *options, const char *value, struct e
            error_invalid(error, "node-name", value, "1 to 63 printable characters without blanks and /");
 }
 
-static bool set_plane_argument(struct daemon_options *options, const char *value, struct error *error) {
-    if (options->plane_argument_count == DAEMON_PLANE_ARGUMENTS_MAX)
-        return error_invalid(error, "plane-argument", value, "at most %d of them", DAEMON_PLANE_ARGUMENTS_MAX);
-    options->plane_arguments[options->plane_argument_count++] = value;
+static bool set_u32(const char *name, const char *value, uint32_t min, uint32_t max, uint32_t *to, struct error *error) {
+    uint64_t number;
+    if (!text_parse_u64(value, max, &number) || number < min)
+        return error_invalid(error, name, value, "%u to %u", min, max);
+    *to = (uint32_t)number;
     return true;
+}
+
+static bool set_agent_lease(struct daemon_options *options, const char *value, struct error *error) {
+    return set_u32("agent-lease", value, 2, 3600, &options->agent_lease_s, error);
+}
+
+static bool set_agent_retry(struct daemon_options *options, const char *value, struct error *error) {
+    return set_u32("agent-retry-ms", value, 10, 3600000, &options->agent_retry_ms, error);
+}
+
+static bool set_agent_reclaim(struct daemon_options *options, const char *value, struct error *error) {
+    return set_u32("agent-reclaim-ms", value, 100, 3600000, &options->agent_reclaim_ms, error);
 }
 
 static bool set_log_format(struct daemon_options *options, const char *value, struct error *error) {
@@ -41,6 +54,7 @@ static bool set_log_format(struct daemon_options *options, const char *value, st
 }
 
 #define TEXT(member) .text_at = offsetof(struct daemon_options, member)
+#define LIST(member) .list_at = offsetof(struct daemon_options, member)
 static const struct described table[] = {
     {"state-dir", "DIR", "state, lock, sockets and the plane's log; made (0700) if it is absent", TEXT(state_dir)},
     {"node-address", "IP", "where gRPC and replicas are offered (default 127.0.0.1)", TEXT(address)},
@@ -54,9 +68,28 @@ static const struct described table[] = {
     {"socket", "PATH", "Unix socket of gRPC (default: penstockd.sock in the state's folder)", TEXT(socket)},
     {"http", "IP:PORT", "serve /metrics (Prometheus) and /healthz there, on loopback (default: not at all)", TEXT(http)},
     {"plane", "PROGRAM", "the storage plane (default: penstock-block beside this program, else in $PATH)", TEXT(plane)},
-    {"plane-argument", "ARG", "one more argument for it; may be repeated", .set = set_plane_argument, .list = true},
+    {"plane-argument", "ARG", "one more argument for it; may be repeated", LIST(plane_arguments)},
     {"plane-socket", "PATH", "the storage plane is somebody else's (systemd's): look for it there, never start one",
      TEXT(plane_socket)},
+    {"spp-rest", "IP:PORT",
+     "rule a packet plane, and serve Soft Patch Panel's REST there; its clients look at 127.0.0.1:7777\n"
+     "(default: neither). It knows no authentication",
+     TEXT(spp_rest)},
+    {"packet-plane", "PROGRAM", "the packet plane (default: penstock-packet beside this program, else in $PATH)",
+     TEXT(packet_plane)},
+    {"packet-argument", "ARG", "one more argument for it; may be repeated", LIST(packet_arguments)},
+    {"packet-socket", "PATH", "the packet plane is somebody else's: look for it there, never start one", TEXT(packet_socket)},
+    {"interface", "KIND:NAME", "what phy:0 is, then phy:1, …: af_packet:eth1, tap:tap0, null; may be repeated", LIST(interfaces)},
+    {"vhost-folder", "DIR", "where sockets of vhost-user ports are: DIR/sockN (default /tmp)", TEXT(vhost_folder)},
+    {"etcd", "IP:PORT", "be the agent of networking-spp: with the keys of this etcd; may be repeated (default: not)", LIST(etcd)},
+    {"agent-host", "NAME", "the host's name in those keys (default: the node's)", TEXT(agent_host)},
+    {"agent-lease", "SECONDS",
+     "keep /spp/openstack/agent/NAME there as long as it lives, and so much longer (default: no such key)",
+     .set = set_agent_lease},
+    {"agent-retry-ms", "MS", "what failed is tried again after so long (default 5000)", .set = set_agent_retry},
+    {"agent-reclaim-ms", "MS",
+     "a vhost that was taken for a port that nobody plugs is free again after that, or twice that\n(default 60000)",
+     .set = set_agent_reclaim},
     {"log-format", "FORMAT",
      "text, json (an object a line), journal (systemd's), or auto (default): journal\nif standard error is it, else text",
      .set = set_log_format},
@@ -71,7 +104,11 @@ static const struct described *find(const char *name) {
 
 bool daemon_option_is_list(const char *name) {
     const struct described *option = find(name);
-    return option != NULL && option->list;
+    return option != NULL && option->list_at != 0;
+}
+
+static struct daemon_list *list_of(struct daemon_options *options, const struct described *option) {
+    return (struct daemon_list *)(void *)((char *)options + option->list_at);
 }
 
 bool daemon_option_set(struct daemon_options *options, const char *name, const char *value, struct error *error) {
@@ -82,6 +119,13 @@ bool daemon_option_set(struct daemon_options *options, const char *name, const c
         return error_invalid(error, name, value, "%s", option->value);
     if (option->set != NULL)
         return option->set(options, value, error);
+    if (option->list_at != 0) {
+        struct daemon_list *list = list_of(options, option);
+        if (list->count == DAEMON_LIST_MAX)
+            return error_invalid(error, name, value, "at most %d of them", DAEMON_LIST_MAX);
+        list->items[list->count++] = value;
+        return true;
+    }
     *(const char **)(void *)((char *)options + option->text_at) = value;
     return true;
 }
@@ -174,12 +218,12 @@ void daemon_options_parse(struct daemon_options *options, int argc, char **argv)
     int c;
     for (size_t i = 0; i < array_count(table); i++)
         long_options[4 + i] = (struct option){table[i].name, required_argument, NULL, OPTION_FIRST + (int)i};
-    *options = (struct daemon_options){.address = "127.0.0.1", .port = DAEMON_PORT};
+    *options = (struct daemon_options){.address = "127.0.0.1", .port = DAEMON_PORT, .vhost_folder = "/tmp"};
     read_config(options, argc, argv, long_options);
     while (!options->exit_now && (c = getopt_long(argc, argv, "h", long_options, NULL)) != -1) {
-        if (c >= OPTION_FIRST && table[c - OPTION_FIRST].list && !given[c - OPTION_FIRST]) {
+        if (c >= OPTION_FIRST && table[c - OPTION_FIRST].list_at != 0 && !given[c - OPTION_FIRST]) {
             given[c - OPTION_FIRST] = true;
-            options->plane_argument_count = 0; /* a list that is given here is all of it */
+            list_of(options, &table[c - OPTION_FIRST])->count = 0; /* a list that is given here is all of it */
         }
         parse_one(options, c);
     }

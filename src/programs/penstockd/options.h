@@ -5,19 +5,32 @@
 #include "base/error.h"
 #include "host/linux/log.h"
 
-enum { DAEMON_PORT = 8504, DAEMON_PLANE_ARGUMENTS_MAX = 64, DAEMON_TEXTS_MAX = 128 };
+enum { DAEMON_PORT = 8504, DAEMON_LIST_MAX = 64, DAEMON_TEXTS_MAX = 256 };
+
+/* Values of an option that may be repeated. */
+struct daemon_list {
+    const char *items[DAEMON_LIST_MAX];
+    unsigned count;
+};
 
 struct daemon_options {
     const char *state_dir, *address, *node;
-    uint16_t port;                                           /* 0 = any free one */
-    const char *socket;                                      /* of gRPC; NULL = penstockd.sock beside the state */
-    const char *http;                                        /* ADDRESS:PORT; NULL = not served */
-    const char *tls_certificate, *tls_key, *tls_ca;          /* files; NULL = not given: all or none */
-    const char *tls_client_name;                             /* what a client's certificate must hold; NULL = any of the CA's */
-    const char *plane;                                       /* program; NULL = penstock-block beside this one, or in $PATH */
-    const char *plane_socket;                                /* of a plane that somebody else starts; NULL = we do */
-    const char *plane_arguments[DAEMON_PLANE_ARGUMENTS_MAX]; /* beside -r SOCKET */
-    unsigned plane_argument_count;
+    uint16_t port;                                  /* 0 = any free one */
+    const char *socket;                             /* of gRPC; NULL = penstockd.sock beside the state */
+    const char *http;                               /* ADDRESS:PORT; NULL = not served */
+    const char *tls_certificate, *tls_key, *tls_ca; /* files; NULL = not given: all or none */
+    const char *tls_client_name;                    /* what a client's certificate must hold; NULL = any of the CA's */
+    const char *plane;                              /* program; NULL = penstock-block beside this one, or in $PATH */
+    const char *plane_socket;                       /* of a plane that somebody else starts; NULL = we do */
+    struct daemon_list plane_arguments;             /* beside -r SOCKET */
+    const char *spp_rest;                           /* IP:PORT of spp-ctl's REST; NULL = not served */
+    const char *packet_plane, *packet_socket;       /* as plane and plane_socket, of the packet plane */
+    struct daemon_list packet_arguments;
+    const char *vhost_folder;                                 /* sockets of vhost-user ports: DIR/sockN */
+    struct daemon_list interfaces;                            /* KIND:INTERFACE of phy:0, phy:1, … */
+    struct daemon_list etcd;                                  /* IP:PORT of the agent's etcd; empty = no agent */
+    const char *agent_host;                                   /* of its keys; NULL = node */
+    uint32_t agent_lease_s, agent_retry_ms, agent_reclaim_ms; /* 0 = none, and the usual */
     enum host_linux_log_format log_format;
     char *texts[DAEMON_TEXTS_MAX]; /* values of the file, which others point to */
     unsigned text_count;

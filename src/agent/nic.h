@@ -1,0 +1,15 @@
+/* The wiring of NICs, and of ports on them, as networking-spp has it: edits. Vhost v of NIC i is reached by ring 2v from its
+ * classifier and left by ring 2v+1 to its merger, with a forward on each way. Pure. */
+#pragma once
+
+#include "agent/configuration.h"
+#include "control/packet/wiring.h"
+
+/* The processes of all NICs (vf:1 …) with their components and ports: what is missing is added, what is there stays. */
+bool nic_build(json_t *wiring, const struct configuration *configuration, struct error *error);
+/* The address is the vhost's, and no other is; in a VLAN, whose tag the guest does not see, or (WIRING_UNTAGGED) on a flat
+ * network. */
+bool nic_plug(json_t *wiring, const struct configuration *configuration, unsigned vhost, const char *mac, int vlan,
+              struct error *error);
+/* The vhost is nobody's. */
+bool nic_unplug(json_t *wiring, const struct configuration *configuration, unsigned vhost, struct error *error);

@@ -1,0 +1,22 @@
+/* The wiring as the plane knows it: a flat set of ports, components and entries.
+ *
+ *   {"ports": {"vhost:0": {"kind", ..}},                                   (parameters of packet_port_create)
+ *    "components": {"vf:1:classifier": {"type", "worker", "rx": {"phy:0": {"operation", ..}}, "tx": {..},
+ *                                       "entries": {"fa:16:3e:00:00:01/100": "ring:0"}}}}      (untagged: without /VLAN)
+ *
+ * Pure. Must not know: what the plane has. */
+#pragma once
+
+#include <jansson.h>
+
+#include "base/error.h"
+
+struct compile_options {
+    const json_t *cpus;        /* of the plane's workers, in their order: numbers, or null */
+    const char *socket_folder; /* of vhost-user: sockN is there */
+};
+
+/* A new value; NULL: no memory. */
+json_t *wiring_compile(const json_t *wiring, const struct compile_options *options);
+/* Where the plane says that a port with these parameters is. */
+const char *compile_where(const json_t *parameters);

@@ -1,0 +1,588 @@
+#include "control/packet/packet_control.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/text.h"
+#include "control/packet/compile.h"
+#include "control/packet/plan.h"
+
+enum { CALL_MS = 20000, RETRY_MS = 5000, RECORD_AGAIN_MS = 500 };
+
+static void go_soon(struct packet_control *control);
+static void record(struct packet_control *control);
+
+static uint64_t now_ns(const struct packet_control *control) { return host_now_ns(control->options.reactor->host); }
+
+static struct packet_change *head(const struct packet_control *control) {
+    return list_empty(&control->changes) ? NULL : container_of(list_first(&control->changes), struct packet_change, node);
+}
+
+static void tell_watchers(struct packet_control *control) {
+    list_for_each_safe (&control->watchers, struct packet_watcher, watcher, node)
+        watcher->changed(watcher);
+}
+
+static void in_ms(struct packet_control *control, uint64_t ms) {
+    reactor_timer_start(control->options.reactor, &control->retry, now_ns(control) + ms * NS_PER_MS);
+}
+
+static void forget_observation(struct packet_control *control) {
+    json_decref(control->observed);
+    control->observed = NULL;
+}
+
+/* ---- changes ---- */
+
+static void finish(struct packet_control *control, struct packet_change *change, bool ok) {
+    list_remove(&change->node);
+    reactor_timer_stop(control->options.reactor, &change->deadline);
+    change->ok = ok;
+    change->generation = control->generation;
+    json_decref(control->before);
+    control->before = NULL;
+    control->reverting = false;
+    change->done(change);
+}
+
+/* It is recorded, and remains so. A change that has not begun has no effect. */
+static void expired(struct reactor_timer *timer) {
+    struct packet_change *change = container_of(timer, struct packet_change, deadline);
+    struct packet_control *control = change->control;
+    if (change->begun && control->busy) { /* a call to the plane or the state, which has its own end */
+        change->expired = true;
+        return;
+    }
+    change->late = change->begun;
+    error_set(&change->error, ERROR_TIMED_OUT, "%sthe packet plane is not there: %.180s",
+              change->begun ? "recorded, and not yet carried out: " : "nothing was changed: ", control->plane.error.text);
+    bool current = change == head(control);
+    list_remove(&change->node);
+    change->ok = false;
+    if (current) {
+        json_decref(control->before);
+        control->before = NULL;
+    }
+    change->done(change);
+    go_soon(control);
+}
+
+void packet_control_submit(struct packet_control *control, struct packet_change *change) {
+    change->control = control;
+    change->begun = change->expired = change->ok = change->from_plane = change->late = false;
+    error_clear(&change->error);
+    list_push_back(&control->changes, &change->node);
+    change->deadline = (struct reactor_timer){.run = expired};
+    reactor_timer_start(control->options.reactor, &change->deadline, now_ns(control) + PACKET_CHANGE_MS * NS_PER_MS);
+    go_soon(control);
+}
+
+/* ---- records ---- */
+
+static void drop_records(struct packet_control *control) {
+    for (unsigned i = 0; i < control->record_count; i++)
+        free(control->records[i].value);
+    control->record_count = 0;
+}
+
+/* False: too many. */
+static bool note_record(struct packet_control *control, const char *folder, const char *name, const json_t *value) {
+    if (control->record_count == PACKET_KEYS_MAX)
+        return false;
+    struct packet_record *to = &control->records[control->record_count++];
+    snprintf(to->key, sizeof(to->key), "/penstock/%s/packet/%s/%s", control->options.node, folder, name);
+    to->value = value == NULL ? NULL : json_dumps(value, JSON_COMPACT);
+    return value == NULL || (to->value != NULL && strlen(to->value) <= STORE_VALUE_MAX);
+}
+
+/* What differs between the two. */
+static bool note_folder(struct packet_control *control, const char *folder, const json_t *from, const json_t *to) {
+    const char *name;
+    json_t *value;
+    json_object_foreach((json_t *)to, name, value) if (!json_equal(json_object_get(from, name), value) &&
+                                                       !note_record(control, folder, name, value)) return false;
+    json_object_foreach((json_t *)from, name,
+                        value) if (json_object_get(to, name) == NULL && !note_record(control, folder, name, NULL)) return false;
+    return true;
+}
+
+static bool note_records(struct packet_control *control, const json_t *from, const json_t *to) {
+    static const char *const folders[] = {"processes", "ports"};
+    drop_records(control);
+    for (unsigned i = 0; i < 2; i++)
+        if (!note_folder(control, folders[i], json_object_get(from, folders[i]), json_object_get(to, folders[i])))
+            return false;
+    return true;
+}
+
+static void recorded(struct store_request *request) {
+    struct packet_control *control = container_of(request, struct packet_control, request);
+    struct packet_change *change = head(control);
+    control->busy = false;
+    if (request->outcome == STORE_UNKNOWN && !control->stopping) { /* the puts may be repeated */
+        control->busy = true;
+        record(control);
+        return;
+    }
+    drop_records(control);
+    bool ok = request->outcome == STORE_DONE;
+    json_t *next = control->next;
+    control->next = NULL;
+    if (!ok && change != NULL && !control->reverting) {
+        json_decref(next);
+        error_set(&change->error, ERROR_IO, "the state cannot be written: %.180s", request->error.text);
+        finish(control, change, false);
+    } else {
+        /* What is to be taken back counts, although the record of it may follow only with the next one. */
+        json_decref(control->wiring);
+        control->wiring = next;
+        if (control->reverting && change != NULL)
+            finish(control, change, false);
+        tell_watchers(control);
+    }
+    go_soon(control);
+}
+
+static void record(struct packet_control *control) {
+    for (unsigned i = 0; i < control->record_count; i++) {
+        const struct packet_record *from = &control->records[i];
+        control->ops[i] = (struct store_op){.kind = from->value != NULL ? STORE_PUT : STORE_DELETE,
+                                            .key = from->key,
+                                            .value = from->value,
+                                            .value_length = from->value != NULL ? strlen(from->value) : 0};
+    }
+    control->request = (struct store_request){
+        .verb = STORE_TRANSACT, .then_ops = control->ops, .then_count = control->record_count, .done = recorded};
+    store_submit(control->options.store, &control->request);
+}
+
+/* The first change: on a copy, and recorded if it changes anything. */
+static void begin(struct packet_control *control, struct packet_change *change) {
+    json_t *next = json_deep_copy(control->wiring);
+    change->begun = true;
+    if (next == NULL || (change->edit != NULL && !change->edit(change, next, &change->error))) {
+        if (next == NULL)
+            error_set(&change->error, ERROR_NO_MEMORY, "no memory");
+        json_decref(next);
+        finish(control, change, false);
+        go_soon(control);
+        return;
+    }
+    if (json_equal(next, control->wiring)) {
+        json_decref(next);
+        go_soon(control);
+        return;
+    }
+    if (!note_records(control, control->wiring, next)) {
+        json_decref(next);
+        drop_records(control);
+        error_set(&change->error, ERROR_NO_SPACE, "too much for one change: at most %d objects", PACKET_KEYS_MAX);
+        finish(control, change, false);
+        go_soon(control);
+        return;
+    }
+    control->before = json_incref(control->wiring);
+    control->next = next;
+    control->busy = true;
+    record(control);
+}
+
+/* The plane has refused it: back to what was before. */
+static void revert(struct packet_control *control, const struct error *why) {
+    struct packet_change *change = head(control);
+    change->error = *why;
+    change->from_plane = true;
+    forget_observation(control);
+    if (!note_records(control, control->wiring, control->before)) {
+        drop_records(control);
+        log_error(control->options.log, LOG_AREA_APP, "packet plane: no memory to take back what it has refused");
+    }
+    control->reverting = true;
+    control->next = control->before;
+    control->before = NULL;
+    control->busy = true;
+    record(control);
+}
+
+/* ---- the plane ---- */
+
+static void failed_call(struct packet_control *control, struct plane_call *call) {
+    forget_observation(control);
+    control->trouble = call->error;
+    if (control_plane_ready(&control->plane))
+        in_ms(control, RETRY_MS);
+}
+
+static void call_plane(struct packet_control *control, const char *method, json_t *params, void (*done)(struct plane_call *)) {
+    control->busy = true;
+    control->call = (struct plane_call){.method = method, .params = params, .timeout_ms = CALL_MS, .done = done, .arg = control};
+    control_plane_call(&control->plane, &control->call);
+}
+
+static void look_done(struct packet_control *control) {
+    control->observed = packet_observed(control->seen_ports, control->seen_components, control->seen_entries);
+    json_decref(control->seen_ports);
+    json_decref(control->seen_components);
+    json_decref(control->seen_entries);
+    control->seen_ports = control->seen_components = control->seen_entries = NULL;
+    if (control->observed == NULL) {
+        error_set(&control->trouble, ERROR_INTERNAL, "the packet plane's listing is none");
+        in_ms(control, RETRY_MS);
+        return;
+    }
+    go_soon(control);
+}
+
+static void look_at_entries(struct packet_control *control);
+
+static void entries_told(struct plane_call *call) {
+    struct packet_control *control = call->arg;
+    control->busy = false;
+    json_decref(call->params);
+    if (!call->ok) {
+        failed_call(control, call);
+        return;
+    }
+    json_object_set_new(control->seen_entries,
+                        json_string_value(json_object_get(json_array_get(control->seen_components, control->entry_at), "name")),
+                        call->result);
+    control->entry_at++;
+    look_at_entries(control);
+}
+
+static void look_at_entries(struct packet_control *control) {
+    for (; control->entry_at < json_array_size(control->seen_components); control->entry_at++) {
+        const json_t *component = json_array_get(control->seen_components, control->entry_at);
+        const char *name = json_string_value(json_object_get(component, "name"));
+        if (name == NULL || json_integer_value(json_object_get(component, "entries")) == 0)
+            continue;
+        call_plane(control, "packet_get_classifier", json_pack("{ss}", "component", name), entries_told);
+        return;
+    }
+    look_done(control);
+}
+
+static void components_told(struct plane_call *call) {
+    struct packet_control *control = call->arg;
+    control->busy = false;
+    if (!call->ok) {
+        failed_call(control, call);
+        return;
+    }
+    control->seen_components = call->result;
+    control->seen_entries = json_object();
+    control->entry_at = 0;
+    look_at_entries(control);
+}
+
+static void ports_told(struct plane_call *call) {
+    struct packet_control *control = call->arg;
+    control->busy = false;
+    if (!call->ok) {
+        failed_call(control, call);
+        return;
+    }
+    control->seen_ports = call->result;
+    call_plane(control, "packet_get_components", NULL, components_told);
+}
+
+static void status_told(struct plane_call *call) {
+    struct packet_control *control = call->arg;
+    json_t *worker;
+    size_t i;
+    control->busy = false;
+    if (!call->ok) {
+        failed_call(control, call);
+        return;
+    }
+    json_decref(control->cpus);
+    control->cpus = json_array();
+    json_array_foreach(json_object_get(call->result, "workers"), i, worker)
+        json_array_append(control->cpus, json_object_get(worker, "cpu"));
+    control->generation = (uint64_t)json_integer_value(json_object_get(call->result, "generation"));
+    json_decref(call->result);
+    call_plane(control, "packet_get_ports", NULL, ports_told);
+}
+
+static void look(struct packet_control *control) {
+    json_decref(control->seen_ports);
+    json_decref(control->seen_components);
+    json_decref(control->seen_entries);
+    control->seen_ports = control->seen_components = control->seen_entries = NULL;
+    call_plane(control, "packet_get_status", NULL, status_told);
+}
+
+/* ---- carrying out ---- */
+
+static json_t *compile(const struct packet_control *control, const json_t *wiring) {
+    struct compile_options options = {control->cpus, control->options.socket_folder};
+    return wiring_compile(wiring, &options);
+}
+
+/* A port that was meant to be there before the change under way fails by itself, and not because of the change. */
+static bool is_own_trouble(const struct packet_control *control, const char *method, const json_t *params) {
+    if (control->before == NULL || head(control) == NULL)
+        return true;
+    if (strcmp(method, "packet_port_create") != 0)
+        return false;
+    json_t *before = compile(control, control->before);
+    bool own = json_object_get(json_object_get(before, "ports"), json_string_value(json_object_get(params, "name"))) != NULL;
+    json_decref(before);
+    return own;
+}
+
+static void run_command(struct packet_control *control);
+
+static void drop_commands(struct packet_control *control) {
+    json_decref(control->commands);
+    control->commands = NULL;
+}
+
+static void refused(struct packet_control *control, struct plane_call *call) {
+    const json_t *command = json_array_get(control->commands, control->command_at);
+    const char *method = json_string_value(json_array_get(command, 0));
+    const json_t *params = json_array_get(command, 1);
+    const char *name = json_string_value(json_object_get(params, "name"));
+    log_warning(control->options.log, LOG_AREA_APP, "packet plane: %s%s%s: %s", method, name != NULL ? " " : "",
+                name != NULL ? name : "", call->error.text);
+    bool own = is_own_trouble(control, method, params);
+    if (own) {
+        control->trouble = call->error;
+        if (strcmp(method, "packet_port_create") == 0)
+            json_object_set_new(control->failed, name, json_string(call->error.text));
+        else
+            forget_observation(control);
+        in_ms(control, RETRY_MS);
+    }
+    bool again = own && strcmp(method, "packet_port_create") == 0;
+    drop_commands(control);
+    if (!own)
+        revert(control, &call->error);
+    else if (again)
+        go_soon(control);
+}
+
+static void command_done(struct plane_call *call) {
+    struct packet_control *control = call->arg;
+    control->busy = false;
+    if (!call->ok) {
+        if (call->code != 0) {
+            refused(control, call);
+            return;
+        }
+        drop_commands(control);
+        failed_call(control, call);
+        return;
+    }
+    control->generation = (uint64_t)json_integer_value(json_object_get(call->result, "generation"));
+    json_decref(call->result);
+    packet_applied(control->observed, json_array_get(control->commands, control->command_at));
+    control->command_at++;
+    run_command(control);
+}
+
+static void run_command(struct packet_control *control) {
+    json_t *command = json_array_get(control->commands, control->command_at);
+    if (command == NULL) {
+        drop_commands(control);
+        go_soon(control); /* and look whether it was all */
+        return;
+    }
+    call_plane(control, json_string_value(json_array_get(command, 0)), json_array_get(command, 1), command_done);
+}
+
+/* All is as it is meant to be, or nothing can be done about it now. */
+static void in_step(struct packet_control *control) {
+    struct packet_change *change = head(control);
+    if (json_object_size(control->failed) == 0)
+        error_clear(&control->trouble);
+    if (change != NULL && change->begun) {
+        finish(control, change, true);
+        go_soon(control);
+    }
+}
+
+static void carry_out(struct packet_control *control) {
+    json_t *desired = compile(control, control->wiring);
+    if (desired == NULL) {
+        in_ms(control, RETRY_MS);
+        return;
+    }
+    bool nothing =
+        json_object_size(json_object_get(desired, "ports")) == 0 && json_object_size(json_object_get(desired, "components")) == 0;
+    if (!nothing)
+        control_plane_want(&control->plane);
+    if (!control->plane.wanted) {
+        in_step(control);
+    } else if (control_plane_ready(&control->plane) && control->observed == NULL) {
+        look(control);
+    } else if (control_plane_ready(&control->plane)) {
+        control->commands = packet_plan(desired, control->observed, control->failed,
+                                        control_plane_can(&control->plane, "packet_component_set_vlan"));
+        control->command_at = 0;
+        if (json_array_size(control->commands) > 0) {
+            run_command(control);
+        } else {
+            drop_commands(control);
+            in_step(control);
+        }
+    }
+    json_decref(desired);
+}
+
+static void go(struct reactor_job *job) {
+    struct packet_control *control = container_of(job, struct packet_control, job);
+    control->job_queued = false;
+    if (control->busy || control->stopping || !control->loaded)
+        return;
+    struct packet_change *change = head(control);
+    if (change != NULL && change->expired) {
+        change->expired = false;
+        expired(&change->deadline);
+    } else if (change != NULL && !change->begun) {
+        begin(control, change);
+    } else {
+        carry_out(control);
+    }
+}
+
+static void go_soon(struct packet_control *control) {
+    if (control->job_queued || control->stopping)
+        return;
+    control->job_queued = true;
+    reactor_defer(control->options.reactor, &control->job);
+}
+
+/* Once more: ports that could not be made, and what failed. */
+static void again(struct reactor_timer *timer) {
+    struct packet_control *control = container_of(timer, struct packet_control, retry);
+    json_object_clear(control->failed);
+    go_soon(control);
+}
+
+static void plane_changed(void *arg) {
+    struct packet_control *control = arg;
+    forget_observation(control);
+    json_object_clear(control->failed);
+    tell_watchers(control);
+    go_soon(control);
+}
+
+/* ---- beginning and end ---- */
+
+static void load(struct packet_control *control, const char *after, int64_t revision);
+
+static bool load_entry(struct packet_control *control, const struct store_entry *entry, struct error *error) {
+    const char *name = entry->key + strlen(control->loading_key), *slash = strchr(name, '/');
+    struct error why;
+    if (slash == NULL)
+        return true;
+    bool process = strncmp(name, "processes/", 10) == 0, port = strncmp(name, "ports/", 6) == 0;
+    json_t *value = json_loadb(entry->value, entry->value_length, 0, NULL);
+    bool ok = value != NULL || error_set(&why, ERROR_DAMAGED, "not JSON");
+    if (ok)
+        ok = process ? wiring_check_process(slash + 1, value, &why) : !port || wiring_check_port_options(slash + 1, value, &why);
+    if (!ok) {
+        json_decref(value);
+        return error_set(error, ERROR_DAMAGED, "the state's record %.100s: %.120s", entry->key, why.text);
+    }
+    if (process || port)
+        json_object_set_new(json_object_get(control->wiring, process ? "processes" : "ports"), slash + 1, value);
+    else
+        json_decref(value);
+    return true;
+}
+
+static void loaded(struct store_request *request) {
+    struct packet_control *control = container_of(request, struct packet_control, request);
+    struct error error;
+    bool ok = request->outcome == STORE_DONE;
+    if (control->stopping)
+        return;
+    if (!ok)
+        error_set(&error, ERROR_IO, "the state cannot be read: %.180s", request->error.text);
+    for (uint32_t i = 0; ok && i < request->results[0].count; i++)
+        ok = load_entry(control, &request->results[0].entries[i], &error);
+    if (ok && request->more) {
+        snprintf(control->loading_after, sizeof(control->loading_after), "%s",
+                 request->results[0].entries[request->results[0].count - 1].key);
+        load(control, control->loading_after, request->now_revision);
+        return;
+    }
+    control->loaded = ok;
+    control->ready(control->ready_arg, ok ? NULL : &error);
+    if (ok)
+        go_soon(control);
+}
+
+static void load(struct packet_control *control, const char *after, int64_t revision) {
+    control->request = (struct store_request){
+        .verb = STORE_RANGE, .key = control->loading_key, .prefix = true, .after = after, .revision = revision, .done = loaded};
+    store_submit(control->options.store, &control->request);
+}
+
+struct packet_control *packet_control_create(const struct packet_control_options *options) {
+    struct packet_control *control = calloc(1, sizeof(*control));
+    if (control == NULL)
+        return NULL;
+    control->options = *options;
+    list_init(&control->changes);
+    list_init(&control->watchers);
+    control->wiring = wiring_create();
+    control->failed = json_object();
+    control->job.run = go;
+    control->retry.run = again;
+    struct control_plane_options plane = {.reactor = options->reactor,
+                                          .log = options->log,
+                                          .name = "packet plane",
+                                          .greeting = "packet_get_status",
+                                          .socket_path = options->socket_path,
+                                          .log_path = options->plane_log_path,
+                                          .processes = options->processes,
+                                          .changed = plane_changed,
+                                          .arg = control};
+    control_plane_init(&control->plane, &plane);
+    if (control->wiring == NULL || control->failed == NULL) {
+        packet_control_destroy(control);
+        return NULL;
+    }
+    return control;
+}
+
+void packet_control_start(struct packet_control *control, void (*ready)(void *arg, const struct error *error), void *arg) {
+    control->ready = ready;
+    control->ready_arg = arg;
+    snprintf(control->loading_key, sizeof(control->loading_key), "/penstock/%s/packet/", control->options.node);
+    load(control, NULL, 0);
+}
+
+void packet_control_stop(struct packet_control *control) {
+    if (control->stopping)
+        return;
+    control->stopping = true;
+    reactor_timer_stop(control->options.reactor, &control->retry);
+    control_plane_fini(&control->plane);
+    while (!list_empty(&control->changes)) {
+        struct packet_change *change = head(control);
+        error_set(&change->error, ERROR_CANCELLED, "penstockd is ending");
+        list_remove(&change->node);
+        reactor_timer_stop(control->options.reactor, &change->deadline);
+        change->ok = false;
+        change->done(change);
+    }
+}
+
+void packet_control_destroy(struct packet_control *control) {
+    drop_records(control);
+    json_decref(control->before);
+    json_decref(control->wiring);
+    json_decref(control->next);
+    json_decref(control->observed);
+    json_decref(control->failed);
+    json_decref(control->cpus);
+    json_decref(control->seen_ports);
+    json_decref(control->seen_components);
+    json_decref(control->seen_entries);
+    json_decref(control->commands);
+    free(control);
+}

@@ -1,0 +1,96 @@
+/* The packet plane's keeper: the wiring as it is recorded, the plane's supervision, and changes, one after the other. A change is
+ * recorded first, then carried out; what the plane refuses is taken back. After a restart of either process the plane is looked
+ * at, and what is missing or too much is mended. docs/spp.md.
+ *
+ * Calling context: the control loop. Must not know: who asks. */
+#pragma once
+
+#include "base/list.h"
+#include "control/packet/wiring.h"
+#include "control/plane.h"
+#include "control/store/store.h"
+
+enum { PACKET_CHANGE_MS = 30000, PACKET_KEYS_MAX = 64 /* records that a change may touch */ };
+
+struct packet_control_options {
+    struct reactor *reactor;
+    struct log *log;
+    struct store *store;
+    const char *node;                         /* its part of the keys; stays */
+    const char *socket_path, *plane_log_path; /* stay */
+    const char *socket_folder;                /* of vhost-user ports; stays */
+    struct control_processes processes;
+};
+
+/* A change of the wiring; its owner's memory until `done`, which comes once, from the loop. */
+struct packet_change {
+    /* Changes the copy, or refuses it (false). May be NULL: nothing but "all is as it is meant to be". */
+    bool (*edit)(struct packet_change *change, json_t *wiring, struct error *error);
+    void (*done)(struct packet_change *change);
+    void *arg;
+    /* ---- the answer ---- */
+    bool ok;         /* recorded, and what the plane does */
+    bool from_plane; /* not ok: the plane's words */
+    bool late;       /* not ok: recorded, but the plane is not there; it follows */
+    struct error error;
+    uint64_t generation; /* of the plane, 0 = nothing was to be done */
+    /* ---- the keeper's ---- */
+    struct list_node node;
+    bool begun, expired;
+    struct reactor_timer deadline;
+    struct packet_control *control;
+};
+
+struct packet_record {
+    char key[STORE_KEY_MAX + 1];
+    char *value; /* NULL: it goes */
+};
+
+struct packet_control {
+    struct packet_control_options options;
+    struct control_plane plane;
+    json_t *wiring;                                      /* as recorded */
+    json_t *before;                                      /* the wiring before the change under way; NULL = there is none */
+    json_t *next;                                        /* being recorded */
+    json_t *observed;                                    /* NULL: to be looked at */
+    json_t *failed;                                      /* ports that cannot be made, with the reason */
+    json_t *cpus;                                        /* of the plane's workers */
+    json_t *seen_ports, *seen_components, *seen_entries; /* an observation under way */
+    json_t *commands;
+    size_t command_at, entry_at;
+    bool busy, stopping, loaded, reverting;
+    uint64_t generation;
+    struct error trouble; /* of what it does by itself; code NONE = none */
+    struct list changes;
+    struct list watchers;
+    struct plane_call call;
+    struct store_request request;
+    struct store_op ops[PACKET_KEYS_MAX];
+    struct packet_record records[PACKET_KEYS_MAX];
+    unsigned record_count;
+    char loading_key[128], loading_after[STORE_KEY_MAX + 1];
+    struct reactor_timer retry;
+    struct reactor_job job;
+    bool job_queued;
+    void (*ready)(void *arg, const struct error *error);
+    void *ready_arg;
+};
+
+struct packet_watcher {
+    struct list_node node;
+    void (*changed)(struct packet_watcher *watcher); /* the wiring, or whether the plane is ready */
+};
+
+struct packet_control *packet_control_create(const struct packet_control_options *options);
+/* Reads the records, then takes up what they say. `ready` comes once, from the loop. */
+void packet_control_start(struct packet_control *control, void (*ready)(void *arg, const struct error *error), void *arg);
+/* Changes end with ERROR_CANCELLED, from inside; the plane goes on. The store is closed afterwards. */
+void packet_control_stop(struct packet_control *control);
+/* After the store is closed. */
+void packet_control_destroy(struct packet_control *control);
+
+void packet_control_submit(struct packet_control *control, struct packet_change *change);
+static inline const json_t *packet_control_wiring(const struct packet_control *control) { return control->wiring; }
+static inline void packet_control_watch(struct packet_control *control, struct packet_watcher *watcher) {
+    list_push_back(&control->watchers, &watcher->node);
+}

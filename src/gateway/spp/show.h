@@ -1,0 +1,15 @@
+/* The bodies that spp-ctl's REST answers with, made of the wiring. Pure; each returns a new value. */
+#pragma once
+
+#include <jansson.h>
+
+json_t *show_processes(const json_t *wiring);
+json_t *show_cpu_usage(const json_t *wiring);
+/* One process, of any type but primary. */
+json_t *show_process(const json_t *process);
+/* The primary. `ports`: result of packet_get_ports, NULL = not known; `baseline`: counters at the last clearing, by port. */
+json_t *show_primary(const json_t *wiring, const json_t *ports, const json_t *baseline);
+/* Counters as a baseline for later. */
+json_t *show_make_baseline(const json_t *ports);
+/* The primary's record, or what stands for it as long as there is none. */
+json_t *show_default_primary(void);

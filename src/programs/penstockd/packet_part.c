@@ -1,0 +1,202 @@
+#include "programs/penstockd/packet_part.h"
+
+#include <stdio.h>
+
+#include "base/text.h"
+#include "control/store/etcd/etcd.h"
+#include "host/linux/http.h"
+#include "programs/penstockd/place.h"
+
+bool packet_part_init(struct packet_part *part, const struct daemon_options *options, const char *self, struct error *error) {
+    const char *slash = strrchr(self, '/');
+    part->options = options;
+    snprintf(part->program_path, sizeof(part->program_path), "%.*spenstock-packet", slash == NULL ? 0 : (int)(slash + 1 - self),
+             self);
+    snprintf(part->log_path, sizeof(part->log_path), "%.480s/packet.log", options->state_dir);
+    int length = options->packet_socket != NULL
+                     ? snprintf(part->socket_path, sizeof(part->socket_path), "%s", options->packet_socket)
+                     : snprintf(part->socket_path, sizeof(part->socket_path), "%.480s/packet.sock", options->state_dir);
+    if (length >= (int)sizeof(((struct host_address *)0)->text))
+        return error_invalid(error, options->packet_socket != NULL ? "packet-socket" : "state-dir", part->socket_path,
+                             "a path that is short enough for a socket");
+    plane_program_init(&part->program, "packet plane", options->packet_plane != NULL ? options->packet_plane : part->program_path,
+                       part->socket_path, part->log_path, &options->packet_arguments);
+    return true;
+}
+
+/* ---- REST ---- */
+
+static void answer(void *arg, unsigned status, const char *type, const char *text, size_t length) {
+    host_linux_http_answer(arg, status, type, text != NULL ? text : "", length);
+}
+
+static void serve(void *arg, struct host_linux_http_request *request, const struct host_linux_http_asked *asked) {
+    struct packet_part *part = arg;
+    struct spp_rest_request rest = {.method = asked->method,
+                                    .path = asked->path,
+                                    .body = asked->body,
+                                    .length = asked->length,
+                                    .answer = answer,
+                                    .arg = request};
+    spp_rest_serve(part->rest, &rest);
+}
+
+static bool serve_rest(struct packet_part *part, struct error *error) {
+    struct host_linux_http_options http = {
+        .loop = part->reactor->loop, .anywhere = true, .body_max = SPP_REST_BODY_MAX, .serve = serve, .arg = part};
+    struct spp_rest_options rest = {.reactor = part->reactor, .control = part->control};
+    uint16_t port;
+    part->rest = spp_rest_create(&rest);
+    if (part->options->spp_rest == NULL)
+        return true;
+    if (part->rest == NULL)
+        return error_set(error, ERROR_NO_MEMORY, "no memory");
+    if (!place_parse("spp-rest", part->options->spp_rest, &http.address, error) ||
+        !host_linux_http_start(&http, &part->http, &port, error))
+        return false;
+    log_notice(part->log, LOG_AREA_APP, "Soft Patch Panel's REST on %s port %u", http.address.text, port);
+    return true;
+}
+
+/* ---- the agent ---- */
+
+static void etcd_changed(void *arg, const struct store_status *status) {
+    struct packet_part *part = arg;
+    if (status->state == STORE_UNREACHABLE)
+        log_warning(part->log, LOG_AREA_APP, "etcd: %s", status->error.text);
+    else if (status->state == STORE_READY)
+        log_notice(part->log, LOG_AREA_APP, "etcd: ready at %s", status->where);
+}
+
+static bool start_agent(struct packet_part *part, struct error *error) {
+    const struct daemon_options *options = part->options;
+    struct host_address endpoints[STORE_ETCD_ENDPOINTS_MAX];
+    struct store_etcd_options etcd = {.store = {.reactor = part->reactor, .arg = part, .changed = etcd_changed},
+                                      .endpoints = endpoints,
+                                      .endpoint_count = options->etcd.count};
+    if (options->etcd.count == 0)
+        return true;
+    if (options->etcd.count > STORE_ETCD_ENDPOINTS_MAX)
+        return error_invalid(error, "etcd", options->etcd.items[STORE_ETCD_ENDPOINTS_MAX], "at most %d of them",
+                             STORE_ETCD_ENDPOINTS_MAX);
+    for (unsigned i = 0; i < options->etcd.count; i++)
+        if (!place_parse("etcd", options->etcd.items[i], &endpoints[i], error))
+            return false;
+    if (!store_etcd_create(&etcd, &part->etcd, error)) {
+        part->etcd = NULL;
+        return false;
+    }
+    struct agent_options agent = {.reactor = part->reactor,
+                                  .log = part->log,
+                                  .store = part->etcd,
+                                  .control = part->control,
+                                  .host = options->agent_host != NULL ? options->agent_host : options->node,
+                                  .lease_s = options->agent_lease_s,
+                                  .retry_ms = options->agent_retry_ms,
+                                  .reclaim_ms = options->agent_reclaim_ms};
+    part->agent = agent_create(&agent);
+    if (part->agent == NULL)
+        return error_set(error, ERROR_NO_MEMORY, "no memory");
+    agent_start(part->agent);
+    return true;
+}
+
+/* ---- the beginning ---- */
+
+/* phy:0, phy:1, … are what the options say; others are as they were recorded. */
+static bool set_interfaces(struct packet_change *change, json_t *wiring, struct error *error) {
+    const struct packet_part *part = container_of(change, struct packet_part, interfaces);
+    for (unsigned i = 0; i < part->options->interfaces.count; i++) {
+        const char *text = part->options->interfaces.items[i], *colon = strchr(text, ':');
+        char name[16];
+        snprintf(name, sizeof(name), "phy:%u", i);
+        json_t *options = json_pack("{ss%}", "kind", text, colon != NULL ? (size_t)(colon - text) : strlen(text));
+        if (colon != NULL)
+            json_object_set_new(options, "interface", json_string(colon + 1));
+        bool ok = wiring_set_port(wiring, name, options, error);
+        json_decref(options);
+        if (!ok)
+            return error_invalid(error, "interface", text, "KIND:NAME, as af_packet:eth1, tap:tap0, or null");
+    }
+    return true;
+}
+
+static void interfaces_set(struct packet_change *change) {
+    struct packet_part *part = container_of(change, struct packet_part, interfaces);
+    if (change->ok)
+        return;
+    if (change->error.code != ERROR_CANCELLED)
+        log_error(part->log, LOG_AREA_APP, "packet plane: interfaces: %s", change->error.text);
+}
+
+static void control_ready(void *arg, const struct error *failed) {
+    struct packet_part *part = arg;
+    struct error error;
+    if (failed == NULL) {
+        part->interfaces.edit = set_interfaces;
+        part->interfaces.done = interfaces_set;
+        packet_control_submit(part->control, &part->interfaces);
+        failed = serve_rest(part, &error) && start_agent(part, &error) ? NULL : &error;
+    }
+    part->ready(part->arg, failed);
+}
+
+void packet_part_start(struct packet_part *part, struct reactor *reactor, struct log *log, struct store *store, const char *node,
+                       void (*ready)(void *arg, const struct error *error), void *arg) {
+    struct error error;
+    part->reactor = part->program.reactor = reactor;
+    part->log = part->program.log = log;
+    part->ready = ready;
+    part->arg = arg;
+    struct packet_control_options options = {.reactor = reactor,
+                                             .log = log,
+                                             .store = store,
+                                             .node = node,
+                                             .socket_path = part->socket_path,
+                                             .plane_log_path = part->log_path,
+                                             .socket_folder = part->options->vhost_folder,
+                                             .processes = plane_program_processes(&part->program)};
+    if (part->options->packet_socket != NULL)
+        options.processes.start = NULL; /* whoever is there counts */
+    part->control = packet_control_create(&options);
+    if (part->control == NULL) {
+        error_set(&error, ERROR_NO_MEMORY, "no memory");
+        ready(arg, &error);
+        return;
+    }
+    packet_control_start(part->control, control_ready, part);
+}
+
+static void etcd_closed(void *arg) {
+    struct packet_part *part = arg;
+    part->etcd = NULL;
+    part->stopped(part->stopped_arg);
+}
+
+void packet_part_stop(struct packet_part *part, void (*stopped)(void *arg), void *arg) {
+    part->stopped = stopped;
+    part->stopped_arg = arg;
+    if (part->agent != NULL)
+        agent_stop(part->agent);
+    if (part->control != NULL)
+        packet_control_stop(part->control);
+    if (part->http != NULL)
+        host_linux_http_stop(part->http);
+    part->http = NULL;
+    if (part->rest != NULL)
+        spp_rest_destroy(part->rest);
+    part->rest = NULL;
+    if (part->etcd != NULL)
+        store_close(part->etcd, etcd_closed, part);
+    else
+        stopped(arg);
+}
+
+void packet_part_fini(struct packet_part *part) {
+    if (part->agent != NULL)
+        agent_destroy(part->agent);
+    part->agent = NULL;
+    if (part->control != NULL)
+        packet_control_destroy(part->control);
+    part->control = NULL;
+}

@@ -1,0 +1,18 @@
+/* A plane's process, as control's supervision wants it: started, found again, let go. One for each plane. */
+#pragma once
+
+#include "control/plane.h"
+#include "programs/penstockd/options.h"
+
+struct plane_program {
+    struct reactor *reactor;
+    struct log *log;
+    const char *name; /* "storage plane" */
+    const char *log_path;
+    const char *command[DAEMON_LIST_MAX + 4];
+};
+
+/* PROGRAM -r SOCKET ARGUMENT…; all stays. */
+void plane_program_init(struct plane_program *program, const char *name, const char *path, const char *socket_path,
+                        const char *log_path, const struct daemon_list *arguments);
+struct control_processes plane_program_processes(struct plane_program *program);

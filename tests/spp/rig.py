@@ -1,0 +1,169 @@
+"""penstockd with a packet plane, in a folder and on an address of its own: REST as spp-ctl's clients speak it, the plane's own calls beside
+it, and transcripts that are played against both.
+
+Must not know: what is tested."""
+
+import http.client
+import json
+import os
+import pathlib
+import select
+import signal
+import socket
+import subprocess
+import time
+
+DEADLINE_S = 60
+
+
+def until(condition, what, seconds=DEADLINE_S):
+    deadline = time.monotonic() + seconds
+    while True:
+        value = condition()
+        if value:
+            return value
+        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
+        time.sleep(0.01)
+
+
+class Daemon:
+    def __init__(self, daemon, plane, folder, index=0, options=()):
+        self.programs, self.options = (daemon, plane), options
+        self.folder = pathlib.Path(folder)
+        seat = os.getpid() % 240000 * 64 + index  # all of 127/8 is this machine
+        self.address = f"127.{1 + seat // 62500 % 250}.{1 + seat // 250 % 250}.{1 + seat % 250}"
+        self.plane_socket = self.folder / "state" / "packet.sock"
+        self.process = None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *unused):
+        self.end()
+
+    def start(self):
+        daemon, plane = self.programs
+        command = [daemon, "--state-dir", str(self.folder / "state"), "--node-address", self.address, "--spp-rest", f"{self.address}:7777",
+                   "--packet-plane", plane, "--packet-argument=--poll=never", "--vhost-folder", str(self.folder), *self.options]  # fmt: skip
+        with open(self.folder / "daemon.log", "a", encoding="utf-8") as log:
+            self.process = subprocess.Popen(command, stderr=log, stdin=subprocess.DEVNULL)
+        until(self.answers, "penstockd answers")
+
+    def answers(self):
+        assert self.process.poll() is None, self.log()
+        try:
+            return self.rest("GET", "/v1/processes")[0] == 200
+        except OSError:
+            return False
+
+    def log(self):
+        return (self.folder / "daemon.log").read_text(encoding="utf-8")
+
+    def rest(self, method, path, body=None):
+        """(status, type, text)"""
+        connection = http.client.HTTPConnection(self.address, 7777, timeout=DEADLINE_S)
+        try:
+            connection.request(method, path, body, {"Content-Type": "application/json"} if body is not None else {})
+            answer = connection.getresponse()
+            return answer.status, answer.getheader("Content-Type"), answer.read().decode()
+        finally:
+            connection.close()
+
+    def get(self, path):
+        status, kind, text = self.rest("GET", path)
+        assert (status, kind) == (200, "application/json"), (status, kind, text)
+        return json.loads(text)
+
+    def do(self, method, path, **body):
+        status, _, text = self.rest(method, path, json.dumps(body) if body else None)
+        assert status == 204 and text == "", (method, path, body, status, text)
+
+    def plane(self, method, **params):
+        """A call of the plane itself; None: there is none."""
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(DEADLINE_S)
+            try:
+                connection.connect(str(self.plane_socket))
+                request = {"jsonrpc": "2.0", "id": 1, "method": method, **({"params": params} if params else {})}
+                connection.sendall(json.dumps(request).encode())
+                answer = bytearray()
+                while not answer.endswith(b"\n"):
+                    more = connection.recv(1 << 16)
+                    if not more:
+                        return None
+                    answer += more
+            except OSError:
+                return None
+        return json.loads(answer)["result"]
+
+    def tables(self):
+        """What the plane has, as one value that can be compared."""
+        components = {}
+        for component in self.plane("packet_get_components"):
+            ends = {side: {end["port"]: end["vlan"] for end in component[side]} for side in ("rx", "tx")}
+            entries = []
+            if component["type"] == "classifier":
+                entries = sorted(json.dumps(entry) for entry in self.plane("packet_get_classifier", component=component["name"]))
+            components[component["name"]] = (component["type"], ends["rx"], ends["tx"], entries)
+        ports = {port["name"]: (port["kind"], port["where"]) for port in self.plane("packet_get_ports")}
+        return components, ports
+
+    def plane_pid(self):
+        status = self.plane("packet_get_status")
+        return None if status is None else status["pid"]
+
+    def kill(self, number=signal.SIGKILL):
+        self.process.send_signal(number)
+        status = self.process.wait(DEADLINE_S)
+        self.process = None
+        return status
+
+    def kill_plane(self):
+        pid = self.plane_pid()
+        if pid is None:
+            return
+        try:
+            handle = os.pidfd_open(pid)
+        except ProcessLookupError:
+            return
+        try:
+            signal.pidfd_send_signal(handle, signal.SIGKILL)
+            assert select.select([handle], [], [], DEADLINE_S)[0], "the plane does not end"
+        finally:
+            os.close(handle)
+
+    def end(self):
+        if self.process is not None:
+            self.kill()
+        self.kill_plane()
+
+
+def play(daemon, path):
+    """Plays a transcript: "> METHOD PATH [BODY]" is sent, "$ METHOD [PARAMS]" asked of the plane, "< …" is what must come: a status, and a
+    text, or a value when it is JSON. A line that begins with "#" is for people; one that begins with blanks goes on."""
+    lines = []
+    for line in pathlib.Path(path).read_text(encoding="utf-8").splitlines():
+        if line.startswith(" "):
+            lines[-1] += " " + line.strip()
+        elif line and not line.startswith("#"):
+            lines.append(line)
+    got = None
+    for line in lines:
+        what, rest = line[0], line[2:]
+        if what == ">":
+            method, where, *body = rest.split(" ", 2)
+            status, kind, text = daemon.rest(method, where, body[0] if body else None)
+            assert (kind == "application/json") == (status == 200), (line, status, kind)
+            got = f"{status} {text}".strip()
+        elif what == "$":
+            method, *params = rest.split(" ", 1)
+            got = "200 " + json.dumps(daemon.plane(method, **json.loads(params[0] if params else "{}")))
+        else:
+            assert what == "<", line
+            want = rest.replace("FOLDER", str(daemon.folder))
+            same = got == want
+            if want.startswith("200 ") and got.startswith("200 "):
+                same = json.loads(got[4:]) == json.loads(want[4:])
+            assert same, f"{path}\nwant {want}\ngot  {got}\nafter {last}"
+        if what != "<":
+            last = line

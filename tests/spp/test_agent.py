@@ -1,0 +1,344 @@
+#!/usr/bin/env python3
+"""The agent of penstockd on a real etcd, with a real packet plane: what a mechanism driver asks for, in the order in which the old one
+does it, and what stands in etcd and in the plane afterwards.
+
+Usage: test_agent.py PENSTOCKD PENSTOCK-PACKET [CASE]"""
+
+import json
+import signal
+import sys
+import tempfile
+import time
+import traceback
+
+import etcd as etcd_module
+import rig
+
+HOST = "spp4"
+ROOT = "/spp/openstack/"
+# The seed's example, as it stands there.
+CONFIGURATION = '[{"num_vhost": 2, "pci_address": "00:04.0", "physical_network": "phys1", "core_mask": "0xfe"}, {"num_vhost": 2, "pci_address": "00:05.0", "physical_network": "phys2", "core_mask": "0xfc02"}]'
+PORT = "6160c9da-b2d5-4236-8413-7d646e5c0ae2"
+OTHER = "0b0f4d0e-4e5c-4a6e-9f3c-7a52d6a7f9c1"
+MAC = "fa:16:3e:a0:da:db"
+
+
+def key(folder, *rest):
+    return ROOT + "/".join((folder, HOST, *map(str, rest)))
+
+
+def configure(etcd, configuration=CONFIGURATION):
+    etcd.put(key("configuration"), configuration)
+    vhost = 0
+    nics = json.loads(configuration)
+    for nic in nics["vf"] if isinstance(nics, dict) else nics:
+        for _ in range(nic["num_vhost"]):
+            etcd.put(key("vhost", nic["physical_network"], vhost), "None")
+            vhost += 1
+
+
+def bind(etcd, port=PORT, network="phys1", vhost=0, mac=MAC, vlan=None):
+    """What the old driver does, up to its waiting."""
+    assert etcd.replace(key("vhost", network, vhost), "None", port)
+    more = {} if vlan is None else {"vlan_id": vlan}
+    etcd.put(key("bind_port", port), json.dumps({"vhost_id": vhost, "mac_address": mac, **more}))
+    etcd.put(key("action", port), "plug")
+
+
+def wait_up(etcd, port=PORT):
+    rig.until(lambda: etcd.get(key("port_status", port)) == "up", "the port is up")
+
+
+def wait_gone(etcd, port=PORT):
+    rig.until(lambda: etcd.get(key("action", port)) is None, "the port is unplugged")
+    assert etcd.get(key("bind_port", port)) is None and etcd.get(key("port_status", port)) is None
+
+
+def classifier(daemon, vf=1):
+    return sorted((entry["mac"], entry.get("vlan"), entry["port"]) for entry in daemon.plane("packet_get_classifier", component=f"vf:{vf}:classifier"))
+
+
+def end_of(daemon, component, side, port):
+    for found in daemon.plane("packet_get_components", name=component):
+        for end in found[side]:
+            if end["port"] == port:
+                return end["vlan"]
+    return None
+
+
+def wait_wired(daemon, name="vf:2:merger", count=2):
+    def wired():
+        components = daemon.plane("packet_get_components") or []
+        return any(component["name"] == name and len(component["rx"]) == count and component["tx"] for component in components)
+
+    rig.until(wired, "the NICs are wired")
+
+
+def test_wiring_of_the_seed(daemon, etcd):
+    """Two NICs with two vhosts each: names, ports and cores as networking-spp has them."""
+    configure(etcd)
+    daemon.start()
+    wait_wired(daemon)
+    cores = {component["name"]: component["core"] for vf in (1, 2) for component in daemon.get(f"/v1/vfs/{vf}")["components"]}
+    assert cores == {"forward_0_tx": 2, "forward_0_rx": 3, "forward_1_tx": 4, "forward_1_rx": 5, "forward_2_tx": 10, "forward_2_rx": 11,
+                     "forward_3_tx": 12, "forward_3_rx": 13, "classifier": 14, "merger": 15}, cores  # fmt: skip
+    first = {component["name"]: component for component in daemon.get("/v1/vfs/1")["components"]}
+    assert (first["classifier"]["core"], first["merger"]["core"]) == (6, 7)
+    ends = {name: ([end["port"] for end in part["rx_port"]], [end["port"] for end in part["tx_port"]]) for name, part in first.items()}
+    assert ends == {"forward_0_tx": (["ring:0"], ["vhost:0"]), "forward_0_rx": (["vhost:0"], ["ring:1"]), "forward_1_tx": (["ring:2"], ["vhost:1"]),
+                    "forward_1_rx": (["vhost:1"], ["ring:3"]), "classifier": (["phy:0"], ["ring:0", "ring:2"]),
+                    "merger": (["ring:1", "ring:3"], ["phy:0"])}, ends  # fmt: skip
+    assert {part["type"] for part in first.values()} == {"forward", "classifier", "merge"}
+    assert daemon.plane("packet_get_ports", name="vhost:3")[0]["where"] == str(daemon.folder / "sock3")
+    assert daemon.get("/v1/processes") == [{"type": "primary"}, {"type": "vf", "client-id": 1}, {"type": "vf", "client-id": 2}]
+
+
+def test_plug_and_unplug(daemon, etcd):
+    """Flat and VLAN: the transcript of etcd, and what the plane does with tags."""
+    configure(etcd)
+    daemon.start()
+    rig.until(lambda: etcd.get(ROOT + "agent/" + HOST) is not None, "the agent's own key is there")
+    since = etcd.revision()
+    bind(etcd)
+    wait_up(etcd)
+    assert classifier(daemon) == [(MAC, None, "ring:0")]
+    etcd.put(key("action", PORT), "unplug")
+    wait_gone(etcd)
+    assert classifier(daemon) == []
+    history = etcd.history(since)
+    assert history == [
+        f"put {key('vhost', 'phys1', 0)} {PORT}",
+        f"put {key('bind_port', PORT)} " + json.dumps({"vhost_id": 0, "mac_address": MAC}),
+        f"put {key('action', PORT)} plug",
+        f"put {key('port_status', PORT)} up",
+        f"put {key('action', PORT)} unplug",
+        f"put {key('vhost', 'phys1', 0)} None",
+        f"delete {key('bind_port', PORT)}",
+        f"delete {key('action', PORT)}",
+        f"delete {key('port_status', PORT)}",
+    ], "\n".join(history)
+
+    since = etcd.revision()
+    bind(etcd, OTHER, "phys2", 3, "FA:16:3E:00:00:03", 100)
+    wait_up(etcd, OTHER)
+    assert classifier(daemon, 2) == [("fa:16:3e:00:00:03", 100, "ring:6")]
+    assert end_of(daemon, "vf:2:forward_3_rx", "rx", "vhost:3") == {"operation": "add", "id": 100, "pcp": 0}
+    assert end_of(daemon, "vf:2:classifier", "tx", "ring:6") == {"operation": "del"}
+    assert end_of(daemon, "vf:2:forward_2_rx", "rx", "vhost:2") == {"operation": "none"}
+    table = daemon.get("/v1/vfs/2")["classifier_table"]
+    assert table == [{"type": "vlan", "value": "100/fa:16:3e:00:00:03", "port": "ring:6"}], table
+    etcd.put(key("action", OTHER), "unplug")
+    wait_gone(etcd, OTHER)
+    assert classifier(daemon, 2) == []
+    assert end_of(daemon, "vf:2:forward_3_rx", "rx", "vhost:3") == {"operation": "none"}
+    assert end_of(daemon, "vf:2:classifier", "tx", "ring:6") == {"operation": "none"}
+    assert etcd.history(since)[3:] == [
+        f"put {key('port_status', OTHER)} up",
+        f"put {key('action', OTHER)} unplug",
+        f"put {key('vhost', 'phys2', 3)} None",
+        f"delete {key('bind_port', OTHER)}",
+        f"delete {key('action', OTHER)}",
+        f"delete {key('port_status', OTHER)}",
+    ]
+    # Another address, or another VLAN, on the same vhost takes effect.
+    bind(etcd, vlan=7)
+    wait_up(etcd)
+    etcd.put(key("bind_port", PORT), json.dumps({"vhost_id": 0, "mac_address": MAC, "vlan_id": 8}))
+    etcd.put(key("action", PORT), "plug")
+    rig.until(lambda: classifier(daemon) == [(MAC, 8, "ring:0")], "the other VLAN")
+    assert end_of(daemon, "vf:1:forward_0_rx", "rx", "vhost:0") == {"operation": "add", "id": 8, "pcp": 0}
+
+
+def test_unplug_of_another_owners_vhost(daemon, etcd):
+    """The vhost key is given back only if it is this port's."""
+    configure(etcd)
+    daemon.start()
+    bind(etcd)
+    wait_up(etcd)
+    etcd.put(key("vhost", "phys1", 0), OTHER)
+    etcd.put(key("bind_port", OTHER), "{}")
+    etcd.put(key("action", PORT), "unplug")
+    wait_gone(etcd)
+    assert etcd.get(key("vhost", "phys1", 0)) == OTHER
+
+
+def test_recovery(daemon, etcd):
+    """Asked for while nobody was there; deaths of the agent, the plane and both; a watch whose history is compacted."""
+    configure(etcd)
+    bind(etcd)
+    bind(etcd, OTHER, "phys2", 2, "fa:16:3e:00:00:02", 200)
+    daemon.start()
+    wait_up(etcd)
+    wait_up(etcd, OTHER)
+    tables = daemon.tables()
+
+    daemon.kill()
+    etcd.put(key("action", PORT), "unplug")
+    daemon.start()
+    wait_gone(etcd)
+    assert classifier(daemon) == [] and classifier(daemon, 2) == [("fa:16:3e:00:00:02", 200, "ring:4")]
+    bind(etcd)
+    wait_up(etcd)
+    assert daemon.tables() == tables
+
+    daemon.kill_plane()
+    etcd.put(key("action", OTHER), "unplug")
+    wait_gone(etcd, OTHER)
+    assert classifier(daemon) == [(MAC, None, "ring:0")] and classifier(daemon, 2) == []
+
+    daemon.kill()
+    daemon.kill_plane()
+    bind(etcd, OTHER, "phys2", 2, "fa:16:3e:00:00:02", 200)
+    daemon.start()
+    wait_up(etcd, OTHER)
+    rig.until(lambda: daemon.tables() == tables, "all is as it was")
+
+    # While the agent hears nothing, its connection goes, and so does the history from where it listened.
+    daemon.process.send_signal(signal.SIGSTOP)
+    etcd.kill()
+    etcd.start()
+    etcd.put(key("action", OTHER), "unplug")
+    for i in range(20):
+        etcd.put(key("noise"), str(i))
+    etcd.compact()
+    daemon.process.send_signal(signal.SIGCONT)
+    wait_gone(etcd, OTHER)
+    bind(etcd, OTHER, "phys2", 2, "fa:16:3e:00:00:02", 200)
+    wait_up(etcd, OTHER)
+    assert daemon.tables() == tables
+
+
+def test_bad_values(daemon, etcd):
+    """What is wrong in etcd is told, changes nothing, stops nobody, and is taken up when it is mended."""
+    daemon.start()
+    for wrong in ("", "{", "[]", "{}", '"x"', "[1]", "null", CONFIGURATION[:40], CONFIGURATION.replace("0xfc02", "0x8e"), CONFIGURATION.replace("phys2", "phys1"),
+                  CONFIGURATION.replace("00:05.0", "eth0"), CONFIGURATION.replace("0xfe", "0x3e"), CONFIGURATION.replace("2,", '"2",', 1),
+                  CONFIGURATION.replace('"num_vhost": 2', '"num_vhost": 2, "num_vhost": 3', 1)):  # fmt: skip
+        etcd.put(key("configuration"), wrong)
+    rig.until(lambda: daemon.log().count("waiting for a configuration") >= 2, "it is told")
+    assert daemon.plane_pid() is None and daemon.get("/v1/processes") == [{"type": "primary"}]
+    configure(etcd)
+    wait_wired(daemon)
+
+    good = json.dumps({"vhost_id": 1, "mac_address": MAC})
+    for index, wrong in enumerate(("", "{", good[:20], "[]", "7", '{"vhost_id": 1}', '{"vhost_id": "1", "mac_address": "fa:16:3e:00:00:01"}', good.replace("1", "4", 1),
+                                   good.replace(MAC, "default"), good.replace(MAC, "fa:16:3e"), good.replace("}", ', "vlan_id": 4096}'),
+                                   good.replace("}", ', "vlan_id": "7"}'), '{"vhost_id": -1, "mac_address": "fa:16:3e:00:00:01"}')):  # fmt: skip
+        etcd.put(key("bind_port", f"bad{index}"), wrong)
+        etcd.put(key("action", f"bad{index}"), "plug")
+    etcd.put(key("action", "nothing"), "plug")
+    etcd.put(key("action", "what"), "reboot")
+    etcd.put(key("action") + "/", "plug")
+    etcd.put(key("action", "a/b"), "plug")
+    etcd.put(key("action", "x" * 200), "plug")
+    tables = daemon.tables()
+    bind(etcd)
+    wait_up(etcd)
+    assert [status for status in etcd.prefix(key("port_status"))] == [key("port_status", PORT)]
+    assert classifier(daemon) == [(MAC, None, "ring:0")]
+    # Mended: taken up, by itself.
+    etcd.put(key("bind_port", "bad2"), good.replace(MAC, "fa:16:3e:00:00:02"))
+    wait_up(etcd, "bad2")
+    assert classifier(daemon) == [("fa:16:3e:00:00:02", None, "ring:2"), (MAC, None, "ring:0")]
+    # Taken away: also those that never were well.
+    for port in (PORT, *(f"bad{index}" for index in range(13))):
+        etcd.put(key("action", port), "unplug")
+    for port in (PORT, *(f"bad{index}" for index in range(13))):
+        wait_gone(etcd, port)
+    assert daemon.tables() == tables
+    assert etcd.get(key("vhost", "phys1", 0)) == "None"
+    # A configuration that is wrong later on leaves what there is.
+    etcd.put(key("configuration"), "{")
+    bind(etcd)
+    wait_up(etcd)
+    assert daemon.process.poll() is None
+
+
+def test_a_vhost_that_leaked(daemon, etcd):
+    """Taken, and then the driver died before it asked for anything: it is free again, but not one that is about to be plugged."""
+    configure(etcd)
+    daemon.start()
+    bind(etcd)
+    wait_up(etcd)
+    assert etcd.replace(key("vhost", "phys1", 1), "None", OTHER)
+    rig.until(lambda: etcd.get(key("vhost", "phys1", 1)) == "None", "the vhost is free again")
+    assert etcd.get(key("vhost", "phys1", 0)) == PORT
+    assert etcd.replace(key("vhost", "phys2", 2), "None", OTHER)
+    etcd.put(key("bind_port", OTHER), json.dumps({"vhost_id": 2, "mac_address": "fa:16:3e:00:00:09"}))
+    time.sleep(1.5)
+    assert etcd.get(key("vhost", "phys2", 2)) == OTHER
+
+
+def test_changed_its_mind(daemon, etcd):
+    """Plug and unplug in turn, faster than they can be done: the last one counts, and nothing is left of the others."""
+    configure(etcd)
+    daemon.start()
+    wait_wired(daemon)
+    for _ in range(20):
+        etcd.put(key("vhost", "phys1", 0), PORT)
+        etcd.put(key("bind_port", PORT), json.dumps({"vhost_id": 0, "mac_address": MAC, "vlan_id": 5}))
+        etcd.put(key("action", PORT), "plug")
+        etcd.put(key("action", PORT), "unplug")
+    wait_gone(etcd)
+    rig.until(lambda: classifier(daemon) == [], "no entry is left")
+    time.sleep(0.3)
+    assert etcd.prefix(key("port_status")) == {} and etcd.prefix(key("action")) == {} and etcd.get(key("vhost", "phys1", 0)) == "None"
+    bind(etcd)
+    wait_up(etcd)
+
+
+def test_the_later_form(daemon, etcd):
+    """{"vf": [...]} with components of one's own: no forwards, and tags where the vhost meets the classifier and the merger."""
+    nic = {"num_vhost": 1, "pci_address": "0000:00:04.0", "physical_network": "phys1", "core_mask": "0x7"}
+    parts = [{"name": "classifier", "core": 1, "type": "classifier_mac", "rx_port": ["phy:0"], "tx_port": ["vhost:0"]},
+             {"name": "merger", "core": 2, "type": "merge", "rx_port": ["vhost:0"], "tx_port": ["phy:0"]}]  # fmt: skip
+    configure(etcd, json.dumps({"vf": [{**nic, "components": parts}]}))
+    daemon.start()
+    bind(etcd, vlan=9)
+    wait_up(etcd)
+    assert classifier(daemon) == [(MAC, 9, "vhost:0")]
+    assert end_of(daemon, "vf:1:merger", "rx", "vhost:0") == {"operation": "add", "id": 9, "pcp": 0}
+    assert end_of(daemon, "vf:1:classifier", "tx", "vhost:0") == {"operation": "del"}
+    # More of it, later: the usual wiring beside what there is.
+    configure(etcd, json.dumps({"vf": [{**nic, "components": parts}, {"num_vhost": 1, "pci_address": "00:05.0", "physical_network": "phys2", "core_mask": "0xf01"}]}))
+    wait_wired(daemon, count=1)
+    bind(etcd, OTHER, "phys2", 1, "fa:16:3e:00:00:05")
+    wait_up(etcd, OTHER)
+    assert classifier(daemon, 2) == [("fa:16:3e:00:00:05", None, "ring:2")]
+
+
+def test_lease(daemon, etcd):
+    """A key that says that the agent lives, and goes with it."""
+    configure(etcd)
+    daemon.start()
+    rig.until(lambda: etcd.get(ROOT + "agent/" + HOST) is not None, "the key is there")
+    daemon.kill()
+    rig.until(lambda: etcd.get(ROOT + "agent/" + HOST) is None, "the key goes")
+
+
+def main():
+    daemon_program, plane, *choice = sys.argv[1:]
+    if etcd_module.find() is None:
+        print("skipped: there is no etcd (Debian: etcd-server)")
+        sys.exit(77)
+    tests = [test for name, test in sorted(globals().items()) if name.startswith("test_") and choice in ([], [name])]
+    failed = 0
+    for index, test in enumerate(tests):
+        with tempfile.TemporaryDirectory(prefix="spp-agent-") as folder:
+            daemon = rig.Daemon(daemon_program, plane, folder, 8 + index)
+            daemon.options = ["--interface", "null", "--interface", "null", "--etcd", f"{daemon.address}:2379", "--agent-host", HOST, "--agent-lease", "2",
+                              "--agent-retry-ms", "100", "--agent-reclaim-ms", "400"]  # fmt: skip
+            try:
+                with daemon, etcd_module.Etcd(daemon.folder, daemon.address) as etcd:
+                    test(daemon, etcd)
+            except Exception:
+                failed += 1
+                print(f"--- {test.__name__}")
+                traceback.print_exc(file=sys.stdout)
+                if (daemon.folder / "daemon.log").exists():
+                    print(daemon.log()[-6000:])
+    print(f"{len(tests) - failed} passed, {failed} failed")
+    sys.exit(failed != 0 or not tests)
+
+
+main()
