@@ -80,14 +80,17 @@ struct block_device {
 };
 #define BLOCK_BIT(op) (UINT32_C(1) << (op))
 
+enum { BLOCK_ASSOCIATIONS = 4096 };
+
 /* All devices of a node by name. Control reactor. */
 struct block_graph {
     struct host *host;
     struct hash_map names;
     struct list devices;
     unsigned device_count;
-    unsigned reactor_count;        /* reactors of the node, the control one included; index of reactor < this */
-    _Atomic uint64_t associations; /* given out so far */
+    unsigned reactor_count;                    /* reactors of the node, the control one included; index of reactor < this */
+    _Atomic uint64_t associations;             /* given out so far */
+    _Atomic uint64_t live[BLOCK_ASSOCIATIONS]; /* those that have not ended, each at its number modulo the size; 0 = free */
     struct list watchers;
 };
 
@@ -110,8 +113,13 @@ struct block_device *block_graph_next(struct block_graph *graph, struct block_de
 void block_graph_watch(struct block_graph *graph, struct block_watcher *watcher);
 void block_graph_unwatch(struct block_watcher *watcher);
 
-/* A number for a way to devices that has none of a handle's, such as an NVMe controller with all its queues. Any thread. */
+/* A number for a way to devices that has none of a handle's, such as an NVMe controller with all its queues. Any thread, as the
+ * following. */
 uint64_t block_graph_new_association(struct block_graph *graph);
+/* Nothing comes by it any more. */
+void block_graph_end_association(struct block_graph *graph, uint64_t association);
+/* It has not ended. (More than BLOCK_ASSOCIATIONS at a time are not remembered.) */
+bool block_graph_association_lives(const struct block_graph *graph, uint64_t association);
 
 /* Makes the device known. ERROR_EXISTS if a name is taken, ERROR_INVALID for a bad geometry or name. */
 bool block_device_register(struct block_graph *graph, struct block_device *device, struct error *error);

@@ -214,7 +214,25 @@ void block_device_set_path(struct block_device *device, bool up) {
         events(device, BLOCK_EVENT_PATH);
 }
 
-uint64_t block_graph_new_association(struct block_graph *graph) { return atomic_fetch_add(&graph->associations, 1) + 1; }
+/* Numbers are drawn until one falls on a free place. */
+uint64_t block_graph_new_association(struct block_graph *graph) {
+    uint64_t association = 0;
+    for (unsigned tries = 0; tries < BLOCK_ASSOCIATIONS; tries++) {
+        uint64_t none = 0;
+        association = atomic_fetch_add(&graph->associations, 1) + 1;
+        if (atomic_compare_exchange_strong(&graph->live[association % BLOCK_ASSOCIATIONS], &none, association))
+            break;
+    }
+    return association;
+}
+
+void block_graph_end_association(struct block_graph *graph, uint64_t association) {
+    atomic_compare_exchange_strong(&graph->live[association % BLOCK_ASSOCIATIONS], &association, 0);
+}
+
+bool block_graph_association_lives(const struct block_graph *graph, uint64_t association) {
+    return atomic_load(&graph->live[association % BLOCK_ASSOCIATIONS]) == association;
+}
 
 bool block_handle_open(struct block_handle *handle, struct block_device *device, enum block_mode mode, struct error *error) {
     if (device->removing)
@@ -240,6 +258,7 @@ void block_handle_close(struct block_handle *handle) {
     struct block_device *device = handle->device;
     assert(atomic_load(&handle->channels) == 0);
     list_remove(&handle->node);
+    block_graph_end_association(device->graph, handle->association);
     if (handle->mode == BLOCK_MODE_CLAIM)
         device->claimed = false;
     handle->device = NULL;

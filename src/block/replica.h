@@ -174,7 +174,7 @@ const char *replica_tree_check(const struct replica_tree *tree, size_t length);
 
 enum {
     REPLICA_HAS_RECORD = 1,
-    REPLICA_CLAIMED = 2, /* by somebody */
+    REPLICA_CLAIMED = 2, /* by an association that has not ended */
     REPLICA_CLAIM_YOURS = 4,
     REPLICA_UNTOUCHED = 8,  /* no data, no parent */
     REPLICA_CAN_WRITE = 16, /* neither read-only nor failed */

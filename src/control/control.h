@@ -6,6 +6,7 @@
 #include "base/text.h"
 #include "control/observe.h"
 #include "control/store/store.h"
+#include "control/switch.h"
 
 enum {
     CONTROL_NAME_MAX = 63, /* bytes of a disk's, replica's or snapshot's name */
@@ -20,6 +21,7 @@ enum {
     CONTROL_LEG_RETURN_S = 300,
     CONTROL_LEASE_MS = 5000, /* of a pause */
 };
+#define CONTROL_STANDBY "standby" /* how the reason of an engine begins that runs as one */
 
 struct control;
 
@@ -71,7 +73,10 @@ struct control_engine_record {
     /* Ids of runs of its mirror: the one that served last, then those that were tried since. Only their replicas are its own. */
     char runs[CONTROL_RUNS_MAX][UUID_TEXT_SIZE];
     unsigned run_count;
-    bool made;         /* it has served: it is brought back when it is not there */
+    char ana[16];      /* state of its target's listener: optimized, non-optimized, inaccessible */
+    bool made;         /* it has served, or stands by: it is brought back when it is not there */
+    bool standby;      /* another engine has its replicas: it claims none */
+    bool promoting;    /* a standby that was told to claim them: whether it has claimed any is found out, if need be */
     bool deleting;     /* it is to go */
     bool superseded;   /* another engine has its replicas: it stays as it is until it is deleted */
     char failure[256]; /* it is not brought back; "" = none */
@@ -84,6 +89,9 @@ struct control_frontend_record {
     uint64_t bytes;
     bool made;         /* its engine was there */
     char failure[256]; /* "" = none */
+    /* A switch-over under way: to which engine, and how far it got. */
+    enum switch_step step;
+    char next_engine[CONTROL_NAME_MAX + 1], next_target[CONTROL_ADDRESS_SIZE];
 };
 
 struct control_goal;
@@ -178,8 +186,10 @@ enum control_verb {
     CONTROL_ENGINE_SNAPSHOT_MAX,
     CONTROL_ENGINE_REPLICA_ADD,
     CONTROL_ENGINE_REPLICA_DELETE,
+    CONTROL_ENGINE_ANA, /* the state of its target's listener; a standby that is to be optimized is promoted */
     CONTROL_FRONTEND_CREATE,
     CONTROL_FRONTEND_SETTLE, /* what was heard of its engine */
+    CONTROL_FRONTEND_SWITCH, /* the next step of a switch-over: our own */
     CONTROL_FRONTEND_DELETE,
     CONTROL_FRONTEND_SUSPEND,
     CONTROL_FRONTEND_RESUME,
@@ -221,6 +231,9 @@ struct control_goal {
     unsigned leg_count;
     bool salvage; /* engine: what is not there may be missing although it may have newer data */
     int64_t snapshot_max;
+    const char *ana;                             /* engine */
+    enum switch_step step;                       /* frontend */
+    bool moved;                                  /* frontend: `engine` at `target` is its engine from now on */
     const char *engine, *target, *failure;       /* frontend; failure "" = its engine was there */
     void (*accepted)(struct control_goal *goal); /* it is well, and recorded; may be NULL. Before done */
     void (*done)(struct control_goal *goal);
@@ -317,6 +330,7 @@ void control_stop(struct control *control, void (*stopped)(void *arg), void *arg
 void control_destroy(struct control *control);
 
 void control_goal_start(struct control *control, struct control_goal *goal);
+bool control_is_address(const char *address); /* "IP:PORT", "[IP]:PORT" */
 
 struct control_disk *control_find_disk(struct control *control, const char *name);
 struct control_replica *control_find_replica(struct control *control, const char *name);

@@ -53,17 +53,29 @@ static void judge_leg(const struct control *control, struct control_leg *leg, co
                  seen != NULL ? seen->why : "");
 }
 
+/* A standby claims nothing, and so cannot tell how far they are: those that it reaches are as well as they can be. */
+static void judge_standby_leg(struct control_leg *leg, const struct observed_leg *seen) {
+    bool reached = seen != NULL && strcmp(seen->state, "connecting") == 0;
+    *leg = (struct control_leg){.mode = reached ? CONTROL_LEG_RW : CONTROL_LEG_WO, .percent = reached ? 100 : 0};
+    if (!reached)
+        snprintf(leg->text, sizeof(leg->text), "%s%s%s", seen == NULL ? "absent" : seen->state,
+                 seen != NULL && seen->why[0] != '\0' ? ": " : "", seen != NULL ? seen->why : "");
+}
+
 static void judge_legs(const struct control *control, struct control_engine *engine, const struct observed_mirror *mirror) {
     for (unsigned i = 0; i < engine->record.leg_count; i++) {
-        const struct control_leg_record *leg = &engine->record.legs[i];
-        judge_leg(control, &engine->legs[i], mirror == NULL ? NULL : plan_find_leg(&engine->record, leg, mirror));
+        const struct observed_leg *leg = mirror == NULL ? NULL : plan_find_leg(&engine->record, &engine->record.legs[i], mirror);
+        if (engine->record.standby)
+            judge_standby_leg(&engine->legs[i], leg);
+        else
+            judge_leg(control, &engine->legs[i], leg);
     }
 }
 
-/* Why it is not as good as it could be. */
-static void say_degraded(struct control_engine *engine) {
-    const char *between = "";
-    set_engine(engine, CONTROL_RUNNING, "%s", "");
+/* Why it is not as good as it could be. `what`: said first, "" = nothing. */
+static void say_degraded(struct control_engine *engine, const char *what) {
+    const char *between = what[0] != '\0' ? "; " : "";
+    set_engine(engine, CONTROL_RUNNING, "%s", what);
     for (unsigned i = 0; i < engine->record.leg_count; i++) {
         size_t length = strlen(engine->reason);
         if (engine->legs[i].mode == CONTROL_LEG_RW)
@@ -78,6 +90,23 @@ static const struct control_goal *first_goal(const struct control_object *object
     return list_empty(&object->goals) ? NULL : list_entry(list_first(&object->goals), struct control_goal, node);
 }
 
+static void judge_standby(const struct control *control, struct control_engine *engine, const struct observed_mirror *mirror) {
+    const struct control_engine_record *record = &engine->record;
+    const struct control_object *object = &engine->object;
+    char what[192];
+    if (record->promoting)
+        set_engine(engine, CONTROL_PENDING, "it is being promoted%s%s", mirror != NULL && mirror->error != NULL ? ": " : "",
+                   mirror != NULL && mirror->error != NULL ? mirror->error : "");
+    else if (!plan_mirror_stands_by(mirror) || !plan_target_stands(record, control_seen(control), control->options.address))
+        set_engine(engine, object->failures > 0 ? CONTROL_ERROR : CONTROL_PENDING, "%s",
+                   object->failures > 0 ? object->failure : "it is being brought back, as a standby");
+    else {
+        snprintf(what, sizeof(what), CONTROL_STANDBY ": %.160s",
+                 mirror->error != NULL ? mirror->error : "another engine has its replicas");
+        say_degraded(engine, what);
+    }
+}
+
 static void judge_by_mirror(const struct control *control, struct control_engine *engine) {
     const struct control_engine_record *record = &engine->record;
     const struct control_object *object = &engine->object;
@@ -87,6 +116,8 @@ static void judge_by_mirror(const struct control *control, struct control_engine
     judge_legs(control, engine, mirror);
     if (goal != NULL && goal->verb == CONTROL_ENGINE_CREATE)
         set_engine(engine, CONTROL_PENDING, "%s", "");
+    else if (record->standby)
+        judge_standby(control, engine, mirror);
     else if (mirror == NULL && object->failures > 0)
         set_engine(engine, CONTROL_ERROR, "%s", object->failure);
     else if (mirror == NULL)
@@ -98,7 +129,7 @@ static void judge_by_mirror(const struct control *control, struct control_engine
     else if (strcmp(mirror->state, "serving") != 0)
         set_engine(engine, CONTROL_PENDING, "%s", why);
     else if (plan_target_stands(record, control_seen(control), control->options.address))
-        say_degraded(engine);
+        say_degraded(engine, "");
     else if (object->failures > 0)
         set_engine(engine, CONTROL_ERROR, "%s", object->failure);
     /* else it is being offered: as it was */
@@ -110,6 +141,9 @@ void engine_judge(struct control *control, struct control_engine *engine) {
         set_engine(engine, CONTROL_TERMINATING, "%s", engine->object.failures > 0 ? engine->object.failure : "");
     else if (record->failure[0] != '\0')
         set_engine(engine, CONTROL_ERROR, "%s", record->failure);
+    else if (record->promoting) /* whatever happens to it: hosts may be about to come */
+        judge_standby(control, engine,
+                      control_seen(control) == NULL ? NULL : observed_mirror(control_seen(control), record->name));
     else if (control_is_gone(control))
         set_engine(engine, CONTROL_ERROR, "the storage plane is not there: %s", control->plane.error.text);
     else if (control_plane_ready(&control->plane) && control_seen(control) != NULL)
@@ -139,18 +173,28 @@ uint64_t engine_fingerprint(const struct control *control, const struct control_
 
 /* ---- what it does by itself ---- */
 
+static bool standby_needs_tending(const struct control *control, const struct control_engine_record *record) {
+    const struct observation *seen = control_seen(control);
+    const struct observed_mirror *mirror = observed_mirror(seen, record->name);
+    return record->promoting || !plan_mirror_stands_by(mirror) || plan_engine_misses_way(record, seen) ||
+           !plan_target_stands(record, seen, control->options.address) || !plan_ana_stands(record, seen);
+}
+
 static bool needs_tending(const struct control *control, const struct control_engine *engine) {
     const struct control_engine_record *record = &engine->record;
     const struct observation *seen = control_seen(control);
     const struct observed_mirror *mirror = observed_mirror(seen, record->name);
     if (record->failure[0] != '\0')
         return plan_engine_is_there(record, seen);
+    if (record->standby)
+        return standby_needs_tending(control, record);
     if (mirror == NULL || plan_mirror_is_over(mirror) || plan_engine_misses_way(record, seen))
         return true;
     bool changing = false;
     for (unsigned i = 0; i < record->leg_count; i++)
         changing = changing || record->legs[i].changing;
-    return strcmp(mirror->state, "serving") == 0 && (changing || !plan_target_stands(record, seen, control->options.address));
+    return plan_mirror_serves(mirror) &&
+           (changing || !plan_target_stands(record, seen, control->options.address) || !plan_ana_stands(record, seen));
 }
 
 void engine_care(struct control *control, struct control_engine *engine) {
@@ -176,7 +220,7 @@ static bool check_frontend(struct control_goal *goal) {
 
 static bool check_leg(struct control_goal *goal, const struct control_leg_record *leg) {
     return names_check(leg->name, "replica_name", &goal->error) &&
-           (verb_check_address(leg->address) || error_invalid(&goal->error, "replica_address", leg->address, "IP:PORT"));
+           (control_is_address(leg->address) || error_invalid(&goal->error, "replica_address", leg->address, "IP:PORT"));
 }
 
 static bool check_create(struct control_goal *goal) {
@@ -209,6 +253,9 @@ static bool check(struct control_goal *goal) {
     case CONTROL_ENGINE_SNAPSHOT_DELETE:
     case CONTROL_ENGINE_SNAPSHOT_REVERT: return verb_check_snapshot(goal);
     case CONTROL_ENGINE_REPLICA_ADD: return check_leg(goal, &goal->legs[0]);
+    case CONTROL_ENGINE_ANA:
+        return names_ana(goal->ana) != NULL ||
+               error_invalid(&goal->error, "ana_state", goal->ana, "optimized, non-optimized or inaccessible");
     default: return true;
     }
 }
@@ -258,7 +305,8 @@ static enum verb_next begin_create(struct control_goal *goal) {
     memcpy(record->legs, goal->legs, goal->leg_count * sizeof(record->legs[0]));
     memset(engine->legs, 0, sizeof(engine->legs));
     record->snapshot_max = (uint32_t)goal->snapshot_max;
-    record->made = false;
+    record->made = record->standby = record->promoting = false;
+    copy(record->ana, sizeof(record->ana), NAMES_ANA_OPTIMIZED);
     record->run_count = 0;
     record->failure[0] = record->expansion_failure[0] = record->expansion_failed_at[0] = engine->object.failure[0] = '\0';
     engine->object.failures = 0;
@@ -286,7 +334,10 @@ static enum verb_next begin_tend(struct control_goal *goal) {
     if (!goal->object->recorded || record->deleting)
         return VERB_END;
     const struct observed_mirror *mirror = observed_mirror(seen, record->name);
-    if (record->failure[0] != '\0' || (mirror != NULL && !plan_mirror_is_over(mirror)))
+    bool promote = record->promoting && plan_mirror_stands_by(mirror) &&
+                   plan_claims_of(record, mirror, seen) == PLAN_CLAIMS_SOME; /* what was begun is finished */
+    if (record->failure[0] != '\0' || (record->standby && !promote) ||
+        (!record->standby && mirror != NULL && !plan_mirror_is_over(mirror)))
         return VERB_OBSERVE;
     begin_run(goal, record);
     return VERB_RECORD;
@@ -307,6 +358,22 @@ static enum verb_next begin_on(struct control_goal *goal) {
         return VERB_OBSERVE;
     return end_with(error_set(&goal->error, ERROR_BUSY, "engine %s is in state %s%s%s", engine->record.name,
                               control_state_name(engine->state), engine->reason[0] != '\0' ? ": " : "", engine->reason));
+}
+
+/* Recorded before the first claim, with the run's id: whether it came to one can be seen from the replicas ever after. */
+static enum verb_next begin_ana(struct control_goal *goal) {
+    struct control_engine_record *record = &engine_of(goal->object)->record;
+    if (begin_on(goal) == VERB_END)
+        return VERB_END;
+    if (record->port == 0 && !record->standby)
+        return end_with(error_set(&goal->error, ERROR_PERMISSION, "engine %s has no target", record->name));
+    copy(record->ana, sizeof(record->ana), goal->ana);
+    if (record->standby && strcmp(goal->ana, NAMES_ANA_OPTIMIZED) == 0) {
+        record->promoting = true;
+        record->run_count = 0;
+        begin_run(goal, record);
+    }
+    return VERB_RECORD;
 }
 
 static enum verb_next begin_snapshot_max(struct control_goal *goal) {
@@ -369,6 +436,7 @@ enum verb_next engine_begin(struct control_goal *goal) {
     case CONTROL_ENGINE_TEND: return begin_tend(goal);
     case CONTROL_ENGINE_DELETE: return begin_delete(goal);
     case CONTROL_ENGINE_SNAPSHOT_MAX: return begin_snapshot_max(goal);
+    case CONTROL_ENGINE_ANA: return begin_ana(goal);
     case CONTROL_ENGINE_REPLICA_ADD: return begin_replica_add(goal);
     case CONTROL_ENGINE_REPLICA_DELETE: return begin_replica_delete(goal);
     default: return begin_on(goal);
@@ -397,9 +465,30 @@ static enum verb_next settle_create(struct control_goal *goal) {
         error_clear(&goal->error); /* the answer is the engine, in state error */
     } else {
         record->made = true;
+        record->standby = plan_mirror_stands_by(observed_mirror(control_seen(goal->control), record->name));
         record_run(goal);
     }
     return VERB_RECORD;
+}
+
+/* Where a promotion has got to: it serves, or it has claimed nothing and stands by as before. */
+static bool record_promotion(struct control_goal *goal) {
+    struct control_engine_record *record = &engine_of(goal->object)->record;
+    const struct observation *seen = control_seen(goal->control);
+    const struct observed_mirror *mirror = observed_mirror(seen, record->name);
+    bool none = plan_mirror_stands_by(mirror) && plan_claims_of(record, mirror, seen) == PLAN_CLAIMS_NONE;
+    if (!record->promoting || (!plan_mirror_serves(mirror) && !none))
+        return false;
+    record->promoting = false;
+    record->standby = none;
+    return true;
+}
+
+static enum verb_next settle_ana(struct control_goal *goal) {
+    if (goal->error.code != ERROR_NONE)
+        return VERB_END; /* the record says what is wanted; whether a promotion has come to anything is found out */
+    bool promoted = record_promotion(goal), ran = record_run(goal);
+    return promoted || ran ? VERB_RECORD : VERB_END;
 }
 
 static enum verb_next settle_delete(struct control_goal *goal) {
@@ -449,7 +538,7 @@ static bool record_legs(struct control_goal *goal) {
 
 static enum verb_next settle_tend(struct control_goal *goal) {
     struct control_engine_record *record = &engine_of(goal->object)->record;
-    if (goal->error.code == ERROR_PERMISSION) {
+    if (goal->error.code == ERROR_PERMISSION && !record->standby) {
         bool said = strncmp(goal->error.text, "superseded", 10) == 0;
         snprintf(record->failure, sizeof(record->failure), "%s%.240s", said ? "" : "superseded: ", goal->error.text);
         record->superseded = true;
@@ -459,8 +548,8 @@ static enum verb_next settle_tend(struct control_goal *goal) {
     if (goal->error.code == ERROR_NONE && goal->aside_failure[0] != '\0')
         error_set(&goal->error, ERROR_BUSY, "%s", goal->aside_failure);
     (goal->error.code != ERROR_NONE ? verb_own_failed : verb_own_succeeded)(goal);
-    bool ran = record_run(goal), changed = record_legs(goal);
-    return ran || changed ? VERB_RECORD : VERB_END;
+    bool promoted = goal->error.code == ERROR_NONE && record_promotion(goal), ran = record_run(goal), changed = record_legs(goal);
+    return promoted || ran || changed ? VERB_RECORD : VERB_END;
 }
 
 /* Refused, and nothing was done: else it is found out. */
@@ -503,6 +592,7 @@ enum verb_next engine_settle(struct control_goal *goal) {
     case CONTROL_ENGINE_TEND: return settle_tend(goal);
     case CONTROL_ENGINE_DELETE: return settle_delete(goal);
     case CONTROL_ENGINE_EXPAND: return settle_expand(goal);
+    case CONTROL_ENGINE_ANA: return settle_ana(goal);
     case CONTROL_ENGINE_REPLICA_ADD:
     case CONTROL_ENGINE_REPLICA_DELETE: return settle_replicas(goal);
     default: return VERB_END;

@@ -44,7 +44,8 @@ void frontend_judge(struct control *control, struct control_frontend *frontend) 
 
 uint64_t frontend_fingerprint(const struct control_frontend *frontend) {
     uint64_t print = hash_bytes(&frontend->state, sizeof(frontend->state), hash_text(frontend->reason));
-    return print + frontend->record.bytes + (frontend->expanding ? 1 : 0);
+    print = hash_bytes(&frontend->record.step, sizeof(frontend->record.step), print);
+    return print + hash_text(frontend->record.target) + frontend->record.bytes + (frontend->expanding ? 1 : 0);
 }
 
 /* ---- arguments ---- */
@@ -65,7 +66,7 @@ static bool check_create(struct control_goal *goal) {
         return error_invalid(error, "frontend", goal->frontend, "spdk-tcp-nvmf, or nothing");
     if (goal->target[0] == '\0' && goal->frontend[0] == '\0')
         return true;
-    return verb_check_address(goal->target) || error_invalid(error, "target_address", goal->target, "the engine's IP:PORT");
+    return control_is_address(goal->target) || error_invalid(error, "target_address", goal->target, "the engine's IP:PORT");
 }
 
 bool frontend_accept(struct control_goal *goal) {
@@ -106,7 +107,33 @@ static enum verb_next begin_create(struct control_goal *goal) {
     record->bytes = goal->bytes;
     record->failure[0] = '\0';
     record->made = false;
+    record->step = SWITCH_NONE;
+    record->next_engine[0] = record->next_target[0] = '\0';
     return VERB_RECORD;
+}
+
+static enum verb_next begin_switch(struct control_goal *goal) {
+    struct control_frontend_record *record = &frontend_of(goal->object)->record;
+    if (!goal->object->recorded)
+        return end_with(error_set(&goal->error, ERROR_NO_DEVICE, "engine frontend %s was deleted", record->name));
+    bool over = goal->step == SWITCH_NONE;
+    record->step = goal->step;
+    copy(record->next_engine, sizeof(record->next_engine), over ? "" : goal->engine);
+    copy(record->next_target, sizeof(record->next_target), over ? "" : goal->target);
+    if (goal->moved) {
+        copy(record->engine, sizeof(record->engine), goal->engine);
+        copy(record->target, sizeof(record->target), goal->target);
+    }
+    return VERB_RECORD;
+}
+
+/* Hosts may have no path but the one that the switch gives them. */
+static enum verb_next begin_delete(struct control_goal *goal) {
+    const struct control_frontend_record *record = &frontend_of(goal->object)->record;
+    if (record->step == SWITCH_MOVING || record->step == SWITCH_DRAINED)
+        return end_with(error_set(&goal->error, ERROR_PERMISSION, "engine frontend %s is switching over to %s", record->name,
+                                  record->next_engine));
+    return VERB_OBSERVE;
 }
 
 static enum verb_next begin_settle(struct control_goal *goal) {
@@ -139,7 +166,8 @@ enum verb_next frontend_begin(struct control_goal *goal) {
     switch (goal->verb) {
     case CONTROL_FRONTEND_CREATE: return begin_create(goal);
     case CONTROL_FRONTEND_SETTLE: return begin_settle(goal);
-    case CONTROL_FRONTEND_DELETE: return VERB_OBSERVE;
+    case CONTROL_FRONTEND_SWITCH: return begin_switch(goal);
+    case CONTROL_FRONTEND_DELETE: return begin_delete(goal);
     default: return begin_pause(goal);
     }
 }

@@ -101,7 +101,6 @@ enum verb_next frontend_settle(struct control_goal *goal);
 /* What an object tried by itself has failed, is tried again later and later; or has succeeded. */
 void verb_own_failed(struct control_goal *goal);
 void verb_own_succeeded(struct control_goal *goal);
-bool verb_check_address(const char *address); /* "IP:PORT" */
 bool verb_check_size(struct control_goal *goal);
 bool verb_check_snapshot(struct control_goal *goal);
 /* `count` ports for the object, unless it has them. False: goal->error. */

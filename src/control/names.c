@@ -75,6 +75,37 @@ void names_make_leg(const char *replica, const char *engine, char to[NAMES_LEG_S
     snprintf(to + length, NAMES_LEG_SIZE - length, "n1");
 }
 
+void names_make_identity(const char *volume, struct names_identity *ret_identity) {
+    char text[CONTROL_NAME_MAX + 8];
+    struct uuid uuid;
+    snprintf(text, sizeof(text), "volume-%s", volume);
+    uuid_from_name(&uuid_space_oid, text, &uuid);
+    for (unsigned i = 0; i < sizeof(uuid.bytes); i++)
+        snprintf(ret_identity->nguid + (size_t)2 * i, 3, "%02x", uuid.bytes[i]);
+    snprintf(ret_identity->serial, sizeof(ret_identity->serial), "%.20s", ret_identity->nguid);
+    uuid_from_name(&uuid_space_url, text, &uuid);
+    uuid_format(&uuid, ret_identity->uuid);
+}
+
+void names_make_cntlids(const char *engine, uint16_t *ret_min, uint16_t *ret_max) {
+    enum { RANGE = 500, NUMBERED = 100, OTHERS = 30 }; /* 130 * 500 < 65,520 */
+    size_t at = strlen(engine);
+    uint64_t number = 0, place = 1;
+    while (at > 0 && engine[at - 1] >= '0' && engine[at - 1] <= '9' && place <= 1000000) {
+        number += (uint64_t)(engine[--at] - '0') * place;
+        place *= 10;
+    }
+    uint64_t range = place > 1 ? number % NUMBERED : NUMBERED + hash_text(engine) % OTHERS;
+    *ret_min = (uint16_t)(range * RANGE + 1);
+    *ret_max = (uint16_t)(range * RANGE + RANGE);
+}
+
+const char *names_ana(const char *state) {
+    return strcmp(state, "non-optimized") == 0                                                     ? "non_optimized"
+           : strcmp(state, NAMES_ANA_OPTIMIZED) == 0 || strcmp(state, NAMES_ANA_INACCESSIBLE) == 0 ? state
+                                                                                                   : NULL;
+}
+
 void names_make_volume_nqn(const char *volume, char to[NAMES_NQN_SIZE]) {
     snprintf(to, NAMES_NQN_SIZE, NAMES_NQN_PREFIX "volume-%s", volume);
 }

@@ -3,8 +3,10 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "base/error.h"
+#include "base/uuid.h"
 
 #define NAMES_HEAD "volume-head" /* the head, among snapshots */
 #define NAMES_NQN_PREFIX "nqn.2023-01.io.longhorn.spdk:"
@@ -30,4 +32,18 @@ void names_make_controller(const char *replica, const char *engine, char to[NAME
 void names_make_leg(const char *replica, const char *engine, char to[NAMES_LEG_SIZE]);
 /* The subsystem of a volume's engines. */
 void names_make_volume_nqn(const char *volume, char to[NAMES_NQN_SIZE]);
+/* What hosts know a volume by, from its name alone: the same on every node that ever offers it. */
+struct names_identity {
+    char uuid[UUID_TEXT_SIZE]; /* of the namespace, and of the mirror */
+    char nguid[33], serial[21];
+};
+void names_make_identity(const char *volume, struct names_identity *ret_identity);
+/* The controller ids of an engine's target: engines of one volume whose names end in different numbers (…-e-0, …-e-1) have
+ * disjoint ranges, since hosts refuse two controllers of one id. Of names without a number it is as luck has it. */
+void names_make_cntlids(const char *engine, uint16_t *ret_min, uint16_t *ret_max);
+
+#define NAMES_ANA_OPTIMIZED "optimized"
+#define NAMES_ANA_INACCESSIBLE "inaccessible"
+/* As the plane calls the state ("non_optimized"); NULL: there is no such state. */
+const char *names_ana(const char *state);
 void names_make_nqn(const char *replica, char to[NAMES_NQN_SIZE]);

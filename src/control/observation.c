@@ -101,6 +101,7 @@ static void add_export(struct observation *seen, const json_t *subsystem) {
         .device = text_of(json_array_get(namespaces, 0), "bdev_name"),
         .address = text_of(json_array_get(listeners, 0), "traddr"),
         .port = text_of(json_array_get(listeners, 0), "trsvcid"),
+        .ana_state = text_of(json_array_get(listeners, 0), "ana_state"),
         .namespaces = (unsigned)json_array_size(namespaces),
         .listeners = (unsigned)json_array_size(listeners),
         .hosts = (unsigned)json_array_size(json_object_get(subsystem, "hosts")),
@@ -125,6 +126,7 @@ static void add_leg(struct observed_mirror *mirror, const json_t *listed) {
     struct observed_leg made = {.name = text_of(listed, "name"),
                                 .state = text_of(listed, "state"),
                                 .why = text_of(listed, "why"),
+                                .promised = text_of(listed, "promised_to"),
                                 .behind_bytes = number_of(listed, "bytes_out_of_step"),
                                 .percent = sync == NULL ? 100 : (unsigned)min_u64(number_of(sync, "percent"), 100)};
     if (made.name != NULL && made.state != NULL && made.why != NULL && mirror->leg_count < OBSERVED_LEGS_MAX)

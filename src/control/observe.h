@@ -45,6 +45,7 @@ struct observed_export {
     const char *nqn;
     const char *device;         /* of its first namespace; NULL = none */
     const char *address, *port; /* of its first listener; NULL = none */
+    const char *ana_state;      /* of that; NULL = it reports none */
     unsigned namespaces, listeners, hosts;
     bool any_host;
 };
@@ -57,6 +58,7 @@ enum { OBSERVED_LEGS_MAX = 8 };
 
 struct observed_leg {
     const char *name, *state, *why;
+    const char *promised; /* a standby's: id of the engine to which it is promised; NULL = not told */
     uint64_t behind_bytes;
     unsigned percent; /* of its copying; 100 = it is not copied to */
 };

@@ -88,12 +88,14 @@ static void plan_unexport(const char *name, const struct observation *seen, stru
         plan_add(plan, "nvmf_delete_subsystem", json_pack("{s:s}", "nqn", nqn));
 }
 
-void plan_add_listener(struct plan *plan, const char *nqn, const char *address, uint16_t port) {
+void plan_add_listener(struct plan *plan, const char *nqn, const char *address, uint16_t port, const char *ana) {
     char text[8];
     snprintf(text, sizeof(text), "%u", (unsigned)port);
-    plan_add(plan, "nvmf_subsystem_add_listener",
-             json_pack("{s:s, s:{s:s, s:s, s:s, s:s}}", "nqn", nqn, "listen_address", "trtype", "TCP", "adrfam",
-                       strchr(address, ':') != NULL ? "IPv6" : "IPv4", "traddr", address, "trsvcid", text));
+    json_t *params = json_pack("{s:s, s:{s:s, s:s, s:s, s:s}}", "nqn", nqn, "listen_address", "trtype", "TCP", "adrfam",
+                               strchr(address, ':') != NULL ? "IPv6" : "IPv4", "traddr", address, "trsvcid", text);
+    if (ana != NULL && strcmp(ana, NAMES_ANA_OPTIMIZED) != 0)
+        json_object_set_new(params, "ana_state", json_string(ana));
+    plan_add(plan, "nvmf_subsystem_add_listener", params);
 }
 
 /* `device`: the head's name in the plane, or an alias of it. */
@@ -107,7 +109,7 @@ static void plan_export(const struct control_replica_record *record, const char 
     plan_add(plan, "nvmf_create_subsystem", json_pack("{s:s, s:b}", "nqn", nqn, "allow_any_host", 0));
     plan_add(plan, "nvmf_subsystem_add_host", json_pack("{s:s, s:s}", "nqn", nqn, "host", NAMES_REPLICA_HOST));
     plan_add(plan, "nvmf_subsystem_add_ns", json_pack("{s:s, s:{s:s}}", "nqn", nqn, "namespace", "bdev_name", device));
-    plan_add_listener(plan, nqn, address, record->port);
+    plan_add_listener(plan, nqn, address, record->port, NULL);
 }
 
 /* ---- replicas ---- */
@@ -417,7 +419,8 @@ void plan_make(const struct control_goal *goal, const struct observation *seen, 
     case CONTROL_ENGINE_SNAPSHOT_PURGE:
     case CONTROL_ENGINE_SNAPSHOT_MAX:
     case CONTROL_ENGINE_REPLICA_ADD:
-    case CONTROL_ENGINE_REPLICA_DELETE: plan_engine(goal, seen, address, ret_plan); break;
+    case CONTROL_ENGINE_REPLICA_DELETE:
+    case CONTROL_ENGINE_ANA: plan_engine(goal, seen, address, ret_plan); break;
     case CONTROL_FRONTEND_SUSPEND:
     case CONTROL_FRONTEND_RESUME: plan_frontend(goal, seen, ret_plan); break;
     default: plan_replica(goal, seen, address, ret_plan);

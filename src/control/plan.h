@@ -21,6 +21,8 @@ bool plan_export_stands(const struct control_replica_record *record, const struc
                         const struct observation *seen, const char *address);
 /* The engine's mirror is offered as it should be, or is not to be offered. */
 bool plan_target_stands(const struct control_engine_record *record, const struct observation *seen, const char *address);
+/* Hosts see the target in the state that the record has. */
+bool plan_ana_stands(const struct control_engine_record *record, const struct observation *seen);
 /* Something of it is in the plane. */
 bool plan_engine_is_there(const struct control_engine_record *record, const struct observation *seen);
 /* There is no way to one of its replicas, or to another place than the record says. */
@@ -30,12 +32,19 @@ const struct observed_leg *plan_find_leg(const struct control_engine_record *rec
                                          const struct observed_mirror *mirror);
 /* The mirror is over: superseded, refused, or its unflushed writes are gone. */
 bool plan_mirror_is_over(const struct observed_mirror *mirror);
+bool plan_mirror_serves(const struct observed_mirror *mirror); /* NULL is fine, here and below */
+bool plan_mirror_stands_by(const struct observed_mirror *mirror);
+/* Of an engine that is being promoted: whether its mirror, which stands by, has found a replica promised to one of its runs. */
+enum plan_claims { PLAN_CLAIMS_UNKNOWN, PLAN_CLAIMS_NONE, PLAN_CLAIMS_SOME };
+enum plan_claims plan_claims_of(const struct control_engine_record *record, const struct observed_mirror *mirror,
+                                const struct observation *seen);
 /* plan_engine.c, for plan.c. */
 void plan_engine(const struct control_goal *goal, const struct observation *seen, const char *address, struct plan *plan);
 void plan_frontend(const struct control_goal *goal, const struct observation *seen, struct plan *plan);
 void plan_add(struct plan *plan, const char *method, json_t *take_params);
 void plan_add_aside(struct plan *plan, const char *method, json_t *take_params);
-void plan_add_listener(struct plan *plan, const char *nqn, const char *address, uint16_t port);
+/* `ana`: the plane's name of the listener's state; NULL = optimized. */
+void plan_add_listener(struct plan *plan, const char *nqn, const char *address, uint16_t port, const char *ana);
 #define plan_refuse(plan, ...) ((plan)->outcome = PLAN_REFUSED, (void)error_set(&(plan)->error, __VA_ARGS__))
 /* "2, ERROR" and such: the plane's name of a log level, NULL if it is none. Any case. */
 const char *plan_log_level(const char *text);

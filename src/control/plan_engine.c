@@ -124,19 +124,40 @@ bool plan_target_stands(const struct control_engine_record *record, const struct
            strcmp(target->device, record->name) == 0 && strcmp(target->address, address) == 0 && strcmp(target->port, port) == 0;
 }
 
+bool plan_ana_stands(const struct control_engine_record *record, const struct observation *seen) {
+    const struct observed_export *target = target_of(record, seen);
+    return !wants_target(record) || !is_ours(target, record) || target->ana_state == NULL ||
+           strcmp(target->ana_state, names_ana(record->ana)) == 0;
+}
+
+/* Towards inaccessible it is answered when nothing is under way there any more. */
+static void plan_ana(const struct control_engine_record *record, const char *address, struct plan *plan) {
+    char nqn[NAMES_NQN_SIZE], port[8];
+    names_make_volume_nqn(record->volume, nqn);
+    snprintf(port, sizeof(port), "%u", (unsigned)record->port);
+    plan_add(plan, "nvmf_subsystem_listener_set_ana_state",
+             json_pack("{s:s, s:{s:s, s:s, s:s, s:s}, s:s}", "nqn", nqn, "listen_address", "trtype", "TCP", "adrfam",
+                       strchr(address, ':') != NULL ? "IPv6" : "IPv4", "traddr", address, "trsvcid", port, "ana_state",
+                       names_ana(record->ana)));
+}
+
 static void plan_no_target(const struct control_engine_record *record, const struct observation *seen, struct plan *plan) {
     const struct observed_export *target = target_of(record, seen);
     if (is_ours(target, record))
         plan_add(plan, "nvmf_delete_subsystem", json_pack("{s:s}", "nqn", target->nqn));
 }
 
-/* NGUID and UUID follow from the volume's name: the same namespace wherever its engine runs. */
+/* The same subsystem and namespace wherever an engine of the volume runs; two of them are two paths of one disk. */
 static void plan_target(const struct control_engine_record *record, const struct observation *seen, const char *address,
                         struct plan *plan) {
-    char nqn[NAMES_NQN_SIZE], of_volume[CONTROL_NAME_MAX + 8], uuid_text[UUID_TEXT_SIZE], nguid[33];
-    struct uuid uuid;
-    if (plan_target_stands(record, seen, address))
+    char nqn[NAMES_NQN_SIZE];
+    struct names_identity identity;
+    uint16_t min, max;
+    if (plan_target_stands(record, seen, address)) {
+        if (!plan_ana_stands(record, seen))
+            plan_ana(record, address, plan);
         return;
+    }
     plan_no_target(record, seen, plan);
     if (!wants_target(record))
         return;
@@ -145,19 +166,17 @@ static void plan_target(const struct control_engine_record *record, const struct
         return;
     }
     names_make_volume_nqn(record->volume, nqn);
-    snprintf(of_volume, sizeof(of_volume), "volume-%s", record->volume);
-    uuid_from_name(&uuid_space_oid, of_volume, &uuid);
-    for (unsigned i = 0; i < sizeof(uuid.bytes); i++)
-        snprintf(nguid + 2 * i, 3, "%02x", uuid.bytes[i]);
-    uuid_from_name(&uuid_space_url, of_volume, &uuid);
-    uuid_format(&uuid, uuid_text);
+    names_make_identity(record->volume, &identity);
+    names_make_cntlids(record->name, &min, &max);
     if (!seen->has_tcp)
         plan_add(plan, "nvmf_create_transport", json_pack("{s:s}", "trtype", "TCP"));
-    plan_add(plan, "nvmf_create_subsystem", json_pack("{s:s, s:b}", "nqn", nqn, "allow_any_host", 1));
+    plan_add(plan, "nvmf_create_subsystem",
+             json_pack("{s:s, s:b, s:b, s:s, s:i, s:i}", "nqn", nqn, "allow_any_host", 1, "ana_reporting", 1, "serial_number",
+                       identity.serial, "min_cntlid", (int)min, "max_cntlid", (int)max));
     plan_add(plan, "nvmf_subsystem_add_ns",
-             json_pack("{s:s, s:{s:s, s:s, s:s}}", "nqn", nqn, "namespace", "bdev_name", record->name, "nguid", nguid, "uuid",
-                       uuid_text));
-    plan_add_listener(plan, nqn, address, record->port);
+             json_pack("{s:s, s:{s:s, s:s, s:s}}", "nqn", nqn, "namespace", "bdev_name", record->name, "nguid", identity.nguid,
+                       "uuid", identity.uuid));
+    plan_add_listener(plan, nqn, address, record->port, names_ana(record->ana));
 }
 
 /* ---- the mirror ---- */
@@ -171,7 +190,11 @@ static bool is_superseded(const struct observed_mirror *mirror) {
     return mirror->error_code != NULL && strcmp(mirror->error_code, "permission") == 0;
 }
 
-static bool serves(const struct observed_mirror *mirror) { return mirror != NULL && strcmp(mirror->state, "serving") == 0; }
+bool plan_mirror_serves(const struct observed_mirror *mirror) { return mirror != NULL && strcmp(mirror->state, "serving") == 0; }
+
+bool plan_mirror_stands_by(const struct observed_mirror *mirror) {
+    return mirror != NULL && strcmp(mirror->state, "standby") == 0;
+}
 
 static void plan_no_mirror(const struct control_engine_record *record, const struct observation *seen, struct plan *plan) {
     if (observed_mirror(seen, record->name) != NULL)
@@ -181,18 +204,23 @@ static void plan_no_mirror(const struct control_engine_record *record, const str
 /* Three copies and more can tell by their majority which is newest, also when the node of one is away; two cannot, and go on
  * alone instead. The volume's name gives the id: copies of another volume are refused. */
 static json_t *mirror_params(const struct control_engine_record *record) {
-    char of_volume[CONTROL_NAME_MAX + 8], uuid_text[UUID_TEXT_SIZE], leg[NAMES_LEG_SIZE];
-    struct uuid uuid;
+    char leg[NAMES_LEG_SIZE];
+    struct names_identity identity;
     json_t *legs = json_array();
     for (unsigned i = 0; i < record->leg_count; i++) {
         names_make_leg(record->legs[i].name, record->name, leg);
         json_array_append_new(legs, json_string(leg));
     }
-    snprintf(of_volume, sizeof(of_volume), "volume-%s", record->volume);
-    uuid_from_name(&uuid_space_url, of_volume, &uuid);
-    uuid_format(&uuid, uuid_text);
+    names_make_identity(record->volume, &identity);
     return json_pack("{s:s, s:o, s:s, s:s}", "name", record->name, "legs", legs, "policy",
-                     record->leg_count >= 3 ? "majority" : "any", "uuid", uuid_text);
+                     record->leg_count >= 3 ? "majority" : "any", "uuid", identity.uuid);
+}
+
+static void plan_mirror(const struct control_engine_record *record, const char *how, bool wait, struct plan *plan) {
+    json_t *params = mirror_params(record);
+    json_object_set_new(params, how, json_true());
+    json_object_set_new(params, "wait", json_boolean(wait));
+    plan_add(plan, "mirror_create", params);
 }
 
 /* Over replicas that only its own runs have had. */
@@ -228,11 +256,11 @@ static void plan_create(const struct control_goal *goal, const struct observatio
         plan_no_target(record, seen, plan);
         plan_no_mirror(record, seen, plan);
         plan_ways(goal, record, seen, plan);
-        plan_add(plan, "mirror_create", mirror_params(record));
+        plan_mirror(record, "yield", true, plan); /* a standby, if another engine lives */
     } else if (strcmp(mirror->state, "configuring") == 0 && goal->salvage && !goal->salvaged) {
         plan_salvage(mirror, plan);
         plan->salvages = true;
-    } else if (!serves(mirror)) {
+    } else if (!plan_mirror_serves(mirror) && !plan_mirror_stands_by(mirror)) {
         refuse_mirror(goal, mirror, plan);
     } else if (mirror->bytes > record->bytes) {
         plan_refuse(plan, ERROR_INVALID, "its replicas have %" PRIu64 " bytes, more than its %" PRIu64, mirror->bytes,
@@ -261,6 +289,61 @@ static void plan_gone(const struct control_engine_record *record, const struct o
         plan_no_way(record, &record->legs[i], seen, plan);
 }
 
+/* ---- standbys ---- */
+
+static bool is_own_run(const struct control_engine_record *record, const char *engine) {
+    for (unsigned i = 0; i < record->run_count; i++)
+        if (strcasecmp(record->runs[i], engine) == 0)
+            return true;
+    return false;
+}
+
+enum plan_claims plan_claims_of(const struct control_engine_record *record, const struct observed_mirror *mirror,
+                                const struct observation *seen) {
+    static const char nil[] = "00000000-0000-0000-0000-000000000000";
+    unsigned told = 0, reached = 0;
+    for (unsigned i = 0; i < record->leg_count; i++) {
+        const struct observed_leg *leg = plan_find_leg(record, &record->legs[i], mirror);
+        const char *promised = leg == NULL || leg->promised == NULL ? nil : leg->promised;
+        reached += !misses(record, &record->legs[i], seen);
+        told += strcmp(promised, nil) != 0;
+        if (is_own_run(record, promised))
+            return PLAN_CLAIMS_SOME;
+    }
+    return told > 0 && told >= reached ? PLAN_CLAIMS_NONE : PLAN_CLAIMS_UNKNOWN;
+}
+
+static void plan_promotion(const struct control_engine_record *record, struct plan *plan) {
+    plan_add(plan, "mirror_promote",
+             json_pack("{s:s, s:s}", "name", record->name, "engine", record->runs[record->run_count - 1]));
+}
+
+/* It looks, and claims nothing. One whose promotion broke off is made anew first: what it has claimed until then does not change
+ * any more, and is seen. */
+static void plan_standby(const struct control_goal *goal, const struct observation *seen, const char *address,
+                         struct plan *plan) {
+    const struct control_engine_record *record = record_of(goal);
+    const struct observed_mirror *mirror = observed_mirror(seen, record->name);
+    bool stands_by = plan_mirror_stands_by(mirror);
+    bool broke_off = mirror != NULL && !stands_by && !plan_mirror_serves(mirror) && strcmp(mirror->state, "starting") != 0;
+    if (mirror == NULL || broke_off) {
+        if (mirror != NULL && goal->carried_out) {
+            refuse_mirror(goal, mirror, plan);
+            return;
+        }
+        plan_no_target(record, seen, plan);
+        plan_no_mirror(record, seen, plan);
+        plan_ways(goal, record, seen, plan);
+        plan_mirror(record, "standby", false, plan);
+        return;
+    }
+    plan_ways(goal, record, seen, plan);
+    if (mirror->bytes != 0) /* until a replica is reached there is nothing to offer */
+        plan_target(record, seen, address, plan);
+    if (stands_by && record->promoting && goal->resumes && !goal->carried_out)
+        plan_promotion(record, plan);
+}
+
 /* ---- what is recorded, again ---- */
 
 static void plan_tend(const struct control_goal *goal, const struct observation *seen, const char *address, struct plan *plan) {
@@ -269,6 +352,8 @@ static void plan_tend(const struct control_goal *goal, const struct observation 
     bool over = mirror != NULL && plan_mirror_is_over(mirror);
     if (record->failure[0] != '\0') {
         plan_gone(record, seen, plan);
+    } else if (record->standby) {
+        plan_standby(goal, seen, address, plan);
     } else if (over && (!goal->resumes || goal->carried_out || is_superseded(mirror))) {
         refuse_mirror(goal, mirror, plan);
     } else if (over || mirror == NULL) {
@@ -282,9 +367,9 @@ static void plan_tend(const struct control_goal *goal, const struct observation 
         plan_resume(record, plan);
     } else {
         plan_ways(goal, record, seen, plan);
-        if (serves(mirror))
+        if (plan_mirror_serves(mirror))
             plan_target(record, seen, address, plan);
-        for (unsigned i = 0; i < record->leg_count && serves(mirror); i++)
+        for (unsigned i = 0; i < record->leg_count && plan_mirror_serves(mirror); i++)
             if (record->legs[i].changing && plan_find_leg(record, &record->legs[i], mirror) == NULL)
                 plan_no_way(record, &record->legs[i], seen, plan);
     }
@@ -295,12 +380,13 @@ static void plan_tend(const struct control_goal *goal, const struct observation 
 /* NULL, and the plan refuses: it does not serve. */
 static const struct observed_mirror *serving(const struct control_goal *goal, const struct observation *seen, struct plan *plan) {
     const struct observed_mirror *mirror = observed_mirror(seen, record_of(goal)->name);
-    if (serves(mirror))
+    if (plan_mirror_serves(mirror))
         return mirror;
     plan_refuse(plan, ERROR_BUSY, "engine %s does not serve: %s", record_of(goal)->name,
-                mirror == NULL          ? "its mirror is not there"
-                : mirror->error != NULL ? mirror->error
-                                        : mirror->state);
+                mirror == NULL                  ? "its mirror is not there"
+                : plan_mirror_stands_by(mirror) ? "it is a standby"
+                : mirror->error != NULL         ? mirror->error
+                                                : mirror->state);
     return NULL;
 }
 
@@ -417,11 +503,32 @@ static void plan_on_engine(const struct control_goal *goal, const struct observa
         plan_expand(goal, mirror, plan);
 }
 
+/* A standby that is to be optimized claims and serves first. */
+static void plan_set_ana(const struct control_goal *goal, const struct observation *seen, const char *address,
+                         struct plan *plan) {
+    const struct control_engine_record *record = record_of(goal);
+    const struct observed_mirror *mirror = observed_mirror(seen, record->name);
+    if (mirror == NULL) {
+        plan_refuse(plan, ERROR_BUSY, "its mirror is not there");
+    } else if (record->promoting && !plan_mirror_serves(mirror)) {
+        if (!goal->carried_out && plan_mirror_stands_by(mirror))
+            plan_promotion(record, plan);
+        else
+            refuse_mirror(goal, mirror, plan);
+    } else if (!plan_target_stands(record, seen, address)) {
+        plan_target(record, seen, address, plan);
+    } else if (wants_target(record) && (!plan_ana_stands(record, seen) || !goal->carried_out)) {
+        plan_ana(record, address, plan); /* also where it is so already: what is under way may not have ended */
+    }
+}
+
 void plan_engine(const struct control_goal *goal, const struct observation *seen, const char *address, struct plan *plan) {
     if (goal->verb == CONTROL_ENGINE_CREATE)
         plan_create(goal, seen, address, plan);
     else if (goal->verb == CONTROL_ENGINE_TEND)
         plan_tend(goal, seen, address, plan);
+    else if (goal->verb == CONTROL_ENGINE_ANA)
+        plan_set_ana(goal, seen, address, plan);
     else if (goal->verb == CONTROL_ENGINE_DELETE)
         plan_gone(record_of(goal), seen, plan);
     else
@@ -436,7 +543,7 @@ void plan_frontend(const struct control_goal *goal, const struct observation *se
     const struct observed_mirror *mirror = observed_mirror(seen, name);
     if (goal->carried_out)
         return;
-    if (goal->verb == CONTROL_FRONTEND_SUSPEND && !serves(mirror))
+    if (goal->verb == CONTROL_FRONTEND_SUSPEND && !plan_mirror_serves(mirror))
         plan_refuse(plan, ERROR_PERMISSION, "engine %s does not serve", name);
     else if (goal->verb == CONTROL_FRONTEND_SUSPEND)
         plan_add(plan, "mirror_pause", json_pack("{s:s, s:i}", "name", name, "lease_ms", (int)CONTROL_LEASE_MS));

@@ -3,6 +3,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "control/names.h"
+
 static bool write_json(json_t *take_json, struct text *to) {
     char *printed = take_json == NULL ? NULL : json_dumps(take_json, JSON_COMPACT);
     if (printed != NULL)
@@ -43,20 +45,23 @@ static json_t *runs_json(const struct control_engine_record *record) {
 }
 
 bool records_write_engine(const struct control_engine_record *record, struct text *to) {
-    return write_json(json_pack("{s:s, s:s, s:s, s:I, s:o, s:i, s:i, s:I, s:o, s:b, s:b, s:b, s:s, s:s, s:s}", "name",
-                                record->name, "volume", record->volume, "frontend", record->frontend, "bytes",
+    return write_json(json_pack("{s:s, s:s, s:s, s:I, s:o, s:i, s:i, s:I, s:o, s:b, s:b, s:b, s:s, s:s, s:s, s:s, s:b, s:b}",
+                                "name", record->name, "volume", record->volume, "frontend", record->frontend, "bytes",
                                 (json_int_t)record->bytes, "legs", legs_json(record), "port", (int)record->port, "ports",
                                 (int)record->port_count, "snapshot_max", (json_int_t)record->snapshot_max, "runs",
                                 runs_json(record), "made", record->made, "deleting", record->deleting, "superseded",
                                 record->superseded, "failure", record->failure, "expansion_failure", record->expansion_failure,
-                                "expansion_failed_at", record->expansion_failed_at),
+                                "expansion_failed_at", record->expansion_failed_at, "ana", record->ana, "standby",
+                                record->standby, "promoting", record->promoting),
                       to);
 }
 
 bool records_write_frontend(const struct control_frontend_record *record, struct text *to) {
-    return write_json(json_pack("{s:s, s:s, s:s, s:s, s:s, s:I, s:b, s:s}", "name", record->name, "volume", record->volume,
-                                "engine", record->engine, "frontend", record->frontend, "target", record->target, "bytes",
-                                (json_int_t)record->bytes, "made", record->made, "failure", record->failure),
+    return write_json(json_pack("{s:s, s:s, s:s, s:s, s:s, s:I, s:b, s:s, s:s, s:s, s:s}", "name", record->name, "volume",
+                                record->volume, "engine", record->engine, "frontend", record->frontend, "target", record->target,
+                                "bytes", (json_int_t)record->bytes, "made", record->made, "failure", record->failure, "step",
+                                switch_step_name(record->step), "next_engine", record->next_engine, "next_target",
+                                record->next_target),
                       to);
 }
 
@@ -201,11 +206,29 @@ bool records_read_engine(const char *value, size_t length, struct control_engine
     record.snapshot_max = (uint32_t)snapshot_max;
     record.made = json_is_true(json_object_get(json, "made"));
     record.superseded = json_is_true(json_object_get(json, "superseded"));
+    record.standby = json_is_true(json_object_get(json, "standby"));
+    record.promoting = json_is_true(json_object_get(json, "promoting"));
+    if (ok && json_object_get(json, "ana") != NULL) /* not in those of before there were any */
+        ok = read_text(json, "ana", record.ana, sizeof(record.ana), error) &&
+             (names_ana(record.ana) != NULL || error_set(error, ERROR_DAMAGED, "\"ana\" is no state"));
+    else
+        snprintf(record.ana, sizeof(record.ana), "%s", NAMES_ANA_OPTIMIZED);
     record.deleting = json_is_true(json_object_get(json, "deleting"));
     if (ok)
         *ret_record = record;
     json_decref(json);
     return ok;
+}
+
+/* Not in those of before there were any. */
+static bool read_switch(const json_t *json, struct control_frontend_record *record, struct error *error) {
+    char step[16];
+    if (json_object_get(json, "step") == NULL)
+        return true;
+    return read_text(json, "step", step, sizeof(step), error) &&
+           (switch_step_parse(step, &record->step) || error_set(error, ERROR_DAMAGED, "\"step\" is no step of a switch-over")) &&
+           read_text(json, "next_engine", record->next_engine, sizeof(record->next_engine), error) &&
+           read_text(json, "next_target", record->next_target, sizeof(record->next_target), error);
 }
 
 bool records_read_frontend(const char *value, size_t length, struct control_frontend_record *ret_record, struct error *error) {
@@ -217,7 +240,7 @@ bool records_read_frontend(const char *value, size_t length, struct control_fron
               read_text(json, "frontend", record.frontend, sizeof(record.frontend), error) &&
               read_text(json, "target", record.target, sizeof(record.target), error) &&
               read_text(json, "failure", record.failure, sizeof(record.failure), error) &&
-              read_number(json, "bytes", INT64_MAX, &record.bytes, error);
+              read_number(json, "bytes", INT64_MAX, &record.bytes, error) && read_switch(json, &record, error);
     record.made = json_is_true(json_object_get(json, "made"));
     if (ok)
         *ret_record = record;

@@ -17,15 +17,13 @@ uint64_t verb_seconds(enum control_verb verb) {
     }
 }
 
-static bool is_of_engine(enum control_verb verb) {
-    return verb >= CONTROL_ENGINE_CREATE && verb <= CONTROL_ENGINE_REPLICA_DELETE;
-}
+static bool is_of_engine(enum control_verb verb) { return verb >= CONTROL_ENGINE_CREATE && verb <= CONTROL_ENGINE_ANA; }
 
 static bool is_of_frontend(enum control_verb verb) { return verb >= CONTROL_FRONTEND_CREATE && verb <= CONTROL_FRONTEND_RESUME; }
 
 bool verb_is_of_state(enum control_verb verb) {
-    return verb == CONTROL_FRONTEND_CREATE || verb == CONTROL_FRONTEND_SETTLE || verb == CONTROL_FRONTEND_DELETE ||
-           verb == CONTROL_ENGINE_SNAPSHOT_MAX;
+    return verb == CONTROL_FRONTEND_CREATE || verb == CONTROL_FRONTEND_SETTLE || verb == CONTROL_FRONTEND_SWITCH ||
+           verb == CONTROL_FRONTEND_DELETE || verb == CONTROL_ENGINE_SNAPSHOT_MAX;
 }
 
 /* Commands on a mirror end with it: it is brought back by a goal of its own, as another run. */
@@ -77,7 +75,7 @@ static bool check_disk(struct control_goal *goal) {
     return true;
 }
 
-bool verb_check_address(const char *address) {
+bool control_is_address(const char *address) {
     const char *colon = strrchr(address, ':');
     uint64_t port;
     if (colon == NULL || colon == address || strlen(address) >= CONTROL_ADDRESS_SIZE ||

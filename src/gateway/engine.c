@@ -285,6 +285,16 @@ void gateway_engine_expand_precheck(struct grpc_call *call, const ProtobufCMessa
         gateway_start(pending);
 }
 
+void gateway_engine_set_ana(struct grpc_call *call, const ProtobufCMessage *message) {
+    const Spdkrpc__EngineSetTargetListenerANAStateRequest *request =
+        (const Spdkrpc__EngineSetTargetListenerANAStateRequest *)message;
+    struct gateway_pending *pending = gateway_pend(call, message, CONTROL_ENGINE_ANA, request->name, gateway_answer_empty);
+    if (pending == NULL)
+        return;
+    pending->goal.ana = request->ana_state;
+    gateway_start(pending);
+}
+
 /* ---- snapshots ---- */
 
 static void answer_snapshot(struct gateway_pending *pending) {

@@ -13,6 +13,35 @@ enum { LOOK_MS = 5000, ASK_MS = (CONTROL_GOAL_S + 5) * 1000 };
 
 /* ---- a frontend as a message ---- */
 
+/* "IP:PORT" or "[IP]:PORT" in two. */
+static char *split_target(const char *target, int32_t *ret_port, struct gateway_scratch *scratch) {
+    char *ip = gateway_scratch_take(scratch, 1, CONTROL_ADDRESS_SIZE);
+    uint64_t port;
+    snprintf(ip, CONTROL_ADDRESS_SIZE, "%s", target[0] == '[' ? target + 1 : target);
+    char *colon = strrchr(ip, ':');
+    if (colon != NULL && text_parse_u64(colon + 1, UINT16_MAX, &port))
+        *ret_port = (int32_t)port;
+    if (colon != NULL)
+        colon[colon > ip && colon[-1] == ']' ? -1 : 0] = '\0';
+    return ip;
+}
+
+static void add_path(Spdkrpc__EngineFrontend *answer, const char *engine, const char *target, bool serves,
+                     struct gateway_scratch *scratch) {
+    Spdkrpc__EngineFrontendNvmeTcpPath *path = gateway_scratch_take(scratch, 1, sizeof(*path));
+    struct names_identity *identity = gateway_scratch_take(scratch, 1, sizeof(*identity));
+    char *nqn = gateway_scratch_take(scratch, 1, NAMES_NQN_SIZE);
+    spdkrpc__engine_frontend_nvme_tcp_path__init(path);
+    names_make_volume_nqn(answer->volume_name, nqn);
+    names_make_identity(answer->volume_name, identity);
+    path->engine_name = (char *)engine;
+    path->target_ip = split_target(target, &path->target_port, scratch);
+    path->nqn = nqn;
+    path->nguid = identity->nguid;
+    path->ana_state = (char *)(serves ? NAMES_ANA_OPTIMIZED : NAMES_ANA_INACCESSIBLE);
+    answer->paths[answer->n_paths++] = path;
+}
+
 static Spdkrpc__EngineFrontend *put_frontend(const struct control_frontend *frontend, struct gateway_scratch *scratch) {
     const struct control_frontend_record *record = &frontend->record;
     Spdkrpc__EngineFrontend *answer = gateway_scratch_take(scratch, 1, sizeof(*answer));
@@ -27,22 +56,21 @@ static Spdkrpc__EngineFrontend *put_frontend(const struct control_frontend *fron
     answer->is_expanding = frontend->expanding;
     if (record->target[0] == '\0')
         return answer;
-    char *ip = gateway_scratch_take(scratch, 1, CONTROL_ADDRESS_SIZE), nqn[NAMES_NQN_SIZE];
-    uint64_t port;
-    snprintf(ip, CONTROL_ADDRESS_SIZE, "%s", record->target[0] == '[' ? record->target + 1 : record->target);
-    char *colon = strrchr(ip, ':');
-    if (colon != NULL && text_parse_u64(colon + 1, UINT16_MAX, &port))
-        answer->target_port = (int32_t)port;
-    if (colon != NULL)
-        colon[colon > ip && colon[-1] == ']' ? -1 : 0] = '\0';
-    answer->target_ip = ip;
-    answer->active_path = answer->preferred_path = (char *)record->target;
+    char nqn[NAMES_NQN_SIZE];
+    bool moving = record->step == SWITCH_MOVING || record->step == SWITCH_DRAINED;
+    answer->target_ip = split_target(record->target, &answer->target_port, scratch);
+    answer->active_path = (char *)record->target;
+    answer->preferred_path = (char *)(moving ? record->next_target : record->target);
     if (record->frontend[0] == '\0' || frontend->state == CONTROL_ERROR || frontend->state == CONTROL_PENDING)
         return answer;
     names_make_volume_nqn(record->volume, nqn);
     size_t size = sizeof("nvmf:///") + strlen(record->target) + strlen(nqn);
     answer->endpoint = gateway_scratch_take(scratch, 1, size);
     snprintf(answer->endpoint, size, "nvmf://%s/%s", record->target, nqn);
+    answer->paths = gateway_scratch_take(scratch, 2, sizeof(*answer->paths));
+    add_path(answer, record->engine, record->target, !moving, scratch);
+    if (record->next_target[0] != '\0')
+        add_path(answer, record->next_engine, record->next_target, false, scratch);
     return answer;
 }
 
@@ -91,6 +119,9 @@ static const struct control_frontend *find_running(struct grpc_call *call, const
     else if (frontend->state != CONTROL_RUNNING && frontend->state != CONTROL_SUSPENDED)
         grpc_call_endf(call, GRPC_FAILED_PRECONDITION, "engine frontend %s is in state %s: %s", name,
                        control_state_name(frontend->state), frontend->reason);
+    else if (frontend->record.step == SWITCH_MOVING || frontend->record.step == SWITCH_DRAINED)
+        grpc_call_endf(call, GRPC_FAILED_PRECONDITION, "engine frontend %s is switching over to %s", name,
+                       frontend->record.next_engine);
     else if (frontend->record.target[0] == '\0')
         grpc_call_endf(call, GRPC_FAILED_PRECONDITION, "engine frontend %s has no target address: ask engine %s itself", name,
                        frontend->record.engine);
@@ -145,6 +176,8 @@ static void looked(struct gateway_ask *ask, const ProtobufCMessage *message) {
     else if (strcmp(engine->state, "running") != 0)
         snprintf(failure, sizeof(failure), "engine %.63s is in state %.20s: %.100s", request->engine_name, engine->state,
                  engine->error_msg);
+    else if (strncmp(engine->error_msg, CONTROL_STANDBY, sizeof(CONTROL_STANDBY) - 1) == 0)
+        snprintf(failure, sizeof(failure), "engine %.63s is a %.150s", request->engine_name, engine->error_msg);
     else if (request->frontend[0] != '\0') {
         snprintf(at, sizeof(at), strchr(engine->ip, ':') != NULL ? "[%.45s]:%d" : "%.45s:%d", engine->ip, (int)engine->port);
         if (strcmp(at, request->target_address) != 0)

@@ -13,7 +13,8 @@ struct gateway {
     struct list watches, quiet_watches;
     struct list rate_calls, looks; /* rates.c */
     uint64_t began_ns;
-    struct list peers; /* peer.c */
+    struct list peers;    /* peer.c */
+    struct list switches; /* switch.c */
     bool stopping;
     struct grpc_method methods[];
 };
@@ -90,7 +91,13 @@ gateway_handler gateway_replica_watch, gateway_engine_watch, gateway_frontend_wa
 gateway_handler gateway_frontend_create, gateway_frontend_delete, gateway_frontend_get, gateway_frontend_list,
     gateway_frontend_suspend, gateway_frontend_resume, gateway_frontend_expand, gateway_frontend_snapshot_create,
     gateway_frontend_snapshot_delete, gateway_frontend_snapshot_revert, gateway_frontend_replica_add;
+/* switch.c */
+gateway_handler gateway_frontend_switch_over;
+/* What was under way when the daemon ended is brought to an end. */
+void gateway_switches_resume(struct gateway *gateway);
+void gateway_switches_end(struct gateway *gateway); /* with gateway_stop() */
 /* engine.c */
+gateway_handler gateway_engine_set_ana;
 gateway_handler gateway_engine_create, gateway_engine_delete, gateway_engine_get, gateway_engine_list, gateway_engine_expand,
     gateway_engine_expand_precheck, gateway_engine_snapshot_create, gateway_engine_snapshot_delete,
     gateway_engine_snapshot_revert, gateway_engine_snapshot_max_count_set, gateway_engine_replica_add,

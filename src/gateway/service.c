@@ -28,12 +28,14 @@ static const struct {
     {"EngineFrontendSnapshotDelete", gateway_frontend_snapshot_delete},
     {"EngineFrontendSnapshotRevert", gateway_frontend_snapshot_revert},
     {"EngineFrontendSuspend", gateway_frontend_suspend},
+    {"EngineFrontendSwitchOver", gateway_frontend_switch_over},
     {"EngineFrontendWatch", gateway_frontend_watch},
     {"EngineGet", gateway_engine_get},
     {"EngineList", gateway_engine_list},
     {"EngineReplicaAdd", gateway_engine_replica_add},
     {"EngineReplicaDelete", gateway_engine_replica_delete},
     {"EngineReplicaList", gateway_engine_replica_list},
+    {"EngineSetTargetListenerANAState", gateway_engine_set_ana},
     {"EngineSnapshotCreate", gateway_engine_snapshot_create},
     {"EngineSnapshotDelete", gateway_engine_snapshot_delete},
     {"EngineSnapshotMaxCountSet", gateway_engine_snapshot_max_count_set},
@@ -64,8 +66,6 @@ static const struct {
     {"BackingImage", "backing images are not offered"},
     {"EngineBackup", "backups are not offered"},
     {"EngineRestore", "backups are not offered"},
-    {"EngineFrontendSwitchOver", "switching over to another engine is not offered yet"},
-    {"EngineSetTargetListenerANAState", "asymmetric access is not offered yet"},
     {"EngineSnapshotClone", "clones are not offered yet"},
     {"EngineSnapshotHash", "checksums of snapshots are not offered yet"},
     {"EngineSnapshotPurge", "a mirror does not tell who made a snapshot: delete those that are not wanted by name"},
@@ -136,6 +136,7 @@ struct gateway *gateway_create(struct grpc_server *server, const struct gateway_
     list_init(&gateway->watches);
     list_init(&gateway->quiet_watches);
     list_init(&gateway->peers);
+    list_init(&gateway->switches);
     list_init(&gateway->rate_calls);
     list_init(&gateway->looks);
     gateway->options.server = server;
@@ -148,8 +149,10 @@ struct gateway *gateway_create(struct grpc_server *server, const struct gateway_
                                                    method->output, handler_of(method->name, stream)};
     }
     gateway->began_ns = reactor_now_ns(options->control->options.reactor);
-    if (grpc_server_add(server, &gateway->service, gateway) && grpc_server_add(server, &gateway_own_service, gateway))
+    if (grpc_server_add(server, &gateway->service, gateway) && grpc_server_add(server, &gateway_own_service, gateway)) {
+        gateway_switches_resume(gateway);
         return gateway;
+    }
     free(gateway);
     return NULL;
 }
@@ -162,6 +165,7 @@ void gateway_stop(struct gateway *gateway) {
     }
     gateway_watches_end(gateway);
     gateway->stopping = true;
+    gateway_switches_end(gateway);
     gateway_peers_end(gateway);
     gateway_rates_end(gateway);
 }

@@ -390,7 +390,8 @@ ENGINES = {"EngineCreate", "EngineDelete", "EngineExpand", "EngineExpandPrecheck
            "EngineReplicaDelete", "EngineSnapshotCreate", "EngineSnapshotDelete", "EngineSnapshotMaxCountSet",
            "EngineSnapshotRevert", "EngineReplicaList", "EngineFrontendCreate", "EngineFrontendDelete", "EngineFrontendExpand",
            "EngineFrontendGet", "EngineFrontendList", "EngineFrontendReplicaAdd", "EngineFrontendResume",
-           "EngineFrontendSnapshotCreate", "EngineFrontendSnapshotDelete", "EngineFrontendSnapshotRevert", "EngineFrontendSuspend"}  # test_engine.py  # fmt: skip
+           "EngineFrontendSnapshotCreate", "EngineFrontendSnapshotDelete", "EngineFrontendSnapshotRevert", "EngineFrontendSuspend",
+           "EngineFrontendSwitchOver", "EngineSetTargetListenerANAState"}  # test_engine.py, test_switch_over.py  # fmt: skip
 SERVED = ENGINES | {"VersionDetailGet", "MetricsGet", "LogSetLevel", "LogGetLevel", "LogSetFlags", "LogGetFlags", "DiskCreate", "DiskGet", "DiskDelete",
           "DiskHealthGet", "ReplicaCreate", "ReplicaDelete", "ReplicaGet", "ReplicaList", "ReplicaExpand", "ReplicaSnapshotCreate",
           "ReplicaSnapshotDelete", "ReplicaSnapshotRevert", "ReplicaSnapshotPurge"}  # fmt: skip

@@ -590,8 +590,8 @@ def run(test, seat):
     return "\n".join(said)
 
 
-def main():
-    tests = [test for name, test in sorted(globals().items()) if name.startswith("test_")]
+def run_all(tests):
+    tests = [test for name, test in sorted(tests.items()) if name.startswith("test_")]
     if len(sys.argv) > 5:
         tests = [test for test in tests if test.__name__ in sys.argv[5:]]
     failed = 0
@@ -606,4 +606,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    run_all(globals())

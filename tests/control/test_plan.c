@@ -324,6 +324,14 @@ static void test_plans_of_snapshots(void **state) {
 #define TARGET(device)                                                                                                           \
     "{\"nqn\":\"nqn.2023-01.io.longhorn.spdk:volume-vol\",\"allow_any_host\":true,\"hosts\":[],\"namespaces\":[{\"bdev_name\":"  \
     "\"" device "\"}],\"listen_addresses\":[{\"traddr\":\"127.0.0.1\",\"trsvcid\":\"20009\"}]}"
+#define TARGET_IN(ana)                                                                                                           \
+    "{\"nqn\":\"nqn.2023-01.io.longhorn.spdk:volume-vol\",\"allow_any_host\":true,\"hosts\":[],\"namespaces\":[{\"bdev_name\":"  \
+    "\"" ENGINE "\"}],\"listen_addresses\":[{\"traddr\":\"127.0.0.1\",\"trsvcid\":\"20009\",\"ana_state\":\"" ana "\"}]}"
+#define ANOTHER "55555555-5555-4555-8555-555555555555"
+#define STANDBY_OF(promised_a, promised_b)                                                                                       \
+    "{\"name\":\"" ENGINE "\",\"uuid\":\"x\",\"state\":\"standby\",\"engine\":\"" RUN "\",\"size\":8388608,"                     \
+    "\"legs\":[{\"name\":\"r-0000000a@" ENGINE "n1\",\"state\":\"connecting\",\"why\":\"\",\"promised_to\":\"" promised_a        \
+    "\"},{\"name\":\"r-0000000b@" ENGINE "n1\",\"state\":\"connecting\",\"why\":\"\",\"promised_to\":\"" promised_b "\"}]}"
 #define WHY(code) ",\"error\":{\"code\":\"" code "\",\"text\":\"why\"}"
 
 static void engine_of_two(struct control_engine *engine) {
@@ -337,6 +345,7 @@ static void engine_of_two(struct control_engine *engine) {
                                                  .leg_count = 2,
                                                  .port = 20009,
                                                  .port_count = 1,
+                                                 .ana = "optimized",
                                                  .runs = {RUN},
                                                  .run_count = 1}};
 }
@@ -346,7 +355,7 @@ static void test_plans_of_engines(void **state) {
         const char *what;
         enum control_verb verb;
         const char *exports, *ways, *mirrors, *wanted;
-        const char *flags; /* carried out, asides done, resumes, salvage, failed, no target */
+        const char *flags; /* carried out, asides done, resumes, salvage, failed, no target, standBy, promoting, inaccessible */
     } rows[] = {
         {"from nothing", CONTROL_ENGINE_CREATE, "", "", "", "nvme_attach_controller nvme_attach_controller mirror_create", ""},
         {"one way is there", CONTROL_ENGINE_CREATE, "", WAY("r-0000000a", "20001"), "", "nvme_attach_controller mirror_create",
@@ -378,6 +387,27 @@ static void test_plans_of_engines(void **state) {
         {"it failed, and is gone", CONTROL_ENGINE_TEND, TARGET("vol-e-1"), "", "", "=", "f"},
         {"deleted", CONTROL_ENGINE_DELETE, TARGET(ENGINE), WAY("r-0000000b", "20002"), MIRROR("serving", ""),
          "delete_subsystem mirror_delete nvme_detach_controller", ""},
+        {"another engine lives", CONTROL_ENGINE_CREATE, "", WAYS, STANDBY_OF(ANOTHER, ANOTHER),
+         "create_subsystem add_ns add_listener", "c"},
+        {"a standby is offered", CONTROL_ENGINE_CREATE, TARGET(ENGINE), WAYS, STANDBY_OF(ANOTHER, ANOTHER), "=", "c"},
+        {"a standby is brought back", CONTROL_ENGINE_TEND, "", WAYS, "", "mirror_create", "b"},
+        {"a standby without a way", CONTROL_ENGINE_TEND, TARGET(ENGINE), WAY("r-0000000b", "20002"), STANDBY_OF(ANOTHER, ANOTHER),
+         "nvme_attach_controller", "b"},
+        {"a standby claims nothing", CONTROL_ENGINE_TEND, TARGET(ENGINE), WAYS, STANDBY_OF(RUN, RUN), "=", "br"},
+        {"promoted", CONTROL_ENGINE_ANA, TARGET(ENGINE), WAYS, STANDBY_OF(ANOTHER, ANOTHER), "mirror_promote", "bp"},
+        {"promoted, and serves", CONTROL_ENGINE_ANA, TARGET_IN("optimized"), WAYS, MIRROR("serving", ""), "=", "bpc"},
+        {"promoted in vain", CONTROL_ENGINE_ANA, TARGET(ENGINE), WAYS, MIRROR("configuring", WHY("busy")), "!busy", "bpc"},
+        {"what broke off is made anew", CONTROL_ENGINE_TEND, TARGET(ENGINE), WAYS, MIRROR("configuring", WHY("busy")),
+         "delete_subsystem mirror_delete mirror_create", "bp"},
+        {"what has begun to claim goes on", CONTROL_ENGINE_TEND, TARGET(ENGINE), WAYS, STANDBY_OF(ANOTHER, RUN), "mirror_promote",
+         "bpr"},
+        {"a promotion under way is let be", CONTROL_ENGINE_TEND, TARGET(ENGINE), WAYS, MIRROR("starting", ""), "=", "bp"},
+        {"drained", CONTROL_ENGINE_ANA, TARGET_IN("optimized"), WAYS, MIRROR("serving", ""), "listener_set_ana_state", "i"},
+        {"drained once more: it may not have ended", CONTROL_ENGINE_ANA, TARGET_IN("inaccessible"), WAYS, MIRROR("serving", ""),
+         "listener_set_ana_state", "i"},
+        {"drained, and done", CONTROL_ENGINE_ANA, TARGET_IN("inaccessible"), WAYS, MIRROR("serving", ""), "=", "ic"},
+        {"brought back as it was", CONTROL_ENGINE_TEND, TARGET_IN("optimized"), WAYS, MIRROR("serving", ""),
+         "listener_set_ana_state", "i"},
         {"not another's target", CONTROL_ENGINE_DELETE, TARGET("vol-e-1"), "", "", "=", ""},
     };
     (void)state;
@@ -388,6 +418,10 @@ static void test_plans_of_engines(void **state) {
             engine.record.port = engine.record.port_count = 0;
         if ((strchr(rows[i].flags, 'f') != NULL))
             snprintf(engine.record.failure, sizeof(engine.record.failure), "it failed");
+        engine.record.standby = strchr(rows[i].flags, 'b') != NULL;
+        engine.record.promoting = strchr(rows[i].flags, 'p') != NULL;
+        if (strchr(rows[i].flags, 'i') != NULL)
+            snprintf(engine.record.ana, sizeof(engine.record.ana), "inaccessible");
         struct control_goal goal = {.verb = rows[i].verb,
                                     .object = &engine.object,
                                     .carried_out = (strchr(rows[i].flags, 'c') != NULL),
@@ -399,6 +433,48 @@ static void test_plans_of_engines(void **state) {
             fail_msg("%s: %s, not %s", rows[i].what, text, rows[i].wanted);
         test_free((void *)text);
     }
+}
+
+/* What says whether a promotion has come to anything. */
+static void test_claims(void **state) {
+    static const struct {
+        const char *mirror, *ways;
+        enum plan_claims claims;
+    } rows[] = {
+        {STANDBY_OF(ANOTHER, ANOTHER), WAYS, PLAN_CLAIMS_NONE},
+        {STANDBY_OF(ANOTHER, RUN), WAYS, PLAN_CLAIMS_SOME},
+        {STANDBY_OF(ANOTHER, "00000000-0000-0000-0000-000000000000"), WAYS, PLAN_CLAIMS_UNKNOWN},
+        {STANDBY_OF(ANOTHER, "00000000-0000-0000-0000-000000000000"), WAY("r-0000000a", "20001"), PLAN_CLAIMS_NONE},
+        {STANDBY_OF("00000000-0000-0000-0000-000000000000", "00000000-0000-0000-0000-000000000000"), "", PLAN_CLAIMS_UNKNOWN},
+    };
+    (void)state;
+    for (size_t i = 0; i < array_count(rows); i++) {
+        struct control_engine engine;
+        struct observation *seen = observed_all("", "", "", rows[i].ways, rows[i].mirror);
+        engine_of_two(&engine);
+        assert_int_equal(plan_claims_of(&engine.record, observed_mirror(seen, ENGINE), seen), rows[i].claims);
+        observation_unref(seen);
+    }
+}
+
+/* Two engines of a volume are one disk to a host, with controllers of their own. */
+static void test_identity(void **state) {
+    struct names_identity a, b;
+    uint16_t min[4], max[4];
+    static const char *const engines[] = {"vol-e-0", "vol-e-1", "vol-e-12", "another"};
+    (void)state;
+    names_make_identity("vol", &a);
+    names_make_identity("vol2", &b);
+    assert_int_equal(strlen(a.serial), 20);
+    assert_true(strcmp(a.serial, b.serial) != 0 && strcmp(a.uuid, b.uuid) != 0 && strcmp(a.nguid, b.nguid) != 0);
+    for (unsigned i = 0; i < array_count(engines); i++) {
+        names_make_cntlids(engines[i], &min[i], &max[i]);
+        assert_true(min[i] >= 1 && min[i] < max[i] && max[i] <= 65519);
+        for (unsigned j = 0; j < i; j++)
+            assert_true(max[i] < min[j] || max[j] < min[i]);
+    }
+    assert_null(names_ana("better"));
+    assert_string_equal(names_ana("non-optimized"), "non_optimized");
 }
 
 /* Only what resumes says whose replicas it may take, and under which id; a creation takes them from anybody. */
@@ -429,7 +505,7 @@ static void test_engine_records(void **state) {
     struct text text;
     (void)state;
     engine_of_two(&engine);
-    engine.record.made = engine.record.superseded = true;
+    engine.record.made = engine.record.superseded = engine.record.standby = engine.record.promoting = true;
     engine.record.snapshot_max = 7;
     text_init(&text, KIB(16));
     assert_true(records_write_engine(&engine.record, &text));
@@ -477,6 +553,8 @@ int main(void) {
         cmocka_unit_test(test_plan_of_a_deletion),
         cmocka_unit_test(test_plans_of_snapshots),
         cmocka_unit_test(test_plans_of_engines),
+        cmocka_unit_test(test_claims),
+        cmocka_unit_test(test_identity),
         cmocka_unit_test(test_who_claims),
         cmocka_unit_test(test_engine_records),
         cmocka_unit_test(test_hostile_listings),

@@ -262,6 +262,8 @@ static bool take_status(struct mirror_leg *leg) {
     memcpy(&leg->status, leg->call_document, sizeof(leg->status));
     leg->mirror->tree_highest = max_u64(leg->mirror->tree_highest, leg->status.tree_sequence);
     bool has = (leg->status.flags & REPLICA_HAS_RECORD) != 0;
+    leg->told.promised = has ? leg->status.record.promised_engine : (struct uuid){0};
+    leg->told.held = (leg->status.flags & (REPLICA_CLAIMED | REPLICA_CLAIM_YOURS)) == REPLICA_CLAIMED;
     return !has || (leg->status.record.leg_count == 0 && leg->status.record.epoch.depth == 0) ||
            replica_record_check(&leg->status.record) == NULL;
 }

@@ -43,6 +43,7 @@ struct mirror_options {
     uint64_t give_up_ms;        /* after which a leg that is away is copied as a whole when it returns, and nothing is kept for it
                                    any more; 0 = never */
     bool standby;               /* claims nothing until MIRROR_PROMOTE */
+    bool yield;                 /* becomes a standby by itself if another engine that is alive has a leg; else it starts */
     struct uuid engine;         /* id of this run, that no other has; nil = random */
     /* It resumes: refused unless each leg that is seen is promised to one of these runs, or to none. Forgotten by a promotion. */
     unsigned resume_count;
@@ -136,11 +137,13 @@ struct mirror_leg_status {
     uint64_t times_lost, bytes_copied; /* since the engine's start, as what follows */
     uint64_t read_errors;              /* reads that it failed and another leg answered */
     uint64_t blocks_repaired;          /* of 4 KiB, that were written to it for that */
+    struct uuid promised;              /* engine to which it was promised when it was looked at last; nil = none */
+    bool held;                         /* another association than ours had it claimed then */
 };
 
 struct mirror_status {
     enum mirror_state state;
-    struct error error; /* CONFIGURING, REFUSED, ENDED: why */
+    struct error error; /* CONFIGURING, REFUSED, ENDED: why; STANDBY: who has the legs, where it yielded */
     struct uuid mirror, engine;
     uint64_t term;
     enum replica_policy policy;
@@ -274,6 +277,7 @@ struct mirror_command {
     char leg[BLOCK_NAME_SIZE]; /* a device's name, a leg's as the records have it, or its id */
     bool tie_breaker;          /* ADD_LEG: it holds a record and no data */
     uint64_t term;             /* START, PROMOTE */
+    struct uuid engine;        /* PROMOTE: id of the run that begins, that no other has; nil = random */
     uint64_t lease_ms, lease;  /* PAUSE, RESUME */
     unsigned accept_absent_count;
     char accept_absent[MIRROR_LEGS_MAX][BLOCK_NAME_SIZE]; /* START: by device, by name in the records, or by id */

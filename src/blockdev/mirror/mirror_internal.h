@@ -385,9 +385,10 @@ struct mirror {
     bool path_down, path_busy;
 
     /* standby.c, give_up.c */
-    bool restart;   /* the start begins again */
-    bool stand_by;  /* it ends, and claims nothing any more */
-    bool releasing; /* as paused, on the way there */
+    bool restart;           /* the start begins again */
+    bool stand_by;          /* it ends, and claims nothing any more */
+    uint64_t held_since_ns; /* looks, one after the other, have shown a leg with a living engine; 0 = the last one did not */
+    bool releasing;         /* as paused, on the way there */
     bool release_waits;
     unsigned decided; /* how often since it was asked */
     unsigned accept_count;

@@ -53,7 +53,8 @@ bool mirror_promote_command(struct mirror *mirror, struct mirror_command *comman
         return true;
     }
     mirror->accept_count = 0;
-    mirror->engine = mirror_random_id(mirror);
+    mirror->engine = uuid_is_nil(&command->engine) ? mirror_random_id(mirror) : command->engine;
+    mirror->options.yield = false; /* it is told to */
     mirror->options.resume_count = 0;
     mirror_for_each_leg(mirror, leg) leg->attempt = 0;
     mirror->state = MIRROR_CONFIGURING;

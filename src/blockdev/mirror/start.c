@@ -23,7 +23,7 @@ enum start_phase {
 static const uint64_t moves[START_PHASES] = {
     [START_STANDBY] = M(LOOK),
     [START_LOOK] = M(DECIDE),
-    [START_DECIDE] = M(CLAIM) | M(LOOK) | M(REFUSED) | M(SERVE),
+    [START_DECIDE] = M(CLAIM) | M(LOOK) | M(REFUSED) | M(SERVE) | M(STANDBY),
     [START_CLAIM] = M(AGAIN) | M(LOOK) | M(REFUSED),
     [START_AGAIN] = M(WAIT) | M(LOOK) | M(REFUSED),
     [START_WAIT] = M(EPOCH) | M(LOOK),
@@ -78,10 +78,20 @@ static void stand_by(struct mirror *mirror) {
     mirror_for_each_leg(mirror, leg) mirror_leg_retry(leg);
     mirror->changing = false;
     forget_all(mirror);
+    arm(mirror, NS_PER_S);
     task_move(&mirror->start_task, START_STANDBY);
     mirror_path_look(mirror);
     mirror_io_look(mirror);
     mirror_commands_look(mirror);
+}
+
+/* A standby looks at its legs now and then, so that who may promote it knows whose they are. */
+static void look_about(struct mirror *mirror) {
+    if (!is_late(mirror))
+        return;
+    mirror_for_each_leg(mirror, leg) leg->relook = true;
+    mirror_legs_wake(mirror);
+    arm(mirror, NS_PER_S);
 }
 
 static void refuse(struct mirror *mirror, const struct error *error) {
@@ -346,6 +356,35 @@ static bool is_superseded(struct mirror *mirror) {
     return false;
 }
 
+/* Claims are an association's, and go with it: one that is there for L belongs to an engine that is alive (or whose node has
+ * fallen silent a moment ago). True: it yields, or looks again first. */
+static bool yields(struct mirror *mirror) {
+    const struct mirror_leg *held = NULL;
+    char engine[UUID_TEXT_SIZE];
+    uint64_t now = reactor_now_ns(mirror->home);
+    if (!mirror->options.yield)
+        return false;
+    mirror_for_each_leg(mirror, leg) if (is_seen(leg) && leg->told.held) held = leg;
+    if (held == NULL) {
+        mirror->held_since_ns = 0;
+        return false;
+    }
+    if (mirror->held_since_ns == 0)
+        mirror->held_since_ns = now;
+    if (now - mirror->held_since_ns < mirror->stall_ns) {
+        look_again(mirror);
+        return true;
+    }
+    mirror->options.yield = false;
+    mirror->state = MIRROR_STANDBY;
+    uuid_format(&held->told.promised, engine);
+    error_set(&mirror->error, ERROR_BUSY, "engine %s has %s", engine, held->told.name);
+    arm(mirror, NS_PER_S);
+    task_move(&mirror->start_task, START_STANDBY);
+    mirror_path_look(mirror);
+    return true;
+}
+
 static void begin_claims(struct mirror *mirror) {
     uint64_t promised = 0;
     configure(mirror);
@@ -550,7 +589,7 @@ static void step(struct task *task) {
     }
     MIRROR_AT(mirror, NULL, MIRROR_POINT_START + task->state);
     switch ((enum start_phase)task->state) {
-    case START_STANDBY: break;
+    case START_STANDBY: look_about(mirror); break;
     case START_LOOK:
         if (!is_late(mirror) && (mirror->patient || !all_looked_at(mirror)))
             return;
@@ -573,7 +612,7 @@ static void step(struct task *task) {
             task_move(task, START_SERVE);
             return;
         }
-        if (!is_superseded(mirror) && decide_now(mirror))
+        if (!yields(mirror) && !is_superseded(mirror) && decide_now(mirror))
             begin_claims(mirror);
         break;
     case START_CLAIM: claims(mirror); break;

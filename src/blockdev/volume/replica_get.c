@@ -28,7 +28,8 @@ static void get_status(struct volume_op *op) {
     }
     if (replica != NULL) {
         status.record = replica->record;
-        status.flags |= REPLICA_HAS_RECORD | (replica->holder != 0 ? REPLICA_CLAIMED : 0u);
+        bool claimed = replica->holder != 0 && block_graph_association_lives(volume->device.graph, replica->holder);
+        status.flags |= REPLICA_HAS_RECORD | (claimed ? REPLICA_CLAIMED : 0u);
         status.flags |= replica_admits(replica, op->request) == IO_OK ? REPLICA_CLAIM_YOURS : 0u;
         status.flags |= layer_get(replica->marks, LAYER_TREE) != 0 ? REPLICA_HAS_FLOOR : 0u;
     }

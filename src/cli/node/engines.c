@@ -162,6 +162,12 @@ bool cli_node_frontend_create(struct cli *cli) {
 bool cli_node_frontend_delete(struct cli *cli) { return named(cli, "EngineFrontendDelete"); }
 bool cli_node_frontend_suspend(struct cli *cli) { return named(cli, "EngineFrontendSuspend"); }
 bool cli_node_frontend_resume(struct cli *cli) { return named(cli, "EngineFrontendResume"); }
+bool cli_node_frontend_switch_over(struct cli *cli) {
+    const char *phase = cli_option(cli, "--phase");
+    return cli_node_do(cli, "EngineFrontendSwitchOver",
+                       json_pack("{s:s, s:s, s:s, s:s}", "name", cli->arguments[0], "engine_name", cli->arguments[1],
+                                 "target_address", cli->arguments[2], "switchover_phase", phase != NULL ? phase : ""));
+}
 bool cli_node_frontend_expand(struct cli *cli) { return resize(cli, "EngineFrontendExpand"); }
 bool cli_node_frontend_watch(struct cli *cli) {
     return cli_node_watch_list(cli, "EngineFrontendWatch", "EngineFrontendList", "engine_frontends");

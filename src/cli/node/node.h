@@ -103,6 +103,7 @@ bool cli_node_frontend_show(struct cli *cli);
 bool cli_node_frontend_create(struct cli *cli);
 bool cli_node_frontend_delete(struct cli *cli);
 bool cli_node_frontend_suspend(struct cli *cli);
+bool cli_node_frontend_switch_over(struct cli *cli);
 bool cli_node_frontend_resume(struct cli *cli);
 bool cli_node_frontend_expand(struct cli *cli);
 bool cli_node_frontend_watch(struct cli *cli);

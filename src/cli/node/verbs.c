@@ -35,6 +35,10 @@ static const struct cli_option frontend_create_options[] = {
     {"--kind", "KIND", "spdk-tcp-nvmf (default)"},
     {0},
 };
+static const struct cli_option switch_options[] = {
+    {"--phase", "PHASE", "preparing, switching or promoting: no further than that (default: all)"},
+    {0},
+};
 static const struct cli_option no_options[] = {{0}};
 
 static const struct cli_verb verbs[] = {
@@ -78,6 +82,10 @@ static const struct cli_verb verbs[] = {
     {"frontend resume", "NAME", "Let its I/O go on", NULL, CLI_COMPLETE_NODE_FRONTEND, cli_node_frontend_resume},
     {"frontend expand", "NAME SIZE", "Grow it, its engine and the replicas", NULL, CLI_COMPLETE_NODE_FRONTEND,
      cli_node_frontend_expand},
+    {"frontend switch-over", "NAME ENGINE IP:PORT",
+     "Let another engine serve it, under its I/O\nThat engine stands by, over the same replicas, and listens there; hosts need a "
+     "path to it.",
+     switch_options, CLI_COMPLETE_NODE_FRONTEND, cli_node_frontend_switch_over},
     {"frontend delete", "NAME", "Offer it no more", NULL, CLI_COMPLETE_NODE_FRONTEND, cli_node_frontend_delete},
     {"frontend watch", "", "Say what changes, until it is interrupted", watch_options, CLI_COMPLETE_NONE,
      cli_node_frontend_watch},

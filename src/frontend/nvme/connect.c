@@ -359,6 +359,7 @@ static void controller_unref(struct nvme_controller *controller) {
     if (!controller->gone || controller->queue_refs > 0)
         return;
     nvme_path_unref(controller->path);
+    block_graph_end_association(controller->target->graph, controller->association);
     free(controller);
 }
 

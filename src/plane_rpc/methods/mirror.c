@@ -68,6 +68,7 @@ void method_mirror_create(struct rpc_call *call, const struct params_mirror_crea
                                      .hold_ms = params->hold_ms,
                                      .give_up_ms = params->give_up_ms,
                                      .standby = params->standby,
+                                     .yield = params->yield,
                                      .engine = params->engine,
                                      .rates = {.bytes_per_s = params->bytes_per_s, .share_percent = params->share_percent}};
     if (bdev_check_name(plane_of(call), params->name, &error) && set_legs(params, &options, &error) &&
@@ -170,6 +171,7 @@ void method_mirror_promote(struct rpc_call *call, const struct params_mirror_pro
     if (command == NULL)
         return;
     command->term = params->term;
+    command->engine = params->engine;
     mirror_command(command);
 }
 

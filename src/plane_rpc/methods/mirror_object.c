@@ -157,6 +157,10 @@ static void put_leg(struct json_writer *writer, const struct plane_mirror *mirro
     json_put_string(writer, "why", leg->why);
     json_put_string(writer, "next", next);
     json_put_u64(writer, "bytes_out_of_step", behind);
+    if (mirror->status.state == MIRROR_STANDBY) { /* it looks about once a second */
+        json_put_uuid(writer, "promised_to", &leg->promised);
+        json_put_bool(writer, "held_by_another", leg->held);
+    }
     if (leg->state == MIRROR_LEG_SYNCING) {
         json_begin_object(writer, "sync");
         json_put_u64(writer, "total", leg->sync_total);

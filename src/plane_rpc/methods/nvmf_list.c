@@ -44,13 +44,24 @@ static const char *ana_state_name(enum nvme_ana_state state) {
     return state == NVME_ANA_OPTIMIZED ? "optimized" : state == NVME_ANA_NON_OPTIMIZED ? "non_optimized" : "inaccessible";
 }
 
+/* The state is the first group's: penstockd has one namespace in a subsystem. */
+static void put_listener(struct json_writer *writer, const struct nvme_subsystem *subsystem,
+                         const struct nvme_listener *listener) {
+    const struct nvme_listen_address *address = &listener->address;
+    json_begin_object(writer, NULL);
+    methods_put_address(writer, address->family == NVME_FAMILY_IPV6, address->address, address->port);
+    if (subsystem->ana)
+        json_put_string(writer, "ana_state", ana_state_name(nvme_listener_ana_state(listener, 1)));
+    json_end(writer);
+}
+
 static void put_subsystem(struct json_writer *writer, const struct nvme_subsystem *subsystem) {
     json_begin_object(writer, NULL);
     json_put_string(writer, "nqn", subsystem->nqn);
     json_put_string(writer, "subtype", subsystem->discovery ? "Discovery" : "NVMe");
     json_begin_array(writer, "listen_addresses");
     list_for_each (&subsystem->listeners, struct nvme_listener, listener, node)
-        put_address(writer, NULL, &listener->address);
+        put_listener(writer, subsystem, listener);
     json_end(writer);
     json_put_bool(writer, "allow_any_host", subsystem->allow_any_host);
     json_begin_array(writer, "hosts");
