@@ -31,13 +31,13 @@ endif
 QUIETLY = out=$$($(1) 2>&1) || { printf '%s\n' "$$out"; exit 1; }
 
 NEED_CC := links:$(CC)=$(if $(findstring clang,$(CC)),clang,gcc),libc6-dev
-NEED_BUILD := $(NEED_CC) meson=meson ninja=ninja-build python3=python3 pkg-config=pkg-config \
-	pkg:liburing=liburing-dev pkg:jansson=libjansson-dev pkg:libxxhash=libxxhash-dev pkg:yaml-0.1=libyaml-dev pkg:zlib=zlib1g-dev
 NEED_CONTROL := pkg:libnghttp2=libnghttp2-dev pkg:libprotobuf-c=libprotobuf-c-dev protoc-c=protobuf-c-compiler pkg:openssl=libssl-dev \
 	pkg:sqlite3=libsqlite3-dev pkg:libmicrohttpd=libmicrohttpd-dev
+NEED_BUILD := $(NEED_CC) meson=meson ninja=ninja-build python3=python3 pkg-config=pkg-config \
+	pkg:liburing=liburing-dev pkg:jansson=libjansson-dev pkg:libxxhash=libxxhash-dev pkg:yaml-0.1=libyaml-dev pkg:zlib=zlib1g-dev $(NEED_CONTROL)
 # The packet plane: tested where the machine can have it.
 NEED_PACKET := $(if $(filter x86_64,$(shell uname -m)),pkg:libdpdk=libdpdk-dev ip=iproute2)
-NEED_TEST := $(NEED_BUILD) $(NEED_CONTROL) $(NEED_PACKET) pkg:cmocka=libcmocka-dev nm=binutils unpacked:build-packages/usr/bin/etcd=etcd-server \
+NEED_TEST := $(NEED_BUILD) $(NEED_PACKET) pkg:cmocka=libcmocka-dev nm=binutils unpacked:build-packages/usr/bin/etcd=etcd-server \
 	file:/usr/lib/python3/dist-packages/grpc/__init__.py=python3-grpcio file:/usr/lib/python3/dist-packages/yaml/__init__.py=python3-yaml systemd-analyze=systemd \
 	file:/usr/share/doc/python3-seccomp/copyright=python3-seccomp openssl=openssl
 NPM := npm:build-packages/npm/node_modules
@@ -62,7 +62,9 @@ $(BUILD)/build.ninja:
 	@tools/need $(NEED_BUILD) $(NEED_SAN_$(SAN))
 	@$(call QUIETLY,CC="$(CC)" meson setup $(BUILD) $(SETUP))
 
-run: all ## build, then show the whole thing on a file-backed disk under ./run
+# A build directory that was made before the control daemon's libraries were here learns of them.
+run: all ## build, then show three nodes and a volume over them, under ./run
+	@test -e $(BUILD)/penstockd || { tools/need $(NEED_BUILD) && $(call QUIETLY,meson setup --reconfigure $(BUILD) -Dcontrol=enabled) && $(MAKE) all; }
 	@tools/demo
 
 # A build directory that was made before cmocka was here learns of it.

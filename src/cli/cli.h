@@ -10,7 +10,7 @@
 
 #define CLI_ARGUMENTS_MAX 64
 #define CLI_OPTIONS_MAX 12
-#define CLI_VERBS_MAX 128
+#define CLI_VERBS_MAX 192
 #define CLI_NVME_SCHEME "nvme-tcp://" /* of what another node exports */
 
 struct cli;
@@ -45,6 +45,7 @@ enum cli_complete {
     CLI_COMPLETE_NODE_REPLICA,
     CLI_COMPLETE_NODE_ENGINE,
     CLI_COMPLETE_NODE_FRONTEND,
+    CLI_COMPLETE_NODE_VOLUME,
     CLI_COMPLETE_NODE_OBJECT, /* KIND/NAME */
     CLI_COMPLETE_NODE_METHOD
 };
@@ -80,6 +81,7 @@ struct cli {
     const struct cli_verb *verbs[CLI_VERBS_MAX]; /* all there are, in the order of the manual */
     unsigned verb_count;
     enum cli_output output;
+    bool terminal;                       /* standard error is one */
     struct reactor *reactor;             /* not started: `run` turns it on this thread */
     void (*run)(struct host_loop *loop); /* until host_loop_stop() */
     const struct cli_verb *verb;
@@ -92,9 +94,9 @@ struct cli {
 };
 
 /* Runs one command line; returns the exit status. The reactor, not started, carries the connection; `run` turns its loop on this
- * thread until host_loop_stop(), again and again. The extension may be NULL. */
-int cli_main(struct reactor *reactor, void (*run)(struct host_loop *loop), const struct cli_extension *extension, int argc,
-             char **argv);
+ * thread until host_loop_stop(), again and again. The extension may be NULL. `terminal`: standard error is one. */
+int cli_main(struct reactor *reactor, void (*run)(struct host_loop *loop), const struct cli_extension *extension, bool terminal,
+             int argc, char **argv);
 
 #define CLI_NODE_DEFAULT "127.0.0.1:8504" /* the control daemon's own default */
 
@@ -124,6 +126,18 @@ void cli_print(const struct cli *cli, const json_t *value);
 bool cli_words(struct cli *cli, const struct rpc_schema_method *method, unsigned first, json_t **ret_object);
 /* Completion: prints the word if it begins so. */
 void cli_offer(const char *word, const char *beginning);
+
+/* ---- waiting ---- */
+
+/* {0} to begin with. */
+struct cli_progress {
+    bool shown;
+    unsigned percent; /* of the last line */
+    uint64_t at_ns, bytes, bytes_per_s;
+};
+/* Says how far `what` is, on standard error, unless a program reads. `bytes`: done so far. */
+void cli_progress_show(struct cli *cli, struct cli_progress *progress, const char *what, unsigned percent, uint64_t bytes);
+void cli_progress_end(struct cli *cli, struct cli_progress *progress);
 
 /* ---- tables ---- */
 

@@ -94,6 +94,7 @@ static void offer_argument(struct cli *cli, const struct cli_verb *verb, unsigne
     case CLI_COMPLETE_NODE_REPLICA:
     case CLI_COMPLETE_NODE_ENGINE:
     case CLI_COMPLETE_NODE_FRONTEND:
+    case CLI_COMPLETE_NODE_VOLUME:
     case CLI_COMPLETE_NODE_OBJECT:
     case CLI_COMPLETE_NODE_METHOD:
         if (cli->extension != NULL)

@@ -337,9 +337,9 @@ static void add_verbs(struct cli *cli, const struct cli_verb *verbs) {
     }
 }
 
-int cli_main(struct reactor *reactor, void (*run)(struct host_loop *loop), const struct cli_extension *extension, int argc,
-             char **argv) {
-    struct cli cli = {.program = "penstock", .reactor = reactor, .run = run, .extension = extension};
+int cli_main(struct reactor *reactor, void (*run)(struct host_loop *loop), const struct cli_extension *extension, bool terminal,
+             int argc, char **argv) {
+    struct cli cli = {.program = "penstock", .reactor = reactor, .run = run, .extension = extension, .terminal = terminal};
     take_environment(&cli);
     add_verbs(&cli, cli_verbs);
     if (extension != NULL)

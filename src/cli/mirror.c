@@ -7,7 +7,6 @@
 #include "cli/cli.h"
 
 #define FOLLOW_MS 200
-#define BAR_WIDTH 30
 
 static uint64_t number(const json_t *object, const char *key) {
     return (uint64_t)json_integer_value(json_object_get(object, key));
@@ -119,20 +118,9 @@ static bool progress(const json_t *mirror, uint64_t *ret_done, uint64_t *ret_tot
     return any;
 }
 
-static void print_bar(uint64_t done, uint64_t total, uint64_t per_s) {
-    char a[24], b[24], c[24];
-    unsigned full = total == 0 ? 0 : (unsigned)(done * BAR_WIDTH / total);
-    fprintf(stderr, "\r[");
-    for (unsigned i = 0; i < BAR_WIDTH; i++)
-        fputc(i < full ? '#' : '.', stderr);
-    fprintf(stderr, "] %s of %s, %s/s   ", text_format_size(done, a, sizeof(a)), text_format_size(total, b, sizeof(b)),
-            text_format_size(per_s, c, sizeof(c)));
-}
-
 /* Until no leg is being brought up and nothing is being verified, with a bar for who reads tables. */
 static bool follow(struct cli *cli, const char *name) {
-    uint64_t last = 0, per_s = 0;
-    bool bar = !cli_wants_data(cli), printed = false;
+    struct cli_progress shown = {0};
     for (;;) {
         json_t *mirrors;
         uint64_t done, total;
@@ -140,16 +128,11 @@ static bool follow(struct cli *cli, const char *name) {
             return false;
         const json_t *mirror = json_array_get(mirrors, 0);
         bool busy = progress(mirror, &done, &total) || is(mirror, "state", "starting");
-        if (done >= last)
-            per_s = (done - last) * 1000 / FOLLOW_MS;
-        last = done;
-        if (busy && bar)
-            print_bar(done, total, per_s);
-        printed = printed || (busy && bar);
         json_decref(mirrors);
+        if (busy)
+            cli_progress_show(cli, &shown, name, total == 0 ? 0 : (unsigned)min_u64(done * 100 / total, 99), done);
         if (!busy) {
-            if (printed)
-                fputc('\n', stderr);
+            cli_progress_end(cli, &shown);
             return true;
         }
         cli_sleep(cli, FOLLOW_MS);

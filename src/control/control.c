@@ -579,7 +579,7 @@ static void load_entry(struct control *control, const struct store_entry *entry,
         if (!record.frontend.made && record.frontend.failure[0] == '\0')
             snprintf(frontend->record.failure, sizeof(frontend->record.failure), "its making was not finished");
         frontend->object.recorded = true;
-    } else {
+    } else if (strncmp(rest, "volumes/", 8) != 0) { /* those are the fleet's */
         log_error(control->options.log, LOG_AREA_APP, "the state's %s is left alone: %s", entry->key,
                   is_of_kind(rest) ? error.text : "no such kind is known");
     }

@@ -135,9 +135,10 @@ enum control_leg_mode { CONTROL_LEG_WO, CONTROL_LEG_RW, CONTROL_LEG_ERR };
 /* A leg of an engine as it is judged. */
 struct control_leg {
     enum control_leg_mode mode;
-    char text[128];        /* why it is not RW; "" else */
-    uint64_t out_since_ns; /* neither whole nor being copied to since; 0 = it is */
-    unsigned percent;      /* of its copying */
+    char text[128];                      /* why it is not RW; "" else */
+    uint64_t out_since_ns;               /* neither whole nor being copied to since; 0 = it is */
+    unsigned percent;                    /* of its copying */
+    uint64_t copied_bytes, behind_bytes; /* since it came back; what it lacks */
 };
 
 struct control_engine {

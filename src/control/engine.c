@@ -40,6 +40,8 @@ static void judge_leg(const struct control *control, struct control_leg *leg, co
     else if (leg->out_since_ns == 0)
         leg->out_since_ns = now;
     leg->percent = whole ? 100 : syncing ? seen->percent : 0;
+    leg->copied_bytes = seen != NULL ? seen->copied_bytes : 0;
+    leg->behind_bytes = seen != NULL && !whole ? seen->behind_bytes : 0;
     leg->mode = whole ? CONTROL_LEG_RW : CONTROL_LEG_WO;
     if (strcmp(state, "faulted") == 0 || strcmp(state, "diverged") == 0 ||
         (leg->out_since_ns != 0 && now - leg->out_since_ns >= window))

@@ -128,6 +128,7 @@ static void add_leg(struct observed_mirror *mirror, const json_t *listed) {
                                 .why = text_of(listed, "why"),
                                 .promised = text_of(listed, "promised_to"),
                                 .behind_bytes = number_of(listed, "bytes_out_of_step"),
+                                .copied_bytes = number_of(listed, "bytes_copied"),
                                 .percent = sync == NULL ? 100 : (unsigned)min_u64(number_of(sync, "percent"), 100)};
     if (made.name != NULL && made.state != NULL && made.why != NULL && mirror->leg_count < OBSERVED_LEGS_MAX)
         mirror->legs[mirror->leg_count++] = made;

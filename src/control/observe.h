@@ -59,7 +59,7 @@ enum { OBSERVED_LEGS_MAX = 8 };
 struct observed_leg {
     const char *name, *state, *why;
     const char *promised; /* a standby's: id of the engine to which it is promised; NULL = not told */
-    uint64_t behind_bytes;
+    uint64_t behind_bytes, copied_bytes;
     unsigned percent; /* of its copying; 100 = it is not copied to */
 };
 

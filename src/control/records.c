@@ -5,7 +5,7 @@
 
 #include "control/names.h"
 
-static bool write_json(json_t *take_json, struct text *to) {
+bool records_write_json(json_t *take_json, struct text *to) {
     char *printed = take_json == NULL ? NULL : json_dumps(take_json, JSON_COMPACT);
     if (printed != NULL)
         text_append_string(to, printed);
@@ -15,18 +15,18 @@ static bool write_json(json_t *take_json, struct text *to) {
 }
 
 bool records_write_disk(const struct control_disk_record *record, struct text *to) {
-    return write_json(json_pack("{s:s, s:s, s:s, s:s, s:I, s:s}", "name", record->name, "path", record->path, "driver",
-                                record->driver, "uuid", record->uuid, "block_bytes", (json_int_t)record->block_bytes, "failure",
-                                record->failure),
-                      to);
+    return records_write_json(json_pack("{s:s, s:s, s:s, s:s, s:I, s:s}", "name", record->name, "path", record->path, "driver",
+                                        record->driver, "uuid", record->uuid, "block_bytes", (json_int_t)record->block_bytes,
+                                        "failure", record->failure),
+                              to);
 }
 
 bool records_write_replica(const struct control_replica_record *record, struct text *to) {
-    return write_json(json_pack("{s:s, s:s, s:s, s:I, s:i, s:i, s:b, s:b, s:b, s:s}", "name", record->name, "disk", record->disk,
-                                "store", record->store, "bytes", (json_int_t)record->bytes, "port", (int)record->port, "ports",
-                                (int)record->port_count, "made", record->made, "exported", record->exported, "deleting",
-                                record->deleting, "failure", record->failure),
-                      to);
+    return records_write_json(json_pack("{s:s, s:s, s:s, s:I, s:i, s:i, s:b, s:b, s:b, s:s}", "name", record->name, "disk",
+                                        record->disk, "store", record->store, "bytes", (json_int_t)record->bytes, "port",
+                                        (int)record->port, "ports", (int)record->port_count, "made", record->made, "exported",
+                                        record->exported, "deleting", record->deleting, "failure", record->failure),
+                              to);
 }
 
 static json_t *legs_json(const struct control_engine_record *record) {
@@ -45,24 +45,24 @@ static json_t *runs_json(const struct control_engine_record *record) {
 }
 
 bool records_write_engine(const struct control_engine_record *record, struct text *to) {
-    return write_json(json_pack("{s:s, s:s, s:s, s:I, s:o, s:i, s:i, s:I, s:o, s:b, s:b, s:b, s:s, s:s, s:s, s:s, s:b, s:b}",
-                                "name", record->name, "volume", record->volume, "frontend", record->frontend, "bytes",
-                                (json_int_t)record->bytes, "legs", legs_json(record), "port", (int)record->port, "ports",
-                                (int)record->port_count, "snapshot_max", (json_int_t)record->snapshot_max, "runs",
-                                runs_json(record), "made", record->made, "deleting", record->deleting, "superseded",
-                                record->superseded, "failure", record->failure, "expansion_failure", record->expansion_failure,
-                                "expansion_failed_at", record->expansion_failed_at, "ana", record->ana, "standby",
-                                record->standby, "promoting", record->promoting),
-                      to);
+    return records_write_json(
+        json_pack("{s:s, s:s, s:s, s:I, s:o, s:i, s:i, s:I, s:o, s:b, s:b, s:b, s:s, s:s, s:s, s:s, s:b, s:b}", "name",
+                  record->name, "volume", record->volume, "frontend", record->frontend, "bytes", (json_int_t)record->bytes,
+                  "legs", legs_json(record), "port", (int)record->port, "ports", (int)record->port_count, "snapshot_max",
+                  (json_int_t)record->snapshot_max, "runs", runs_json(record), "made", record->made, "deleting", record->deleting,
+                  "superseded", record->superseded, "failure", record->failure, "expansion_failure", record->expansion_failure,
+                  "expansion_failed_at", record->expansion_failed_at, "ana", record->ana, "standby", record->standby, "promoting",
+                  record->promoting),
+        to);
 }
 
 bool records_write_frontend(const struct control_frontend_record *record, struct text *to) {
-    return write_json(json_pack("{s:s, s:s, s:s, s:s, s:s, s:I, s:b, s:s, s:s, s:s, s:s}", "name", record->name, "volume",
-                                record->volume, "engine", record->engine, "frontend", record->frontend, "target", record->target,
-                                "bytes", (json_int_t)record->bytes, "made", record->made, "failure", record->failure, "step",
-                                switch_step_name(record->step), "next_engine", record->next_engine, "next_target",
-                                record->next_target),
-                      to);
+    return records_write_json(json_pack("{s:s, s:s, s:s, s:s, s:s, s:I, s:b, s:s, s:s, s:s, s:s}", "name", record->name, "volume",
+                                        record->volume, "engine", record->engine, "frontend", record->frontend, "target",
+                                        record->target, "bytes", (json_int_t)record->bytes, "made", record->made, "failure",
+                                        record->failure, "step", switch_step_name(record->step), "next_engine",
+                                        record->next_engine, "next_target", record->next_target),
+                              to);
 }
 
 const char *records_folder(enum control_kind kind) {
@@ -84,7 +84,7 @@ bool records_write(enum control_kind kind, const void *record, struct text *to) 
     return false;
 }
 
-static bool read_text(const json_t *json, const char *key, char *to, size_t size, struct error *error) {
+bool records_read_text(const json_t *json, const char *key, char *to, size_t size, struct error *error) {
     const char *value = json_string_value(json_object_get(json, key));
     if (value == NULL || strlen(value) >= size)
         return error_set(error, ERROR_DAMAGED, "\"%s\" is not a text of at most %zu bytes", key, size - 1);
@@ -92,7 +92,7 @@ static bool read_text(const json_t *json, const char *key, char *to, size_t size
     return true;
 }
 
-static bool read_number(const json_t *json, const char *key, uint64_t max, uint64_t *ret, struct error *error) {
+bool records_read_number(const json_t *json, const char *key, uint64_t max, uint64_t *ret, struct error *error) {
     const json_t *value = json_object_get(json, key);
     if (!json_is_integer(value) || json_integer_value(value) < 0 || (uint64_t)json_integer_value(value) > max)
         return error_set(error, ERROR_DAMAGED, "\"%s\" is no number in its range", key);
@@ -102,8 +102,8 @@ static bool read_number(const json_t *json, const char *key, uint64_t max, uint6
 
 static bool read_ports(const json_t *json, uint16_t *ret_port, uint16_t *ret_count, struct error *error) {
     uint64_t port = 0, ports = 0;
-    if (!read_number(json, "port", CONTROL_PORT_LAST, &port, error) ||
-        !read_number(json, "ports", CONTROL_PORTS_MAX, &ports, error))
+    if (!records_read_number(json, "port", CONTROL_PORT_LAST, &port, error) ||
+        !records_read_number(json, "ports", CONTROL_PORTS_MAX, &ports, error))
         return false;
     if ((port == 0) != (ports == 0))
         return error_set(error, ERROR_DAMAGED, "it has ports without a number of them");
@@ -114,7 +114,7 @@ static bool read_ports(const json_t *json, uint16_t *ret_port, uint16_t *ret_cou
     return true;
 }
 
-static json_t *parse(const char *value, size_t length, struct error *error) {
+json_t *records_parse(const char *value, size_t length, struct error *error) {
     json_t *json = json_loadb(value, length, JSON_REJECT_DUPLICATES, NULL);
     if (json_is_object(json))
         return json;
@@ -124,15 +124,15 @@ static json_t *parse(const char *value, size_t length, struct error *error) {
 }
 
 bool records_read_disk(const char *value, size_t length, struct control_disk_record *ret_record, struct error *error) {
-    json_t *json = parse(value, length, error);
+    json_t *json = records_parse(value, length, error);
     struct control_disk_record record = {0};
     uint64_t block_bytes = 0;
-    bool ok = json != NULL && read_text(json, "name", record.name, sizeof(record.name), error) &&
-              read_text(json, "path", record.path, sizeof(record.path), error) &&
-              read_text(json, "driver", record.driver, sizeof(record.driver), error) &&
-              read_text(json, "uuid", record.uuid, sizeof(record.uuid), error) &&
-              read_text(json, "failure", record.failure, sizeof(record.failure), error) &&
-              read_number(json, "block_bytes", KIB(64), &block_bytes, error);
+    bool ok = json != NULL && records_read_text(json, "name", record.name, sizeof(record.name), error) &&
+              records_read_text(json, "path", record.path, sizeof(record.path), error) &&
+              records_read_text(json, "driver", record.driver, sizeof(record.driver), error) &&
+              records_read_text(json, "uuid", record.uuid, sizeof(record.uuid), error) &&
+              records_read_text(json, "failure", record.failure, sizeof(record.failure), error) &&
+              records_read_number(json, "block_bytes", KIB(64), &block_bytes, error);
     record.block_bytes = (uint32_t)block_bytes;
     if (ok)
         *ret_record = record;
@@ -141,13 +141,13 @@ bool records_read_disk(const char *value, size_t length, struct control_disk_rec
 }
 
 bool records_read_replica(const char *value, size_t length, struct control_replica_record *ret_record, struct error *error) {
-    json_t *json = parse(value, length, error);
+    json_t *json = records_parse(value, length, error);
     struct control_replica_record record = {0};
-    bool ok = json != NULL && read_text(json, "name", record.name, sizeof(record.name), error) &&
-              read_text(json, "disk", record.disk, sizeof(record.disk), error) &&
-              read_text(json, "store", record.store, sizeof(record.store), error) &&
-              read_text(json, "failure", record.failure, sizeof(record.failure), error) &&
-              read_number(json, "bytes", INT64_MAX, &record.bytes, error) &&
+    bool ok = json != NULL && records_read_text(json, "name", record.name, sizeof(record.name), error) &&
+              records_read_text(json, "disk", record.disk, sizeof(record.disk), error) &&
+              records_read_text(json, "store", record.store, sizeof(record.store), error) &&
+              records_read_text(json, "failure", record.failure, sizeof(record.failure), error) &&
+              records_read_number(json, "bytes", INT64_MAX, &record.bytes, error) &&
               read_ports(json, &record.port, &record.port_count, error);
     record.made = json_is_true(json_object_get(json, "made"));
     record.exported = json_is_true(json_object_get(json, "exported"));
@@ -165,8 +165,8 @@ static bool read_legs(const json_t *legs, struct control_engine_record *record, 
         return error_set(error, ERROR_DAMAGED, "\"legs\" is no list of at most %d replicas", CONTROL_LEGS_MAX);
     json_array_foreach(legs, i, leg) {
         struct control_leg_record *to = &record->legs[record->leg_count++];
-        if (!read_text(leg, "name", to->name, sizeof(to->name), error) ||
-            !read_text(leg, "address", to->address, sizeof(to->address), error))
+        if (!records_read_text(leg, "name", to->name, sizeof(to->name), error) ||
+            !records_read_text(leg, "address", to->address, sizeof(to->address), error))
             return false;
         to->changing = json_is_true(json_object_get(leg, "changing"));
     }
@@ -189,27 +189,27 @@ static bool read_runs(const json_t *runs, struct control_engine_record *record, 
 }
 
 bool records_read_engine(const char *value, size_t length, struct control_engine_record *ret_record, struct error *error) {
-    json_t *json = parse(value, length, error);
+    json_t *json = records_parse(value, length, error);
     struct control_engine_record record = {0};
     uint64_t snapshot_max = 0;
-    bool ok = json != NULL && read_text(json, "name", record.name, sizeof(record.name), error) &&
-              read_text(json, "volume", record.volume, sizeof(record.volume), error) &&
-              read_text(json, "frontend", record.frontend, sizeof(record.frontend), error) &&
-              read_text(json, "failure", record.failure, sizeof(record.failure), error) &&
-              read_text(json, "expansion_failure", record.expansion_failure, sizeof(record.expansion_failure), error) &&
-              read_text(json, "expansion_failed_at", record.expansion_failed_at, sizeof(record.expansion_failed_at), error) &&
-              read_number(json, "bytes", INT64_MAX, &record.bytes, error) &&
-              read_number(json, "snapshot_max", INT32_MAX, &snapshot_max, error) &&
-              read_ports(json, &record.port, &record.port_count, error) &&
-              read_legs(json_object_get(json, "legs"), &record, error) &&
-              read_runs(json_object_get(json, "runs"), &record, error);
+    bool ok =
+        json != NULL && records_read_text(json, "name", record.name, sizeof(record.name), error) &&
+        records_read_text(json, "volume", record.volume, sizeof(record.volume), error) &&
+        records_read_text(json, "frontend", record.frontend, sizeof(record.frontend), error) &&
+        records_read_text(json, "failure", record.failure, sizeof(record.failure), error) &&
+        records_read_text(json, "expansion_failure", record.expansion_failure, sizeof(record.expansion_failure), error) &&
+        records_read_text(json, "expansion_failed_at", record.expansion_failed_at, sizeof(record.expansion_failed_at), error) &&
+        records_read_number(json, "bytes", INT64_MAX, &record.bytes, error) &&
+        records_read_number(json, "snapshot_max", INT32_MAX, &snapshot_max, error) &&
+        read_ports(json, &record.port, &record.port_count, error) && read_legs(json_object_get(json, "legs"), &record, error) &&
+        read_runs(json_object_get(json, "runs"), &record, error);
     record.snapshot_max = (uint32_t)snapshot_max;
     record.made = json_is_true(json_object_get(json, "made"));
     record.superseded = json_is_true(json_object_get(json, "superseded"));
     record.standby = json_is_true(json_object_get(json, "standby"));
     record.promoting = json_is_true(json_object_get(json, "promoting"));
     if (ok && json_object_get(json, "ana") != NULL) /* not in those of before there were any */
-        ok = read_text(json, "ana", record.ana, sizeof(record.ana), error) &&
+        ok = records_read_text(json, "ana", record.ana, sizeof(record.ana), error) &&
              (names_ana(record.ana) != NULL || error_set(error, ERROR_DAMAGED, "\"ana\" is no state"));
     else
         snprintf(record.ana, sizeof(record.ana), "%s", NAMES_ANA_OPTIMIZED);
@@ -225,22 +225,22 @@ static bool read_switch(const json_t *json, struct control_frontend_record *reco
     char step[16];
     if (json_object_get(json, "step") == NULL)
         return true;
-    return read_text(json, "step", step, sizeof(step), error) &&
+    return records_read_text(json, "step", step, sizeof(step), error) &&
            (switch_step_parse(step, &record->step) || error_set(error, ERROR_DAMAGED, "\"step\" is no step of a switch-over")) &&
-           read_text(json, "next_engine", record->next_engine, sizeof(record->next_engine), error) &&
-           read_text(json, "next_target", record->next_target, sizeof(record->next_target), error);
+           records_read_text(json, "next_engine", record->next_engine, sizeof(record->next_engine), error) &&
+           records_read_text(json, "next_target", record->next_target, sizeof(record->next_target), error);
 }
 
 bool records_read_frontend(const char *value, size_t length, struct control_frontend_record *ret_record, struct error *error) {
-    json_t *json = parse(value, length, error);
+    json_t *json = records_parse(value, length, error);
     struct control_frontend_record record = {0};
-    bool ok = json != NULL && read_text(json, "name", record.name, sizeof(record.name), error) &&
-              read_text(json, "volume", record.volume, sizeof(record.volume), error) &&
-              read_text(json, "engine", record.engine, sizeof(record.engine), error) &&
-              read_text(json, "frontend", record.frontend, sizeof(record.frontend), error) &&
-              read_text(json, "target", record.target, sizeof(record.target), error) &&
-              read_text(json, "failure", record.failure, sizeof(record.failure), error) &&
-              read_number(json, "bytes", INT64_MAX, &record.bytes, error) && read_switch(json, &record, error);
+    bool ok = json != NULL && records_read_text(json, "name", record.name, sizeof(record.name), error) &&
+              records_read_text(json, "volume", record.volume, sizeof(record.volume), error) &&
+              records_read_text(json, "engine", record.engine, sizeof(record.engine), error) &&
+              records_read_text(json, "frontend", record.frontend, sizeof(record.frontend), error) &&
+              records_read_text(json, "target", record.target, sizeof(record.target), error) &&
+              records_read_text(json, "failure", record.failure, sizeof(record.failure), error) &&
+              records_read_number(json, "bytes", INT64_MAX, &record.bytes, error) && read_switch(json, &record, error);
     record.made = json_is_true(json_object_get(json, "made"));
     if (ok)
         *ret_record = record;

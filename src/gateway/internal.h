@@ -1,16 +1,18 @@
 /* What the files of the gateway share. Nobody outside this folder includes it. */
 #pragma once
 
+#include "api/proto/penstock/v1/volume.pb-c.h"
 #include "api/proto/spdkrpc/replica.pb-c.h"
 #include "gateway/gateway.h"
 #include "grpc/channel.h"
 
+struct gateway_scratch;
 typedef void gateway_handler(struct grpc_call *call, const ProtobufCMessage *request);
 
 struct gateway {
     struct gateway_options options;
     struct grpc_service service;
-    struct list watches, quiet_watches;
+    struct list watches, quiet_watches, volume_watches;
     struct list rate_calls, looks; /* rates.c */
     uint64_t began_ns;
     struct list peers;    /* peer.c */
@@ -47,8 +49,14 @@ void gateway_fail(struct grpc_call *call, const struct error *error, bool plain_
 void gateway_rates_end(struct gateway *gateway);  /* with gateway_stop() */
 void gateway_rates_fini(struct gateway *gateway); /* with gateway_destroy() */
 gateway_handler gateway_metrics_get;
-/* own.c */
-extern const struct grpc_service gateway_own_service;
+/* own.c, volume.c */
+extern const struct grpc_service gateway_own_service, gateway_volume_service;
+/* A volume as its message, which lives as long as the scratch and the observation. */
+Penstock__V1__Volume *gateway_put_volume(const struct gateway *gateway, const struct fleet_volume *volume,
+                                         struct gateway_scratch *scratch);
+/* volume_watch.c, leftovers.c */
+gateway_handler gateway_watch_volumes, gateway_list_leftovers;
+void gateway_volume_watches_end(struct gateway *gateway);
 
 /* A question to another node's penstockd. */
 struct gateway_ask {
@@ -66,6 +74,9 @@ struct gateway_ask {
 /* `address`: of anything of that node, "IP:PORT"; `request` is sent before this returns. `done` comes from the loop. */
 void gateway_ask(struct gateway *gateway, struct gateway_ask *ask, const char *address, const char *method,
                  const ProtobufCMessage *request, const ProtobufCMessageDescriptor *receives, uint64_t timeout_ms);
+/* The same of a node by its numeric address. A method of another service than Longhorn's is given as its path. */
+void gateway_ask_node(struct gateway *gateway, struct gateway_ask *ask, const char *node, const char *method,
+                      const ProtobufCMessage *request, const ProtobufCMessageDescriptor *receives, uint64_t timeout_ms);
 /* Questions under way end with UNAVAILABLE, inside. */
 void gateway_peers_end(struct gateway *gateway);
 

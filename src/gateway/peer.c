@@ -35,19 +35,23 @@ static struct gateway_peer *find_peer(struct gateway *gateway, const struct host
     return peer;
 }
 
+static bool make_address(const struct gateway *gateway, const char *ip, size_t length, struct host_address *ret_address) {
+    if (length == 0 || length >= sizeof(ret_address->text))
+        return false;
+    *ret_address =
+        (struct host_address){.family = memchr(ip, ':', length) != NULL ? HOST_IPV6 : HOST_IPV4, .port = GATEWAY_PEER_PORT};
+    memcpy(ret_address->text, ip, length);
+    if (strcmp(ret_address->text, gateway->options.address) == 0 && gateway->options.port != 0)
+        ret_address->port = gateway->options.port;
+    return true;
+}
+
 /* Of "IP:PORT" only the IP says where the node is. */
 static bool read_address(const struct gateway *gateway, const char *text, struct host_address *ret_address) {
     const char *begin = text[0] == '[' ? text + 1 : text, *end = strrchr(text, ':');
     if (end != NULL && end > begin && end[-1] == ']')
         end--;
-    if (end == NULL || end <= begin || (size_t)(end - begin) >= sizeof(ret_address->text))
-        return false;
-    *ret_address = (struct host_address){.family = memchr(begin, ':', (size_t)(end - begin)) != NULL ? HOST_IPV6 : HOST_IPV4,
-                                         .port = GATEWAY_PEER_PORT};
-    memcpy(ret_address->text, begin, (size_t)(end - begin));
-    if (strcmp(ret_address->text, gateway->options.address) == 0 && gateway->options.port != 0)
-        ret_address->port = gateway->options.port;
-    return true;
+    return end != NULL && end > begin && make_address(gateway, begin, (size_t)(end - begin), ret_address);
 }
 
 static void got(struct grpc_call *call, const ProtobufCMessage *message) {
@@ -81,16 +85,17 @@ static void done(struct grpc_call *call) {
 }
 
 static void run_failed(struct reactor_job *job) {
-    finish(container_of(job, struct gateway_ask, job), GRPC_UNAVAILABLE, "the node's address is none, or too many are asked");
+    finish(container_of(job, struct gateway_ask, job), GRPC_UNAVAILABLE,
+           "the node's address is none, too many are asked, or the daemon is ending");
 }
 
-void gateway_ask(struct gateway *gateway, struct gateway_ask *ask, const char *address, const char *method,
-                 const ProtobufCMessage *request, const ProtobufCMessageDescriptor *receives, uint64_t timeout_ms) {
-    struct host_address to;
-    struct gateway_peer *peer = read_address(gateway, address, &to) ? find_peer(gateway, &to) : NULL;
+/* NULL: nowhere. */
+static void ask_at(struct gateway *gateway, struct gateway_ask *ask, const struct host_address *to, const char *method,
+                   const ProtobufCMessage *request, const ProtobufCMessageDescriptor *receives, uint64_t timeout_ms) {
+    struct gateway_peer *peer = to == NULL || gateway->stopping ? NULL : find_peer(gateway, to);
     ask->receives = receives;
     ask->bytes = NULL;
-    snprintf(ask->path, sizeof(ask->path), "/" GATEWAY_SERVICE "/%s", method);
+    snprintf(ask->path, sizeof(ask->path), method[0] == '/' ? "%s" : "/" GATEWAY_SERVICE "/%s", method);
     if (peer == NULL) {
         ask->job.run = run_failed;
         reactor_defer(gateway->options.control->options.reactor, &ask->job);
@@ -102,6 +107,18 @@ void gateway_ask(struct gateway *gateway, struct gateway_ask *ask, const char *a
     ask->call.call.done = done;
     (void)grpc_call_send(&ask->call.call, request);
     grpc_channel_start(peer->channel, &ask->call);
+}
+
+void gateway_ask(struct gateway *gateway, struct gateway_ask *ask, const char *address, const char *method,
+                 const ProtobufCMessage *request, const ProtobufCMessageDescriptor *receives, uint64_t timeout_ms) {
+    struct host_address to;
+    ask_at(gateway, ask, read_address(gateway, address, &to) ? &to : NULL, method, request, receives, timeout_ms);
+}
+
+void gateway_ask_node(struct gateway *gateway, struct gateway_ask *ask, const char *node, const char *method,
+                      const ProtobufCMessage *request, const ProtobufCMessageDescriptor *receives, uint64_t timeout_ms) {
+    struct host_address to;
+    ask_at(gateway, ask, make_address(gateway, node, strlen(node), &to) ? &to : NULL, method, request, receives, timeout_ms);
 }
 
 void gateway_peers_end(struct gateway *gateway) {

@@ -135,6 +135,7 @@ struct gateway *gateway_create(struct grpc_server *server, const struct gateway_
     gateway->service = (struct grpc_service){GATEWAY_SERVICE, gateway->methods, described->n_methods};
     list_init(&gateway->watches);
     list_init(&gateway->quiet_watches);
+    list_init(&gateway->volume_watches);
     list_init(&gateway->peers);
     list_init(&gateway->switches);
     list_init(&gateway->rate_calls);
@@ -149,7 +150,8 @@ struct gateway *gateway_create(struct grpc_server *server, const struct gateway_
                                                    method->output, handler_of(method->name, stream)};
     }
     gateway->began_ns = reactor_now_ns(options->control->options.reactor);
-    if (grpc_server_add(server, &gateway->service, gateway) && grpc_server_add(server, &gateway_own_service, gateway)) {
+    if (grpc_server_add(server, &gateway->service, gateway) && grpc_server_add(server, &gateway_own_service, gateway) &&
+        grpc_server_add(server, &gateway_volume_service, gateway)) {
         gateway_switches_resume(gateway);
         return gateway;
     }
@@ -164,6 +166,7 @@ void gateway_stop(struct gateway *gateway) {
         free(watch);
     }
     gateway_watches_end(gateway);
+    gateway_volume_watches_end(gateway);
     gateway->stopping = true;
     gateway_switches_end(gateway);
     gateway_peers_end(gateway);

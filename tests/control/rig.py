@@ -110,6 +110,8 @@ class Failure(Exception):
 
 
 class Client:
+    service = SERVICE
+
     def __init__(self, contract, target):
         self.contract = contract
         self.channel = grpc.insecure_channel(target, options=[("grpc.max_receive_message_length", -1),
@@ -123,7 +125,7 @@ class Client:
         request, _, kind = self.contract.methods[method]
         data = self.contract.write(request, values) if values else b""
         make = self.channel.unary_stream if kind == "stream" else self.channel.unary_unary
-        call = make(SERVICE + method)
+        call = make(self.service + method)
         return call(data, timeout=DEADLINE_S) if kind == "stream" else call.future(data, timeout=DEADLINE_S, wait_for_ready=True)
 
     def finish(self, method, future):

@@ -233,8 +233,12 @@ def test_engine(node):
     line.ok("engine", "add", "e1", first[2])
     until(lambda: " 3/3 " in line.ok("engine", "list"), "the third replica is whole")
     line.ok("status")
-    line.ok("frontend", "create", "f1", "e1", f"{engine['ip']}:{engine['port']}", "--size", "16M", "--volume", "v1")
-    assert "f1" in line.ok("frontend", "list") and line.read("frontend", "show", "f1")["engine_name"] == "e1"
+    line.fails(66, "say --size", ("frontend", "create", "f1", "e2", f"{engine['ip']}:{engine['port']}", "--volume", "v1"))
+    line.fails(64, "IP:PORT", ("frontend", "create", "f1", "e1", "here", "--volume", "v1"))
+    line.ok("frontend", "create", "f1", "e1", f"{engine['ip']}:{engine['port']}", "--volume", "v1")
+    assert "f1" in line.ok("frontend", "list")
+    frontend = line.read("frontend", "show", "f1")
+    assert frontend["engine_name"] == "e1" and frontend["spec_size"] == 16 * MIB, frontend
     assert line.ok("engine", "watch", "--once").startswith("e1 running")
     done = run("__complete", "engine", "show", "", PENSTOCK_NODE=node.address)
     assert done.stdout.split() == ["e1"], done

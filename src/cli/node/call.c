@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "api/proto/penstock/v1/node.pb-c.h"
+#include "api/proto/penstock/v1/volume.pb-c.h"
 #include "api/proto/spdkrpc/spdk.pb-c.h"
 #include "base/text.h"
 #include "cli/node/node.h"
@@ -18,7 +19,7 @@ struct daemon {
 };
 
 struct nodes {
-    struct daemon daemons[NODES_MAX];
+    struct daemon daemons[NODES_MAX + 1]; /* the last one: that of another node, which nobody named */
     unsigned count;
     struct grpc_limits limits;
 };
@@ -26,8 +27,8 @@ struct nodes {
 /* ---- services ---- */
 
 const ProtobufCServiceDescriptor *cli_node_service(unsigned i) {
-    static const ProtobufCServiceDescriptor *const services[] = {&spdkrpc__spdkservice__descriptor,
-                                                                 &penstock__v1__node_service__descriptor};
+    static const ProtobufCServiceDescriptor *const services[] = {
+        &spdkrpc__spdkservice__descriptor, &penstock__v1__node_service__descriptor, &penstock__v1__volume_service__descriptor};
     return i < array_count(services) ? services[i] : NULL;
 }
 
@@ -40,10 +41,9 @@ const ProtobufCMethodDescriptor *cli_node_method(const char *name, const Protobu
     return NULL;
 }
 
-/* The descriptors do not tell streams; all watches are. */
-static bool is_stream(const char *method) {
+bool cli_node_is_stream(const char *method) {
     size_t length = strlen(method);
-    return length > 5 && strcmp(method + length - 5, "Watch") == 0;
+    return (length > 5 && strcmp(method + length - 5, "Watch") == 0) || strncmp(method, "Watch", 5) == 0;
 }
 
 /* ---- addresses ---- */
@@ -115,6 +115,11 @@ const char *cli_node_address(const struct cli *cli, unsigned at) {
     return ((const struct nodes *)cli->extension_state)->daemons[at].text;
 }
 
+const char *cli_node_ip(const struct cli *cli, unsigned at) {
+    const struct host_address *address = &((const struct nodes *)cli->extension_state)->daemons[at].address;
+    return address->family == HOST_UNIX ? NULL : address->text;
+}
+
 /* ---- TLS ---- */
 
 static bool read_pem(struct cli *cli, const char *path, char **ret_text) {
@@ -166,14 +171,15 @@ struct cli_node_watch {
     struct reactor_message begin;
     struct reactor_timer timer;
     struct grpc_channel_call call;
-    json_t *answer; /* the newest */
+    json_t *answers; /* that nobody has taken */
     bool begun, over, timed_out;
 };
 
 static void on_message(struct grpc_call *call, const ProtobufCMessage *got) {
     struct cli_node_watch *watch = call->arg;
-    json_decref(watch->answer);
-    watch->answer = cli_message_to_json(got);
+    if (watch->answers == NULL)
+        watch->answers = json_array();
+    json_array_append_new(watch->answers, cli_message_to_json(got));
     if (watch->kind == GRPC_SERVER_STREAM)
         host_loop_stop(watch->cli->reactor->loop);
 }
@@ -261,11 +267,19 @@ static bool start(struct cli *cli, unsigned at, const char *method, const json_t
                                      .method = method,
                                      .receives = described->output,
                                      .request = message,
-                                     .kind = is_stream(method) ? GRPC_SERVER_STREAM : GRPC_UNARY,
+                                     .kind = cli_node_is_stream(method) ? GRPC_SERVER_STREAM : GRPC_UNARY,
                                      .begin.run = begin};
     snprintf(watch->path, sizeof(watch->path), "/%s/%s", service->name, method);
     reactor_post(cli->reactor, &watch->begin);
     return true;
+}
+
+/* The oldest; NULL: there is none. */
+static json_t *take_answer(struct cli_node_watch *watch) {
+    json_t *answer = json_incref(json_array_get(watch->answers, 0));
+    if (answer != NULL)
+        json_array_remove(watch->answers, 0);
+    return answer;
 }
 
 bool cli_node_call_at(struct cli *cli, unsigned at, const char *method, json_t *take_request, json_t **ret_answer) {
@@ -275,11 +289,15 @@ bool cli_node_call_at(struct cli *cli, unsigned at, const char *method, json_t *
     if (ok) {
         while (!watch.over)
             cli->run(cli->reactor->loop);
-        ok = watch.call.call.status == GRPC_OK && watch.answer != NULL;
+        json_t *answer = take_answer(&watch);
+        ok = watch.call.call.status == GRPC_OK && answer != NULL;
         if (ok)
-            *ret_answer = watch.answer;
+            *ret_answer = answer;
         else
             fail(&watch);
+        if (!ok)
+            json_decref(answer);
+        json_decref(watch.answers);
     }
     cli_message_free(&memory);
     json_decref(take_request);
@@ -301,6 +319,21 @@ bool cli_node_call(struct cli *cli, const char *method, json_t *take_request, js
     return false;
 }
 
+bool cli_node_call_beside(struct cli *cli, const char *ip, const char *method, json_t *take_request, json_t **ret_answer) {
+    struct nodes *nodes;
+    if (!get_nodes(cli, &nodes)) {
+        json_decref(take_request);
+        return false;
+    }
+    struct daemon *daemon = &nodes->daemons[NODES_MAX];
+    assert(daemon->channel == NULL); /* one is enough */
+    snprintf(daemon->text, sizeof(daemon->text), "%s", ip);
+    if (parse_address(daemon->text, &daemon->address))
+        return cli_node_call_at(cli, NODES_MAX, method, take_request, ret_answer);
+    json_decref(take_request);
+    return error_invalid(&cli->error, "address", ip, "a numeric address");
+}
+
 bool cli_node_do(struct cli *cli, const char *method, json_t *take_request) {
     json_t *answer;
     if (!cli_node_call(cli, method, take_request, &answer))
@@ -314,14 +347,19 @@ bool cli_node_do(struct cli *cli, const char *method, json_t *take_request) {
 /* ---- streams ---- */
 
 bool cli_node_watch_open(struct cli *cli, const char *method, struct cli_node_watch **ret_watch) {
+    return is_single(cli) && cli_node_watch_open_at(cli, 0, method, NULL, ret_watch);
+}
+
+bool cli_node_watch_open_at(struct cli *cli, unsigned at, const char *method, json_t *take_request,
+                            struct cli_node_watch **ret_watch) {
     struct cli_message_memory memory = {0};
     struct cli_node_watch *watch = calloc(1, sizeof(*watch));
-    if (watch == NULL)
-        return error_set(&cli->error, ERROR_NO_MEMORY, "no memory");
-    bool ok = is_single(cli) && start(cli, 0, method, NULL, &memory, watch);
+    bool ok = watch != NULL || error_set(&cli->error, ERROR_NO_MEMORY, "no memory");
+    ok = ok && start(cli, at, method, take_request, &memory, watch);
     while (ok && !watch->begun) /* the request is packed there, and not needed after that */
         cli_sleep(cli, 0);
     cli_message_free(&memory);
+    json_decref(take_request);
     if (!ok) {
         free(watch);
         return false;
@@ -345,13 +383,12 @@ bool cli_node_watch_next(struct cli_node_watch *watch, uint64_t timeout_ms, json
         reactor_timer_start(reactor, &watch->timer, host_now_ns(reactor->host) + timeout_ms * NS_PER_MS);
         reactor_enter(NULL);
     }
-    while (watch->answer == NULL && !watch->over && !watch->timed_out)
+    while (json_array_size(watch->answers) == 0 && !watch->over && !watch->timed_out)
         watch->cli->run(reactor->loop);
     reactor_enter(reactor);
     reactor_timer_stop(reactor, &watch->timer);
     reactor_enter(NULL);
-    *ret_message = watch->answer;
-    watch->answer = NULL;
+    *ret_message = take_answer(watch);
     return *ret_message != NULL || !watch->over ? true : fail(watch);
 }
 
@@ -361,7 +398,7 @@ void cli_node_watch_close(struct cli_node_watch *take_watch) {
         grpc_channel_cancel(&take_watch->call);
         reactor_enter(NULL);
     }
-    json_decref(take_watch->answer);
+    json_decref(take_watch->answers);
     free(take_watch);
 }
 
@@ -370,7 +407,7 @@ void cli_node_fini(struct cli *cli) {
     bool any = false;
     if (nodes == NULL)
         return;
-    for (unsigned i = 0; i < nodes->count; i++)
+    for (unsigned i = 0; i < array_count(nodes->daemons); i++)
         if (nodes->daemons[i].channel != NULL) {
             reactor_enter(cli->reactor);
             grpc_channel_destroy(nodes->daemons[i].channel);
@@ -379,7 +416,7 @@ void cli_node_fini(struct cli *cli) {
         }
     if (any)
         cli_sleep(cli, 1); /* what they gave up goes with the loop's next turn */
-    for (unsigned i = 0; i < nodes->count; i++)
+    for (unsigned i = 0; i < array_count(nodes->daemons); i++)
         tls_context_destroy(nodes->daemons[i].tls);
     free(nodes);
 }

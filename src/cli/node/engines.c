@@ -151,12 +151,29 @@ bool cli_node_frontend_show(struct cli *cli) {
            cli_node_print_object(cli, frontend);
 }
 
+/* As large as the engine that it is of, which its node's daemon knows. */
+static bool size_of_engine(struct cli *cli, json_t *request) {
+    char ip[128];
+    json_t *engine;
+    const char *target = cli->arguments[2], *colon = strrchr(target, ':');
+    bool bracketed = target[0] == '[' && colon != NULL && colon[-1] == ']';
+    if (colon == NULL || colon - target >= (int)sizeof(ip))
+        return error_invalid(&cli->error, "argument", target, "IP:PORT, where the engine listens");
+    snprintf(ip, sizeof(ip), "%.*s", (int)(colon - target) - 2 * bracketed, target + bracketed);
+    if (!cli_node_call_beside(cli, ip, "EngineGet", json_pack("{s:s}", "name", cli->arguments[1]), &engine))
+        return error_hint(&cli->error, "the engine's size is not known: say --size, or the address of an engine");
+    bool ok = json_object_set(request, "spec_size", get(engine, "spec_size")) == 0;
+    json_decref(engine);
+    return ok;
+}
+
 bool cli_node_frontend_create(struct cli *cli) {
     const char *volume = cli_option(cli, "--volume"), *kind = cli_option(cli, "--kind");
     json_t *request = json_pack("{s:s, s:s, s:s, s:s, s:s}", "name", cli->arguments[0], "engine_name", cli->arguments[1],
                                 "target_address", cli->arguments[2], "volume_name", volume != NULL ? volume : cli->arguments[1],
                                 "frontend", kind != NULL ? kind : "spdk-tcp-nvmf");
-    return create(cli, request != NULL && size_option(cli, request), "EngineFrontendCreate", "frontend", request);
+    bool ok = request != NULL && (cli_option(cli, "--size") != NULL ? size_option(cli, request) : size_of_engine(cli, request));
+    return create(cli, ok, "EngineFrontendCreate", "frontend", request);
 }
 
 bool cli_node_frontend_delete(struct cli *cli) { return named(cli, "EngineFrontendDelete"); }

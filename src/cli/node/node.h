@@ -13,17 +13,24 @@ extern const struct cli_extension cli_node_extension;
 bool cli_node_count(struct cli *cli, unsigned *ret_count);
 /* As the user wrote it. */
 const char *cli_node_address(const struct cli *cli, unsigned at);
+/* Its numeric address; NULL: it was named by a socket's path. */
+const char *cli_node_ip(const struct cli *cli, unsigned at);
 /* Calls a method of the only daemon. The request, an object of the message's fields (NULL = none), is taken; the answer is the
  * caller's. False: cli->error is set, with what to do next. */
 bool cli_node_call(struct cli *cli, const char *method, json_t *take_request, json_t **ret_answer);
 /* The same of one of several. */
 bool cli_node_call_at(struct cli *cli, unsigned at, const char *method, json_t *take_request, json_t **ret_answer);
+/* The same of the daemon at another address, which was not named; once a command line. */
+bool cli_node_call_beside(struct cli *cli, const char *ip, const char *method, json_t *take_request, json_t **ret_answer);
 /* The same where nobody wants to see the answer (with -o json or yaml it is printed). */
 bool cli_node_do(struct cli *cli, const char *method, json_t *take_request);
 
 /* A stream of the only daemon. It stays where it is until it is closed. */
 struct cli_node_watch;
 bool cli_node_watch_open(struct cli *cli, const char *method, struct cli_node_watch **ret_watch);
+/* The same of one of several, with a request (taken; NULL = none). */
+bool cli_node_watch_open_at(struct cli *cli, unsigned at, const char *method, json_t *take_request,
+                            struct cli_node_watch **ret_watch);
 /* Waits for its next message: at the latest for so long, 0 = for ever. False: it has ended, cli->error says why. *ret_message is
  * NULL when time passed, else the caller's. */
 bool cli_node_watch_next(struct cli_node_watch *watch, uint64_t timeout_ms, json_t **ret_message);
@@ -32,6 +39,8 @@ void cli_node_fini(struct cli *cli);
 
 /* The methods of all services: their names, the services' where a text is wanted. */
 const ProtobufCMethodDescriptor *cli_node_method(const char *name, const ProtobufCServiceDescriptor **ret_service);
+/* It answers with a stream. The descriptors do not tell; all watches do. */
+bool cli_node_is_stream(const char *method);
 /* The i-th service, NULL behind the last. */
 const ProtobufCServiceDescriptor *cli_node_service(unsigned i);
 
@@ -90,6 +99,19 @@ bool cli_node_snapshot_delete(struct cli *cli);
 bool cli_node_snapshot_revert(struct cli *cli);
 bool cli_node_snapshot_purge(struct cli *cli);
 bool cli_node_support_bundle(struct cli *cli);
+bool cli_node_volume_list(struct cli *cli);
+bool cli_node_volume_show(struct cli *cli);
+bool cli_node_volume_create(struct cli *cli);
+bool cli_node_volume_expand(struct cli *cli);
+bool cli_node_volume_delete(struct cli *cli);
+bool cli_node_volume_add(struct cli *cli);
+bool cli_node_volume_remove(struct cli *cli);
+bool cli_node_volume_set(struct cli *cli);
+bool cli_node_volume_watch(struct cli *cli);
+bool cli_node_volume_leftovers(struct cli *cli);
+bool cli_node_volume_snapshot_list(struct cli *cli);
+bool cli_node_volume_snapshot_create(struct cli *cli);
+bool cli_node_volume_snapshot_delete(struct cli *cli);
 bool cli_node_engine_list(struct cli *cli);
 bool cli_node_engine_show(struct cli *cli);
 bool cli_node_engine_create(struct cli *cli);

@@ -77,9 +77,45 @@ static void judge_engine(const json_t *engine, json_t *findings) {
              "engine %s: %u of its %u replicas are whole", name, whole, all);
 }
 
+static void judge_volume(const json_t *volume, json_t *findings) {
+    const char *name = cli_member(volume, "name"), *reason = cli_member(volume, "reason");
+    char advice[400];
+    json_t *replica;
+    size_t i;
+    if (is(volume, "state", "error")) {
+        snprintf(advice, sizeof(advice), "mend what it names and create it again, or `penstock volume delete %s --yes`", name);
+        find(findings, advice, "volume %s: %s", name, reason);
+    } else if (is(volume, "state", "terminating") && reason[0] != '\0') {
+        snprintf(advice, sizeof(advice),
+                 "it goes on by itself; `penstock volume delete %s --yes --abandon` does not wait for that node", name);
+        find(findings, advice, "volume %s is being deleted: %s", name, reason);
+    }
+    json_array_foreach(get(volume, "replicas"), i, replica) {
+        const char *its = cli_member(replica, "name"), *node = cli_member(replica, "node");
+        if (is(replica, "mode", "ERR") ||
+            (is(replica, "mode", "") && is(replica, "change", "") && is(volume, "state", "running"))) {
+            snprintf(advice, sizeof(advice),
+                     json_is_true(get(volume, "replace_lost"))
+                         ? "it is replaced on another node by itself, if one is free: `penstock volume show %s`"
+                         : "`penstock volume add %s`, and when that is whole `penstock volume remove %s %s --yes`",
+                     name, name, its);
+            find(findings, advice, "volume %s: replica %s on %s is lost: %s", name, its, node, cli_member(replica, "reason"));
+        } else if (is(replica, "mode", "WO")) {
+            bool copying = number(replica, "percent") > 0;
+            snprintf(advice, sizeof(advice),
+                     copying ? "`penstock volume watch %s` shows how far it is" : "it returns by itself when its node does",
+                     name);
+            find(findings, advice, "volume %s: replica %s on %s: %s", name, its, node, cli_member(replica, "reason"));
+        } else if (is(replica, "change", "removing")) {
+            find(findings, "it goes by itself when its node is back", "volume %s: replica %s on %s is being removed: %s", name,
+                 its, node, reason);
+        }
+    }
+}
+
 /* Of one kind, if the daemon knows it. Tells how many there are. */
 static bool judge_all(struct cli *cli, unsigned at, const char *method, const char *member, json_t *findings,
-                      void (*judge)(const json_t *object, json_t *findings), size_t *ret_count) {
+                      const json_t *left_out, void (*judge)(const json_t *object, json_t *findings), size_t *ret_count) {
     json_t *answer, *object;
     const char *key;
     *ret_count = 0;
@@ -90,15 +126,37 @@ static bool judge_all(struct cli *cli, unsigned at, const char *method, const ch
         return unknown;
     }
     *ret_count = json_object_size(get(answer, member));
-    json_object_foreach(get(answer, member), key, object) judge(object, findings);
+    json_object_foreach(get(answer, member), key, object) {
+        if (get(left_out, key) == NULL)
+            judge(object, findings);
+    }
     json_decref(answer);
     return true;
 }
 
-/* One node's part: {address, answers, node, replicas, engines, findings}. */
+/* Engines of volumes are left to judge_volume(): one thing is told once. */
+static void judge_volumes(struct cli *cli, unsigned at, json_t *findings, json_t *engines, size_t *ret_count) {
+    json_t *answer, *volume;
+    size_t i;
+    *ret_count = 0;
+    if (!cli_node_call_at(cli, at, "ListVolumes", NULL, &answer)) {
+        error_clear(&cli->error); /* one that has no volumes */
+        return;
+    }
+    *ret_count = json_array_size(get(answer, "volumes"));
+    json_array_foreach(get(answer, "volumes"), i, volume) {
+        judge_volume(volume, findings);
+        if (is(volume, "state", "running"))
+            json_object_set_new(engines, cli_member(volume, "engine"), json_true());
+    }
+    json_decref(answer);
+}
+
+/* One node's part: {address, answers, node, volumes, replicas, engines, findings}. */
 static json_t *examine(struct cli *cli, unsigned at) {
     json_t *answer, *disk, *findings = json_array(), *part = json_object();
-    size_t i, replicas = 0, engines = 0;
+    json_t *of_volumes = json_object();
+    size_t i, replicas = 0, engines = 0, volumes = 0;
     bool ok = cli_node_call_at(cli, at, "GetNode", NULL, &answer);
     if (ok) {
         json_t *node = get(answer, "node");
@@ -106,8 +164,9 @@ static json_t *examine(struct cli *cli, unsigned at) {
         json_array_foreach(get(node, "disks"), i, disk) judge_disk(disk, findings);
         json_object_set(part, "node", node);
         json_decref(answer);
-        ok = judge_all(cli, at, "ReplicaList", "replicas", findings, judge_replica, &replicas) &&
-             judge_all(cli, at, "EngineList", "engines", findings, judge_engine, &engines);
+        judge_volumes(cli, at, findings, of_volumes, &volumes);
+        ok = judge_all(cli, at, "ReplicaList", "replicas", findings, NULL, judge_replica, &replicas) &&
+             judge_all(cli, at, "EngineList", "engines", findings, of_volumes, judge_engine, &engines);
     }
     if (!ok) {
         find(findings, "start it there (`systemctl start penstockd`), or name the right address; its log says why it ended", "%s",
@@ -118,6 +177,8 @@ static json_t *examine(struct cli *cli, unsigned at) {
     json_object_set_new(part, "answers", json_boolean(ok));
     json_object_set_new(part, "replicas", json_integer((json_int_t)replicas));
     json_object_set_new(part, "engines", json_integer((json_int_t)engines));
+    json_object_set_new(part, "volumes", json_integer((json_int_t)volumes));
+    json_decref(of_volumes);
     json_object_set_new(part, "findings", findings);
     return part;
 }
@@ -132,11 +193,40 @@ static void print_part(const json_t *part) {
                up_s / 3600, (unsigned)(up_s / 60 % 60), (unsigned)(up_s % 60), cli_member(plane, "state"));
         if (number(plane, "process_id") != 0)
             printf(", process %" PRIu64, number(plane, "process_id"));
-        printf("; %zu disks, %" PRIu64 " replicas, %" PRIu64 " engines\n", json_array_size(get(node, "disks")),
-               number(part, "replicas"), number(part, "engines"));
+        printf("; %zu disks, %" PRIu64 " replicas, %" PRIu64 " engines, %" PRIu64 " volumes\n",
+               json_array_size(get(node, "disks")), number(part, "replicas"), number(part, "engines"), number(part, "volumes"));
     }
     json_array_foreach(get(part, "findings"), i, finding)
         printf("!  %s\n   %s\n", cli_member(finding, "what"), cli_member(finding, "advice"));
+}
+
+/* What belongs to nobody, on any of the nodes that were named: told of the first one that answers. */
+static void judge_leftovers(struct cli *cli, unsigned count, json_t *parts) {
+    json_t *nodes = json_array(), *answer, *leftover;
+    unsigned asked = 0;
+    size_t i;
+    while (asked < count && (!json_is_true(get(json_array_get(parts, asked), "answers"))))
+        asked++;
+    for (unsigned at = 0; at < count; at++)
+        if (cli_node_ip(cli, at) != NULL)
+            json_array_append_new(nodes, json_string(cli_node_ip(cli, at)));
+    json_t *request = json_pack("{s:o}", "nodes", nodes);
+    if (asked == count || !cli_node_call_at(cli, asked, "ListLeftovers", request, &answer)) {
+        if (asked == count)
+            json_decref(request);
+        error_clear(&cli->error); /* one that has no volumes */
+        return;
+    }
+    json_array_foreach(get(answer, "leftovers"), i, leftover) {
+        char advice[400];
+        const char *kind = cli_member(leftover, "kind"), *name = cli_member(leftover, "name"),
+                   *node = cli_member(leftover, "node");
+        snprintf(advice, sizeof(advice), "if nobody wants it: `penstock --node %s %s delete %s%s`", node, kind, name,
+                 strcmp(kind, "replica") == 0 ? " --yes" : "");
+        find(get(json_array_get(parts, asked), "findings"), advice, "%s %s on %s was made for volume %s and belongs to none",
+             kind, name, node, cli_member(leftover, "volume"));
+    }
+    json_decref(answer);
 }
 
 /* Prints once; sets the exit status. */
@@ -146,10 +236,11 @@ static void show(struct cli *cli, unsigned count) {
     bool all_answer = true;
     for (unsigned at = 0; at < count; at++) {
         part = examine(cli, at);
-        findings += json_array_size(get(part, "findings"));
         all_answer = all_answer && json_is_true(get(part, "answers"));
         json_array_append_new(parts, part);
     }
+    judge_leftovers(cli, count, parts);
+    json_array_foreach(parts, i, part) findings += json_array_size(get(part, "findings"));
     if (cli_wants_data(cli)) {
         json_t *all = json_pack("{s:b, s:O}", "well", findings == 0, "nodes", parts);
         cli_print(cli, all);

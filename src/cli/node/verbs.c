@@ -39,6 +39,30 @@ static const struct cli_option switch_options[] = {
     {"--phase", "PHASE", "preparing, switching or promoting: no further than that (default: all)"},
     {0},
 };
+static const struct cli_option volume_create_options[] = {
+    {"--replicas", "COUNT", "How many (default 3, or as many as places are named), each on another node"},
+    {"--frontend", "KIND", "spdk-tcp-nvmf (default), spdk-tcp-blockdev, or none"},
+    {"--replace-lost", NULL, "Replace a replica that is lost for good by a new one on another node"},
+    {0},
+};
+static const struct cli_option volume_set_options[] = {
+    {"--replace-lost", "YES|NO", "Whether a replica that is lost for good is replaced by itself"},
+    {0},
+};
+static const struct cli_option volume_delete_options[] = {
+    {"--yes", NULL, "Yes, do that"},
+    {"--abandon", NULL, "Leave what is on nodes that do not answer; `volume leftovers` names it when they are back"},
+    {0},
+};
+static const struct cli_option follow_options[] = {
+    {"--follow", NULL, "Wait, with a bar, until all replicas are whole"},
+    {0},
+};
+static const struct cli_option volume_watch_options[] = {
+    {"--once", NULL, "Show all that is there, and end"},
+    {"--whole", NULL, "End when all replicas are whole"},
+    {0},
+};
 static const struct cli_option no_options[] = {{0}};
 
 static const struct cli_verb verbs[] = {
@@ -62,6 +86,32 @@ static const struct cli_verb verbs[] = {
     {"replica delete", "NAME", "Delete a replica with its data and snapshots", yes_options, CLI_COMPLETE_NODE_REPLICA,
      cli_node_replica_delete},
     {"replica watch", "", "Say what changes, until it is interrupted", watch_options, CLI_COMPLETE_NONE, cli_node_replica_watch},
+    {"volume list", "", "Volumes, whether they are well, and where hosts find them", NULL, CLI_COMPLETE_NONE,
+     cli_node_volume_list},
+    {"volume show", "NAME", "All about a volume and its replicas", NULL, CLI_COMPLETE_NODE_VOLUME, cli_node_volume_show},
+    {"volume create", "NAME SIZE [NODE[/DISK]] …",
+     "Make a volume: replicas on the nodes that are named, an engine on the first of them, and what hosts connect to, which is "
+     "printed\nWithout places, the replicas go to the nodes with most free space. Done again it says the same.",
+     volume_create_options, CLI_COMPLETE_NONE, cli_node_volume_create},
+    {"volume expand", "NAME SIZE", "Grow a volume, while it is used", NULL, CLI_COMPLETE_NODE_VOLUME, cli_node_volume_expand},
+    {"volume add", "NAME [NODE[/DISK]]", "Give a volume another replica, and copy to it", follow_options,
+     CLI_COMPLETE_NODE_VOLUME, cli_node_volume_add},
+    {"volume remove", "NAME REPLICA", "Take a replica away from a volume, with its data", volume_delete_options,
+     CLI_COMPLETE_NODE_VOLUME, cli_node_volume_remove},
+    {"volume set", "NAME", "Change what may be changed while it stands", volume_set_options, CLI_COMPLETE_NODE_VOLUME,
+     cli_node_volume_set},
+    {"volume delete", "NAME", "Delete a volume with its data and snapshots, on all nodes", volume_delete_options,
+     CLI_COMPLETE_NODE_VOLUME, cli_node_volume_delete},
+    {"volume watch", "[NAME]", "Say what changes, and how far copying is, until it is interrupted", volume_watch_options,
+     CLI_COMPLETE_NODE_VOLUME, cli_node_volume_watch},
+    {"volume leftovers", "", "What was made for volumes, on any of the nodes, and belongs to none", NULL, CLI_COMPLETE_NONE,
+     cli_node_volume_leftovers},
+    {"volume snapshot list", "NAME", "The snapshots of a volume", NULL, CLI_COMPLETE_NODE_VOLUME, cli_node_volume_snapshot_list},
+    {"volume snapshot create", "NAME [SNAPSHOT]",
+     "Keep what a volume holds now, on all replicas at once; prints the snapshot's name", NULL, CLI_COMPLETE_NODE_VOLUME,
+     cli_node_volume_snapshot_create},
+    {"volume snapshot delete", "NAME SNAPSHOT", "Delete a snapshot", NULL, CLI_COMPLETE_NODE_VOLUME,
+     cli_node_volume_snapshot_delete},
     {"engine list", "", "Engines, how many of their replicas are whole, and where they are served", NULL, CLI_COMPLETE_NONE,
      cli_node_engine_list},
     {"engine show", "NAME", "All about an engine", NULL, CLI_COMPLETE_NODE_ENGINE, cli_node_engine_show},
@@ -115,22 +165,21 @@ bool cli_node_grpc(struct cli *cli) {
     struct cli_node_watch *watch;
     json_t *request, *message;
     const char *method = cli->arguments[0];
-    size_t length = strlen(method);
     if (cli_node_method(method, &service) == NULL) {
         error_set(&cli->error, ERROR_NOT_FOUND, "there is no method %s", method);
         return error_hint(&cli->error, "the shell's completion lists them");
     }
     if (!cli_words(cli, NULL, 1, &request))
         return false;
-    if (length < 6 || strcmp(method + length - 5, "Watch") != 0) {
+    if (!cli_node_is_stream(method)) {
         if (!cli_node_call(cli, method, request, &message))
             return false;
         cli_print(cli, message);
         json_decref(message);
         return true;
     }
-    json_decref(request);
-    if (!cli_node_watch_open(cli, method, &watch))
+    unsigned count;
+    if (!cli_node_count(cli, &count) || !cli_node_watch_open_at(cli, 0, method, request, &watch))
         return false;
     while (cli_node_watch_next(watch, 0, &message)) {
         cli_print(cli, message);
@@ -172,12 +221,27 @@ static void offer_disks(struct cli *cli, const char *beginning) {
     json_decref(answer);
 }
 
+static void offer_volumes(struct cli *cli, const char *beginning) {
+    unsigned count;
+    if (!cli_node_count(cli, &count))
+        return;
+    for (unsigned at = 0; at < count; at++) {
+        json_t *answer, *volume;
+        size_t i;
+        if (!cli_node_call_at(cli, at, "ListVolumes", NULL, &answer))
+            continue;
+        json_array_foreach(json_object_get(answer, "volumes"), i, volume) cli_offer(cli_member(volume, "name"), beginning);
+        json_decref(answer);
+    }
+}
+
 static void complete(struct cli *cli, enum cli_complete what, const char *beginning) {
     const ProtobufCServiceDescriptor *service;
     switch (what) {
     case CLI_COMPLETE_NODE_DISK: offer_disks(cli, beginning); break;
     case CLI_COMPLETE_NODE_REPLICA: offer_replicas(cli, "", beginning); break;
     case CLI_COMPLETE_NODE_ENGINE: offer_all(cli, "EngineList", "engines", "", beginning); break;
+    case CLI_COMPLETE_NODE_VOLUME: offer_volumes(cli, beginning); break;
     case CLI_COMPLETE_NODE_FRONTEND: offer_all(cli, "EngineFrontendList", "engine_frontends", "", beginning); break;
     case CLI_COMPLETE_NODE_OBJECT:
         offer_replicas(cli, "replica/", beginning);

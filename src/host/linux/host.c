@@ -9,6 +9,7 @@
 #include <sys/random.h>
 #include <sys/signalfd.h>
 #include <sys/uio.h>
+#include <unistd.h>
 
 #include "host/linux/internal.h"
 
@@ -127,6 +128,8 @@ static const struct host_ops linux_ops = {
     .socket_close = linux_socket_close,
     .socket_reset = linux_socket_reset,
 };
+
+bool host_linux_is_terminal(int descriptor) { return isatty(descriptor) == 1; }
 
 bool host_linux_poll_mode_parse(const char *text, enum host_poll_mode *ret_mode) {
     static const char *const names[] = {

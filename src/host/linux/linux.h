@@ -26,6 +26,9 @@ void host_linux_loop_wait(struct host_loop *loop);
 /* "adaptive", "always" or "never"; false: none of these. Any thread. */
 bool host_linux_poll_mode_parse(const char *text, enum host_poll_mode *ret_mode);
 
+/* Whether an open descriptor is a terminal. Any thread. */
+bool host_linux_is_terminal(int descriptor);
+
 /* Calls `signalled` inside host_loop_poll() for each of the options' signals that arrives. On the loop (or before it starts),
  * once a host. -errno or 0. */
 int host_linux_watch_signals(struct host_loop *loop, void (*signalled)(void *arg, int number), void *arg);

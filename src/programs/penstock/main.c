@@ -21,7 +21,7 @@ int main(int argc, char **argv) {
 #ifdef WITH_CONTROL
     extension = &cli_node_extension;
 #endif
-    int status = cli_main(reactor, host_linux_loop_run, extension, argc, argv);
+    int status = cli_main(reactor, host_linux_loop_run, extension, host_linux_is_terminal(2), argc, argv);
     reactor_destroy(reactor);
     host_linux_destroy(host);
     return status;

@@ -31,6 +31,7 @@ struct app {
     struct host_file_open lock;
     struct store *store;
     struct control *control;
+    struct fleet *fleet;
     struct grpc_server *server;
     struct tls_context *tls; /* of the TCP listener; NULL = plain */
     struct grpc_health *health;
@@ -38,7 +39,7 @@ struct app {
     struct gateway *gateway;
     struct host_linux_http *http; /* NULL = not served */
     struct reactor_message begin;
-    unsigned running; /* control, server, the packet plane's side: what is to be stopped */
+    unsigned running; /* control, fleet, server, the packet plane's side: what is to be stopped */
     bool ending;
     int exit_status;
 };
@@ -87,6 +88,8 @@ static void stopped(void *arg) {
     if (app->server != NULL)
         grpc_server_destroy(app->server);
     tls_context_destroy(app->tls);
+    if (app->fleet != NULL)
+        fleet_destroy(app->fleet);
     if (app->control != NULL)
         control_destroy(app->control);
     if (app->store != NULL)
@@ -105,6 +108,10 @@ static void end(struct app *app, int status) {
     packet_part_stop(&app->packet, stopped, app);
     if (app->control != NULL) {
         app->running++;
+        if (app->fleet != NULL) {
+            app->running++;
+            fleet_stop(app->fleet, stopped, app);
+        }
         if (app->gateway != NULL)
             gateway_stop(app->gateway);
         control_stop(app->control, stopped, app);
@@ -139,8 +146,11 @@ static bool listen_at(struct app *app, const struct host_address *address, struc
 
 static bool serve(struct app *app, struct error *error) {
     struct grpc_server_options options = {.reactor = app->reactor};
-    struct gateway_options gateway = {
-        .control = app->control, .address = app->options.address, .version = PENSTOCK_VERSION, .port = app->options.port};
+    struct gateway_options gateway = {.control = app->control,
+                                      .fleet = app->fleet,
+                                      .address = app->options.address,
+                                      .version = PENSTOCK_VERSION,
+                                      .port = app->options.port};
     struct host_address tcp = {.family = strchr(app->options.address, ':') != NULL ? HOST_IPV6 : HOST_IPV4,
                                .port = app->options.port},
                         local = {.family = HOST_UNIX};
@@ -150,9 +160,10 @@ static bool serve(struct app *app, struct error *error) {
     app->reflection = app->health == NULL ? NULL : grpc_reflection_create(app->server);
     app->gateway = app->reflection == NULL ? NULL : gateway_create(app->server, &gateway);
     if (app->gateway == NULL || !grpc_health_set(app->health, GATEWAY_SERVICE, true) ||
-        !grpc_health_set(app->health, GATEWAY_OWN_SERVICE, true) ||
+        !grpc_health_set(app->health, GATEWAY_OWN_SERVICE, true) || !grpc_health_set(app->health, GATEWAY_VOLUME_SERVICE, true) ||
         !grpc_reflection_add(app->reflection, GATEWAY_SERVICE, spdkrpc_descriptors, spdkrpc_descriptors_size) ||
-        !grpc_reflection_add(app->reflection, GATEWAY_OWN_SERVICE, penstock_v1_descriptors, penstock_v1_descriptors_size))
+        !grpc_reflection_add(app->reflection, GATEWAY_OWN_SERVICE, penstock_v1_descriptors, penstock_v1_descriptors_size) ||
+        !grpc_reflection_add(app->reflection, GATEWAY_VOLUME_SERVICE, penstock_v1_descriptors, penstock_v1_descriptors_size))
         return error_set(error, ERROR_NO_MEMORY, "no memory for the gRPC server");
     if (strlen(app->options.address) >= sizeof(tcp.text))
         return error_invalid(error, "--node-address", app->options.address, "a numeric address");
@@ -215,19 +226,43 @@ static void packet_ready(void *arg, const struct error *failed) {
         host_linux_notify("READY=1");
 }
 
+static void fleet_ready(void *arg, const struct error *failed) {
+    struct app *app = arg;
+    struct error error;
+    if (app->ending)
+        return;
+    if (failed != NULL) {
+        fail(app, failed);
+    } else if (!serve(app, &error) || !serve_http(app, &error)) {
+        fail(app, &error);
+    } else {
+        fleet_run(app->fleet);
+        if (packet_part_wanted(&app->packet))
+            packet_part_start(&app->packet, app->reactor, &app->log, app->store, app->options.node, packet_ready, app);
+        else
+            host_linux_notify("READY=1");
+    }
+}
+
+static void call_node(void *arg, struct fleet_call *call) { gateway_fleet_call(((struct app *)arg)->gateway, call); }
+
 static void ready(void *arg, const struct error *failed) {
     struct app *app = arg;
     struct error error;
     if (app->ending)
         return;
-    if (failed != NULL)
-        fail(app, failed);
-    else if (!serve(app, &error) || !serve_http(app, &error))
-        fail(app, &error);
-    else if (packet_part_wanted(&app->packet))
-        packet_part_start(&app->packet, app->reactor, &app->log, app->store, app->options.node, packet_ready, app);
-    else
-        host_linux_notify("READY=1");
+    const struct fleet_options fleet = {.control = app->control,
+                                        .store = app->store,
+                                        .node = app->options.node,
+                                        .address = app->options.address,
+                                        .peers = {call_node, app}};
+    app->fleet = failed != NULL ? NULL : fleet_create(&fleet);
+    if (app->fleet != NULL) {
+        fleet_start(app->fleet, fleet_ready, app);
+        return;
+    }
+    error_set(&error, ERROR_NO_MEMORY, "no memory");
+    fail(app, failed != NULL ? failed : &error);
 }
 
 static void assemble(struct app *app) {
@@ -241,6 +276,7 @@ static void assemble(struct app *app) {
                                       .address = app->options.address,
                                       .socket_path = app->socket_path,
                                       .plane_log_path = app->plane_log_path,
+                                      .leg_return_ns = app->options.leg_return_s * NS_PER_S,
                                       .processes = plane_program_processes(&app->plane)};
     if (app->options.plane_socket != NULL)
         control.processes.start = NULL; /* whoever is there counts */

@@ -53,6 +53,11 @@ static bool set_log_format(struct daemon_options *options, const char *value, st
            error_invalid(error, "log-format", value, "auto, text, json or journal");
 }
 
+static bool set_leg_return(struct daemon_options *options, const char *value, struct error *error) {
+    return (text_parse_u64(value, 86400, &options->leg_return_s) && options->leg_return_s > 0) ||
+           error_invalid(error, "leg-return-window", value, "1 to 86400 seconds");
+}
+
 #define TEXT(member) .text_at = offsetof(struct daemon_options, member)
 #define LIST(member) .list_at = offsetof(struct daemon_options, member)
 static const struct described table[] = {
@@ -90,6 +95,8 @@ static const struct described table[] = {
     {"agent-reclaim-ms", "MS",
      "a vhost that was taken for a port that nobody plugs is free again after that, or twice that\n(default 60000)",
      .set = set_agent_reclaim},
+    {"leg-return-window", "SECONDS", "how long a replica may be away before it counts as lost for good (default 300)",
+     .set = set_leg_return},
     {"log-format", "FORMAT",
      "text, json (an object a line), journal (systemd's), or auto (default): journal\nif standard error is it, else text",
      .set = set_log_format},

@@ -32,6 +32,7 @@ struct daemon_options {
     const char *agent_host;                                   /* of its keys; NULL = node */
     uint32_t agent_lease_s, agent_retry_ms, agent_reclaim_ms; /* 0 = none, and the usual */
     enum host_linux_log_format log_format;
+    uint64_t leg_return_s;         /* how long a replica may be away; 0 = the default */
     char *texts[DAEMON_TEXTS_MAX]; /* values of the file, which others point to */
     unsigned text_count;
     const char *config; /* file; NULL = none */

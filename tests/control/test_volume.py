@@ -1,0 +1,424 @@
+#!/usr/bin/env python3
+"""Volumes over three penstockd (penstock.v1.VolumeService), each with its plane, through a foreign gRPC client and the command line. Arguments:
+penstockd, penstock-block, penstock-bench, penstock, Longhorn's contract's table, volume.proto, and (optional) PART/PARTS or a test."""
+
+import json
+import os
+import pathlib
+import random
+import re
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import traceback
+
+sys.path.append("/usr/lib/python3/dist-packages")  # where Debian's python3-grpcio is
+sys.path.insert(0, str(pathlib.Path(__file__).parent))
+try:
+    import grpc  # noqa: F401
+    from rig import DEADLINE_S, Client, Contract, Failure, Node, refused, until
+except ImportError as reason:
+    print(f"skipped: no python3-grpcio for this interpreter: {reason}")
+    sys.exit(77)
+
+DAEMON, PLANE, BENCH, PENSTOCK, TABLE, PROTO = sys.argv[1:7]
+CONTRACT = Contract(TABLE)
+MIB = 1 << 20
+SIZE = 16 * MIB
+
+
+class OwnContract(Contract):
+    """Messages and methods as the .proto file has them; nothing of ours reads it."""
+
+    def __init__(self, path):
+        self.messages, self.enums, self.methods = {}, {}, {}
+        message = None
+        for line in pathlib.Path(path).read_text(encoding="utf-8").splitlines():
+            if found := re.match(r"message (\w+)", line):
+                message = self.messages.setdefault(found[1], {})
+            elif found := re.match(r"  (repeated )?(\w+) (\w+) = (\d+);", line):
+                message[found[3]] = (int(found[4]), (found[1] or "") + found[2])
+            elif found := re.match(r"  rpc (\w+)\((\w+)\) returns \((stream )?(\w+)\)", line):
+                self.methods[found[1]] = (found[2], found[4], "stream" if found[3] else "unary")
+
+
+OWN = OwnContract(PROTO)
+
+
+class OwnClient(Client):
+    service = "/penstock.v1.VolumeService/"
+
+
+class World:
+    """Nodes, each with a disk; volumes are made through the first one."""
+
+    def __init__(self, folder, seat=0, count=3, options=()):
+        self.folder = pathlib.Path(folder)
+        self.nodes = [Node(DAEMON, PLANE, CONTRACT, self.folder / str(i), seat + i, options) for i in range(count)]
+        self.clients = []
+
+    def start(self):
+        for i, node in enumerate(self.nodes):
+            node.start()
+            self.disk(i)
+        self.clients = [OwnClient(OWN, f"{node.address}:8504") for node in self.nodes]
+
+    def disk(self, i, name="d"):
+        node = self.nodes[i]
+        path = node.folder / f"{name}.img"
+        with open(path, "wb") as file:
+            file.truncate(256 * MIB)
+        node.client.DiskCreate(disk_name=name, disk_path=str(path), block_size=4096)
+        until(lambda: node.client.DiskGet(disk_name=name)["state"] == "ready", "the disk is open")
+
+    @property
+    def addresses(self):
+        return [node.address for node in self.nodes]
+
+    def create(self, name="v", at=0, **more):
+        values = {"name": name, "size_bytes": SIZE, "nodes": self.addresses, **more}
+        return self.clients[at].CreateVolume(**values)["volume"]
+
+    def get(self, name="v", at=0):
+        return self.clients[at].GetVolume(name=name)["volume"]
+
+    def line(self, *words, node=None):
+        clean = {key: value for key, value in os.environ.items() if not key.startswith("PENSTOCK_")}
+        return subprocess.run([PENSTOCK, "--node", node or ",".join(self.addresses), *words], capture_output=True, text=True, timeout=90,
+                              check=False, env=clean)  # fmt: skip
+
+    def ok(self, *words, node=None):
+        done = self.line(*words, node=node)
+        assert done.returncode == 0, f"{words}: {done.returncode}: {done.stderr}"
+        return done.stdout
+
+    def parts(self):
+        """Everything that nodes which run have, by kind."""
+        found = []
+        for node in self.nodes:
+            if node.process is not None:
+                found += [f"replica {name} on {node.address}" for name in node.client.ReplicaList()["replicas"]]
+                found += [f"engine {name} on {node.address}" for name in node.client.EngineList()["engines"]]
+                found += [f"frontend {name} on {node.address}" for name in node.client.EngineFrontendList()["engine_frontends"]]
+        return found
+
+    def end(self):
+        for client in self.clients:
+            client.close()
+        for node in self.nodes:
+            node.end()
+
+
+def modes(volume):
+    return sorted(replica["mode"] for replica in volume["replicas"])
+
+
+def whole(world, name="v", count=3):
+    def look():
+        volume = world.get(name)
+        return volume if volume["state"] == "running" and modes(volume) == ["RW"] * count else None
+
+    return until(look, f"{name} has {count} whole replicas: {world.get(name)}")
+
+
+def target(volume):
+    return re.sub(r"^nvmf://", "nvme-tcp://", volume["endpoint"])
+
+
+def bench(volume, *options):
+    done = subprocess.run([BENCH, *options, target(volume)], capture_output=True, text=True, timeout=DEADLINE_S, check=False)
+    assert done.returncode == 0, (done.stdout, done.stderr)
+    return done.stdout
+
+
+def write(world, volume, seed):
+    path = world.folder / f"pattern-{seed}"
+    path.write_bytes(random.Random(seed).randbytes(SIZE))
+    bench(volume, f"--from={path}")
+    return path.read_bytes()
+
+
+def read(volume):
+    with tempfile.NamedTemporaryFile() as to:
+        bench(volume, f"--to={to.name}", f"--length={SIZE}")
+        return pathlib.Path(to.name).read_bytes()
+
+
+# ---- its life ----
+
+
+def test_life(world):
+    client = world.clients[0]
+    assert client.ListVolumes()["volumes"] == []
+    refused("NOT_FOUND", client.GetVolume, name="v")
+    client.DeleteVolume(name="v")
+    made = world.create()
+    assert made["state"] == "running" and made["health"] == "healthy" and modes(made) == ["RW"] * 3, made
+    assert sorted(replica["node"] for replica in made["replicas"]) == sorted(world.addresses), "one on each node"
+    assert made["size_bytes"] == SIZE and made["endpoint"].startswith(f"nvmf://{world.addresses[0]}:2"), made
+    assert len(world.parts()) == 5, world.parts()
+    # Again: the same one. Otherwise: not.
+    assert world.create() == made
+    assert "another size" in refused("ALREADY_EXISTS", world.create, size_bytes=2 * SIZE)
+    assert "has a volume v" in refused("ALREADY_EXISTS", world.create, at=1)
+    assert [volume["name"] for volume in client.ListVolumes()["volumes"]] == ["v"] and world.clients[1].ListVolumes()["volumes"] == []
+    data = write(world, made, 1)
+    # A snapshot is on every replica.
+    assert client.CreateSnapshot(name="v", snapshot="s1")["snapshot"] == "s1"
+    assert "has a snapshot s1" in refused("ALREADY_EXISTS", client.CreateSnapshot, name="v", snapshot="s1")
+    assert [snapshot["name"] for snapshot in client.ListSnapshots(name="v")["snapshots"]] == ["s1"]
+    for node in world.nodes:  # which look once a second
+        until(lambda node=node: [list(r["snapshots"]) for r in node.client.ReplicaList()["replicas"].values()] == [["s1"]], "it is on each")
+    assert world.get()["snapshot_count"] == 1
+    client.DeleteSnapshot(name="v", snapshot="s1")
+    grown = client.ExpandVolume(name="v", size_bytes=2 * SIZE)["volume"]
+    assert grown["size_bytes"] == 2 * SIZE and world.nodes[0].client.EngineGet(name="v-e-0")["spec_size"] == 2 * SIZE, grown
+    client.ExpandVolume(name="v", size_bytes=2 * SIZE)
+    assert "not less" in refused("INVALID_ARGUMENT", client.ExpandVolume, name="v", size_bytes=SIZE)
+    assert read(grown) == data
+    # penstockd dies and comes back: nothing has happened.
+    world.nodes[0].kill()
+    world.nodes[0].start()
+    after = whole(world)
+    assert after["endpoint"] == made["endpoint"] and after["size_bytes"] == 2 * SIZE and read(after) == data
+    client.DeleteVolume(name="v")
+    client.DeleteVolume(name="v")
+    assert client.ListVolumes()["volumes"] == [] and world.parts() == []
+
+
+def test_bad_arguments(world):
+    client = world.clients[0]
+    for wrong in ({"name": ""}, {"name": "a b"}, {"name": "v" * 53}, {"name": "a-snap-b"}, {"size_bytes": 0}, {"size_bytes": 1 << 60},
+                  {"frontend": "iscsi"}, {"replica_count": 9}, {"places": ["there"]}, {"places": ["127.0.0.1/a b"]}, {"nodes": ["here"]},
+                  {"nodes": ["1.1.1.1"] * 17}, {"replica_count": 2, "places": ["127.0.0.1"]}):  # fmt: skip
+        refused("INVALID_ARGUMENT", world.create, **wrong)
+    assert "ublk" in refused("UNIMPLEMENTED", world.create, frontend="ublk")
+    # Places that there are not: nothing is begun.
+    assert "4 nodes" in refused("FAILED_PRECONDITION", world.create, replica_count=4)
+    assert "none" in refused("FAILED_PRECONDITION", world.create, places=[f"{world.addresses[0]}/none"])
+    world.nodes[2].kill()
+    assert world.addresses[2] in refused("FAILED_PRECONDITION", world.create)
+    world.nodes[2].start()
+    for call, values in ((client.ExpandVolume, {"size_bytes": SIZE}), (client.CreateSnapshot, {"snapshot": "s"}), (client.AddReplica, {}),
+                         (client.RemoveReplica, {"replica": "r"}), (client.UpdateVolume, {}), (client.ListSnapshots, {}),
+                         (client.DeleteSnapshot, {"snapshot": "s"})):  # fmt: skip
+        refused("NOT_FOUND", call, name="none", **values)
+    assert client.ListVolumes()["volumes"] == [] and world.parts() == []
+    # One that cannot be made is settled: it stays in error, nothing of it is left, and it may be created again.
+    two = world.nodes[1].client.ReplicaCreate(name="x-r-00000000", lvs_name="d", spec_size=SIZE, port_count=1)
+    world.nodes[0].client.EngineCreate(name="v-e-0", volume_name="other", spec_size=SIZE, frontend="spdk-tcp-nvmf", port_count=1,
+                                       replica_address_map={"x-r-00000000": f"{two['ip']}:{two['port_start']}"})  # fmt: skip
+    failed = world.create()
+    assert failed["state"] == "error" and "of volume other" in failed["reason"] and failed["replicas"] == [], failed
+    assert len(world.parts()) == 2, "the other's alone"
+    assert world.get() == failed
+    refused("FAILED_PRECONDITION", client.ExpandVolume, name="v", size_bytes=2 * SIZE)
+    world.nodes[0].client.EngineDelete(name="v-e-0")
+    world.nodes[1].client.ReplicaDelete(name="x-r-00000000", cleanup_required=True)
+    assert world.create()["state"] == "running"
+    client.DeleteVolume(name="v")
+    assert world.parts() == []
+
+
+# ---- deaths ----
+
+
+def test_deaths_in_creations_and_deletions(world):
+    """The node's own penstockd or another's is killed somewhere in it: it is finished or undone, and nothing is left over."""
+    seed = int(os.environ.get("PENSTOCK_TEST_SEED", "7"))
+    rounds = 40 if os.environ.get("PENSTOCK_TEST_BUDGET") == "long" else 8
+    draw = random.Random(seed)
+    for round_ in range(rounds):
+        victim = world.nodes[draw.choice((0, 0, 1))]
+        deleting = round_ % 4 == 3
+        if deleting:
+            assert world.create()["state"] == "running"
+        answers = []
+
+        def call(deleting=deleting, answers=answers):
+            try:
+                answers.append(world.clients[0].DeleteVolume(name="v") if deleting else world.create())
+            except Failure as failure:
+                assert failure.code in ("UNAVAILABLE", "ALREADY_EXISTS"), failure
+                answers.append(failure)
+
+        caller = threading.Thread(target=call)
+        caller.start()
+        time.sleep(draw.random() * 0.12)
+        victim.kill()
+        victim.start()
+        caller.join()
+        what = f"round {round_} of seed {seed}: {answers}"
+
+        def settled():
+            volumes = world.clients[0].ListVolumes()["volumes"]
+            return not volumes or (volumes[0]["state"] in ("running", "error") and "taken away" not in volumes[0]["reason"])
+
+        until(settled, f"the volume is settled: {what}")
+        volumes = world.clients[0].ListVolumes()["volumes"]
+        if answers and isinstance(answers[0], dict) and not deleting:
+            assert volumes and volumes[0]["state"] == answers[0]["state"], what
+        if deleting and not volumes:
+            assert world.parts() == [], what
+        assert world.create()["state"] == "running", what
+        whole(world)
+        assert len(world.parts()) == 5, (what, world.parts())
+        left = world.clients[0].ListLeftovers()
+        assert left == {"leftovers": [], "silent": []}, (what, left)
+        world.clients[0].DeleteVolume(name="v")
+        assert world.parts() == [], what
+
+
+def test_a_node_that_is_away(world):
+    client = world.clients[0]
+    made = world.create()
+    data = write(world, made, 2)
+    third = world.nodes[2]
+    third.kill()
+    third.kill_plane()
+    until(lambda: world.get()["health"] == "degraded", "its loss is seen")
+    degraded = world.get()
+    assert degraded["state"] == "running" and modes(degraded) == ["RW", "RW", "WO"], degraded
+    data = write(world, made, 3)
+    third.start()
+    assert read(whole(world)) == data
+    # It is deleted while one node is away: that is told, and done when it is back.
+    third.kill()
+    assert world.addresses[2] in refused("UNAVAILABLE", client.DeleteVolume, name="v")
+    assert world.get()["state"] == "terminating" and len(world.parts()) == 0, world.parts()
+    third.start()
+    until(lambda: client.ListVolumes()["volumes"] == [] and world.parts() == [], "the rest goes by itself")
+    # Or what is there is left, and named.
+    world.create()
+    third.kill()
+    client.DeleteVolume(name="v", abandon=True)
+    assert client.ListVolumes()["volumes"] == []
+    assert [text.split(":")[0] for text in client.ListLeftovers(nodes=world.addresses)["silent"]] == [third.address]
+    third.start()
+    (left,) = client.ListLeftovers(nodes=world.addresses)["leftovers"]
+    assert left["kind"] == "replica" and left["node"] == third.address and left["volume"] == "v", left
+    shown = world.ok("volume", "leftovers")
+    assert f"penstock --node {third.address} replica delete {left['name']} --yes" in shown, shown
+    third.client.ReplicaDelete(name=left["name"], cleanup_required=True)
+    assert client.ListLeftovers(nodes=world.addresses) == {"leftovers": [], "silent": []}
+
+
+# ---- replicas ----
+
+
+def test_replicas_come_and_go(world):
+    client = world.clients[0]
+    made = world.create(replica_count=2)
+    data = write(world, made, 4)
+    client.CreateSnapshot(name="v", snapshot="s1")
+    watch = client.start("WatchVolumes", name="v")
+    first = OWN.read("WatchVolumesResponse", next(watch))
+    assert first["volume"]["name"] == "v" and not first["deleted"], first
+    free = next(address for address in world.addresses if address not in [replica["node"] for replica in made["replicas"]])
+    added = client.AddReplica(name="v")
+    assert [r["node"] for r in added["volume"]["replicas"] if r["name"] == added["replica"]] == [free], added
+    now = whole(world)
+    copied = next(r["copied_bytes"] for r in now["replicas"] if r["name"] == added["replica"])
+    assert copied >= SIZE, "the volume was full"
+    assert read(now) == data
+    for message in watch:
+        told = OWN.read("WatchVolumesResponse", message)
+        if modes(told["volume"]) == ["RW"] * 3:
+            break
+    refused("FAILED_PRECONDITION", client.AddReplica, name="v")  # all nodes have one
+    gone = made["replicas"][0]["name"]
+    refused("NOT_FOUND", client.RemoveReplica, name="v", replica="none-r-p0000000")
+    after = client.RemoveReplica(name="v", replica=gone)["volume"]
+    assert gone not in [replica["name"] for replica in after["replicas"]] and len(world.parts()) == 4, (after, world.parts())
+    assert read(whole(world, count=2)) == data
+    # One whose node is away goes at once for the volume, and for good when the node is back.
+    other = next(replica for replica in after["replicas"] if replica["node"] != world.addresses[0])
+    node = next(node for node in world.nodes if node.address == other["node"])
+    node.kill()
+    client.RemoveReplica(name="v", replica=other["name"])
+    (still,) = (replica for replica in world.get()["replicas"] if replica["change"] == "removing")
+    assert still["name"] == other["name"] and still["mode"] == "", still
+    node.start()
+    until(lambda: len(world.get()["replicas"]) == 1, "it goes when its node is back")
+    assert read(world.get()) == data
+    assert "last replica" in refused("FAILED_PRECONDITION", client.RemoveReplica, name="v", replica=world.get()["replicas"][0]["name"])
+    client.DeleteVolume(name="v")
+    for message in watch:
+        if OWN.read("WatchVolumesResponse", message)["deleted"]:
+            break
+    watch.cancel()
+    assert world.parts() == []
+
+
+# ---- the command line ----
+
+
+def test_verbs(world):
+    line = world.line
+    done = line("volume", "create", "v", "16M")
+    assert done.returncode == 0 and done.stdout.startswith(f"nvmf://{world.addresses[0]}:2"), done
+    (listed,) = json.loads(world.ok("volume", "list", "-o", "json"))
+    assert listed["name"] == "v" and listed["health"] == "healthy", listed
+    row = world.ok("volume", "list").split("\n")[1]
+    assert row.split()[:3] == ["v", "running", "healthy"] and {"3/3", world.addresses[0]} <= set(row.split()), row
+    shown = world.ok("volume", "show", "v")
+    assert "3/3 replicas whole" in shown and shown.count(" RW ") == 3, shown
+    assert line("volume", "show", "w").returncode == 66
+    assert world.ok("volume", "snapshot", "create", "v", "s1") == "s1\n"
+    assert json.loads(world.ok("volume", "snapshot", "list", "v", "-o", "json"))[0]["name"] == "s1"
+    world.ok("volume", "snapshot", "delete", "v", "s1")
+    world.ok("volume", "expand", "v", "32M")
+    assert json.loads(world.ok("volume", "show", "v", "-o", "json"))["size_bytes"] == 32 * MIB
+    assert world.ok("volume", "watch", "--once", node=world.addresses[0]).startswith("v running healthy, 3/3 whole")
+    world.disk(1, "e")
+    removed = listed["replicas"][2]["name"]
+    done = line("volume", "remove", "v", removed)
+    assert done.returncode == 64 and "--yes" in done.stderr, done
+    world.ok("volume", "remove", "v", removed, "--yes")
+    done = line("volume", "add", "v", f"{world.addresses[1]}/e", "--follow")
+    assert done.returncode == 0, done
+    assert "3/3" in world.ok("volume", "list")
+    world.ok("volume", "set", "v", "--replace-lost", "yes")
+    assert json.loads(world.ok("volume", "show", "v", "-o", "json"))["replace_lost"] is True
+    assert world.ok("__complete", "volume", "show", "") == "v\n"
+    assert "all is well" in world.ok("status")
+    # One node is away: the rest is shown, and what to do.
+    world.nodes[2].kill()
+    done = line("volume", "list")
+    assert done.returncode == 75 and "v " in done.stdout and world.addresses[2] in done.stderr, done
+    world.nodes[2].start()
+    assert "--yes" in line("volume", "delete", "v").stderr
+    world.ok("volume", "delete", "v", "--yes")
+    assert json.loads(world.ok("volume", "list", "-o", "json")) == [] and world.parts() == []
+
+
+def main():
+    tests = [test for name, test in sorted(globals().items()) if name.startswith("test_")]
+    choice = sys.argv[7] if len(sys.argv) > 7 else "1/1"
+    part = re.fullmatch(r"(\d+)/(\d+)", choice)
+    tests = tests[int(part[1]) - 1 :: int(part[2])] if part else [test for test in tests if test.__name__ == choice]
+    assert tests, "no such test"
+    failed = 0
+    for index, test in enumerate(tests):
+        with tempfile.TemporaryDirectory(prefix="penstock-volume-") as folder:
+            world = World(folder, seat=4 + 4 * (index % 4), options=getattr(test, "options", ()))
+            try:
+                world.start()
+                test(world)
+            except Exception:
+                failed += 1
+                print(f"--- {test.__name__}")
+                traceback.print_exc(file=sys.stdout)
+                for node in world.nodes:
+                    if (node.folder / "daemon.log").exists():
+                        print(f"--- {node.address}\n{node.log()[-4000:]}")
+            finally:
+                world.end()
+    print(f"{len(tests) - failed} passed, {failed} failed")
+    sys.exit(failed != 0)
+
+
+if __name__ == "__main__":
+    main()
