@@ -86,6 +86,29 @@ struct control_replica *control_find_replica(struct control *control, const char
     return NULL;
 }
 
+const struct observed_volume *control_find_snapshot(struct control *control, const struct control_replica *replica,
+                                                    const char *snapshot) {
+    const struct observation *seen = control_seen(control);
+    char name[NAMES_VOLUME_SIZE];
+    if (seen == NULL || snapshot[0] == '\0' || !names_make_snapshot(replica->record.name, snapshot, name))
+        return NULL;
+    const struct observed_volume *volume = observed_volume(seen, replica->record.store, name);
+    return volume != NULL && volume->snapshot && volume->attributes != NULL ? volume : NULL;
+}
+
+const struct observed_volume *control_check_snapshot(struct control *control, const struct control_replica *replica,
+                                                     const char *name, const char *snapshot, struct error *error) {
+    const struct observed_volume *volume = NULL;
+    if (replica == NULL)
+        error_set(error, ERROR_NO_DEVICE, "there is no replica %s", name);
+    else if (replica->state != CONTROL_STOPPED && replica->state != CONTROL_RUNNING)
+        error_set(error, ERROR_BUSY, "replica %s is in state %s%s%s", name, control_state_name(replica->state),
+                  replica->reason[0] != '\0' ? ": " : "", replica->reason);
+    else if ((volume = control_find_snapshot(control, replica, snapshot)) == NULL)
+        error_set(error, ERROR_PERMISSION, "replica %s has no snapshot %s", name, snapshot);
+    return volume;
+}
+
 struct control_disk *control_find_store(struct control *control, const char *uuid, const char *name) {
     list_for_each (&control->objects[CONTROL_DISKS], struct control_object, object, node) {
         struct control_disk *disk = disk_of(object);
@@ -234,6 +257,8 @@ static void judge_by_disk(struct control *control, struct control_replica *repli
     const struct control_replica_record *record = &replica->record;
     const struct observation *seen = control_seen(control);
     const struct observed_volume *head = observed_volume(seen, record->store, record->name);
+    if (head == NULL && replica->incoming_lives)
+        return; /* it is being replaced */
     if (head == NULL && is_being_made(&replica->object))
         set_replica(replica, CONTROL_PENDING, "%s", "");
     else if (head == NULL && record->made)
@@ -245,6 +270,8 @@ static void judge_by_disk(struct control *control, struct control_replica *repli
         set_replica(replica, CONTROL_ERROR, "its head on disk %s is a snapshot", record->disk);
     else if (head->damaged)
         set_replica(replica, CONTROL_ERROR, "it is damaged on disk %s", record->disk);
+    else if (plan_stands_outside(head, seen) && !replica->incoming_lives)
+        set_replica(replica, CONTROL_ERROR, "its rebuilding was not finished: rebuild it again, or delete it");
     else if (!record->exported)
         set_replica(replica, CONTROL_STOPPED, "%s", "");
     else if (plan_export_stands(record, head, seen, control->options.address))
@@ -338,7 +365,9 @@ static void care_for_replica(struct control *control, struct control_replica *re
     const struct observed_volume *head = observed_volume(seen, record->store, record->name);
     if (record->deleting)
         goal_start_own(control, &replica->object, CONTROL_REPLICA_DELETE);
-    else if (record->exported && head != NULL &&
+    else if (copy_care(control, replica))
+        return;
+    else if (record->exported && head != NULL && (replica->incoming_lives || !plan_stands_outside(head, seen)) &&
              (!record->made || !plan_export_stands(record, head, seen, control->options.address)))
         goal_start_own(control, &replica->object, CONTROL_REPLICA_EXPORT);
     else if (!record->exported && observed_export(seen, nqn) != NULL)
@@ -635,6 +664,8 @@ struct control *control_create(const struct control_options *options) {
         list_init(&control->watchers[kind]);
     }
     list_init(&control->free_goals);
+    list_init(&control->hashes);
+    list_init(&control->copies);
     hash_map_init(&control->replica_names);
     control_plane_init(&control->plane, &(struct control_plane_options){.reactor = options->reactor,
                                                                         .log = options->log,
@@ -689,6 +720,8 @@ void control_destroy(struct control *control) {
     if (!control->stopping)
         control_plane_fini(&control->plane);
     control->plane.options.reactor = control->options.reactor;
+    hashes_forget(control);
+    copies_forget(control);
     list_for_each_safe (&control->objects[CONTROL_DISKS], struct control_object, object, node)
         remove_disk(disk_of(object));
     observer_fini(&control->observer);

@@ -16,8 +16,10 @@ enum {
     CONTROL_LEGS_MAX = 8,   /* replicas of an engine */
     CONTROL_RUNS_MAX = 16,  /* of an engine, that are remembered */
     CONTROL_ADDRESS_SIZE = 64,
-    CONTROL_GOAL_S = 60,      /* a goal's time */
-    CONTROL_GOALS_MAX = 1024, /* under way */
+    CONTROL_GOAL_S = 60,       /* a goal's time */
+    CONTROL_GOALS_MAX = 1024,  /* under way */
+    CONTROL_HASHES_MAX = 1024, /* checksums being made, or that have failed */
+    CONTROL_RANGE_MAX = 65536, /* clusters whose checksums are asked for at once */
     CONTROL_LEG_RETURN_S = 300,
     CONTROL_LEASE_MS = 5000, /* of a pause */
 };
@@ -55,6 +57,15 @@ struct control_replica_record {
     bool exported;             /* it is to be */
     bool deleting;             /* it is to go, with its data */
     char failure[256];         /* of the last attempt to make it; "" = none */
+    /* A snapshot of it that is exported to another replica, which is rebuilt from it. */
+    struct control_outgoing {
+        char snapshot[CONTROL_NAME_MAX + 1], peer[CONTROL_NAME_MAX + 1]; /* "" = none */
+    } outgoing;
+    /* What another replica's contents are being copied into it for. */
+    struct control_incoming {
+        enum control_incoming_kind { CONTROL_INCOMING_NONE, CONTROL_REBUILD, CONTROL_CLONE } kind;
+        char source[CONTROL_NAME_MAX + 1], snapshot[CONTROL_NAME_MAX + 1];
+    } incoming;
 };
 
 /* A replica of an engine, by its name and where it is exported, "IP:PORT". */
@@ -127,6 +138,8 @@ struct control_replica {
     char reason[256];
     struct hash_node by_name;
     uint64_t seen_ns;     /* the observation that had something of it began then */
+    bool outgoing_ends;   /* what is recorded as outgoing is to be taken away */
+    bool incoming_lives;  /* somebody sees to what is recorded as incoming: it was begun by this process, and goes on */
     uint64_t fingerprint; /* of what watchers care for */
 };
 
@@ -176,6 +189,18 @@ enum control_verb {
     CONTROL_SNAPSHOT_DELETE,
     CONTROL_SNAPSHOT_REVERT,
     CONTROL_SNAPSHOT_PURGE,
+    CONTROL_SNAPSHOT_RANGES, /* checksums of its clusters */
+    CONTROL_EXPOSE,          /* a snapshot is exported to another replica */
+    CONTROL_UNEXPOSE,
+    CONTROL_COPY,             /* what a snapshot holds, to another replica's scratch volume: begun */
+    CONTROL_REBUILD_BEGIN,    /* the head stands upon another replica's snapshot */
+    CONTROL_REBUILD_SCRATCH,  /* a volume to copy the next snapshot into */
+    CONTROL_REBUILD_KEEP,     /* a snapshot that is as it should be gets its parent */
+    CONTROL_REBUILD_SNAPSHOT, /* of the scratch volume */
+    CONTROL_REBUILD_END,      /* the head stands upon its own snapshots again, or (not `complete`) it is cleaned up */
+    CONTROL_CLONE_BEGIN,      /* a scratch volume to copy a snapshot of another replica into */
+    CONTROL_CLONE_END,        /* the head stands upon it, or it is cleaned up */
+    CONTROL_CLONE_LINK,       /* the head stands upon a snapshot of another replica on the same disk */
     CONTROL_ENGINE_CREATE,
     CONTROL_ENGINE_TEND, /* what is recorded, again: our own */
     CONTROL_ENGINE_DELETE,
@@ -230,7 +255,16 @@ struct control_goal {
     const struct control_leg_record *legs; /* engine: leg_count of them; of a replica added or taken away: one, a part of which
                                               may be "" */
     unsigned leg_count;
-    bool salvage; /* engine: what is not there may be missing although it may have newer data */
+    uint64_t first_cluster, cluster_count; /* of 1 MiB */
+    const uint64_t *clusters;              /* copy: cluster_count of them; NULL = what the snapshot holds */
+    const char *peer, *peer_address;       /* another replica; where something of it is exported */
+    const char *parent;                    /* rebuild: the snapshot's parent, a volume on the same disk; "" = none */
+    const char *const *names;              /* rebuild: name_count snapshots that the source has */
+    size_t name_count;
+    bool deep;     /* copy: with what the snapshot's ancestors hold */
+    bool delta;    /* rebuild: the scratch volume begins as the snapshot that is there */
+    bool complete; /* rebuild, clone: everything was copied */
+    bool salvage;  /* engine: what is not there may be missing although it may have newer data */
     int64_t snapshot_max;
     const char *ana;                             /* engine */
     enum switch_step step;                       /* frontend */
@@ -242,6 +276,7 @@ struct control_goal {
     /* ---- the answer ---- */
     struct error error; /* code ERROR_NONE = reached */
     struct text text;   /* log: what was asked for */
+    json_t *result;     /* of the last command, until done is over */
     /* ---- control's ---- */
     struct control *control;
     struct control_object *object; /* NULL: of none */
@@ -261,6 +296,8 @@ struct control_goal {
     unsigned rounds, port_moves;
     struct control_leg_record leg_meant;
     char made_up[9];              /* a snapshot's name */
+    char subject[UUID_TEXT_SIZE]; /* a volume's */
+    char now[TEXT_TIME_SIZE];     /* a snapshot's, unless the caller has told one */
     char id[UUID_TEXT_SIZE];      /* of the operation */
     union control_record *before; /* the object's record when it began: before_size bytes */
     size_t before_size;
@@ -268,7 +305,6 @@ struct control_goal {
     struct plan_command *commands;
     unsigned command_count, command_at;
     struct plane_call call;
-    json_t *result; /* of the last command */
     struct observe_waiter waiter;
     struct reactor_timer deadline;
     uint64_t deadline_ns;
@@ -307,6 +343,9 @@ struct control {
     struct list free_goals;              /* of no object */
     struct list watchers[CONTROL_KINDS]; /* of struct control_watcher */
     unsigned goal_count;
+    struct list copies; /* copy.c */
+    struct list hashes; /* hash.c */
+    unsigned hash_count;
     uint64_t ports[(CONTROL_PORT_LAST + 1 - CONTROL_PORT_FIRST + 63) / 64]; /* taken */
     bool loaded, started, stopping;
     struct reactor_timer timer;    /* what is to be tried again */
@@ -339,6 +378,37 @@ struct control_engine *control_find_engine(struct control *control, const char *
 struct control_frontend *control_find_frontend(struct control *control, const char *name);
 /* The disk whose store has that UUID (or, without, that name). NULL: none that is open. */
 struct control_disk *control_find_store(struct control *control, const char *uuid, const char *name);
+/* The replica's snapshot as it was last observed. NULL: there is none. */
+const struct observed_volume *control_find_snapshot(struct control *control, const struct control_replica *replica,
+                                                    const char *snapshot);
+
+/* Where its snapshots and scratch volumes are exported. */
+uint16_t control_private_port(const struct control_replica_record *record);
+
+/* ---- copies to other replicas, begun by CONTROL_COPY ---- */
+
+struct control_copy_status {
+    const char *state;       /* "in_progress", "complete", "error" */
+    uint64_t handled, total; /* clusters of 1 MiB */
+    const char *error;
+};
+/* The last one of this snapshot to that peer. False: there was none since this process began. */
+bool control_copy_get(struct control *control, const char *replica, const char *peer, const char *snapshot,
+                      struct control_copy_status *ret_status);
+
+/* ---- checksums of snapshots ---- */
+
+struct control_hash_status {
+    const char *state; /* "" (there is none), "in_progress", "complete", "error" */
+    const char *checksum, *error;
+};
+/* Makes it, beside everything else, unless there is one (and not `again`) or it is being made. False: ERROR_NO_DEVICE = no such
+ * replica, ERROR_PERMISSION = no such snapshot, and others. */
+bool control_hash_start(struct control *control, const char *replica, const char *snapshot, bool again, struct error *error);
+/* The texts live until the next turn of the loop. False: as above. */
+bool control_hash_get(struct control *control, const char *replica, const char *snapshot, struct control_hash_status *ret_status,
+                      struct error *error);
+
 /* The newest observation; NULL = there was none yet. Gone with the next turn of the loop. */
 static inline const struct observation *control_seen(const struct control *control) { return control->observer.seen; }
 

@@ -251,6 +251,8 @@ static bool check(struct control_goal *goal) {
             snprintf(goal->made_up, sizeof(goal->made_up), "%.8s", goal->id);
             goal->snapshot = goal->made_up;
         }
+        if (goal->timestamp[0] == '\0') /* that somebody made it who knew what he did can be told by it */
+            goal->timestamp = text_format_time(host_wall_ns(goal->control->options.reactor->host), goal->now, sizeof(goal->now));
         return verb_check_snapshot(goal);
     case CONTROL_ENGINE_SNAPSHOT_DELETE:
     case CONTROL_ENGINE_SNAPSHOT_REVERT: return verb_check_snapshot(goal);

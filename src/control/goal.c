@@ -20,7 +20,6 @@ static void release(struct control_goal *goal) {
     reactor_timer_stop(reactor_of(goal), &goal->deadline);
     observer_forget(&goal->waiter);
     plan_commands_free(goal->commands, goal->command_count);
-    json_decref(goal->result);
     text_fini(&goal->value);
     free(goal->before);
 }
@@ -40,8 +39,10 @@ static void end(struct control_goal *goal) {
         goal_begin(list_entry(list_first(&object->goals), struct control_goal, node));
     control_judge_soon(control, object);
     struct text text = goal->text;
+    json_t *result = goal->result;
     goal->done(goal); /* its memory may be gone */
     text_fini(&text);
+    json_decref(result);
     control_goal_ended(control);
 }
 
@@ -361,6 +362,7 @@ void control_goal_start(struct control *control, struct control_goal *goal) {
     goal->stage = GOAL_QUEUED;
     goal->object = NULL;
     goal->deadline.run = expire;
+    goal->result = NULL;
     error_clear(&goal->error);
     text_init(&goal->text, KIB(64));
     text_init(&goal->value, KIB(16));

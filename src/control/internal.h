@@ -83,6 +83,26 @@ bool engine_accept(struct control_goal *goal);
 enum verb_next engine_begin(struct control_goal *goal);
 enum verb_next engine_settle(struct control_goal *goal);
 
+/* The snapshot, of a replica that is there, with its attributes. NULL: error; `replica` may be NULL. */
+const struct observed_volume *control_check_snapshot(struct control *control, const struct control_replica *replica,
+                                                     const char *name, const char *snapshot, struct error *error);
+
+/* ---- copy.c ---- */
+
+static inline bool verb_is_of_copy(enum control_verb verb) { return verb >= CONTROL_EXPOSE && verb <= CONTROL_CLONE_LINK; }
+bool copy_accept(struct control_goal *goal);
+enum verb_next copy_begin(struct control_goal *goal);
+enum verb_next copy_settle(struct control_goal *goal);
+/* Begins what a replica needs to be rid of what was left. True: something was begun. */
+bool copy_care(struct control *control, struct control_replica *replica);
+/* The plane's calls have ended. */
+void copies_forget(struct control *control);
+
+/* ---- hash.c ---- */
+
+/* The plane's calls have ended. */
+void hashes_forget(struct control *control);
+
 /* ---- frontend.c ---- */
 
 static inline struct control_frontend *frontend_of(struct control_object *object) {

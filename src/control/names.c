@@ -35,7 +35,7 @@ bool names_is_replica(const char *volume) {
 }
 
 size_t names_replica_of(const char *volume) {
-    static const char *const tails[] = {SNAPSHOT_TOKEN, "-rebuilding", "-cloning"};
+    static const char *const tails[] = {SNAPSHOT_TOKEN, NAMES_REBUILDING, NAMES_CLONING, NAMES_EXPIRED};
     for (size_t at = 1; volume[at] != '\0'; at++) {
         if (!token_at(volume, at))
             continue;
@@ -58,6 +58,10 @@ const char *names_snapshot(const char *volume, const char *replica) {
 
 bool names_make_snapshot(const char *replica, const char *snapshot, char to[NAMES_VOLUME_SIZE]) {
     return snprintf(to, NAMES_VOLUME_SIZE, "%s" SNAPSHOT_TOKEN "%s", replica, snapshot) < NAMES_VOLUME_SIZE;
+}
+
+bool names_make_tailed(const char *replica, const char *tail, char to[NAMES_VOLUME_SIZE]) {
+    return snprintf(to, NAMES_VOLUME_SIZE, "%s%s", replica, tail) < NAMES_VOLUME_SIZE;
 }
 
 void names_make_nqn(const char *replica, char to[NAMES_NQN_SIZE]) {

@@ -25,6 +25,15 @@ size_t names_replica_of(const char *volume);
 const char *names_snapshot(const char *volume, const char *replica);
 /* False: too long. */
 bool names_make_snapshot(const char *replica, const char *snapshot, char to[NAMES_VOLUME_SIZE]);
+/* "REPLICA-rebuilding": what a rebuild copies into, "-cloning": what a clone does. */
+#define NAMES_REBUILDING "-rebuilding"
+#define NAMES_REBUILDING_HEAD "-rebuilding-head"
+#define NAMES_CLONING "-cloning"
+#define NAMES_EXPIRED "-expired-"
+/* The controller through which a replica that is rebuilt reads the source's snapshot. */
+#define NAMES_SOURCE "-source"
+/* False: too long. */
+bool names_make_tailed(const char *replica, const char *tail, char to[NAMES_VOLUME_SIZE]);
 /* The controller through which an engine reaches a replica, and the device that it makes. What tells replicas of one volume apart
  * comes first: a mirror's records keep 27 bytes of a leg's name. */
 enum { NAMES_LEG_SIZE = 160 };

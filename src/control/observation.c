@@ -46,6 +46,7 @@ static void add_volume(struct observation *seen, const json_t *device, const jso
         .children = (unsigned)json_array_size(json_object_get(lvol, "clones")),
         .snapshot = true_of(lvol, "snapshot"),
         .damaged = true_of(lvol, "damaged"),
+        .outside = true_of(lvol, "esnap_clone"),
     };
     if (volume.uuid == NULL || volume.name == NULL || volume.store == NULL)
         return;
@@ -213,6 +214,7 @@ static void drop_attributes(struct observed_attributes *attributes) {
     if (--attributes->references != 0)
         return;
     hash_map_remove(attributes->map, &attributes->node);
+    free(attributes->parent);
     free(attributes);
 }
 

@@ -11,7 +11,7 @@ enum { LISTING_MS = 60000, TREE_MS = 2000, RETRY_MS = 1000 };
 enum { DEVICES, STORES, TRANSPORTS, EXPORTS, CONTROLLERS, MIRRORS };
 static const char *const listings[OBSERVE_LISTINGS] = {"bdev_get_bdevs",      "bdev_lvol_get_lvstores",    "nvmf_get_transports",
                                                        "nvmf_get_subsystems", "bdev_nvme_get_controllers", "mirror_get"};
-static const char *const attribute_names[] = {"user_created", "snapshot_timestamp", "penstock_operation"};
+static const char *const attribute_names[] = {"user_created", "snapshot_timestamp", "penstock_operation", "snapshot_checksum"};
 
 static void begin(struct observer *observer);
 
@@ -82,8 +82,10 @@ static void attribute_told(struct plane_call *call) {
         attributes->user_created = strcmp(value, "true") == 0;
     else if (value != NULL && asked->which == 1)
         snprintf(attributes->timestamp, sizeof(attributes->timestamp), "%s", value);
-    else if (value != NULL)
+    else if (value != NULL && asked->which == 2)
         snprintf(attributes->operation, sizeof(attributes->operation), "%s", value);
+    else if (answered && asked->which == 3)
+        snprintf(attributes->checksum, sizeof(attributes->checksum), "%s", value != NULL ? value : "");
     if (call->ok)
         json_decref(call->result);
     json_decref(call->params);
@@ -154,6 +156,22 @@ static void ask_trees(struct observer *observer) {
     }
 }
 
+/* Its parent was merged into it, or it was given another one: its checksum is gone. */
+static void note_parent(struct observed_attributes *attributes, const char *parent) {
+    if ((parent == NULL) == (attributes->parent == NULL) && (parent == NULL || strcmp(parent, attributes->parent) == 0))
+        return;
+    free(attributes->parent);
+    attributes->parent = parent == NULL ? NULL : strdup(parent);
+    assert(parent == NULL || attributes->parent != NULL);
+    attributes->known = false;
+}
+
+void observer_doubt(struct observer *observer, const char *uuid) {
+    struct observed_attributes *attributes = find_attributes(observer, uuid);
+    if (attributes != NULL)
+        attributes->known = false;
+}
+
 static void ask_details(struct observer *observer) {
     observer->details_missing = 1; /* this loop */
     ask_trees(observer);
@@ -170,6 +188,7 @@ static void ask_details(struct observer *observer) {
             bool ok = hash_map_insert(&observer->attributes, &attributes->node, hash_text(attributes->uuid));
             assert(ok);
         }
+        note_parent(attributes, volume->parent);
         if (!attributes->known && attributes->waiting == 0)
             ask_attributes(observer, attributes);
         attributes->references++;

@@ -19,13 +19,16 @@ struct observed_store {
     bool failed;
 };
 
-/* Attributes of a snapshot: they never change, so they are asked for once. Kept while an observation has the snapshot. */
+/* Attributes of a snapshot: they change with its parent, or when observer_doubt() is told, so they are asked for once. Kept
+ * while an observation has the snapshot. */
 struct observed_attributes {
     struct hash_node node;
     struct hash_map *map;
     unsigned references;
     char uuid[UUID_TEXT_SIZE];
     char timestamp[64], operation[UUID_TEXT_SIZE];
+    char checksum[24]; /* "" = none was made; what it is of changes with its parent */
+    char *parent;      /* when they were asked for; NULL = none */
     bool user_created;
     bool known;       /* all of them */
     unsigned waiting; /* answers */
@@ -38,6 +41,7 @@ struct observed_volume {
     uint64_t bytes, used_bytes;
     unsigned children;
     bool snapshot, damaged;
+    bool outside;                           /* it stands upon a device of another kind or store */
     struct observed_attributes *attributes; /* of a snapshot; NULL = not of a replica */
 };
 
@@ -157,5 +161,7 @@ static inline void observer_forget(struct observe_waiter *waiter) {
     if (list_linked(&waiter->node))
         list_remove(&waiter->node);
 }
+/* Attributes of this volume may have changed: the next observation that is asked for has them anew. */
+void observer_doubt(struct observer *observer, const char *uuid);
 /* The plane has become ready. */
 void observer_resume(struct observer *observer);

@@ -71,17 +71,21 @@ static void plan_disk_delete(const struct control_disk_record *disk, const struc
 
 /* ---- exports ---- */
 
-bool plan_export_stands(const struct control_replica_record *record, const struct observed_volume *head,
-                        const struct observation *seen, const char *address) {
-    char nqn[NAMES_NQN_SIZE], port[8];
-    names_make_nqn(record->name, nqn);
-    snprintf(port, sizeof(port), "%u", (unsigned)record->port);
+bool plan_is_exported(const char *name, const char *device, const struct observation *seen, const char *address, uint16_t port) {
+    char nqn[NAMES_NQN_SIZE], text[8];
+    names_make_nqn(name, nqn);
+    snprintf(text, sizeof(text), "%u", (unsigned)port);
     const struct observed_export *export = observed_export(seen, nqn);
     return export != NULL && export->namespaces == 1 && export->listeners == 1 && export->hosts == 1 && !export->any_host &&
-           strcmp(export->device, head->uuid) == 0 && strcmp(export->address, address) == 0 && strcmp(export->port, port) == 0;
+           strcmp(export->device, device) == 0 && strcmp(export->address, address) == 0 && strcmp(export->port, text) == 0;
 }
 
-static void plan_unexport(const char *name, const struct observation *seen, struct plan *plan) {
+bool plan_export_stands(const struct control_replica_record *record, const struct observed_volume *head,
+                        const struct observation *seen, const char *address) {
+    return plan_is_exported(record->name, head->uuid, seen, address, record->port);
+}
+
+void plan_unexport(const char *name, const struct observation *seen, struct plan *plan) {
     char nqn[NAMES_NQN_SIZE];
     names_make_nqn(name, nqn);
     if (observed_export(seen, nqn) != NULL)
@@ -98,25 +102,42 @@ void plan_add_listener(struct plan *plan, const char *nqn, const char *address, 
     plan_add(plan, "nvmf_subsystem_add_listener", params);
 }
 
-/* `device`: the head's name in the plane, or an alias of it. */
-static void plan_export(const struct control_replica_record *record, const char *device, const struct observation *seen,
-                        const char *address, struct plan *plan) {
+void plan_export_as(const char *name, const char *device, const struct observation *seen, const char *address, uint16_t port,
+                    struct plan *plan) {
     char nqn[NAMES_NQN_SIZE];
-    plan_unexport(record->name, seen, plan);
-    names_make_nqn(record->name, nqn);
+    names_make_nqn(name, nqn);
     if (!seen->has_tcp)
         plan_add(plan, "nvmf_create_transport", json_pack("{s:s}", "trtype", "TCP"));
     plan_add(plan, "nvmf_create_subsystem", json_pack("{s:s, s:b}", "nqn", nqn, "allow_any_host", 0));
     plan_add(plan, "nvmf_subsystem_add_host", json_pack("{s:s, s:s}", "nqn", nqn, "host", NAMES_REPLICA_HOST));
     plan_add(plan, "nvmf_subsystem_add_ns", json_pack("{s:s, s:{s:s}}", "nqn", nqn, "namespace", "bdev_name", device));
-    plan_add_listener(plan, nqn, address, record->port, NULL);
+    plan_add_listener(plan, nqn, address, port, NULL);
+}
+
+/* `device`: the head's name in the plane, or an alias of it. */
+static void plan_export(const struct control_replica_record *record, const char *device, const struct observation *seen,
+                        const char *address, struct plan *plan) {
+    plan_unexport(record->name, seen, plan);
+    plan_export_as(record->name, device, seen, address, record->port, plan);
+}
+
+json_t *plan_attach_params(const char *controller, const char *nqn, const char *address, int loss_s) {
+    const char *colon = strrchr(address, ':');
+    bool bracketed = address[0] == '[';
+    int length = colon == NULL ? 0 : (int)(colon - address) - (bracketed ? 2 : 0);
+    const char *host = bracketed ? address + 1 : address;
+    return json_pack("{s:s, s:s, s:s, s:s%, s:s, s:s, s:s, s:s, s:i, s:i, s:i, s:i}", "name", controller, "trtype", "TCP",
+                     "adrfam", bracketed ? "IPv6" : "IPv4", "traddr", host, (size_t)length, "trsvcid",
+                     colon == NULL ? "" : colon + 1, "subnqn", nqn, "hostnqn", NAMES_REPLICA_HOST, "multipath", "disable",
+                     "ctrlr_loss_timeout_sec", loss_s, "reconnect_delay_sec", 1, "fast_io_fail_timeout_sec", 0,
+                     "fabrics_connect_timeout_us", 3000000);
 }
 
 /* ---- replicas ---- */
 
 /* NULL, and the plan refuses: the replica's disk is not open, or its head is not as it must be. */
-static const struct observed_volume *find_head(const struct control_replica_record *replica, const struct observation *seen,
-                                               struct plan *plan) {
+const struct observed_volume *plan_find_head(const struct control_replica_record *replica, const struct observation *seen,
+                                             struct plan *plan) {
     if (observed_store(seen, replica->store) == NULL) {
         plan_refuse(plan, ERROR_BUSY, "its disk %s is not open", replica->disk);
         return NULL;
@@ -131,15 +152,15 @@ static const struct observed_volume *find_head(const struct control_replica_reco
     return NULL;
 }
 
-static bool is_of(const struct observed_volume *volume, const struct control_replica_record *replica,
-                  const struct observation *seen) {
+bool plan_is_of(const struct observed_volume *volume, const struct control_replica_record *replica,
+                const struct observation *seen) {
     return volume < observed_volumes_end(seen) && strcmp(volume->store, replica->store) == 0 &&
            strncmp(volume->name, replica->name, strlen(replica->name)) == 0;
 }
 
 static bool has_snapshots(const struct control_replica_record *replica, const struct observation *seen) {
-    for (const struct observed_volume *v = observed_volumes_from(seen, replica->store, replica->name); is_of(v, replica, seen);
-         v++)
+    for (const struct observed_volume *v = observed_volumes_from(seen, replica->store, replica->name);
+         plan_is_of(v, replica, seen); v++)
         if (names_snapshot(v->name, replica->name) != NULL)
             return true;
     return false;
@@ -168,9 +189,13 @@ static void plan_replica_create(const struct control_goal *goal, const struct co
             plan_making(replica, store, seen, address, plan);
         return;
     }
-    const struct observed_volume *head = find_head(replica, seen, plan);
+    const struct observed_volume *head = plan_find_head(replica, seen, plan);
     if (head == NULL)
         return;
+    if (goal->verb == CONTROL_REPLICA_CREATE && plan_stands_outside(head, seen)) {
+        plan_refuse(plan, ERROR_BUSY, "its rebuilding was not finished");
+        return;
+    }
     if (goal->verb == CONTROL_REPLICA_CREATE && head->bytes > mib(replica->bytes) * MIB(1)) {
         plan_refuse(plan, ERROR_INVALID, "it has %" PRIu64 " bytes, more than the %" PRIu64 " that it is to have", head->bytes,
                     replica->bytes);
@@ -185,7 +210,7 @@ static void plan_replica_create(const struct control_goal *goal, const struct co
 
 static void plan_replica_expand(const struct control_goal *goal, const struct control_replica_record *replica,
                                 const struct observation *seen, struct plan *plan) {
-    const struct observed_volume *head = find_head(replica, seen, plan);
+    const struct observed_volume *head = plan_find_head(replica, seen, plan);
     if (head == NULL)
         return;
     if (goal->bytes < head->bytes) {
@@ -217,20 +242,14 @@ static int deeper_first(const void *a, const void *b) {
     return da > db ? -1 : da < db;
 }
 
-/* Head, snapshots and what rebuilds left, leaves first: no snapshot has a child when its turn comes, so nothing is merged. */
-static void plan_replica_delete(const struct control_replica_record *replica, const struct observation *seen, struct plan *plan) {
-    if (replica->made && observed_store(seen, replica->store) == NULL) {
-        plan_refuse(plan, ERROR_BUSY, "its disk %s is not open; it is deleted when that is opened", replica->disk);
-        return;
-    }
-    plan_unexport(replica->name, seen, plan);
+/* No snapshot has a child when its turn comes, so nothing is merged. */
+void plan_delete_volumes(const struct control_replica_record *replica, const struct observation *seen,
+                         bool (*dooms)(const char *rest), struct plan *plan) {
     struct doomed *doomed = NULL;
     size_t count = 0;
     const struct observed_volume *v = observed_volumes_from(seen, replica->store, replica->name);
-    for (; is_of(v, replica, seen); v++) {
-        const char *rest = v->name + strlen(replica->name);
-        if (*rest != '\0' && strncmp(rest, "-snap-", 6) != 0 && strcmp(rest, "-rebuilding") != 0 &&
-            strncmp(rest, "-cloning", 8) != 0)
+    for (; plan_is_of(v, replica, seen); v++) {
+        if (!dooms(v->name + strlen(replica->name)))
             continue;
         doomed = realloc(doomed, (count + 1) * sizeof(*doomed));
         assert(doomed != NULL);
@@ -241,6 +260,49 @@ static void plan_replica_delete(const struct control_replica_record *replica, co
     for (size_t i = 0; i < count; i++)
         plan_add(plan, "bdev_lvol_delete", json_pack("{s:s}", "name", doomed[i].uuid));
     free(doomed);
+}
+
+/* Head, snapshots and what rebuilds left. */
+static bool is_part(const char *rest) {
+    static const char *const tails[] = {"-snap-", NAMES_REBUILDING, NAMES_CLONING, NAMES_EXPIRED};
+    for (size_t i = 0; i < array_count(tails); i++)
+        if (strncmp(rest, tails[i], strlen(tails[i])) == 0)
+            return true;
+    return *rest == '\0';
+}
+
+const struct observed_volume *plan_find_linked(const struct control_replica_record *replica,
+                                               const struct observed_volume *snapshot, const struct observation *seen) {
+    const struct observed_volume *v = observed_volumes_from(seen, replica->store, "");
+    for (; v < observed_volumes_end(seen) && strcmp(v->store, replica->store) == 0; v++) {
+        const struct observed_volume *parent =
+            v->parent == NULL || plan_is_of(v, replica, seen) ? NULL : observed_volume(seen, v->store, v->parent);
+        if (parent != NULL && (snapshot == NULL ? plan_is_of(parent, replica, seen) : parent == snapshot))
+            return v;
+    }
+    return NULL;
+}
+
+static void plan_replica_stop(const struct control_replica_record *replica, const struct observation *seen, struct plan *plan) {
+    char name[NAMES_VOLUME_SIZE];
+    plan_unexport(replica->name, seen, plan);
+    plan_no_copies(replica, seen, plan);
+    if (replica->outgoing.peer[0] != '\0' && names_make_snapshot(replica->name, replica->outgoing.snapshot, name))
+        plan_unexport(name, seen, plan);
+}
+
+static void plan_replica_delete(const struct control_replica_record *replica, const struct observation *seen, struct plan *plan) {
+    if (replica->made && observed_store(seen, replica->store) == NULL) {
+        plan_refuse(plan, ERROR_BUSY, "its disk %s is not open; it is deleted when that is opened", replica->disk);
+        return;
+    }
+    const struct observed_volume *linked = plan_find_linked(replica, NULL, seen);
+    if (linked != NULL) {
+        plan_refuse(plan, ERROR_BUSY, "%s stands upon a snapshot of it", linked->name);
+        return;
+    }
+    plan_replica_stop(replica, seen, plan);
+    plan_delete_volumes(replica, seen, is_part, plan);
 }
 
 /* ---- snapshots ---- */
@@ -256,7 +318,7 @@ static const struct observed_volume *find_snapshot(const struct control_goal *go
 
 static void plan_snapshot_create(const struct control_goal *goal, const struct control_replica_record *replica,
                                  const struct observation *seen, struct plan *plan) {
-    const struct observed_volume *head = find_head(replica, seen, plan), *there = find_snapshot(goal, replica, seen);
+    const struct observed_volume *head = plan_find_head(replica, seen, plan), *there = find_snapshot(goal, replica, seen);
     char name[NAMES_VOLUME_SIZE];
     if (head == NULL)
         return;
@@ -278,11 +340,17 @@ static void plan_snapshot_create(const struct control_goal *goal, const struct c
 static void plan_snapshot_delete(const struct control_goal *goal, const struct control_replica_record *replica,
                                  const struct observation *seen, struct plan *plan) {
     const struct observed_volume *snapshot = find_snapshot(goal, replica, seen);
-    if (find_head(replica, seen, plan) == NULL || snapshot == NULL)
+    if (plan_find_head(replica, seen, plan) == NULL || snapshot == NULL)
         return;
+    const struct observed_volume *linked = plan_find_linked(replica, snapshot, seen);
     if (snapshot->children > 1)
         plan_refuse(plan, ERROR_PERMISSION, "snapshot %s of replica %s has %u children", goal->snapshot, replica->name,
                     snapshot->children);
+    else if (linked != NULL)
+        plan_refuse(plan, ERROR_PERMISSION, "%s stands upon snapshot %s of replica %s", linked->name, goal->snapshot,
+                    replica->name);
+    else if (strcmp(replica->outgoing.snapshot, goal->snapshot) == 0)
+        plan_refuse(plan, ERROR_PERMISSION, "replica %s is rebuilt from snapshot %s", replica->outgoing.peer, goal->snapshot);
     else
         plan_add(plan, "bdev_lvol_delete", json_pack("{s:s}", "name", snapshot->uuid));
 }
@@ -290,7 +358,7 @@ static void plan_snapshot_delete(const struct control_goal *goal, const struct c
 /* A revert that may have been done before the plane died is done again: it gives the same contents. */
 static void plan_snapshot_revert(const struct control_goal *goal, const struct control_replica_record *replica,
                                  const struct observation *seen, struct plan *plan) {
-    const struct observed_volume *head = find_head(replica, seen, plan), *snapshot = find_snapshot(goal, replica, seen);
+    const struct observed_volume *head = plan_find_head(replica, seen, plan), *snapshot = find_snapshot(goal, replica, seen);
     if (head == NULL || goal->carried_out)
         return;
     if (snapshot == NULL)
@@ -300,12 +368,13 @@ static void plan_snapshot_revert(const struct control_goal *goal, const struct c
 }
 
 static void plan_snapshot_purge(const struct control_replica_record *replica, const struct observation *seen, struct plan *plan) {
-    if (find_head(replica, seen, plan) == NULL)
+    if (plan_find_head(replica, seen, plan) == NULL)
         return;
-    for (const struct observed_volume *v = observed_volumes_from(seen, replica->store, replica->name); is_of(v, replica, seen);
-         v++)
+    for (const struct observed_volume *v = observed_volumes_from(seen, replica->store, replica->name);
+         plan_is_of(v, replica, seen); v++)
         if (v->snapshot && v->children <= 1 && names_snapshot(v->name, replica->name) != NULL && v->attributes != NULL &&
-            !v->attributes->user_created)
+            !v->attributes->user_created && plan_find_linked(replica, v, seen) == NULL &&
+            strcmp(names_snapshot(v->name, replica->name), replica->outgoing.snapshot) != 0)
             plan_add(plan, "bdev_lvol_delete", json_pack("{s:s}", "name", v->uuid));
 }
 
@@ -371,6 +440,14 @@ static void plan_question(const struct control_goal *goal, const char *method, s
         plan_add(plan, method, json_null());
 }
 
+static void plan_ranges(const struct control_goal *goal, struct plan *plan) {
+    if (!goal->carried_out)
+        plan_add(plan, "bdev_lvol_get_snapshot_range_checksums",
+                 json_pack("{s:s, s:I, s:I}", "name", goal->subject, "cluster_start_index",
+                           (json_int_t)min_u64(goal->first_cluster, INT64_MAX), "cluster_count",
+                           (json_int_t)goal->cluster_count));
+}
+
 /* ---- all of them ---- */
 
 static void plan_disk(const struct control_goal *goal, const struct observation *seen, struct plan *plan) {
@@ -383,11 +460,15 @@ static void plan_disk(const struct control_goal *goal, const struct observation 
 
 static void plan_replica(const struct control_goal *goal, const struct observation *seen, const char *address,
                          struct plan *plan) {
+    if (goal->verb >= CONTROL_EXPOSE && goal->verb <= CONTROL_CLONE_LINK) {
+        plan_copy(goal, seen, address, plan);
+        return;
+    }
     const struct control_replica_record *record = &container_of(goal->object, struct control_replica, object)->record;
     switch (goal->verb) {
     case CONTROL_REPLICA_CREATE:
     case CONTROL_REPLICA_EXPORT: plan_replica_create(goal, record, seen, address, plan); break;
-    case CONTROL_REPLICA_STOP: plan_unexport(record->name, seen, plan); break;
+    case CONTROL_REPLICA_STOP: plan_replica_stop(record, seen, plan); break;
     case CONTROL_REPLICA_FORGET: break;
     case CONTROL_REPLICA_DELETE: plan_replica_delete(record, seen, plan); break;
     case CONTROL_REPLICA_EXPAND: plan_replica_expand(goal, record, seen, plan); break;
@@ -409,6 +490,7 @@ void plan_make(const struct control_goal *goal, const struct observation *seen, 
     case CONTROL_LOG_SET_FLAGS: plan_log_set_flags(goal, ret_plan); break;
     case CONTROL_LOG_GET_FLAGS: plan_question(goal, "log_get_flags", ret_plan); break;
     case CONTROL_REFRESH: break;
+    case CONTROL_SNAPSHOT_RANGES: plan_ranges(goal, ret_plan); break;
     case CONTROL_ENGINE_CREATE:
     case CONTROL_ENGINE_TEND:
     case CONTROL_ENGINE_DELETE:

@@ -38,6 +38,34 @@ bool plan_mirror_stands_by(const struct observed_mirror *mirror);
 enum plan_claims { PLAN_CLAIMS_UNKNOWN, PLAN_CLAIMS_NONE, PLAN_CLAIMS_SOME };
 enum plan_claims plan_claims_of(const struct control_engine_record *record, const struct observed_mirror *mirror,
                                 const struct observation *seen);
+/* plan_copy.c, for plan.c and others. */
+void plan_copy(const struct control_goal *goal, const struct observation *seen, const char *address, struct plan *plan);
+/* What copies from and to the replica have in the plane, apart from volumes. */
+void plan_no_copies(const struct control_replica_record *record, const struct observation *seen, struct plan *plan);
+/* The snapshot that is recorded as outgoing is exported as it should be. */
+bool plan_exposed(const struct control_replica_record *record, const struct observation *seen, const char *address);
+/* Its content is not its own, but that of a device elsewhere: it was not finished. */
+bool plan_stands_outside(const struct observed_volume *volume, const struct observation *seen);
+/* NULL, and the plan refuses. */
+const struct observed_volume *plan_find_head(const struct control_replica_record *replica, const struct observation *seen,
+                                             struct plan *plan);
+/* Volumes whose names begin with the replica's, from the first on. */
+bool plan_is_of(const struct observed_volume *volume, const struct control_replica_record *replica,
+                const struct observation *seen);
+/* `device` as NQN_PREFIX`name`, to replicas' hosts. Nothing stands under that name. */
+void plan_export_as(const char *name, const char *device, const struct observation *seen, const char *address, uint16_t port,
+                    struct plan *plan);
+bool plan_is_exported(const char *name, const char *device, const struct observation *seen, const char *address, uint16_t port);
+void plan_unexport(const char *name, const struct observation *seen, struct plan *plan);
+/* Deletes those for which `dooms` says so, leaves first. */
+void plan_delete_volumes(const struct control_replica_record *replica, const struct observation *seen,
+                         bool (*dooms)(const char *rest), struct plan *plan);
+/* A volume of somebody else that stands upon one of the replica's snapshots (NULL: upon any): a linked clone. NULL: there is
+ * none. */
+const struct observed_volume *plan_find_linked(const struct control_replica_record *replica,
+                                               const struct observed_volume *snapshot, const struct observation *seen);
+/* The parameters of a connection to a subsystem at "IP:PORT", which was checked; it is given up when it was lost for so long. */
+json_t *plan_attach_params(const char *controller, const char *nqn, const char *address, int loss_s);
 /* plan_engine.c, for plan.c. */
 void plan_engine(const struct control_goal *goal, const struct observation *seen, const char *address, struct plan *plan);
 void plan_frontend(const struct control_goal *goal, const struct observation *seen, struct plan *plan);

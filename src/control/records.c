@@ -21,12 +21,21 @@ bool records_write_disk(const struct control_disk_record *record, struct text *t
                               to);
 }
 
+static const char *const incoming_kinds[] = {[CONTROL_REBUILD] = "rebuild", [CONTROL_CLONE] = "clone"};
+
 bool records_write_replica(const struct control_replica_record *record, struct text *to) {
-    return records_write_json(json_pack("{s:s, s:s, s:s, s:I, s:i, s:i, s:b, s:b, s:b, s:s}", "name", record->name, "disk",
-                                        record->disk, "store", record->store, "bytes", (json_int_t)record->bytes, "port",
-                                        (int)record->port, "ports", (int)record->port_count, "made", record->made, "exported",
-                                        record->exported, "deleting", record->deleting, "failure", record->failure),
-                              to);
+    json_t *json =
+        json_pack("{s:s, s:s, s:s, s:I, s:i, s:i, s:b, s:b, s:b, s:s}", "name", record->name, "disk", record->disk, "store",
+                  record->store, "bytes", (json_int_t)record->bytes, "port", (int)record->port, "ports", (int)record->port_count,
+                  "made", record->made, "exported", record->exported, "deleting", record->deleting, "failure", record->failure);
+    if (json != NULL && record->outgoing.peer[0] != '\0')
+        json_object_set_new(json, "outgoing",
+                            json_pack("{s:s, s:s}", "peer", record->outgoing.peer, "snapshot", record->outgoing.snapshot));
+    if (json != NULL && record->incoming.kind != CONTROL_INCOMING_NONE)
+        json_object_set_new(json, "incoming",
+                            json_pack("{s:s, s:s, s:s}", "kind", incoming_kinds[record->incoming.kind], "source",
+                                      record->incoming.source, "snapshot", record->incoming.snapshot));
+    return records_write_json(json, to);
 }
 
 static json_t *legs_json(const struct control_engine_record *record) {
@@ -140,6 +149,26 @@ bool records_read_disk(const char *value, size_t length, struct control_disk_rec
     return ok;
 }
 
+/* Neither is there in most records, nor in those of before there were any. */
+static bool read_copies(const json_t *json, struct control_replica_record *record, struct error *error) {
+    const json_t *outgoing = json_object_get(json, "outgoing"), *incoming = json_object_get(json, "incoming");
+    struct control_incoming *in = &record->incoming;
+    struct control_outgoing *out = &record->outgoing;
+    if (outgoing != NULL && (!records_read_text(outgoing, "peer", out->peer, sizeof(out->peer), error) ||
+                             !records_read_text(outgoing, "snapshot", out->snapshot, sizeof(out->snapshot), error)))
+        return false;
+    if (incoming == NULL)
+        return true;
+    const char *kind = json_string_value(json_object_get(incoming, "kind"));
+    for (unsigned i = CONTROL_REBUILD; i < array_count(incoming_kinds) && kind != NULL; i++)
+        if (strcmp(kind, incoming_kinds[i]) == 0)
+            in->kind = (enum control_incoming_kind)i;
+    if (in->kind == CONTROL_INCOMING_NONE)
+        return error_set(error, ERROR_DAMAGED, "\"incoming\" is of no known kind");
+    return records_read_text(incoming, "source", in->source, sizeof(in->source), error) &&
+           records_read_text(incoming, "snapshot", in->snapshot, sizeof(in->snapshot), error);
+}
+
 bool records_read_replica(const char *value, size_t length, struct control_replica_record *ret_record, struct error *error) {
     json_t *json = records_parse(value, length, error);
     struct control_replica_record record = {0};
@@ -148,7 +177,7 @@ bool records_read_replica(const char *value, size_t length, struct control_repli
               records_read_text(json, "store", record.store, sizeof(record.store), error) &&
               records_read_text(json, "failure", record.failure, sizeof(record.failure), error) &&
               records_read_number(json, "bytes", INT64_MAX, &record.bytes, error) &&
-              read_ports(json, &record.port, &record.port_count, error);
+              read_ports(json, &record.port, &record.port_count, error) && read_copies(json, &record, error);
     record.made = json_is_true(json_object_get(json, "made"));
     record.exported = json_is_true(json_object_get(json, "exported"));
     record.deleting = json_is_true(json_object_get(json, "deleting"));

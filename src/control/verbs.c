@@ -11,7 +11,12 @@ uint64_t verb_seconds(enum control_verb verb) {
     switch (verb) {
     case CONTROL_DISK_OPEN: /* a store may have a journal to replay, or a disk to trim */
     case CONTROL_REPLICA_DELETE:
-    case CONTROL_SNAPSHOT_PURGE: return SLOW_S;
+    case CONTROL_SNAPSHOT_PURGE:
+    case CONTROL_SNAPSHOT_RANGES:
+    case CONTROL_REBUILD_BEGIN:
+    case CONTROL_REBUILD_SNAPSHOT:
+    case CONTROL_REBUILD_END:
+    case CONTROL_CLONE_END: return SLOW_S;
     case CONTROL_REFRESH: return 2;
     default: return CONTROL_GOAL_S;
     }
@@ -173,6 +178,29 @@ static bool accept_log(struct control_goal *goal) {
     return true;
 }
 
+/* A question about one that is there; it waits for nothing that is done to the replica. */
+static bool accept_ranges(struct control_goal *goal) {
+    const struct control_replica *replica = control_find_replica(goal->control, goal->name);
+    char given[24];
+    if (!names_check(goal->name, "name", &goal->error) || !names_check(goal->snapshot, "snapshot_name", &goal->error))
+        return false;
+    snprintf(given, sizeof(given), "%" PRIu64, goal->cluster_count);
+    if (goal->cluster_count == 0 || goal->cluster_count > CONTROL_RANGE_MAX)
+        return error_invalid(&goal->error, "cluster_count", given, "1 to %d", CONTROL_RANGE_MAX);
+    const struct observed_volume *volume =
+        control_check_snapshot(goal->control, replica, goal->name, goal->snapshot, &goal->error);
+    if (volume == NULL)
+        return false;
+    if (volume->attributes->checksum[0] == '\0')
+        return error_set(&goal->error, ERROR_PERMISSION,
+                         "snapshot %s of replica %s has no checksum: ReplicaSnapshotHash makes it", goal->snapshot, goal->name);
+    const struct observed_store *store = observed_store(control_seen(goal->control), volume->store);
+    if (store == NULL || store->cluster_bytes != MIB(1))
+        return error_set(&goal->error, ERROR_PERMISSION, "the clusters of disk %s are not of 1 MiB", replica->record.disk);
+    copy(goal->subject, sizeof(goal->subject), volume->uuid);
+    return true;
+}
+
 /* What is known was observed more than a second ago. */
 static bool is_old(const struct control *control) {
     const struct observation *seen = control_seen(control);
@@ -186,9 +214,12 @@ bool verb_accept(struct control_goal *goal) {
     case CONTROL_LOG_SET_FLAGS:
     case CONTROL_LOG_GET_FLAGS: return accept_log(goal);
     case CONTROL_REFRESH: return goal->control->plane.wanted && is_old(goal->control);
+    case CONTROL_SNAPSHOT_RANGES: return accept_ranges(goal);
     case CONTROL_DISK_OPEN:
     case CONTROL_DISK_DELETE: return check(goal) && accept_disk(goal);
     default:
+        if (verb_is_of_copy(goal->verb))
+            return copy_accept(goal);
         if (is_of_engine(goal->verb))
             return engine_accept(goal);
         if (is_of_frontend(goal->verb))
@@ -325,8 +356,13 @@ static enum verb_next begin_replica_stop(struct control_goal *goal) {
 
 static enum verb_next begin_replica_delete(struct control_goal *goal) {
     struct control_replica_record *record = &replica_of(goal->object)->record;
+    const struct observation *seen = control_seen(goal->control);
+    const struct observed_volume *linked = seen == NULL ? NULL : plan_find_linked(record, NULL, seen);
     if (goal->object->recorded && record->deleting)
         return VERB_OBSERVE;
+    if (linked != NULL)
+        return end_with(
+            error_set(&goal->error, ERROR_BUSY, "%s stands upon a snapshot of replica %s", linked->name, record->name));
     record->deleting = true;
     record->exported = false;
     return VERB_RECORD;
@@ -351,6 +387,8 @@ enum verb_next verb_begin(struct control_goal *goal) {
     case CONTROL_REPLICA_DELETE: return begin_replica_delete(goal);
     case CONTROL_REPLICA_FORGET: return goal->object->recorded ? VERB_OBSERVE : VERB_END;
     default:
+        if (verb_is_of_copy(goal->verb))
+            return copy_begin(goal);
         if (is_of_frontend(goal->verb))
             return frontend_begin(goal);
         return is_of_engine(goal->verb) ? engine_begin(goal) : begin_on_replica(goal);
@@ -452,6 +490,7 @@ static enum verb_next settle_replica_stop(struct control_goal *goal) {
     if (goal->error.code != ERROR_NONE)
         return VERB_END; /* it is taken away when that can be done: the record says so */
     verb_release_ports(goal->control, goal->object);
+    replica_of(goal->object)->record.outgoing = (struct control_outgoing){0};
     return goal->object->recorded ? VERB_RECORD : VERB_END;
 }
 
@@ -510,6 +549,8 @@ enum verb_next verb_settle(struct control_goal *goal) {
     case CONTROL_LOG_GET_LEVEL:
     case CONTROL_LOG_GET_FLAGS: return settle_log(goal);
     default:
+        if (verb_is_of_copy(goal->verb))
+            return copy_settle(goal);
         if (is_of_frontend(goal->verb))
             return frontend_settle(goal);
         return is_of_engine(goal->verb) ? engine_settle(goal) : VERB_END;

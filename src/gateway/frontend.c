@@ -9,7 +9,7 @@
 #include "control/names.h"
 #include "gateway/internal.h"
 
-enum { LOOK_MS = 5000, ASK_MS = (CONTROL_GOAL_S + 5) * 1000 };
+enum { LOOK_MS = 5000, ASK_MS = (CONTROL_GOAL_S + 5) * 1000, PURGE_MS = 600000 };
 
 /* ---- a frontend as a message ---- */
 
@@ -311,6 +311,10 @@ void gateway_frontend_snapshot_delete(struct grpc_call *call, const ProtobufCMes
 }
 void gateway_frontend_snapshot_revert(struct grpc_call *call, const ProtobufCMessage *message) {
     snapshot_call(call, message, "EngineSnapshotRevert", &google__protobuf__empty__descriptor, ASK_MS);
+}
+
+void gateway_frontend_snapshot_purge(struct grpc_call *call, const ProtobufCMessage *message) {
+    snapshot_call(call, message, "EngineSnapshotPurge", &google__protobuf__empty__descriptor, PURGE_MS);
 }
 
 void gateway_frontend_replica_add(struct grpc_call *call, const ProtobufCMessage *message) {

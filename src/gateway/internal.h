@@ -15,8 +15,9 @@ struct gateway {
     struct list watches, quiet_watches, volume_watches;
     struct list rate_calls, looks; /* rates.c */
     uint64_t began_ns;
-    struct list peers;    /* peer.c */
-    struct list switches; /* switch.c */
+    struct list peers;            /* peer.c */
+    struct list switches;         /* switch.c */
+    struct list rebuilds, clones; /* rebuild.c, clone.c: into replicas of this node */
     bool stopping;
     struct grpc_method methods[];
 };
@@ -34,6 +35,9 @@ struct gateway_pending {
     bool plain_errors; /* what has a code of its own elsewhere is UNKNOWN here, as its callers know it */
 };
 
+/* With all texts empty. */
+void gateway_goal_init(struct control_goal *goal, enum control_verb verb, const char *name,
+                       void (*done)(struct control_goal *goal));
 /* A goal of `verb` for the call, not started. NULL: the call was ended. */
 struct gateway_pending *gateway_pend(struct grpc_call *call, const ProtobufCMessage *request, enum control_verb verb,
                                      const char *name, void (*answer)(struct gateway_pending *pending));
@@ -43,6 +47,8 @@ void gateway_snapshot_call(struct grpc_call *call, const ProtobufCMessage *messa
                            void (*answer)(struct gateway_pending *pending));
 /* An answer without content. */
 void gateway_answer_empty(struct gateway_pending *pending);
+/* What is wrong, in one line. */
+const char *gateway_error_text(const struct error *error, char to[256]);
 void gateway_fail(struct grpc_call *call, const struct error *error, bool plain_errors);
 
 /* rates.c */
@@ -80,6 +86,27 @@ void gateway_ask_node(struct gateway *gateway, struct gateway_ask *ask, const ch
 /* Questions under way end with UNAVAILABLE, inside. */
 void gateway_peers_end(struct gateway *gateway);
 
+/* A copy that the source's node makes into a scratch volume of this one: begun there, asked about until it ends. */
+struct gateway_pull {
+    const char *replica, *source, *source_address, *snapshot; /* stay */
+    bool deep;                                                /* for a clone, not for a rebuild */
+    void (*done)(struct gateway_pull *pull, bool ok);         /* !ok: failure. From the loop */
+    void (*begun)(struct gateway_pull *pull);                 /* the source has taken it on; may be NULL */
+    enum grpc_status status;                                  /* of the call that failed; OK: the copy itself has */
+    char failure[256];
+    uint64_t handled, total; /* clusters */
+    /* pull.c's */
+    struct gateway *gateway;
+    struct gateway_ask ask;
+    struct reactor_timer timer;
+    unsigned silent; /* answers that did not come, in a row */
+};
+/* `scratch`: where it is exported; `clusters`: count of them, NULL = what the snapshot holds. */
+void gateway_pull_start(struct gateway *gateway, struct gateway_pull *pull, const char *scratch, const uint64_t *clusters,
+                        size_t count);
+/* Between two questions: true, and nothing follows. Else `done` follows. */
+bool gateway_pull_stop(struct gateway_pull *pull);
+
 /* Memory of one answer. */
 struct gateway_scratch {
     void **blocks;
@@ -101,7 +128,8 @@ gateway_handler gateway_replica_watch, gateway_engine_watch, gateway_frontend_wa
 /* frontend.c */
 gateway_handler gateway_frontend_create, gateway_frontend_delete, gateway_frontend_get, gateway_frontend_list,
     gateway_frontend_suspend, gateway_frontend_resume, gateway_frontend_expand, gateway_frontend_snapshot_create,
-    gateway_frontend_snapshot_delete, gateway_frontend_snapshot_revert, gateway_frontend_replica_add;
+    gateway_frontend_snapshot_delete, gateway_frontend_snapshot_purge, gateway_frontend_snapshot_revert,
+    gateway_frontend_replica_add;
 /* switch.c */
 gateway_handler gateway_frontend_switch_over;
 /* What was under way when the daemon ended is brought to an end. */
@@ -113,6 +141,22 @@ gateway_handler gateway_engine_create, gateway_engine_delete, gateway_engine_get
     gateway_engine_expand_precheck, gateway_engine_snapshot_create, gateway_engine_snapshot_delete,
     gateway_engine_snapshot_revert, gateway_engine_snapshot_max_count_set, gateway_engine_replica_add,
     gateway_engine_replica_delete, gateway_engine_replica_list;
+/* engine_all.c */
+gateway_handler gateway_engine_snapshot_hash, gateway_engine_snapshot_hash_status, gateway_engine_snapshot_purge;
+/* copy.c: this node has the source. */
+gateway_handler gateway_source_start, gateway_source_finish, gateway_source_copy, gateway_source_range_copy, gateway_source_check,
+    gateway_clone_source_start, gateway_clone_source_check, gateway_clone_source_finish;
+/* "IP:PORT" of this node. */
+void gateway_put_address(const struct gateway *gateway, uint16_t port, char to[CONTROL_ADDRESS_SIZE]);
+/* rebuild.c: this node has the destination. */
+gateway_handler gateway_rebuild_start, gateway_rebuild_copy, gateway_rebuild_check, gateway_rebuild_snapshot,
+    gateway_rebuild_finish, gateway_rebuild_limit;
+void gateway_rebuilds_end(struct gateway *gateway);
+/* clone.c: this node has the destination. */
+gateway_handler gateway_clone_start, gateway_clone_check;
+void gateway_clones_end(struct gateway *gateway);
+/* hash.c */
+gateway_handler gateway_snapshot_hash, gateway_snapshot_hash_status, gateway_snapshot_range_hash_get;
 /* replica.c */
 gateway_handler gateway_replica_create, gateway_replica_delete, gateway_replica_get, gateway_replica_list, gateway_replica_expand,
     gateway_snapshot_create, gateway_snapshot_delete, gateway_snapshot_revert, gateway_snapshot_purge;

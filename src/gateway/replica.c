@@ -54,6 +54,47 @@ static void put_children(Spdkrpc__Lvol *lvol, const struct observed_volume *pare
     }
 }
 
+/* Volumes of others that stand upon a snapshot: linked clones. */
+static unsigned count_linked(const struct observed_volume *snapshot, const struct range *all) {
+    unsigned own = 0;
+    for (size_t i = 0; i < all->count && own < snapshot->children; i++)
+        own += all->first[i].parent != NULL && strcmp(all->first[i].parent, snapshot->name) == 0;
+    return snapshot->children - own;
+}
+
+/* What the root stands upon, if that is another replica's. */
+static Spdkrpc__LinkedCloneInfo *put_link(const struct observed_volume *volume, const char *replica,
+                                          struct gateway_scratch *scratch) {
+    size_t length =
+        volume->parent == NULL || strncmp(volume->parent, replica, strlen(replica)) == 0 ? 0 : names_replica_of(volume->parent);
+    char *source = length == 0 ? NULL : gateway_scratch_take(scratch, length + 1, 1);
+    if (source == NULL)
+        return NULL;
+    memcpy(source, volume->parent, length);
+    const char *snapshot = names_snapshot(volume->parent, source);
+    if (snapshot == NULL)
+        return NULL;
+    Spdkrpc__LinkedCloneInfo *info = gateway_scratch_take(scratch, 1, sizeof(*info));
+    spdkrpc__linked_clone_info__init(info);
+    info->source_replica_name = source;
+    info->source_snapshot_name = (char *)snapshot;
+    return info;
+}
+
+static void put_usage(Spdkrpc__Replica *answer, const struct observed_volume *snapshot, const char *replica,
+                      const struct range *all, struct gateway_scratch *scratch) {
+    unsigned linked = count_linked(snapshot, all);
+    if (linked == 0)
+        return;
+    if (answer->clone_snapshot_usage == NULL)
+        answer->clone_snapshot_usage = gateway_scratch_take(scratch, all->count, sizeof(*answer->clone_snapshot_usage));
+    Spdkrpc__Replica__CloneSnapshotUsageEntry *entry = gateway_scratch_take(scratch, 1, sizeof(*entry));
+    spdkrpc__replica__clone_snapshot_usage_entry__init(entry);
+    entry->key = (char *)shown(snapshot->name, replica);
+    entry->value = (int32_t)linked;
+    answer->clone_snapshot_usage[answer->n_clone_snapshot_usage++] = entry;
+}
+
 static Spdkrpc__Lvol *put_volume(const struct observed_volume *volume, const char *replica, const struct range *all,
                                  struct gateway_scratch *scratch) {
     Spdkrpc__Lvol *lvol = gateway_scratch_take(scratch, 1, sizeof(*lvol));
@@ -67,6 +108,7 @@ static Spdkrpc__Lvol *put_volume(const struct observed_volume *volume, const cha
     if (volume->attributes != NULL) {
         lvol->user_created = volume->attributes->user_created;
         lvol->snapshot_timestamp = (char *)volume->attributes->timestamp;
+        lvol->snapshot_checksum = (char *)volume->attributes->checksum;
     }
     put_children(lvol, volume, replica, all, scratch);
     return lvol;
@@ -100,7 +142,10 @@ Spdkrpc__Replica *gateway_put_replica(const struct gateway *gateway, const struc
             entry->key = (char *)shown(volume->name, record->name);
             entry->value = put_volume(volume, record->name, &all, scratch);
             answer->snapshots[answer->n_snapshots++] = entry;
+            put_usage(answer, volume, record->name, &all, scratch);
         }
+        if (is_part(volume, record->name) && answer->linked_clone_info == NULL)
+            answer->linked_clone_info = put_link(volume, record->name, scratch);
     }
     return answer;
 }

@@ -1,4 +1,5 @@
 /* The table of methods, and what all handlers share. */
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "api/proto/spdkrpc/snapshot.pb-c.h"
@@ -26,6 +27,7 @@ static const struct {
     {"EngineFrontendResume", gateway_frontend_resume},
     {"EngineFrontendSnapshotCreate", gateway_frontend_snapshot_create},
     {"EngineFrontendSnapshotDelete", gateway_frontend_snapshot_delete},
+    {"EngineFrontendSnapshotPurge", gateway_frontend_snapshot_purge},
     {"EngineFrontendSnapshotRevert", gateway_frontend_snapshot_revert},
     {"EngineFrontendSuspend", gateway_frontend_suspend},
     {"EngineFrontendSwitchOver", gateway_frontend_switch_over},
@@ -38,7 +40,10 @@ static const struct {
     {"EngineSetTargetListenerANAState", gateway_engine_set_ana},
     {"EngineSnapshotCreate", gateway_engine_snapshot_create},
     {"EngineSnapshotDelete", gateway_engine_snapshot_delete},
+    {"EngineSnapshotHash", gateway_engine_snapshot_hash},
+    {"EngineSnapshotHashStatus", gateway_engine_snapshot_hash_status},
     {"EngineSnapshotMaxCountSet", gateway_engine_snapshot_max_count_set},
+    {"EngineSnapshotPurge", gateway_engine_snapshot_purge},
     {"EngineSnapshotRevert", gateway_engine_snapshot_revert},
     {"EngineWatch", gateway_engine_watch},
     {"LogGetFlags", gateway_log_get_flags},
@@ -51,9 +56,28 @@ static const struct {
     {"ReplicaExpand", gateway_replica_expand},
     {"ReplicaGet", gateway_replica_get},
     {"ReplicaList", gateway_replica_list},
+    {"ReplicaRebuildingDstFinish", gateway_rebuild_finish},
+    {"ReplicaRebuildingDstSetQosLimit", gateway_rebuild_limit},
+    {"ReplicaRebuildingDstShallowCopyCheck", gateway_rebuild_check},
+    {"ReplicaRebuildingDstShallowCopyStart", gateway_rebuild_copy},
+    {"ReplicaRebuildingDstSnapshotCreate", gateway_rebuild_snapshot},
+    {"ReplicaRebuildingDstStart", gateway_rebuild_start},
+    {"ReplicaRebuildingSrcFinish", gateway_source_finish},
+    {"ReplicaRebuildingSrcRangeShallowCopyStart", gateway_source_range_copy},
+    {"ReplicaRebuildingSrcShallowCopyCheck", gateway_source_check},
+    {"ReplicaRebuildingSrcShallowCopyStart", gateway_source_copy},
+    {"ReplicaRebuildingSrcStart", gateway_source_start},
+    {"ReplicaSnapshotCloneDstStart", gateway_clone_start},
+    {"ReplicaSnapshotCloneDstStatusCheck", gateway_clone_check},
+    {"ReplicaSnapshotCloneSrcFinish", gateway_clone_source_finish},
+    {"ReplicaSnapshotCloneSrcStart", gateway_clone_source_start},
+    {"ReplicaSnapshotCloneSrcStatusCheck", gateway_clone_source_check},
     {"ReplicaSnapshotCreate", gateway_snapshot_create},
     {"ReplicaSnapshotDelete", gateway_snapshot_delete},
+    {"ReplicaSnapshotHash", gateway_snapshot_hash},
+    {"ReplicaSnapshotHashStatus", gateway_snapshot_hash_status},
     {"ReplicaSnapshotPurge", gateway_snapshot_purge},
+    {"ReplicaSnapshotRangeHashGet", gateway_snapshot_range_hash_get},
     {"ReplicaSnapshotRevert", gateway_snapshot_revert},
     {"ReplicaWatch", gateway_replica_watch},
     {"VersionDetailGet", gateway_version_detail_get},
@@ -67,18 +91,13 @@ static const struct {
     {"EngineBackup", "backups are not offered"},
     {"EngineRestore", "backups are not offered"},
     {"EngineSnapshotClone", "clones are not offered yet"},
-    {"EngineSnapshotHash", "checksums of snapshots are not offered yet"},
-    {"EngineSnapshotPurge", "a mirror does not tell who made a snapshot: delete those that are not wanted by name"},
-    {"EngineFrontendSnapshotPurge", "a mirror does not tell who made a snapshot: delete those that are not wanted by name"},
+    {"EngineSnapshotHash", "a checksum that is being made is not locked, and not stopped"},
     {"EngineSuspend", "suspend its engine frontend"},
     {"EngineResume", "resume its engine frontend"},
     {"EngineDeleteTarget", "delete the engine"},
     {"ReplicaBackup", "backups are not offered"},
-    {"ReplicaRebuilding", "rebuilding between replicas is not offered yet"},
     {"ReplicaRestore", "backups are not offered"},
-    {"ReplicaSnapshotClone", "clones are not offered yet"},
-    {"ReplicaSnapshotHash", "checksums of snapshots are not offered yet"},
-    {"ReplicaSnapshotRangeHash", "checksums of snapshots are not offered yet"},
+    {"ReplicaSnapshotHash", "a checksum that is being made is not locked, and not stopped"},
     {"Shard", "volumes of shards are not offered"},
 };
 
@@ -140,6 +159,8 @@ struct gateway *gateway_create(struct grpc_server *server, const struct gateway_
     list_init(&gateway->switches);
     list_init(&gateway->rate_calls);
     list_init(&gateway->looks);
+    list_init(&gateway->rebuilds);
+    list_init(&gateway->clones);
     gateway->options.server = server;
     for (unsigned i = 0; i < described->n_methods; i++) {
         const ProtobufCMethodDescriptor *method = &described->methods[i];
@@ -169,6 +190,8 @@ void gateway_stop(struct gateway *gateway) {
     gateway_volume_watches_end(gateway);
     gateway->stopping = true;
     gateway_switches_end(gateway);
+    gateway_rebuilds_end(gateway);
+    gateway_clones_end(gateway);
     gateway_peers_end(gateway);
     gateway_rates_end(gateway);
 }
@@ -176,6 +199,8 @@ void gateway_stop(struct gateway *gateway) {
 void gateway_destroy(struct gateway *gateway) {
     assert(list_empty(&gateway->watches) && list_empty(&gateway->quiet_watches));
     gateway_rates_fini(gateway);
+    gateway_rebuilds_end(gateway); /* those whose beginning was under way */
+    gateway_clones_end(gateway);
     free(gateway);
 }
 
@@ -198,6 +223,14 @@ static enum grpc_status status_of(enum error_code code, bool plain_errors) {
     }
 }
 
+const char *gateway_error_text(const struct error *error, char to[256]) {
+    if (error->code == ERROR_INVALID && error->field[0] != '\0')
+        snprintf(to, 256, "%.40s is '%.40s': expected %.120s", error->field, error->value, error->expected);
+    else
+        snprintf(to, 256, "%.255s", error->text);
+    return to;
+}
+
 void gateway_fail(struct grpc_call *call, const struct error *error, bool plain_errors) {
     enum grpc_status status = status_of(error->code, plain_errors);
     if (error->code == ERROR_INVALID && error->field[0] != '\0')
@@ -217,6 +250,28 @@ static void goal_done(struct control_goal *goal) {
     free(pending);
 }
 
+void gateway_goal_init(struct control_goal *goal, enum control_verb verb, const char *name,
+                       void (*done)(struct control_goal *goal)) {
+    *goal = (struct control_goal){.verb = verb,
+                                  .name = name,
+                                  .path = "",
+                                  .driver = "",
+                                  .uuid = "",
+                                  .store_name = "",
+                                  .store_uuid = "",
+                                  .snapshot = "",
+                                  .timestamp = "",
+                                  .peer = "",
+                                  .peer_address = "",
+                                  .parent = "",
+                                  .volume = "",
+                                  .frontend = "",
+                                  .engine = "",
+                                  .target = "",
+                                  .failure = "",
+                                  .done = done};
+}
+
 struct gateway_pending *gateway_pend(struct grpc_call *call, const ProtobufCMessage *request, enum control_verb verb,
                                      const char *name, void (*answer)(struct gateway_pending *pending)) {
     struct gateway_pending *pending = calloc(1, sizeof(*pending));
@@ -225,21 +280,7 @@ struct gateway_pending *gateway_pend(struct grpc_call *call, const ProtobufCMess
         return NULL;
     }
     *pending = (struct gateway_pending){.call = call, .request = request, .answer = answer};
-    pending->goal = (struct control_goal){.verb = verb,
-                                          .name = name,
-                                          .path = "",
-                                          .driver = "",
-                                          .uuid = "",
-                                          .store_name = "",
-                                          .store_uuid = "",
-                                          .snapshot = "",
-                                          .timestamp = "",
-                                          .volume = "",
-                                          .frontend = "",
-                                          .engine = "",
-                                          .target = "",
-                                          .failure = "",
-                                          .done = goal_done};
+    gateway_goal_init(&pending->goal, verb, name, goal_done);
     return pending;
 }
 

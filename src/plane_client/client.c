@@ -158,13 +158,57 @@ static void take_answer(struct plane_client *client, json_t *answer) {
     /* the answer to a call that timed out */
 }
 
+/* Numbers that only fit without a sign become the negative ones with the same bits, as json_int_t holds them. NULL: no memory. */
+static char *fold_numbers(const char *text, size_t length, size_t *ret_length) {
+    char *folded = malloc(length + length / 19 + 24);
+    bool quoted = false;
+    size_t to = 0;
+    for (size_t at = 0; folded != NULL && at < length; at++) {
+        size_t digits = 0;
+        char number[24];
+        uint64_t value;
+        while (!quoted && at + digits < length && text[at + digits] >= '0' && text[at + digits] <= '9')
+            digits++;
+        if (digits > 0) {
+            memcpy(number, text + at, min_u64(digits, sizeof(number) - 1));
+            number[min_u64(digits, sizeof(number) - 1)] = '\0';
+            bool folds = digits >= 19 && digits <= 20 && text_parse_u64(number, UINT64_MAX, &value) && value > INT64_MAX;
+            if (folds)
+                to += (size_t)snprintf(folded + to, sizeof(number), "%" PRId64, (int64_t)value);
+            else
+                memcpy(folded + to, text + at, digits);
+            to += folds ? 0 : digits;
+            at += digits - 1;
+            continue;
+        }
+        if (text[at] == '\\' && quoted && at + 1 < length)
+            folded[to++] = text[at++];
+        else
+            quoted ^= text[at] == '"';
+        folded[to++] = text[at];
+    }
+    *ret_length = to;
+    return folded;
+}
+
+static json_t *parse(const char *text, size_t length) {
+    json_error_t error;
+    json_t *json = json_loadb(text, length, JSON_REJECT_DUPLICATES, &error);
+    if (json != NULL || json_error_code(&error) != json_error_numeric_overflow)
+        return json;
+    char *folded = fold_numbers(text, length, &length);
+    json = folded == NULL ? NULL : json_loadb(folded, length, JSON_REJECT_DUPLICATES, NULL);
+    free(folded);
+    return json;
+}
+
 /* Takes whole lines out of what was received. */
 static void take_lines(struct plane_client *client) {
     size_t begin = 0;
     for (char *end; !client->dead && client->in_length > 0 &&
                     (end = memchr(client->in + client->in_scanned, '\n', client->in_length - client->in_scanned)) != NULL;) {
         size_t length = (size_t)(end - client->in) - begin;
-        json_t *answer = json_loadb(client->in + begin, length, JSON_REJECT_DUPLICATES, NULL);
+        json_t *answer = parse(client->in + begin, length);
         begin = client->in_scanned = (size_t)(end - client->in) + 1;
         if (answer == NULL || !json_is_object(answer)) {
             json_decref(answer);

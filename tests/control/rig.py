@@ -170,6 +170,7 @@ class Node:
         self.address = f"127.{1 + seat // 62500 % 250}.{1 + seat // 250 % 250}.{1 + seat % 250}"
         self.socket = self.folder / "state" / "plane.sock"
         self.process = self.client = None
+        self.others = []  # nodes that end with it
 
     def command(self):
         return [self.daemon, "--state-dir", str(self.folder / "state"), "--node-address", self.address, "--plane", self.plane,
@@ -227,6 +228,8 @@ class Node:
             end_process(pid, number)
 
     def end(self):
+        for other in self.others:
+            other.end()
         if self.client is not None:
             self.client.close()
         if self.process is not None:
@@ -280,6 +283,7 @@ def run_tests(tests, prefix, daemon, plane, contract, choice):
     for index, test in enumerate(tests):
         with tempfile.TemporaryDirectory(prefix=prefix) as folder:
             node = Node(daemon, plane, contract, folder, index % 4)
+            began = time.monotonic()
             try:
                 test(node)
             except Exception:
@@ -290,5 +294,7 @@ def run_tests(tests, prefix, daemon, plane, contract, choice):
                     print(node.log()[-9000:])
             finally:
                 node.end()
+            if os.environ.get("PENSTOCK_TIMES"):
+                print(f"{time.monotonic() - began:6.2f} s {test.__name__}")
     print(f"{len(tests) - failed} passed, {failed} failed")
     sys.exit(failed != 0)

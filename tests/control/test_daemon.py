@@ -388,13 +388,19 @@ WRONG = [
 ]
 ENGINES = {"EngineCreate", "EngineDelete", "EngineExpand", "EngineExpandPrecheck", "EngineGet", "EngineList", "EngineReplicaAdd",
            "EngineReplicaDelete", "EngineSnapshotCreate", "EngineSnapshotDelete", "EngineSnapshotMaxCountSet",
-           "EngineSnapshotRevert", "EngineReplicaList", "EngineFrontendCreate", "EngineFrontendDelete", "EngineFrontendExpand",
+           "EngineSnapshotRevert", "EngineSnapshotHash", "EngineSnapshotHashStatus", "EngineSnapshotPurge", "EngineFrontendSnapshotPurge", "EngineReplicaList", "EngineFrontendCreate", "EngineFrontendDelete", "EngineFrontendExpand",
            "EngineFrontendGet", "EngineFrontendList", "EngineFrontendReplicaAdd", "EngineFrontendResume",
            "EngineFrontendSnapshotCreate", "EngineFrontendSnapshotDelete", "EngineFrontendSnapshotRevert", "EngineFrontendSuspend",
            "EngineFrontendSwitchOver", "EngineSetTargetListenerANAState"}  # test_engine.py, test_switch_over.py  # fmt: skip
 SERVED = ENGINES | {"VersionDetailGet", "MetricsGet", "LogSetLevel", "LogGetLevel", "LogSetFlags", "LogGetFlags", "DiskCreate", "DiskGet", "DiskDelete",
           "DiskHealthGet", "ReplicaCreate", "ReplicaDelete", "ReplicaGet", "ReplicaList", "ReplicaExpand", "ReplicaSnapshotCreate",
-          "ReplicaSnapshotDelete", "ReplicaSnapshotRevert", "ReplicaSnapshotPurge"}  # fmt: skip
+          "ReplicaSnapshotDelete", "ReplicaSnapshotRevert", "ReplicaSnapshotPurge",
+          "ReplicaSnapshotHash", "ReplicaSnapshotHashStatus", "ReplicaSnapshotRangeHashGet", "ReplicaRebuildingDstFinish", "ReplicaRebuildingDstSetQosLimit",
+          "ReplicaRebuildingDstShallowCopyCheck", "ReplicaRebuildingDstShallowCopyStart", "ReplicaRebuildingDstSnapshotCreate",
+          "ReplicaRebuildingDstStart", "ReplicaRebuildingSrcFinish", "ReplicaRebuildingSrcRangeShallowCopyStart",
+          "ReplicaRebuildingSrcShallowCopyCheck", "ReplicaRebuildingSrcShallowCopyStart", "ReplicaRebuildingSrcStart",
+          "ReplicaSnapshotCloneDstStart", "ReplicaSnapshotCloneDstStatusCheck", "ReplicaSnapshotCloneSrcFinish",
+          "ReplicaSnapshotCloneSrcStart", "ReplicaSnapshotCloneSrcStatusCheck"}  # fmt: skip
 
 
 def test_errors(node):

@@ -398,6 +398,45 @@ def test_snapshots(world):
     assert read(world.engine()) == first.read_bytes()
 
 
+def test_checksums_and_purge(world):
+    """Of all replicas, wherever they are."""
+    client = world.nodes[0].client
+    engine = world.engine()
+    write(engine, pattern(world.folder, 1))
+    client.EngineSnapshotCreate(name="vol-e-0", snapshot_name="mine", user_created=True)
+    client.EngineSnapshotCreate(name="vol-e-0", snapshot_name="its-1")
+    client.EngineSnapshotCreate(name="vol-e-0", snapshot_name="its-2", snapshot_timestamp=STAMP)
+    names(world, ["mine", "its-1", "its-2"])
+    client.EngineSnapshotHash(name="vol-e-0", snapshot_name="mine")
+
+    def hashed():
+        status = client.EngineSnapshotHashStatus(name="vol-e-0", snapshot_name="mine")["status"]
+        assert set(status) == set(world.addresses.values()), status
+        return status if all(one["state"] == "complete" for one in status.values()) else None
+
+    status = until(hashed, "all have a checksum")
+    assert len({one["checksum"] for one in status.values()}) == 1, status
+    assert "none" in refused("UNKNOWN", client.EngineSnapshotHash, name="vol-e-0", snapshot_name="none")
+    assert {one["state"] for one in client.EngineSnapshotHashStatus(name="vol-e-0", snapshot_name="none")["status"].values()} == {"error"}
+    for method in ("EngineSnapshotHash", "EngineSnapshotHashStatus", "EngineSnapshotPurge"):
+        refused("NOT_FOUND", getattr(client, method), name="none", snapshot_name="mine")
+        refused("INVALID_ARGUMENT", getattr(client, method), snapshot_name="mine")
+    refused("INVALID_ARGUMENT", client.EngineSnapshotHash, name="vol-e-0")
+    client.EngineSnapshotPurge(name="vol-e-0")
+    names(world, ["mine"])
+    make_frontend(world, engine)
+    client.EngineFrontendSnapshotCreate(name="vol-ef")
+    client.EngineFrontendSnapshotCreate(name="vol-ef", snapshot_name="mine-2", user_created=True)
+    client.EngineFrontendSnapshotPurge(name="vol-ef")
+    names(world, ["mine", "mine-2"])
+    # While somebody who may know more cannot be asked, nothing goes.
+    client.EngineSnapshotCreate(name="vol-e-0", snapshot_name="its-3")
+    world.nodes[2].kill()
+    assert REPLICAS[2] in refused("UNKNOWN", client.EngineSnapshotPurge, name="vol-e-0")
+    world.nodes[2].start()
+    names(world, ["mine", "mine-2", "its-3"])
+
+
 def test_expansion(world):
     client = world.nodes[0].client
     data = pattern(world.folder, 1)
