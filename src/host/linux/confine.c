@@ -93,7 +93,7 @@ static const int denied[] = {
 static const unsigned kept[] = {CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_FOWNER,      CAP_NET_BIND_SERVICE,
                                 CAP_IPC_LOCK,     CAP_SYS_NICE,        CAP_SYS_RESOURCE};
 
-static int drop_capabilities(void) {
+static int drop_capabilities(bool interfaces) {
     struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
     struct __user_cap_data_struct sets[2] = {0};
     if (syscall(SYS_capget, &header, sets) != 0)
@@ -101,6 +101,8 @@ static int drop_capabilities(void) {
     uint32_t mask[2] = {0};
     for (size_t i = 0; i < array_count(kept); i++)
         mask[kept[i] / 32] |= 1u << kept[i] % 32;
+    if (interfaces)
+        mask[0] |= 1u << CAP_NET_ADMIN | 1u << CAP_NET_RAW;
     for (size_t i = 0; i < 2; i++) {
         sets[i].effective &= mask[i];
         sets[i].permitted &= mask[i];
@@ -130,9 +132,9 @@ static int deny_calls(void) {
     return 0;
 }
 
-int host_linux_confine(void) {
+int host_linux_confine(bool interfaces) {
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
         return -errno;
-    int result = drop_capabilities();
+    int result = drop_capabilities(interfaces);
     return result != 0 ? result : deny_calls();
 }

@@ -34,9 +34,10 @@ bool host_linux_is_terminal(int descriptor);
 int host_linux_watch_signals(struct host_loop *loop, void (*signalled)(void *arg, int number), void *arg);
 
 /* Gives up, for good, what a plane never needs: running other programs, looking into other processes, mounting, modules, clocks,
- * most capabilities. Files, devices, sockets and io_uring stay. From main, before any other thread runs. -errno if the kernel has
+ * most capabilities. Files, devices, sockets and io_uring stay; with `interfaces`, the rights to use and make network interfaces,
+ * too. From main, before any other thread runs. -errno if the kernel has
  * no such thing; all is as before then, or less is allowed. Under a sanitizer, which needs some of it, no call is denied. */
-int host_linux_confine(void);
+int host_linux_confine(bool interfaces);
 
 /* Tells the service manager from this loop that it turns, as often as $WATCHDOG_USEC asks; nothing if that is not there. On the
  * loop, or before it starts; once. -errno or 0. */
@@ -67,6 +68,31 @@ void host_linux_frame_watch_arm(struct host_linux_frame_watch *watch, bool armed
 
 /* The cores that this thread may use, as "0-1,4-4". Cut at a core where `size` is short. */
 void host_linux_cpus(char *to, size_t size);
+bool host_linux_has_cpu(int cpu);
+
+/* ---- memory of others ---- */
+
+/* From now on a shared mapping whose file its owner has cut short costs the mapping and not the process: it is replaced, all of
+ * it, by zeros of our own. After libraries that catch SIGBUS have started. -errno or 0. */
+int host_linux_guard_mappings(void);
+/* How many were replaced so far. Any thread; cheap. */
+unsigned host_linux_lost_mappings(void);
+/* True if one of those after the first `from` lay in this range. Any thread. */
+bool host_linux_lost_mapping(unsigned from, const void *start, size_t size);
+
+/* Removes the socket at a path that nobody listens at, for libraries that bind to it. 0 also if there is nothing; -EADDRINUSE:
+ * somebody listens; -EEXIST: it is no socket; -errno. */
+int host_linux_remove_stale_socket(const char *path);
+
+/* ---- files that only grow ---- */
+
+/* Makes a file (0600), or empties the one there, or opens a pipe, which nobody needs to read yet. Not through a symbolic link.
+ * May sleep, as writing may: not on a loop. -errno or 0. */
+struct host_linux_sink;
+int host_linux_sink_open(const char *path, struct host_linux_sink **ret_sink);
+/* How many bytes went; -EAGAIN: the pipe is full; else -errno. */
+int64_t host_linux_sink_write(struct host_linux_sink *sink, const void *bytes, size_t size);
+void host_linux_sink_close(struct host_linux_sink *sink);
 
 /* ---- other programs ---- */
 

@@ -196,6 +196,28 @@ static int lock_path(const char *path, int *ret_fd) {
     return -EWOULDBLOCK;
 }
 
+/* Nobody listens at a path. */
+static bool refuses(const union address *system) {
+    int probe = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    bool refused = probe >= 0 && connect(probe, &system->any, sizeof(system->local)) != 0 && errno == ECONNREFUSED;
+    if (probe >= 0)
+        close(probe);
+    return refused;
+}
+
+int host_linux_remove_stale_socket(const char *path) {
+    union address system = {.local.sun_family = AF_UNIX};
+    struct stat stat;
+    if (fstatat(AT_FDCWD, path, &stat, AT_SYMLINK_NOFOLLOW) != 0)
+        return errno == ENOENT ? 0 : -errno;
+    if (!S_ISSOCK(stat.st_mode) || strlen(path) >= sizeof(system.local.sun_path))
+        return -EEXIST;
+    memcpy(system.local.sun_path, path, strlen(path) + 1);
+    if (!refuses(&system))
+        return -EADDRINUSE;
+    return unlink(path) == 0 ? 0 : -errno;
+}
+
 /* Removes what a dead process left at the path. Whoever holds <path>.lock is alive (the storage target's convention, too); so is
  * who answers. */
 static bool claim_path(struct linux_socket *s, const struct host_address *address, const union address *system,
@@ -216,11 +238,7 @@ static bool claim_path(struct linux_socket *s, const struct host_address *addres
         error_set(error, ERROR_EXISTS, "%s exists and is not a socket", address->text);
         return error_hint(error, "remove it, or give another socket path (-r)");
     }
-    int probe = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    bool refused = probe >= 0 && connect(probe, &system->any, sizeof(system->local)) != 0 && errno == ECONNREFUSED;
-    if (probe >= 0)
-        close(probe);
-    if (!refused) {
+    if (!refuses(system)) {
         error_set(error, ERROR_BUSY, "%s is in use by another process", address->text);
         return error_hint(error, "end that process, or give another socket path (-r)");
     }

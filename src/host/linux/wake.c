@@ -35,6 +35,11 @@ void host_linux_cpus(char *to, size_t size) {
     }
 }
 
+bool host_linux_has_cpu(int cpu) {
+    cpu_set_t allowed;
+    return cpu >= 0 && cpu < CPU_SETSIZE && sched_getaffinity(0, sizeof(allowed), &allowed) == 0 && CPU_ISSET(cpu, &allowed);
+}
+
 int host_linux_epoll_open(void) {
     int fd = epoll_create1(EPOLL_CLOEXEC);
     return fd >= 0 ? fd : -errno;

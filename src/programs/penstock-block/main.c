@@ -132,7 +132,7 @@ int main(int argc, char **argv) {
         return 73;
     host_linux_log_init(&app.log_to, options.log_format, "penstock-block");
     signal(SIGPIPE, SIG_IGN);
-    int confined = host_linux_confine();
+    int confined = host_linux_confine(false);
     if (confined != 0)
         fprintf(stderr, "penstock-block: goes on with more rights than it needs: %s\n", strerrordesc_np(-confined));
     struct host_linux_options host_options = {.signals = signals, .log = host_log, .log_arg = &app};
