@@ -2,7 +2,7 @@
 # calls them. `make help` lists the targets.
 
 .DEFAULT_GOAL := all
-.PHONY: all run test guests mirror-net bench check-all fuzz tidy format install deb clean help
+.PHONY: all run run-packet test guests mirror-net bench check-all fuzz tidy format install deb clean help
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
 
@@ -47,6 +47,7 @@ NEED_HOUSE := spin=spin gcc=gcc clang-format=clang-format shellcheck=shellcheck 
 NEED_SAN_address := llvm-symbolizer=llvm 'links:clang -fsanitize=address=libclang-rt-dev'
 NEED_SAN_thread := llvm-symbolizer=llvm 'links:clang -fsanitize=thread=libclang-rt-dev'
 NEED_FUZZ := 'links:clang=clang,libc6-dev' $(NEED_SAN_address)
+NEED_RUN_PACKET := qemu-system-x86_64=qemu-system-x86 busybox=busybox-static nsenter=util-linux xz=xz-utils
 NEED_GUESTS := qemu-system-x86_64=qemu-system-x86 busybox=busybox-static mke2fs=e2fsprogs
 
 # Programs lie deep in Meson's tree; people find them as build/NAME.
@@ -66,6 +67,13 @@ $(BUILD)/build.ninja:
 run: all ## build, then show three nodes and a volume over them, under ./run
 	@test -e $(BUILD)/penstockd || { tools/need $(NEED_BUILD) && $(call QUIETLY,meson setup --reconfigure $(BUILD) -Dcontrol=enabled) && $(MAKE) all; }
 	@tools/demo
+
+run-packet: ## build, then show the packet plane: two virtual machines, a tagged world outside, a plane that is killed
+	@tools/need $(NEED_BUILD) $(NEED_PACKET) $(NEED_RUN_PACKET)
+	@test -e $(BUILD)/build.ninja || { $(call QUIETLY,meson setup $(BUILD) $(SETUP) -Dpacket=enabled); }
+	@meson configure $(BUILD) | grep -q '^ *packet *enabled' || { $(call QUIETLY,meson setup --reconfigure $(BUILD) -Dpacket=enabled); }
+	@ninja -C $(BUILD) src/programs/penstock-packet/penstock-packet
+	@tools/run-packet $(BUILD)
 
 # A build directory that was made before cmocka was here learns of it.
 test-build: $(BUILD)/build.ninja

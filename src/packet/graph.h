@@ -22,14 +22,19 @@ struct component_counters {
 struct plan_end {
     struct packet_port *port;
     struct vlan_operation vlan;
+    bool hairpin;                /* what a merge turns round goes out by it, and comes into a classifier */
+    const struct policy *policy; /* of the port; NULL = none. The model's */
+    struct capture *capture;     /* NULL = frames are not looked at. The model's */
 };
 
 struct plan_component {
     enum component_type type;
     struct component_counters *counters;
-    struct table *table; /* of a classifier; the plan owns it */
+    struct table *table; /* of a classifier, or of the one that a merge turns frames round to; the plan owns it */
     struct plan_end *inputs, *outputs;
     unsigned input_count, output_count;
+    unsigned hairpin_output; /* of a merge with a table */
+    unsigned main_output;    /* of a merge: the other one */
 };
 
 struct plan {
@@ -40,6 +45,7 @@ struct plan {
 /* The frames of one burst on their way out. A worker's own. */
 struct plan_scratch {
     struct packet_memory *memory;
+    uint64_t now_ns; /* the time; set before each run */
     uint16_t counts[PACKET_OUTPUTS_MAX];
     struct packet *packets[PACKET_OUTPUTS_MAX][PACKET_BURST];
 };
@@ -47,6 +53,7 @@ struct plan_scratch {
 /* One burst from each input of each component. Returns how many frames came in. */
 unsigned plan_run(const struct plan *plan, struct plan_scratch *scratch);
 
-/* Passes frames (at most PACKET_BURST, each with a whole Ethernet header) through a component into scratch->packets; those that
- * end here are counted and freed. The scratch's counts are zero before. */
-void component_run(const struct plan_component *component, struct plan_scratch *scratch, struct packet **packets, unsigned count);
+/* Passes frames (at most PACKET_BURST, each with a whole Ethernet header) that came by `input` through a component into
+ * scratch->packets; those that end here are counted and freed. The scratch's counts are zero before. */
+void component_run(const struct plan_component *component, const struct plan_end *input, struct plan_scratch *scratch,
+                   struct packet **packets, unsigned count);

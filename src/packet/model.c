@@ -8,7 +8,7 @@
 
 static const unsigned ends_max[COMPONENT_TYPE_COUNT][2] = {
     [COMPONENT_FORWARD] = {1, 1},
-    [COMPONENT_MERGE] = {PACKET_OUTPUTS_MAX, 1},
+    [COMPONENT_MERGE] = {PACKET_OUTPUTS_MAX, 1}, /* and one more on the other side, to turn round by */
     [COMPONENT_CLASSIFIER] = {1, PACKET_OUTPUTS_MAX},
     [COMPONENT_MIRROR] = {1, 2},
 };
@@ -49,7 +49,17 @@ struct model *model_clone(const struct model *from) {
     struct model *model = model_create();
     if (model == NULL)
         return NULL;
-    memcpy(model->ports, from->ports, from->port_count * sizeof(model->ports[0]));
+    for (unsigned i = 0; i < from->port_count; i++) {
+        model->ports[i] = from->ports[i];
+        model->policies[i] = from->policies[i];
+        model->captures[i] = from->captures[i];
+        if (model->policies[i] != NULL)
+            model->policies[i]->refs++;
+        if (model->captures[i] != NULL)
+            model->captures[i]->refs++;
+    }
+    memcpy(model->workers, from->workers, sizeof(model->workers));
+    memcpy(model->vfs, from->vfs, sizeof(model->vfs));
     model->port_count = from->port_count;
     for (unsigned i = 0; i < from->component_count; i++) {
         model->components[i] = component_clone(from->components[i]);
@@ -67,6 +77,10 @@ void model_destroy(struct model *model) {
         return;
     for (unsigned i = 0; i < model->component_count; i++)
         component_destroy(model->components[i]);
+    for (unsigned i = 0; i < model->port_count; i++) {
+        policy_unref(model->policies[i]);
+        capture_unref(model->captures[i]);
+    }
     free(model);
 }
 
@@ -84,6 +98,15 @@ struct model_component *model_find_component(const struct model *model, const ch
         if (strcmp(model->components[i]->name, name) == 0)
             return model->components[i];
     return NULL;
+}
+
+static unsigned port_index(const struct model *model, const struct packet_port *port) {
+    unsigned i = 0;
+    while (model->ports[i] != port) {
+        i++;
+        assert(i < model->port_count);
+    }
+    return i;
 }
 
 static unsigned find_end(const struct model_component *component, const struct packet_port *port, enum port_direction direction) {
@@ -174,9 +197,65 @@ bool model_remove_port(struct model *model, const char *name, struct error *erro
             return error_hint(error, "packet_classifier_delete_entry");
         }
     }
-    for (unsigned i = 0; i < model->port_count; i++)
-        if (model->ports[i] == port)
-            model->ports[i] = model->ports[--model->port_count];
+    unsigned index = port_index(model, port);
+    if (model->captures[index] != NULL) {
+        error_set(error, ERROR_BUSY, "port %s is captured", name);
+        return error_hint(error, "packet_capture_stop");
+    }
+    policy_unref(model->policies[index]);
+    model->port_count--;
+    model->ports[index] = model->ports[model->port_count];
+    model->policies[index] = model->policies[model->port_count];
+    model->captures[index] = model->captures[model->port_count];
+    return true;
+}
+
+bool model_set_policy(struct model *model, const char *name, struct policy *policy, struct error *error) {
+    struct packet_port *port = need_port(model, name, error);
+    if (port == NULL)
+        return false;
+    unsigned index = port_index(model, port);
+    policy_unref(model->policies[index]);
+    model->policies[index] = policy;
+    if (policy != NULL)
+        policy->refs++;
+    return true;
+}
+
+const struct policy *model_policy(const struct model *model, const struct packet_port *port) {
+    return model->policies[port_index(model, port)];
+}
+
+void policy_unref(struct policy *policy) {
+    if (policy != NULL && --policy->refs == 0)
+        free(policy);
+}
+
+bool model_set_capture(struct model *model, const char *name, struct capture *capture, struct error *error) {
+    struct packet_port *port = need_port(model, name, error);
+    if (port == NULL)
+        return false;
+    unsigned index = port_index(model, port);
+    if (model->captures[index] != NULL) {
+        error_set(error, ERROR_EXISTS, "port %s is captured already", name);
+        return error_hint(error, "packet_capture_stop");
+    }
+    model->captures[index] = capture;
+    capture->refs++;
+    return true;
+}
+
+bool model_is_captured(const struct model *model, const struct packet_port *port) {
+    return model->captures[port_index(model, port)] != NULL;
+}
+
+bool model_clear_capture(struct model *model, const char *name, struct error *error) {
+    struct packet_port *port = need_port(model, name, error);
+    if (port == NULL)
+        return false;
+    unsigned index = port_index(model, port);
+    capture_unref(model->captures[index]);
+    model->captures[index] = NULL;
     return true;
 }
 
@@ -217,8 +296,19 @@ bool model_remove_component(struct model *model, const char *name, struct error 
     return true;
 }
 
+static bool may_hairpin(enum component_type type, enum port_direction direction) {
+    return type == (direction == PORT_DIRECTION_TX ? COMPONENT_MERGE : COMPONENT_CLASSIFIER);
+}
+
+static unsigned count_ends(const struct model_component *component, enum port_direction direction, bool hairpin) {
+    unsigned count = 0;
+    for (unsigned i = 0; i < component->end_count[direction]; i++)
+        count += component->ends[direction][i].hairpin == hairpin;
+    return count;
+}
+
 bool model_attach(struct model *model, const char *component_name, const char *port_name, enum port_direction direction,
-                  struct vlan_operation vlan, struct error *error) {
+                  struct vlan_operation vlan, bool hairpin, struct error *error) {
     static const char *const words[] = {[PORT_DIRECTION_RX] = "input", [PORT_DIRECTION_TX] = "output"};
     struct model_component *component = need_component(model, component_name, error);
     struct packet_port *port = component == NULL ? NULL : need_port(model, port_name, error);
@@ -230,24 +320,49 @@ bool model_attach(struct model *model, const char *component_name, const char *p
                   words[direction], user->name);
         return error_hint(error, "packet_component_detach");
     }
-    if (component->end_count[direction] == ends_max[component->type][direction])
-        return error_set(error, ERROR_BUSY, "component %s has %u %s%s, which is all it can have", component_name,
-                         component->end_count[direction], words[direction], component->end_count[direction] == 1 ? "" : "s");
-    component->ends[direction][component->end_count[direction]++] = (struct plan_end){.port = port, .vlan = vlan};
+    unsigned there = count_ends(component, direction, hairpin), max = hairpin ? 1 : ends_max[component->type][direction];
+    if (hairpin && !may_hairpin(component->type, direction))
+        return error_invalid(error, "hairpin", "true", "false: only a merge has such an output, and a classifier such an input");
+    if (there == max)
+        return error_set(error, ERROR_BUSY, "component %s has %u %s%s, which is all it can have", component_name, there,
+                         words[direction], there == 1 ? "" : "s");
+    component->ends[direction][component->end_count[direction]++] =
+        (struct plan_end){.port = port, .vlan = vlan, .hairpin = hairpin};
+    return true;
+}
+
+/* Where a port is attached; NULL: error. */
+static struct plan_end *need_end(struct model *model, const char *component_name, const char *port_name,
+                                 enum port_direction direction, struct error *error) {
+    struct model_component *component = need_component(model, component_name, error);
+    struct packet_port *port = component == NULL ? NULL : need_port(model, port_name, error);
+    if (port == NULL)
+        return NULL;
+    unsigned i = find_end(component, port, direction);
+    if (i == component->end_count[direction]) {
+        error_set(error, ERROR_NOT_FOUND, "port %s is not attached to %s in that direction", port_name, component_name);
+        return NULL;
+    }
+    return &component->ends[direction][i];
+}
+
+bool model_set_vlan(struct model *model, const char *component_name, const char *port_name, enum port_direction direction,
+                    struct vlan_operation vlan, struct error *error) {
+    struct plan_end *end = need_end(model, component_name, port_name, direction, error);
+    if (end == NULL)
+        return false;
+    end->vlan = vlan;
     return true;
 }
 
 bool model_detach(struct model *model, const char *component_name, const char *port_name, enum port_direction direction,
                   struct error *error) {
-    struct model_component *component = need_component(model, component_name, error);
-    struct packet_port *port = component == NULL ? NULL : need_port(model, port_name, error);
-    if (port == NULL)
+    struct plan_end *end = need_end(model, component_name, port_name, direction, error);
+    if (end == NULL)
         return false;
-    unsigned i = find_end(component, port, direction), count = component->end_count[direction];
-    if (i == count)
-        return error_set(error, ERROR_NOT_FOUND, "port %s is not attached to %s in that direction", port_name, component_name);
-    memmove(&component->ends[direction][i], &component->ends[direction][i + 1],
-            (count - i - 1) * sizeof(component->ends[direction][0]));
+    struct model_component *component = model_find_component(model, component_name);
+    size_t behind = (size_t)(component->ends[direction] + component->end_count[direction] - (end + 1));
+    memmove(end, end + 1, behind * sizeof(*end));
     component->end_count[direction]--;
     return true;
 }
@@ -334,7 +449,8 @@ bool model_remove_entry(struct model *model, const char *component_name, const c
 /* ---- plans ---- */
 
 bool model_component_runs(const struct model_component *component) {
-    unsigned inputs = component->end_count[PORT_DIRECTION_RX], outputs = component->end_count[PORT_DIRECTION_TX];
+    unsigned inputs = count_ends(component, PORT_DIRECTION_RX, false);
+    unsigned outputs = count_ends(component, PORT_DIRECTION_TX, false);
     if (inputs == 0 || outputs == 0)
         return false;
     if (component->type == COMPONENT_CLASSIFIER)
@@ -359,37 +475,78 @@ static struct table *compile_table(const struct model_component *component) {
     return table;
 }
 
-static struct plan_end *copy_ends(const struct model_component *component, enum port_direction direction) {
-    size_t size = component->end_count[direction] * sizeof(struct plan_end);
-    struct plan_end *ends = malloc(size);
-    if (ends != NULL)
-        memcpy(ends, component->ends[direction], size);
+static struct plan_end *copy_ends(const struct model *model, const struct model_component *component,
+                                  enum port_direction direction) {
+    unsigned count = component->end_count[direction];
+    struct plan_end *ends = malloc(count * sizeof(*ends));
+    if (ends == NULL)
+        return NULL;
+    memcpy(ends, component->ends[direction], count * sizeof(*ends));
+    for (unsigned i = 0; i < count; i++) {
+        unsigned index = port_index(model, ends[i].port);
+        struct capture *capture = model->captures[index];
+        ends[i].policy = model->policies[index];
+        ends[i].capture = capture != NULL && capture->wanted[direction] ? capture : NULL;
+    }
     return ends;
 }
 
-static bool compile_component(const struct model_component *from, struct plan_component *to) {
-    *to = (struct plan_component){.type = from->type,
-                                  .counters = &from->state->counters,
-                                  .inputs = copy_ends(from, PORT_DIRECTION_RX),
-                                  .outputs = copy_ends(from, PORT_DIRECTION_TX),
-                                  .input_count = from->end_count[PORT_DIRECTION_RX],
-                                  .output_count = from->end_count[PORT_DIRECTION_TX]};
-    if (from->type == COMPONENT_CLASSIFIER)
-        to->table = compile_table(from);
-    return to->inputs != NULL && to->outputs != NULL && (from->type != COMPONENT_CLASSIFIER || to->table != NULL);
+/* The classifier that a merge turns round to: the one that reads the port likewise. NULL = none. */
+static const struct model_component *find_hairpin(const struct model *model, const struct model_component *merge,
+                                                  struct plan_component *to) {
+    const struct model_component *classifier = NULL;
+    for (unsigned i = 0; i < to->output_count; i++) {
+        if (!to->outputs[i].hairpin) {
+            to->main_output = i;
+            continue;
+        }
+        to->hairpin_output = i;
+        for (unsigned c = 0; c < model->component_count; c++) {
+            unsigned end = find_end(model->components[c], to->outputs[i].port, PORT_DIRECTION_RX);
+            if (end < model->components[c]->end_count[PORT_DIRECTION_RX] && model_component_runs(model->components[c]) &&
+                model->components[c]->ends[PORT_DIRECTION_RX][end].hairpin)
+                classifier = model->components[c];
+        }
+    }
+    return merge->type == COMPONENT_MERGE ? classifier : NULL;
 }
 
-bool model_compile(const struct model *model, unsigned workers, struct model_plans *ret_plans) {
-    struct model_plans plans = {.plans = calloc(workers, sizeof(*plans.plans)), .plan_count = workers};
+static bool compile_component(const struct model *model, const struct model_component *from, struct plan_component *to) {
+    static_assert((int)PORT_DIRECTION_RX == CAPTURE_RX && (int)PORT_DIRECTION_TX == CAPTURE_TX, "one order");
+    *to = (struct plan_component){.type = from->type,
+                                  .counters = &from->state->counters,
+                                  .inputs = copy_ends(model, from, PORT_DIRECTION_RX),
+                                  .outputs = copy_ends(model, from, PORT_DIRECTION_TX),
+                                  .input_count = from->end_count[PORT_DIRECTION_RX],
+                                  .output_count = from->end_count[PORT_DIRECTION_TX]};
+    if (to->inputs == NULL || to->outputs == NULL)
+        return false;
+    const struct model_component *classifier = from->type == COMPONENT_CLASSIFIER ? from : find_hairpin(model, from, to);
+    if (classifier != NULL)
+        to->table = compile_table(classifier);
+    return classifier == NULL || to->table != NULL;
+}
+
+/* One worker's. */
+static bool compile_plan(const struct model *model, unsigned worker, struct plan *plan) {
+    unsigned count = 0;
+    for (unsigned i = 0; i < model->component_count; i++)
+        count += model->components[i]->worker == worker && model_component_runs(model->components[i]);
+    if (count == 0)
+        return true;
+    plan->components = calloc(count, sizeof(*plan->components));
+    bool ok = plan->components != NULL;
+    for (unsigned i = 0; ok && i < model->component_count; i++)
+        if (model->components[i]->worker == worker && model_component_runs(model->components[i]))
+            ok = compile_component(model, model->components[i], &plan->components[plan->component_count++]);
+    return ok;
+}
+
+bool model_compile(const struct model *model, struct model_plans *ret_plans) {
+    struct model_plans plans = {.plans = calloc(MODEL_WORKERS_MAX, sizeof(*plans.plans))};
     bool ok = plans.plans != NULL;
-    for (unsigned w = 0; ok && w < workers; w++) {
-        struct plan *plan = &plans.plans[w];
-        plan->components = calloc(max_u32(model->component_count, 1), sizeof(*plan->components));
-        ok = plan->components != NULL;
-        for (unsigned i = 0; ok && i < model->component_count; i++)
-            if (model->components[i]->worker == w && model_component_runs(model->components[i]))
-                ok = compile_component(model->components[i], &plan->components[plan->component_count++]);
-    }
+    for (unsigned w = 0; ok && w < MODEL_WORKERS_MAX; w++)
+        ok = compile_plan(model, w, &plans.plans[w]);
     if (ok)
         *ret_plans = plans;
     else
@@ -398,7 +555,7 @@ bool model_compile(const struct model *model, unsigned workers, struct model_pla
 }
 
 void model_plans_fini(struct model_plans *plans) {
-    for (unsigned w = 0; plans->plans != NULL && w < plans->plan_count; w++) {
+    for (unsigned w = 0; plans->plans != NULL && w < MODEL_WORKERS_MAX; w++) {
         struct plan *plan = &plans->plans[w];
         for (unsigned i = 0; i < plan->component_count; i++) {
             table_destroy(plan->components[i].table);

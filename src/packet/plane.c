@@ -22,6 +22,7 @@ const char *packet_port_kind_name(enum packet_port_kind kind) {
 
 static unsigned worker_poll(struct reactor_poller *poller) {
     struct packet_worker *worker = container_of(poller, struct packet_worker, poller);
+    worker->scratch.now_ns = reactor_now_ns(worker->reactor);
     return plan_run(worker->plan, &worker->scratch);
 }
 
@@ -86,9 +87,16 @@ static void worker_adopted(struct reactor_message *message) {
 }
 
 static void worker_ended(struct reactor_message *message) {
-    struct packet_plane *plane = container_of(message, struct packet_worker, adopted)->plane;
-    if (--plane->ending == 0)
-        plane->stopped(plane->stopped_arg);
+    struct packet_plane *plane = container_of(message, struct packet_worker, ended)->plane;
+    if (plane->ending > 0) {
+        if (--plane->ending == 0)
+            plane->stopped(plane->stopped_arg);
+        return;
+    }
+    struct packet_change *change = list_entry(list_first(&plane->changes), struct packet_change, node);
+    assert(change->pending > 0);
+    if (--change->pending == 0)
+        task_wake(&change->task);
 }
 
 static void worker_end(struct reactor_message *message) {
@@ -97,8 +105,50 @@ static void worker_end(struct reactor_message *message) {
     reactor_set_poller(worker->reactor, NULL);
     if (backend->thread != NULL)
         backend->thread(backend, false);
-    worker->adopted.run = worker_ended;
-    reactor_post(worker->plane->options.control, &worker->adopted);
+    reactor_post(worker->plane->options.control, &worker->ended);
+}
+
+static void worker_destroy(struct packet_worker *worker) {
+    reactor_destroy(worker->reactor);
+    free(worker);
+}
+
+/* Made, and its thread runs, with nothing to do. NULL: error. */
+static struct packet_worker *worker_create(struct packet_plane *plane, unsigned index, int cpu, struct error *error) {
+    const struct packet_plane_options *options = &plane->options;
+    struct packet_worker *worker = calloc(1, sizeof(*worker));
+    if (worker == NULL) {
+        error_set(error, ERROR_NO_MEMORY, "no memory for a worker");
+        return NULL;
+    }
+    worker->plane = plane;
+    worker->index = index;
+    worker->cpu = cpu;
+    worker->plan = &no_plan;
+    worker->scratch.memory = options->backend->memory;
+    worker->poller = (struct reactor_poller){.poll = worker_poll, .sleep = worker_sleep};
+    worker->begin.run = worker_begin;
+    worker->adopt.run = worker_adopt;
+    worker->adopted.run = worker_adopted;
+    worker->end.run = worker_end;
+    worker->ended.run = worker_ended;
+    char name[32]; /* the reactor keeps 15 characters */
+    snprintf(name, sizeof(name), "worker_%u", index);
+    struct reactor_options reactor_options = {.name = name, .cpu = cpu, .poll_mode = options->poll_mode, .index = index};
+    int result = reactor_create(options->host, &reactor_options, &worker->reactor);
+    if (result != 0) {
+        error_set_errno(error, result, "no worker on processor %d", cpu);
+        free(worker);
+        return NULL;
+    }
+    reactor_post(worker->reactor, &worker->begin);
+    result = reactor_start(worker->reactor);
+    if (result != 0) {
+        error_set_errno(error, result, "worker %u does not start", index);
+        worker_destroy(worker);
+        return NULL;
+    }
+    return worker;
 }
 
 /* ---- versions ---- */
@@ -125,6 +175,37 @@ static struct packet_version *version_create(const struct packet_version *from) 
     return version;
 }
 
+/* Starts the workers that the model has and we have not. */
+static bool start_workers(struct packet_plane *plane, const struct model *model, struct error *error) {
+    for (unsigned i = 0; i < MODEL_WORKERS_MAX; i++) {
+        if (!model->workers[i].exists || plane->workers[i] != NULL)
+            continue;
+        plane->workers[i] = worker_create(plane, i, model->workers[i].cpu, error);
+        if (plane->workers[i] == NULL)
+            return false;
+    }
+    return true;
+}
+
+/* Asks those to end that the running version has not; returns how many. */
+static unsigned end_workers(struct packet_plane *plane) {
+    unsigned count = 0;
+    for (unsigned i = 0; i < MODEL_WORKERS_MAX; i++)
+        if (plane->workers[i] != NULL && !plane->version->model->workers[i].exists) {
+            reactor_post(plane->workers[i]->reactor, &plane->workers[i]->end);
+            count++;
+        }
+    return count;
+}
+
+static void destroy_ended_workers(struct packet_plane *plane) {
+    for (unsigned i = 0; i < MODEL_WORKERS_MAX; i++)
+        if (plane->workers[i] != NULL && !plane->version->model->workers[i].exists) {
+            worker_destroy(plane->workers[i]);
+            plane->workers[i] = NULL;
+        }
+}
+
 /* ---- changes ---- */
 
 enum change_state {
@@ -132,19 +213,21 @@ enum change_state {
     CHANGE_OPEN,
     CHANGE_PUBLISH,
     CHANGE_ADOPT,
+    CHANGE_END_WORKERS, /* that are not in the version any more, or not in any */
     CHANGE_CLOSE,
     CHANGE_DONE,
     CHANGE_UNDO,
     CHANGE_COUNT
 };
-static const char *const change_names[] = {"check", "open", "publish", "adopt", "close", "done", "undo"};
+static const char *const change_names[] = {"check", "open", "publish", "adopt", "end_workers", "close", "done", "undo"};
 static const uint64_t change_moves[CHANGE_COUNT] = {
     [CHANGE_CHECK] = TASK_MOVE(CHANGE_OPEN) | TASK_MOVE(CHANGE_PUBLISH) | TASK_MOVE(CHANGE_UNDO),
     [CHANGE_OPEN] = TASK_MOVE(CHANGE_PUBLISH) | TASK_MOVE(CHANGE_UNDO),
     [CHANGE_PUBLISH] = TASK_MOVE(CHANGE_ADOPT) | TASK_MOVE(CHANGE_UNDO),
-    [CHANGE_ADOPT] = TASK_MOVE(CHANGE_CLOSE) | TASK_MOVE(CHANGE_DONE),
+    [CHANGE_ADOPT] = TASK_MOVE(CHANGE_END_WORKERS) | TASK_MOVE(CHANGE_CLOSE) | TASK_MOVE(CHANGE_DONE),
+    [CHANGE_END_WORKERS] = TASK_MOVE(CHANGE_DONE),
     [CHANGE_CLOSE] = TASK_MOVE(CHANGE_DONE),
-    [CHANGE_UNDO] = TASK_MOVE(CHANGE_DONE),
+    [CHANGE_UNDO] = TASK_MOVE(CHANGE_END_WORKERS) | TASK_MOVE(CHANGE_DONE),
 };
 
 static void open_run(struct host_job *job) {
@@ -204,15 +287,20 @@ static void step_open(struct packet_change *change) {
 
 static void step_publish(struct packet_change *change) {
     struct packet_plane *plane = change->plane;
-    if (!model_compile(change->next->model, plane->worker_count, &change->next->plans)) {
+    if (!model_compile(change->next->model, &change->next->plans))
         change->ok = error_set(&change->error, ERROR_NO_MEMORY, "no memory for the workers' plans");
+    if (!change->ok || !start_workers(plane, change->next->model, &change->error)) {
+        change->ok = false;
         change->closing = NULL; /* it stays */
         task_move(&change->task, CHANGE_UNDO);
         return;
     }
-    change->pending = plane->worker_count;
+    change->pending = 0;
     task_move(&change->task, CHANGE_ADOPT);
-    for (unsigned i = 0; i < plane->worker_count; i++) {
+    for (unsigned i = 0; i < MODEL_WORKERS_MAX; i++) {
+        if (plane->workers[i] == NULL)
+            continue;
+        change->pending++;
         plane->workers[i]->next_plan = &change->next->plans.plans[i];
         reactor_post(plane->workers[i]->reactor, &plane->workers[i]->adopt);
     }
@@ -230,8 +318,16 @@ static void step_adopt(struct packet_change *change) {
         submit_job(change, close_run);
         task_move(&change->task, CHANGE_CLOSE);
     } else {
-        task_move(&change->task, CHANGE_DONE);
+        change->pending = end_workers(plane);
+        task_move(&change->task, change->pending > 0 ? CHANGE_END_WORKERS : CHANGE_DONE);
     }
+}
+
+static void step_end_workers(struct packet_change *change) {
+    if (change->pending > 0)
+        return;
+    destroy_ended_workers(change->plane);
+    task_move(&change->task, CHANGE_DONE);
 }
 
 /* What was opened is closed, and the version that nobody saw freed. */
@@ -243,8 +339,10 @@ static void step_undo(struct packet_change *change) {
         submit_job(change, close_run);
         return;
     }
-    if (change->closing == NULL || change->job_done)
-        task_move(&change->task, CHANGE_DONE);
+    if (change->closing != NULL && !change->job_done)
+        return;
+    change->pending = end_workers(change->plane);
+    task_move(&change->task, change->pending > 0 ? CHANGE_END_WORKERS : CHANGE_DONE);
 }
 
 static void change_step(struct task *task) {
@@ -254,6 +352,7 @@ static void change_step(struct task *task) {
     case CHANGE_OPEN: step_open(change); break;
     case CHANGE_PUBLISH: step_publish(change); break;
     case CHANGE_ADOPT: step_adopt(change); break;
+    case CHANGE_END_WORKERS: step_end_workers(change); break;
     case CHANGE_CLOSE:
         if (change->job_done)
             task_move(task, CHANGE_DONE);
@@ -326,14 +425,19 @@ static void something_removed(struct packet_change *change) {
         change->task = (struct task){.type = NULL};
         return; /* the caller starts it */
     }
-    for (unsigned i = 0; i < plane->worker_count; i++)
-        reactor_post(plane->workers[i]->reactor, &plane->workers[i]->end);
+    plane->ending = 1; /* ours, so that it is not over before all are asked */
+    for (unsigned i = 0; i < MODEL_WORKERS_MAX; i++)
+        if (plane->workers[i] != NULL) {
+            plane->ending++;
+            reactor_post(plane->workers[i]->reactor, &plane->workers[i]->end);
+        }
+    if (--plane->ending == 0)
+        plane->stopped(plane->stopped_arg);
 }
 
 void packet_plane_stop(struct packet_plane *plane, void (*stopped)(void *arg), void *arg) {
     plane->stopped = stopped;
     plane->stopped_arg = arg;
-    plane->ending = plane->worker_count;
     plane->last.edit = remove_something;
     plane->last.done = something_removed;
     packet_plane_submit(plane, &plane->last);
@@ -341,44 +445,16 @@ void packet_plane_stop(struct packet_plane *plane, void (*stopped)(void *arg), v
 
 /* ---- making ---- */
 
-static bool make_worker(struct packet_plane *plane, unsigned index, struct error *error) {
-    const struct packet_plane_options *options = &plane->options;
-    struct packet_worker *worker = calloc(1, sizeof(*worker));
-    if (worker == NULL)
-        return error_set(error, ERROR_NO_MEMORY, "no memory for a worker");
-    worker->plane = plane;
-    worker->index = index;
-    worker->cpu = options->cpus[index];
-    worker->plan = &no_plan;
-    worker->scratch.memory = options->backend->memory;
-    worker->poller = (struct reactor_poller){.poll = worker_poll, .sleep = worker_sleep};
-    worker->begin.run = worker_begin;
-    worker->adopt.run = worker_adopt;
-    worker->adopted.run = worker_adopted;
-    worker->end.run = worker_end;
-    char name[32]; /* the reactor keeps 15 characters */
-    snprintf(name, sizeof(name), "worker_%u", index);
-    struct reactor_options reactor_options = {.name = name, .cpu = worker->cpu, .poll_mode = options->poll_mode, .index = index};
-    int result = reactor_create(options->host, &reactor_options, &worker->reactor);
-    if (result != 0) {
-        free(worker);
-        return error_set_errno(error, result, "no worker on core %d", options->cpus[index]);
-    }
-    plane->workers[plane->worker_count++] = worker;
-    return true;
-}
-
 void packet_plane_destroy(struct packet_plane *plane) {
-    for (unsigned i = 0; i < plane->worker_count; i++) {
-        reactor_destroy(plane->workers[i]->reactor);
-        free(plane->workers[i]);
-    }
+    for (unsigned i = 0; i < MODEL_WORKERS_MAX; i++)
+        if (plane->workers[i] != NULL)
+            worker_destroy(plane->workers[i]);
     version_destroy(plane->version);
     free(plane);
 }
 
 bool packet_plane_create(const struct packet_plane_options *options, struct packet_plane **ret_plane, struct error *error) {
-    assert(options->cpu_count >= 1 && options->cpu_count <= PACKET_WORKERS_MAX);
+    assert(options->cpu_count <= MODEL_WORKERS_MAX);
     struct packet_plane *plane = calloc(1, sizeof(*plane));
     if (plane == NULL)
         return error_set(error, ERROR_NO_MEMORY, "no memory");
@@ -387,13 +463,8 @@ bool packet_plane_create(const struct packet_plane_options *options, struct pack
     plane->version = version_create(NULL);
     bool ok = plane->version != NULL || error_set(error, ERROR_NO_MEMORY, "no memory");
     for (unsigned i = 0; ok && i < options->cpu_count; i++)
-        ok = make_worker(plane, i, error);
-    for (unsigned i = 0; ok && i < plane->worker_count; i++) {
-        reactor_post(plane->workers[i]->reactor, &plane->workers[i]->begin);
-        int result = reactor_start(plane->workers[i]->reactor);
-        ok = result == 0 || error_set_errno(error, result, "worker %u does not start", i);
-    }
-    if (!ok) {
+        ok = model_add_worker(plane->version->model, options->cpus[i], error);
+    if (!ok || !start_workers(plane, plane->version->model, error)) {
         packet_plane_destroy(plane);
         return false;
     }

@@ -6,7 +6,7 @@
 #include "packet/model.h"
 #include "reactor/task.h"
 
-#define PACKET_WORKERS_MAX 64
+#define PACKET_QUEUES_MAX 8 /* of a port */
 
 enum packet_port_kind {
     PACKET_PORT_AF_PACKET,
@@ -26,6 +26,7 @@ struct packet_port_options {
     const char *interface;         /* af_packet: there; tap: to be made */
     const char *socket;            /* vhost_user, memif: path */
     bool client;                   /* vhost_user: the peer listens */
+    uint32_t queues;               /* vhost_user: pairs of them, 1 to PACKET_QUEUES_MAX */
     bool server;                   /* memif */
     uint32_t id;                   /* memif */
     uint32_t size;                 /* ring: frames */
@@ -33,6 +34,13 @@ struct packet_port_options {
     const char *rx_file, *tx_file; /* pcap; NULL = none */
 };
 const char *packet_port_kind_name(enum packet_port_kind kind); /* "vhost_user" */
+
+/* Where a capture goes. In a helper thread, one at a time. */
+struct packet_sink {
+    /* How many bytes went; -EAGAIN: not now; else -errno. */
+    int64_t (*write)(struct packet_sink *sink, const void *bytes, size_t size);
+    void (*close)(struct packet_sink *sink);
+};
 
 /* What drivers give: frames' memory, ports, and what a thread needs that calls them. */
 struct packet_backend {
@@ -42,6 +50,9 @@ struct packet_backend {
                  struct error *error);
     /* A worker's thread begins and ends to call ports. On it. NULL = nothing to do. */
     void (*thread)(struct packet_backend *backend, bool begins);
+    /* For captures: a file or pipe, and which frames are wanted. In a helper thread. */
+    bool (*open_sink)(const char *path, struct packet_sink **ret_sink, struct error *error);
+    bool (*compile_filter)(const char *text, struct capture_filter **ret_filter, struct error *error);
 };
 
 struct packet_plane;
@@ -55,7 +66,7 @@ struct packet_worker {
     const struct plan *next_plan; /* what `adopt` has it run */
     struct reactor_poller poller;
     struct reactor_message begin, adopt, end;
-    struct reactor_message adopted; /* on its way back */
+    struct reactor_message adopted, ended; /* on their way back */
     struct plan_scratch scratch;
 };
 
@@ -84,7 +95,7 @@ struct packet_change {
     struct packet_version *next;
     struct packet_port *opened;
     struct packet_port *closing; /* the one that the edit took out of the model */
-    unsigned pending;            /* workers that have not yet taken the version */
+    unsigned pending;            /* workers that have not yet taken the version, or not yet ended */
     bool job_done;
 };
 
@@ -93,24 +104,25 @@ struct packet_plane_options {
     struct log *log;
     struct reactor *control; /* not yet started, or entered */
     struct packet_backend *backend;
-    const int *cpus; /* of the workers, -1 = unpinned */
+    const int *cpus; /* of the workers that are there from the start, -1 = unpinned */
     unsigned cpu_count;
+    const struct cores_map *cores; /* for vfs */
+    bool (*cpu_is_there)(int cpu); /* a thread may be pinned to it */
     enum host_poll_mode poll_mode;
 };
 
 struct packet_plane {
     struct packet_plane_options options;
-    struct packet_worker *workers[PACKET_WORKERS_MAX];
-    unsigned worker_count;
-    struct packet_version *version; /* what the workers run */
-    struct list changes;            /* the first is under way */
-    struct packet_change last;      /* takes all away, at the end */
+    struct packet_worker *workers[MODEL_WORKERS_MAX]; /* those of the version that runs; NULL = none of that number */
+    struct packet_version *version;                   /* what the workers run */
+    struct list changes;                              /* the first is under way */
+    struct packet_change last;                        /* takes all away, at the end */
     void (*stopped)(void *arg);
     void *stopped_arg;
     unsigned ending; /* workers that have not yet ended */
 };
 
-/* Makes the workers and starts them, with nothing to do. Before the control reactor runs. */
+/* Makes the workers of the options and starts them, with nothing to do. Before the control reactor runs. */
 bool packet_plane_create(const struct packet_plane_options *options, struct packet_plane **ret_plane, struct error *error);
 /* Queues a change; `done` comes from the loop. */
 void packet_plane_submit(struct packet_plane *plane, struct packet_change *change);

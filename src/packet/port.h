@@ -5,7 +5,8 @@
 
 #include <stdatomic.h>
 
-#include "packet/packet.h"
+#include "packet/drop.h"
+#include "packet/policy.h"
 
 struct packet_port;
 struct reactor;
@@ -15,8 +16,8 @@ struct reactor;
 struct packet_port_ops {
     /* At most `capacity` frames, the caller's now. The reading worker. */
     unsigned (*receive)(struct packet_port *port, struct packet **ret_packets, unsigned capacity);
-    /* Takes frames over from the front; returns how many. The writing worker. */
-    unsigned (*send)(struct packet_port *port, struct packet *const *packets, unsigned count);
+    /* Takes frames over; returns how many. Those not taken are the last in the array afterwards. The writing worker. */
+    unsigned (*send)(struct packet_port *port, struct packet **packets, unsigned count);
     /* The reading worker is about to block, and looks at the port once more after this (true), or has woken (false). False:
      * nothing will wake it, so that it has to come back by itself. */
     bool (*sleep)(struct packet_port *port, bool asleep);
@@ -24,6 +25,8 @@ struct packet_port_ops {
     void (*read_by)(struct packet_port *port, struct reactor *worker, bool begins);
     /* Is there a peer, or a carrier? Control reactor. */
     bool (*is_up)(struct packet_port *port);
+    /* Why it is dead although it has a peer; NULL = it is not. Control reactor. NULL = never. */
+    const char *(*fault)(struct packet_port *port);
     /* Gives all back; nobody reads or writes it any more. May sleep: in a helper thread. */
     void (*destroy)(struct packet_port *port);
 };
@@ -31,7 +34,9 @@ struct packet_port_ops {
 /* One writer: its worker. Read by any thread, relaxed. */
 struct packet_port_counters {
     _Atomic uint64_t packets, bytes;
-    _Atomic uint64_t full; /* frames that were not taken, dropped: by the other side, or by us for lack of room for a tag */
+    _Atomic uint64_t full;       /* frames that were not taken, dropped: by the other side, or by us for lack of room for a tag */
+    _Atomic uint64_t unfinished; /* of these, those whose checksum or segments could not be finished: malformed, or no memory */
+    _Atomic uint64_t drops[PORT_DROP_COUNT]; /* by the port's policy */
 };
 
 struct packet_port {
@@ -40,7 +45,9 @@ struct packet_port {
     const char *kind; /* as the API spells it */
     char where[128];  /* interface, path: for people; "" = none */
     _Alignas(64) struct packet_port_counters received;
+    struct policy_budget receive_budget; /* the reading worker's */
     _Alignas(64) struct packet_port_counters sent;
+    struct policy_budget send_budget; /* the writing worker's */
 };
 
 /* One writer, so no locked instruction. */

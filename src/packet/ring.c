@@ -33,7 +33,7 @@ static unsigned ring_receive(struct packet_port *port, struct packet **ret_packe
     return count;
 }
 
-static unsigned ring_send(struct packet_port *port, struct packet *const *packets, unsigned count) {
+static unsigned ring_send(struct packet_port *port, struct packet **packets, unsigned count) {
     struct packet_ring *ring = ring_of(port);
     uint32_t tail = atomic_load_explicit(&ring->tail, memory_order_relaxed);
     if (ring->mask + 1 - (tail - ring->head_seen) < count)

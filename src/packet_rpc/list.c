@@ -1,4 +1,6 @@
 /* Methods that list: of the version that runs. Counters are read while workers count on. */
+#include <stdio.h>
+
 #include "packet/mac.h"
 #include "packet_rpc/packet_rpc.h"
 #include "packet_rpc/packet_rpc_methods.h"
@@ -14,7 +16,8 @@ static void fail_absent(struct rpc_call *call, const char *what, const char *nam
 
 /* ---- the plane ---- */
 
-static void put_worker(struct json_writer *writer, const struct packet_worker *worker) {
+static void put_worker(struct json_writer *writer, const struct model *model, const struct packet_worker *worker) {
+    const struct model_worker *place = &model->workers[worker->index];
     struct host_loop_stats stats;
     host_loop_stats(worker->reactor->loop, &stats);
     json_begin_object(writer, NULL);
@@ -23,6 +26,10 @@ static void put_worker(struct json_writer *writer, const struct packet_worker *w
         json_put_u64(writer, "cpu", (uint64_t)worker->cpu);
     else
         json_put_null(writer, "cpu");
+    if (place->vf < MODEL_VFS_MAX) {
+        json_put_u64(writer, "vf", model->vfs[place->vf].id);
+        json_put_u64(writer, "core", place->core);
+    }
     json_put_u64(writer, "busy_ns", stats.busy_ns);
     json_put_u64(writer, "idle_ns", stats.idle_ns);
     json_put_u64(writer, "cpu_ns", stats.cpu_ns);
@@ -51,14 +58,67 @@ void method_packet_get_status(struct rpc_call *call) {
         json_end(writer);
     }
     json_begin_array(writer, "workers");
-    for (unsigned i = 0; i < rpc->plane->worker_count; i++)
-        put_worker(writer, rpc->plane->workers[i]);
+    for (unsigned i = 0; i < MODEL_WORKERS_MAX; i++)
+        if (rpc->plane->workers[i] != NULL && model->workers[i].exists)
+            put_worker(writer, model, rpc->plane->workers[i]);
     json_end(writer);
     json_end(writer);
     rpc_call_end(call);
 }
 
+/* ---- vfs ---- */
+
+void packet_rpc_put_cores(struct json_writer *writer, const struct model *model, const struct model_vf *vf) {
+    json_put_u64(writer, "master", model_vf_master(vf));
+    json_begin_array(writer, "workers");
+    for (unsigned i = 0; i < MODEL_WORKERS_MAX; i++) {
+        const struct model_worker *worker = &model->workers[i];
+        if (!worker->exists || worker->vf != (unsigned)(vf - model->vfs))
+            continue;
+        json_begin_object(writer, NULL);
+        json_put_u64(writer, "core", worker->core);
+        json_put_u64(writer, "cpu", (uint64_t)worker->cpu);
+        json_put_u64(writer, "worker", i);
+        json_end(writer);
+    }
+    json_end(writer);
+}
+
+void method_packet_get_vfs(struct rpc_call *call, const struct params_packet_get_vfs *params) {
+    const struct model *model = model_of(call);
+    struct error error;
+    if (params->has_id && model_find_vf(model, params->id, &error) == NULL) {
+        rpc_call_fail(call, &error);
+        return;
+    }
+    struct json_writer *writer = rpc_call_result(call);
+    json_begin_array(writer, RPC_RESULT);
+    for (unsigned i = 0; i < MODEL_VFS_MAX; i++) {
+        const struct model_vf *vf = &model->vfs[i];
+        char mask[24];
+        if (!vf->exists || (params->has_id && vf->id != params->id))
+            continue;
+        snprintf(mask, sizeof(mask), "0x%llx", (unsigned long long)vf->mask);
+        json_begin_object(writer, NULL);
+        json_put_u64(writer, "id", vf->id);
+        json_put_string(writer, "core_mask", mask);
+        json_put_u64(writer, "num_vhost", vf->vhosts);
+        json_put_bool(writer, "share", vf->share);
+        packet_rpc_put_cores(writer, model, vf);
+        json_end(writer);
+    }
+    json_end(writer);
+    rpc_call_end(call);
+}
+
 /* ---- ports ---- */
+
+static void put_drops(struct json_writer *writer, const struct packet_port_counters *counters, enum port_drop first) {
+    json_begin_object(writer, "drops");
+    for (unsigned i = first; i < PORT_DROP_COUNT; i++)
+        json_put_u64(writer, port_drop_name((enum port_drop)i), packet_counter(&counters->drops[i]));
+    json_end(writer);
+}
 
 static void put_side(struct json_writer *writer, const char *key, const struct model *model, const struct packet_port *port,
                      enum port_direction direction, const struct packet_port_counters *counters) {
@@ -69,6 +129,35 @@ static void put_side(struct json_writer *writer, const char *key, const struct m
     json_put_u64(writer, "packets", packet_counter(&counters->packets));
     json_put_u64(writer, "bytes", packet_counter(&counters->bytes));
     json_put_u64(writer, "full", packet_counter(&counters->full));
+    if (direction == PORT_DIRECTION_TX)
+        json_put_u64(writer, "unfinished", packet_counter(&counters->unfinished));
+    put_drops(writer, counters, direction == PORT_DIRECTION_TX ? PORT_DROP_OVER_RATE : PORT_DROP_SPOOFED_MAC);
+    json_end(writer);
+}
+
+static void put_rate(struct json_writer *writer, const char *key, const struct policy_rate *rate) {
+    json_begin_object(writer, key);
+    json_put_u64(writer, "bits_per_s", rate->bits_per_s);
+    json_put_u64(writer, "packets_per_s", rate->packets_per_s);
+    json_end(writer);
+}
+
+static void put_policy(struct json_writer *writer, const struct policy *policy) {
+    json_begin_object(writer, "policy");
+    json_begin_array(writer, "macs");
+    for (unsigned i = 0; i < policy->mac_count; i++) {
+        char mac[MAC_TEXT_SIZE];
+        json_put_string(writer, NULL, mac_format(policy->macs[i], mac));
+    }
+    json_end(writer);
+    json_put_bool(writer, "vlan_check", policy->vlan_check);
+    json_begin_array(writer, "vlans");
+    for (unsigned vid = 0; vid <= VLAN_VID_MAX; vid++)
+        if ((policy->vlans[vid / 64] >> vid % 64 & 1) != 0)
+            json_put_u64(writer, NULL, vid);
+    json_end(writer);
+    put_rate(writer, "rx_rate", &policy->rx);
+    put_rate(writer, "tx_rate", &policy->tx);
     json_end(writer);
 }
 
@@ -78,6 +167,13 @@ static void put_port(struct json_writer *writer, const struct model *model, stru
     json_put_string(writer, "kind", port->kind);
     json_put_string(writer, "where", port->where);
     json_put_bool(writer, "up", port->ops->is_up(port));
+    const char *fault = port->ops->fault == NULL ? NULL : port->ops->fault(port);
+    if (fault != NULL)
+        json_put_string(writer, "fault", fault);
+    const struct policy *policy = model_policy(model, port);
+    if (policy != NULL)
+        put_policy(writer, policy);
+    json_put_bool(writer, "captured", model_is_captured(model, port));
     put_side(writer, "rx", model, port, PORT_DIRECTION_RX, &port->received);
     put_side(writer, "tx", model, port, PORT_DIRECTION_TX, &port->sent);
     json_end(writer);
@@ -121,6 +217,7 @@ static void put_ends(struct json_writer *writer, const char *key, const struct m
             json_put_u64(writer, "pcp", end->vlan.tag >> 13);
         }
         json_end(writer);
+        json_put_bool(writer, "hairpin", end->hairpin);
         json_end(writer);
     }
     json_end(writer);

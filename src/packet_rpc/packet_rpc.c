@@ -19,7 +19,7 @@ static void log_write_through(void *arg, const struct log_record *record) {
 /* Calls are answered by changes, and changes before the one that takes all away. */
 static void stop_look(struct reactor_timer *timer) {
     struct packet_rpc *rpc = container_of(timer, struct packet_rpc, stop_timer);
-    if (rpc->plane_stopped && rpc->server.call_count == 0)
+    if (rpc->plane_stopped && rpc->server.call_count == 0 && list_empty(&rpc->captures))
         host_loop_stop(rpc->control->loop);
     else
         reactor_timer_start(rpc->control, timer, reactor_now_ns(rpc->control) + STOP_LOOK_NS);
@@ -31,6 +31,7 @@ static void stop_message(struct reactor_message *message) {
     struct packet_rpc *rpc = container_of(message, struct packet_rpc, stop_message);
     log_notice(&rpc->log, LOG_AREA_APP, "stopping");
     rpc_listener_close(rpc->listener);
+    packet_rpc_stop_captures(rpc);
     packet_plane_stop(rpc->plane, plane_stopped, rpc);
     reactor_timer_start(rpc->control, &rpc->stop_timer, 0);
 }
@@ -49,8 +50,9 @@ bool packet_rpc_create(const struct packet_rpc_options *options, struct packet_r
     rpc->options = *options;
     rpc->stop_message.run = stop_message;
     rpc->stop_timer.run = stop_look;
+    list_init(&rpc->captures);
     log_init(&rpc->log, log_wall_ns, log_write_through, rpc);
-    struct reactor_options control = {.name = "control", .cpu = -1, .poll_mode = HOST_POLL_NEVER, .index = options->cpu_count};
+    struct reactor_options control = {.name = "control", .cpu = -1, .poll_mode = HOST_POLL_NEVER, .index = MODEL_WORKERS_MAX};
     int result = reactor_create(options->host, &control, &rpc->control);
     if (result != 0) {
         free(rpc);
@@ -64,6 +66,8 @@ bool packet_rpc_create(const struct packet_rpc_options *options, struct packet_r
                                          .backend = options->backend,
                                          .cpus = options->cpus,
                                          .cpu_count = options->cpu_count,
+                                         .cores = options->cores,
+                                         .cpu_is_there = options->cpu_is_there,
                                          .poll_mode = options->poll_mode};
     reactor_enter(rpc->control);
     /* The socket first: workers that run would have to be ended. */

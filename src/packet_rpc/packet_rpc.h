@@ -13,8 +13,10 @@ struct packet_rpc_options {
     struct packet_backend *backend;
     /* Frames' buffers, for packet_get_status. NULL = not told. */
     void (*buffers)(struct packet_backend *backend, uint64_t *ret_count, uint64_t *ret_free);
-    const int *cpus; /* of the workers, -1 = unpinned */
+    const int *cpus; /* of the workers that are there from the start, -1 = unpinned */
     unsigned cpu_count;
+    const struct cores_map *cores; /* for vfs */
+    bool (*cpu_is_there)(int cpu);
     enum host_poll_mode poll_mode;
     const char *version;
     uint64_t pid;
@@ -33,6 +35,7 @@ struct packet_rpc {
     struct rpc_listener *listener;
     struct reactor_message stop_message;
     struct reactor_timer stop_timer;
+    struct list captures; /* struct rpc_capture */
     bool plane_stopped;
     _Atomic bool stopping;
 };
@@ -46,3 +49,10 @@ void packet_rpc_stop(struct packet_rpc *rpc);
 void packet_rpc_destroy(struct packet_rpc *rpc);
 
 static inline struct packet_rpc *packet_rpc_of(const struct rpc_call *call) { return call->server->owner; }
+
+/* ---- inside ---- */
+
+/* Members master and workers. */
+void packet_rpc_put_cores(struct json_writer *writer, const struct model *model, const struct model_vf *vf);
+/* Ends all captures: their files are whole, and the list empty soon. */
+void packet_rpc_stop_captures(struct packet_rpc *rpc);

@@ -126,7 +126,10 @@ def find_program(name):
     return path
 
 
-def build_initramfs(modules, script, files, to):
+USER_NETWORK = ["ip link set eth0 up", "ip addr add 10.0.2.15/24 dev eth0", "ip route add default via 10.0.2.2"]
+
+
+def build_initramfs(modules, script, files, to, wanted=MODULES, programs=PROGRAMS, network=USER_NETWORK):
     """`files` maps names in the guest to bytes. The script is its /init, after the modules are loaded and the network is up."""
     archive = Archive()
     busybox = find_program("busybox")
@@ -137,33 +140,35 @@ def build_initramfs(modules, script, files, to):
     archive.entry("dev/console", stat.S_IFCHR | 0o600, device=(5, 1))
     archive.file("bin/busybox", pathlib.Path(busybox).read_bytes())
     archive.link("bin/sh", "busybox")
-    for name in PROGRAMS:
+    for name in programs:
         archive.program(find_program(name))
     archive.file("etc/mtab", b"", 0o644)
     loads = []
-    for path in module_order(modules, MODULES):
+    for path in module_order(modules, wanted):
         archive.file("modules/" + path.name, path.read_bytes(), 0o644)
         loads.append(f"insmod /modules/{path.name} 2>/dev/null")
     for name, data in files.items():
         archive.file(name, data, 0o644)
     init = "\n".join(
         ["#!/bin/sh", "/bin/busybox --install -s /bin", "export PATH=/opt/bin:/bin:/sbin", "mount -t proc proc /proc", "mount -t sysfs sys /sys",
-         "mount -t devtmpfs dev /dev", "stty -echo", *loads, "ip link set lo up", "ip link set eth0 up",
-         "ip addr add 10.0.2.15/24 dev eth0", "ip route add default via 10.0.2.2", script, "poweroff -f"]
+         "mount -t devtmpfs dev /dev", "stty -echo", *loads, "ip link set lo up", *network, script, "poweroff -f"]
     )
     archive.file("init", init.encode())
     archive.write(to)
 
 
+USER_CARD = ["-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net,romfile="]
+
+
 class Machine:
     """A running guest."""
 
-    def __init__(self, kernel, initramfs, log, memory_mb=512):
+    def __init__(self, kernel, initramfs, log, memory_mb=512, processors=2, devices=USER_CARD):
         command = [
-            find_program("qemu-system-x86_64"), "-machine", "q35,accel=tcg", "-cpu", "max", "-m", str(memory_mb), "-smp", "2", "-nographic",
+            find_program("qemu-system-x86_64"), "-machine", "q35,accel=tcg", "-cpu", "max", "-m", str(memory_mb), "-smp", str(processors), "-nographic",
             "-no-reboot", "-nodefaults", "-serial", "stdio", "-kernel", str(kernel), "-initrd", str(initramfs),
-            "-append", "console=ttyS0 panic=-1 quiet loglevel=4 mitigations=off random.trust_cpu=on",
-            "-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net,romfile=",
+            "-append", "console=ttyS0 panic=-1 quiet loglevel=4 mitigations=off random.trust_cpu=on no_timer_check",
+            *devices,
         ]  # fmt: skip
         self.log = open(log, "w")
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)

@@ -87,7 +87,7 @@ static unsigned port_receive(struct packet_port *base, struct packet **ret_packe
     return count;
 }
 
-static unsigned port_send(struct packet_port *base, struct packet *const *packets, unsigned count) {
+static unsigned port_send(struct packet_port *base, struct packet **packets, unsigned count) {
     struct test_port *port = port_of(base);
     count = min_u32(count, min_u32(port->room, TEST_PORT_FRAMES - port->sent_count));
     for (unsigned i = 0; i < count; i++)

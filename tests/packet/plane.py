@@ -114,3 +114,22 @@ def dissect(data):
     if len(data) < at + 6 or struct.unpack_from("!H", data, at)[0] != FRAME_TYPE:
         return None
     return tuple(tags), struct.unpack_from("!I", data, at + 2)[0]
+
+
+def write_pcap(path, frames):
+    with open(path, "wb") as file:
+        file.write(struct.pack("=IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, 1))
+        for data in frames:
+            file.write(struct.pack("=IIII", 0, 0, len(data), len(data)) + data)
+
+
+def read_pcap(path):
+    with open(path, "rb") as file:
+        data = file.read()
+    magic, at, frames = struct.unpack_from("=I", data)[0], 24, []
+    assert magic in (0xA1B2C3D4, 0xA1B23C4D), hex(magic)
+    while at < len(data):
+        length = struct.unpack_from("=I", data, at + 8)[0]
+        frames.append(data[at + 16 : at + 16 + length])
+        at += 16 + length
+    return frames

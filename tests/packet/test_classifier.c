@@ -92,13 +92,13 @@ static void rig_init(struct rig *rig) {
     assert_true(model_add_component(rig->model, "c", COMPONENT_CLASSIFIER, 0, &error));
     test_port_init(&rig->input, "in", &rig->memory);
     assert_true(model_add_port(rig->model, &rig->input.port, &error));
-    assert_true(model_attach(rig->model, "c", "in", PORT_DIRECTION_RX, (struct vlan_operation){0}, &error));
+    assert_true(model_attach(rig->model, "c", "in", PORT_DIRECTION_RX, (struct vlan_operation){0}, false, &error));
     for (unsigned i = 0; i < PORTS; i++) {
         char name[8];
         snprintf(name, sizeof(name), "p%u", i);
         test_port_init(&rig->outputs[i], name, &rig->memory);
         assert_true(model_add_port(rig->model, &rig->outputs[i].port, &error));
-        assert_true(model_attach(rig->model, "c", name, PORT_DIRECTION_TX, (struct vlan_operation){0}, &error));
+        assert_true(model_attach(rig->model, "c", name, PORT_DIRECTION_TX, (struct vlan_operation){0}, false, &error));
     }
     memset(&rig->scratch, 0, sizeof(rig->scratch));
     rig->scratch.memory = &rig->memory.memory;
@@ -124,7 +124,7 @@ static void check_sample(const struct sample *sample) {
         if (!model_add_entry(rig->model, "c", sample->entries[i].mac, sample->entries[i].vlan, port, &error))
             fail_msg("%s: %s", sample->what, error.text);
     }
-    assert_true(model_compile(rig->model, 1, &rig->plans));
+    assert_true(model_compile(rig->model, &rig->plans));
     rig->input.to_receive[rig->input.receive_count++] = test_frame(&rig->memory, sample->mac, sample->tag, 77, 60);
     assert_int_equal(plan_run(&rig->plans.plans[0], &rig->scratch), 1);
 
@@ -174,7 +174,7 @@ static void test_entry_of_detached_port_does_not_fall_to_default(void **state) {
     add(rig, "default", 100, "p2");
     add(rig, "default", 200, "p1");
     assert_true(model_detach(rig->model, "c", "p1", PORT_DIRECTION_TX, &error));
-    assert_true(model_compile(rig->model, 1, &rig->plans));
+    assert_true(model_compile(rig->model, &rig->plans));
     rig->input.to_receive[rig->input.receive_count++] = test_frame(&rig->memory, M1, 100, 1, 60);
     rig->input.to_receive[rig->input.receive_count++] = test_frame(&rig->memory, M3, 200, 2, 60);
     rig->input.to_receive[rig->input.receive_count++] = test_frame(&rig->memory, BROADCAST, 100, 3, 60);

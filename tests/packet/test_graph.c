@@ -120,10 +120,10 @@ static struct rig *rig_create(enum component_type type, unsigned inputs, unsigne
         assert_true(model_add_port(rig->model, &rig->ports[i].port, &rig->error));
     }
     for (unsigned i = 0; i < inputs; i++)
-        assert_true(model_attach(rig->model, "c", names[i], PORT_DIRECTION_RX, in, &rig->error));
+        assert_true(model_attach(rig->model, "c", names[i], PORT_DIRECTION_RX, in, false, &rig->error));
     for (unsigned i = 0; i < outputs; i++)
-        assert_true(model_attach(rig->model, "c", names[2 + i], PORT_DIRECTION_TX, out, &rig->error));
-    assert_true(model_compile(rig->model, 1, &rig->plans));
+        assert_true(model_attach(rig->model, "c", names[2 + i], PORT_DIRECTION_TX, out, false, &rig->error));
+    assert_true(model_compile(rig->model, &rig->plans));
     rig->scratch.memory = &memory.memory;
     return rig;
 }
@@ -271,12 +271,13 @@ static void test_a_port_has_one_reader_and_one_writer(void **state) {
     struct model *model = rig->model;
     struct error *error = &rig->error;
     assert_true(model_add_component(model, "m", COMPONENT_MERGE, 1, error));
-    refused(model_attach(model, "m", "in0", PORT_DIRECTION_RX, NO_VLAN, error), rig, ERROR_BUSY);
-    refused(model_attach(model, "m", "out0", PORT_DIRECTION_TX, NO_VLAN, error), rig, ERROR_BUSY);
-    refused(model_attach(model, "c", "in0", PORT_DIRECTION_RX, NO_VLAN, error), rig, ERROR_EXISTS);
-    refused(model_attach(model, "c", "in1", PORT_DIRECTION_RX, NO_VLAN, error), rig, ERROR_BUSY); /* a forward has one input */
-    refused(model_attach(model, "x", "in1", PORT_DIRECTION_RX, NO_VLAN, error), rig, ERROR_NO_DEVICE);
-    refused(model_attach(model, "m", "x", PORT_DIRECTION_RX, NO_VLAN, error), rig, ERROR_NO_DEVICE);
+    refused(model_attach(model, "m", "in0", PORT_DIRECTION_RX, NO_VLAN, false, error), rig, ERROR_BUSY);
+    refused(model_attach(model, "m", "out0", PORT_DIRECTION_TX, NO_VLAN, false, error), rig, ERROR_BUSY);
+    refused(model_attach(model, "c", "in0", PORT_DIRECTION_RX, NO_VLAN, false, error), rig, ERROR_EXISTS);
+    refused(model_attach(model, "c", "in1", PORT_DIRECTION_RX, NO_VLAN, false, error), rig,
+            ERROR_BUSY); /* a forward has one input */
+    refused(model_attach(model, "x", "in1", PORT_DIRECTION_RX, NO_VLAN, false, error), rig, ERROR_NO_DEVICE);
+    refused(model_attach(model, "m", "x", PORT_DIRECTION_RX, NO_VLAN, false, error), rig, ERROR_NO_DEVICE);
     refused(model_detach(model, "m", "in0", PORT_DIRECTION_RX, error), rig, ERROR_NOT_FOUND);
     refused(model_remove_port(model, "in0", error), rig, ERROR_BUSY);
     refused(model_add_component(model, "m", COMPONENT_MERGE, 0, error), rig, ERROR_EXISTS);
@@ -284,9 +285,9 @@ static void test_a_port_has_one_reader_and_one_writer(void **state) {
     refused(model_add_component(model, "", COMPONENT_MERGE, 0, error), rig, ERROR_INVALID);
     refused(model_remove_component(model, "x", error), rig, ERROR_NO_DEVICE);
     /* both directions of one port, and free again when its component goes */
-    assert_true(model_attach(model, "m", "in0", PORT_DIRECTION_TX, NO_VLAN, error));
+    assert_true(model_attach(model, "m", "in0", PORT_DIRECTION_TX, NO_VLAN, false, error));
     assert_true(model_remove_component(model, "c", error));
-    assert_true(model_attach(model, "m", "in0", PORT_DIRECTION_RX, NO_VLAN, error));
+    assert_true(model_attach(model, "m", "in0", PORT_DIRECTION_RX, NO_VLAN, false, error));
     rig_destroy(rig);
 }
 

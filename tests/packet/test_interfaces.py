@@ -6,40 +6,21 @@ The card and the machines are ends of veth pairs, in a network namespace of the 
 make namespaces; else it is skipped."""
 
 import collections
-import ctypes
 import os
 import random
 import socket
 import struct
-import subprocess
 import sys
 import threading
 import time
 import unittest
 
+from network import enter_namespace, ip, quiet
 from plane import Plane, dissect, frame, until
 
 A, B = "fa:16:3e:00:00:0a", "fa:16:3e:00:00:0b"
 ALL = "ff:ff:ff:ff:ff:ff"
 SEED = int(os.environ.get("SEED", "1"))
-
-
-def enter_namespace():
-    """A network of our own; ends the test with 77 where that is not allowed."""
-    new_user, new_net = 0x10000000, 0x40000000
-    libc = ctypes.CDLL(None, use_errno=True)
-    user, group = os.getuid(), os.getgid()
-    if libc.unshare(new_net if user == 0 else new_user | new_net) != 0:
-        print(f"skipped: no network namespace: {os.strerror(ctypes.get_errno())}")
-        sys.exit(77)
-    if user != 0:
-        for name, line in (("setgroups", "deny"), ("uid_map", f"0 {user} 1"), ("gid_map", f"0 {group} 1")):
-            with open("/proc/self/" + name, "w", encoding="ascii") as file:
-                file.write(line)
-
-
-def ip(*words):
-    subprocess.run(["ip", *words], check=True)
 
 
 class End:
@@ -49,8 +30,7 @@ class End:
         self.name = name
         ip("link", "add", name, "type", "veth", "peer", "name", name + "_end")
         for interface in (name, name + "_end"):
-            with open(f"/proc/sys/net/ipv6/conf/{interface}/disable_ipv6", "w", encoding="ascii") as file:
-                file.write("1")  # no frames of its own
+            quiet(interface)
             ip("link", "set", interface, "up", "promisc", "on")
         self.socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
         self.socket.setsockopt(263, 8, 1)  # SOL_PACKET, PACKET_AUXDATA: the kernel hands tags over beside the frame
@@ -223,5 +203,7 @@ class Interfaces(unittest.TestCase):
 
 if __name__ == "__main__":
     PROGRAM = sys.argv.pop(1)
-    enter_namespace()
+    if (reason := enter_namespace()) is not None:
+        print("skipped:", reason)
+        sys.exit(77)
     unittest.main(verbosity=0)

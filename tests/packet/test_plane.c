@@ -41,7 +41,7 @@ static struct outer_port *outer_of(struct packet_port *port) { return container_
 static unsigned outer_receive(struct packet_port *port, struct packet **packets, unsigned capacity) {
     return outer_of(port)->ring->ops->receive(outer_of(port)->ring, packets, capacity);
 }
-static unsigned outer_send(struct packet_port *port, struct packet *const *packets, unsigned count) {
+static unsigned outer_send(struct packet_port *port, struct packet **packets, unsigned count) {
     return outer_of(port)->ring->ops->send(outer_of(port)->ring, packets, count);
 }
 static bool outer_sleep(struct packet_port *port, bool asleep) { return (void)port, (void)asleep, true; }
@@ -133,7 +133,7 @@ static bool edit_remove_component(struct packet_change *base, struct model *mode
 }
 static bool edit_attach(struct packet_change *base, struct model *model, struct error *error) {
     struct waited *waited = waited_of(base);
-    return model_attach(model, waited->component, waited->name, waited->direction, waited->vlan, error);
+    return model_attach(model, waited->component, waited->name, waited->direction, waited->vlan, false, error);
 }
 static bool edit_detach(struct packet_change *base, struct model *model, struct error *error) {
     struct waited *waited = waited_of(base);

@@ -7,8 +7,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "host/linux/linux.h"
-
 #define BUFFER_CACHE 256 /* of each worker */
 /* Of the environment besides buffers: queues of 32 devices, tables of the drivers. */
 #define MEMORY_BASE_MIB 96
@@ -48,6 +46,39 @@ static void thread(struct packet_backend *backend, bool begins) {
         rte_thread_unregister();
 }
 
+/* ---- where captures go ---- */
+
+struct dpdk_sink {
+    struct packet_sink sink;
+    struct host_linux_sink *file;
+};
+
+static int64_t sink_write(struct packet_sink *sink, const void *bytes, size_t size) {
+    return host_linux_sink_write(container_of(sink, struct dpdk_sink, sink)->file, bytes, size);
+}
+
+static void sink_close(struct packet_sink *base) {
+    struct dpdk_sink *sink = container_of(base, struct dpdk_sink, sink);
+    host_linux_sink_close(sink->file);
+    free(sink);
+}
+
+static bool open_sink(const char *path, struct packet_sink **ret_sink, struct error *error) {
+    struct dpdk_sink *sink = calloc(1, sizeof(*sink));
+    if (sink == NULL)
+        return error_set(error, ERROR_NO_MEMORY, "no memory for a file");
+    int result = host_linux_sink_open(path, &sink->file);
+    if (result != 0) {
+        free(sink);
+        return error_set_errno(error, result, "%s", path);
+    }
+    sink->sink = (struct packet_sink){.write = sink_write, .close = sink_close};
+    *ret_sink = &sink->sink;
+    return true;
+}
+
+/* ---- the environment ---- */
+
 static bool start_environment(const char *program, uint32_t buffers, struct error *error) {
     char name[64], memory[32], list[1024], cpus[1100];
     snprintf(name, sizeof(name), "%s", program);
@@ -60,7 +91,8 @@ static bool start_environment(const char *program, uint32_t buffers, struct erro
                                memory, cpus,        "--log-level=warning", NULL};
     if (rte_eal_init((int)array_count(arguments) - 1, (char **)(uintptr_t)arguments) < 0)
         return error_set_errno(error, rte_errno, "DPDK does not start");
-    return true;
+    int result = host_linux_guard_mappings();
+    return result == 0 || error_set_errno(error, result, "no protection against guests that take their memory away");
 }
 
 bool dpdk_backend_create(const char *program, uint32_t buffers, struct packet_backend **ret_backend, struct error *error) {
@@ -79,7 +111,8 @@ bool dpdk_backend_create(const char *program, uint32_t buffers, struct packet_ba
         return false;
     }
     backend->memory = (struct packet_memory){.copy = memory_copy, .free = memory_free};
-    backend->backend = (struct packet_backend){.memory = &backend->memory, .open = dpdk_port_open, .thread = thread};
+    backend->backend =
+        (struct packet_backend){.memory = &backend->memory, .open = dpdk_port_open, .thread = thread, .open_sink = open_sink};
     *ret_backend = &backend->backend;
     return true;
 }

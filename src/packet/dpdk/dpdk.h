@@ -8,8 +8,8 @@
 #define DPDK_BUFFERS_MIN 1024
 #define DPDK_BUFFERS_MAX 1048576
 
-/* Brings DPDK up, without huge pages and without devices: once a process, from main, before other threads run. `program` is named
- * in its messages. False: error. */
+/* All of a backend but compile_filter. Brings DPDK up, without huge pages and without devices: once a process, from main, before
+ * other threads run. `program` is named in its messages. False: error. */
 bool dpdk_backend_create(const char *program, uint32_t buffers, struct packet_backend **ret_backend, struct error *error);
 /* All ports are gone. */
 void dpdk_backend_destroy(struct packet_backend *backend);

@@ -1,95 +1,68 @@
+/* Ports as virtual devices of DPDK: made, watched while their worker sleeps, taken down. */
 #include "packet/dpdk/internal.h"
 
 #include <rte_dev.h>
-#include <rte_ethdev.h>
 #include <rte_interrupts.h>
-#include <rte_ip.h>
-#include <rte_mbuf.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "base/text.h"
-#include "host/linux/linux.h"
 #include "reactor/reactor.h"
 
 enum { DESCRIPTORS = 512 };
-
-struct dpdk_port {
-    struct packet_port port;
-    struct dpdk_backend *backend;
-    char device[32]; /* "net_tap3" */
-    uint16_t id;
-    bool has_device, started, has_interrupt;
-    int wake_fd;                           /* readable when frames have come and it is armed; -1 = none */
-    struct host_linux_frame_watch *frames; /* af_packet: the same by other means */
-    struct host_linux_waker *waker;        /* the reading worker's */
-    bool is_null;                          /* never a frame: nothing to wake up for */
-    _Atomic(struct reactor *) reader;
-};
-
-static struct dpdk_port *port_of(struct packet_port *port) { return container_of(port, struct dpdk_port, port); }
-
-/* ---- frames ---- */
-
-/* The kernel, or hardware, has taken the tag out of it: back with it. */
-static unsigned put_tags_back(struct dpdk_port *port, struct rte_mbuf **frames, unsigned count) {
-    unsigned left = 0;
-    for (unsigned i = 0; i < count; i++) {
-        struct rte_mbuf *frame = frames[i];
-        if ((frame->ol_flags & RTE_MBUF_F_RX_VLAN_STRIPPED) != 0 && rte_vlan_insert(&frame) != 0) {
-            rte_pktmbuf_free(frame);
-            packet_count(&port->port.received.full, 1);
-            continue;
-        }
-        frames[left++] = frame;
-    }
-    return left;
-}
-
-static unsigned port_receive(struct packet_port *base, struct packet **ret_packets, unsigned capacity) {
-    struct dpdk_port *port = port_of(base);
-    struct rte_mbuf **frames = (struct rte_mbuf **)ret_packets;
-    unsigned count = rte_eth_rx_burst(port->id, 0, frames, (uint16_t)capacity);
-    uint64_t flags = 0;
-    for (unsigned i = 0; i < count; i++)
-        flags |= frames[i]->ol_flags;
-    if (unlikely((flags & RTE_MBUF_F_RX_VLAN_STRIPPED) != 0))
-        count = put_tags_back(port, frames, count);
-    if (flags != 0)
-        for (unsigned i = 0; i < count; i++)
-            frames[i]->ol_flags &= RTE_MBUF_F_EXTERNAL | RTE_MBUF_F_INDIRECT; /* of the buffer, not of the frame */
-    return count;
-}
-
-static unsigned port_send(struct packet_port *base, struct packet *const *packets, unsigned count) {
-    struct dpdk_port *port = port_of(base);
-    return rte_eth_tx_burst(port->id, 0, (struct rte_mbuf **)(uintptr_t)packets, (uint16_t)count);
-}
 
 /* ---- waking up ---- */
 
 static bool port_is_up(struct packet_port *base) {
     struct rte_eth_link link;
-    return rte_eth_link_get_nowait(port_of(base)->id, &link) == 0 && link.link_status == RTE_ETH_LINK_UP;
+    const struct dpdk_port *port = dpdk_port_of(base);
+    if (port->kind == PACKET_PORT_VHOST_USER)
+        return atomic_load(&port->guest.here) && !atomic_load(&port->guest.lost);
+    return rte_eth_link_get_nowait(port->id, &link) == 0 && link.link_status == RTE_ETH_LINK_UP;
+}
+
+static const char *port_fault(struct packet_port *base) {
+    const struct dpdk_port *port = dpdk_port_of(base);
+    return atomic_load(&port->guest.here) && atomic_load(&port->guest.lost) ? "the guest's memory went away" : NULL;
 }
 
 /* The interrupt's descriptor may come with the peer: asked for until it is there. */
-static bool arm_interrupt(struct dpdk_port *port) {
-    if (!port->has_interrupt)
-        port->has_interrupt = rte_eth_dev_rx_intr_ctl_q(port->id, 0, port->wake_fd, RTE_INTR_EVENT_ADD, NULL) == 0;
-    if (!port->has_interrupt)
-        return !port_is_up(&port->port); /* link_changed() wakes */
-    int result = rte_eth_dev_rx_intr_enable(port->id, 0);
-    if (result != 0 && result != -ENOTSUP)
-        return !port_is_up(&port->port);
+static bool arm_interrupt(struct dpdk_port *port, uint16_t queue) {
+    uint32_t bit = 1u << queue;
+    if ((port->interrupts & bit) == 0 && rte_eth_dev_rx_intr_ctl_q(port->id, queue, port->wake_fd, RTE_INTR_EVENT_ADD, NULL) == 0)
+        port->interrupts |= bit;
+    if ((port->interrupts & bit) == 0)
+        return !port_is_up(&port->port); /* a change of the link wakes */
+    int result = rte_eth_dev_rx_intr_enable(port->id, queue);
+    return result == 0 || result == -ENOTSUP || !port_is_up(&port->port);
+}
+
+static bool arm_interrupts(struct dpdk_port *port) {
     struct rte_epoll_event event;
+    bool ok = arm_interrupt(port, 0);
+    /* Queues that the guest does not use have nothing to wake us with, nor a need to. */
+    for (uint16_t queue = 1; queue < port->queue_count; queue++)
+        arm_interrupt(port, queue);
     while (rte_epoll_wait(port->wake_fd, &event, 1, 0) == 1) /* what came while we were awake */
         ;
-    return true;
+    return ok;
+}
+
+static void disarm_interrupts(struct dpdk_port *port, bool for_good) {
+    for (uint16_t queue = 0; queue < port->queue_count; queue++) {
+        if ((port->interrupts >> queue & 1) == 0)
+            continue;
+        if (for_good)
+            rte_eth_dev_rx_intr_ctl_q(port->id, queue, port->wake_fd, RTE_INTR_EVENT_DEL, NULL);
+        else
+            rte_eth_dev_rx_intr_disable(port->id, queue);
+    }
+    if (for_good)
+        port->interrupts = 0;
 }
 
 static bool port_sleep(struct packet_port *base, bool asleep) {
-    struct dpdk_port *port = port_of(base);
+    struct dpdk_port *port = dpdk_port_of(base);
     if (port->is_null)
         return true;
     if (port->frames != NULL) {
@@ -98,15 +71,18 @@ static bool port_sleep(struct packet_port *base, bool asleep) {
     }
     if (port->wake_fd < 0 || port->waker == NULL)
         return false;
+    if (port->kind == PACKET_PORT_VHOST_USER && !dpdk_guest_is_sound(port)) {
+        disarm_interrupts(port, true); /* it may kick, but nobody listens */
+        return true;
+    }
     if (asleep)
-        return arm_interrupt(port);
-    if (port->has_interrupt)
-        rte_eth_dev_rx_intr_disable(port->id, 0);
+        return arm_interrupts(port);
+    disarm_interrupts(port, false);
     return true;
 }
 
 static void port_read_by(struct packet_port *base, struct reactor *worker, bool begins) {
-    struct dpdk_port *port = port_of(base);
+    struct dpdk_port *port = dpdk_port_of(base);
     atomic_store(&port->reader, begins ? worker : NULL);
     if (!begins) {
         port_sleep(base, false);
@@ -133,11 +109,13 @@ static int link_changed(uint16_t id, enum rte_eth_event_type event, void *arg, v
 /* ---- life ---- */
 
 static void port_destroy(struct packet_port *base) {
-    struct dpdk_port *port = port_of(base);
+    struct dpdk_port *port = dpdk_port_of(base);
     if (port->has_device) {
-        rte_eth_dev_callback_unregister(port->id, RTE_ETH_EVENT_INTR_LSC, link_changed, port);
-        if (port->has_interrupt)
-            rte_eth_dev_rx_intr_ctl_q(port->id, 0, port->wake_fd, RTE_INTR_EVENT_DEL, NULL);
+        if (port->kind == PACKET_PORT_VHOST_USER)
+            dpdk_guest_unwatch(port);
+        else
+            rte_eth_dev_callback_unregister(port->id, RTE_ETH_EVENT_INTR_LSC, link_changed, port);
+        disarm_interrupts(port, true);
         if (port->started)
             rte_eth_dev_stop(port->id);
         rte_eth_dev_close(port->id);
@@ -149,11 +127,12 @@ static void port_destroy(struct packet_port *base) {
     free(port);
 }
 
-static const struct packet_port_ops port_ops = {.receive = port_receive,
-                                                .send = port_send,
+static const struct packet_port_ops port_ops = {.receive = dpdk_port_receive,
+                                                .send = dpdk_port_send,
                                                 .sleep = port_sleep,
                                                 .read_by = port_read_by,
                                                 .is_up = port_is_up,
+                                                .fault = port_fault,
                                                 .destroy = port_destroy};
 
 /* What goes into a device's arguments must not end one and begin another. */
@@ -187,7 +166,7 @@ static bool describe(const struct packet_port_options *options, struct text *arg
     case PACKET_PORT_VHOST_USER:
         ok = check_text("socket", what = options->socket, PATH_MAX_BYTES, error);
         *ret_driver = "net_vhost";
-        text_appendf(arguments, "iface=%s,queues=1,client=%d", ok ? what : "", options->client);
+        text_appendf(arguments, "iface=%s,queues=%u,client=%d,tso=1", ok ? what : "", options->queues, options->client);
         break;
     case PACKET_PORT_MEMIF:
         ok = check_text("socket", what = options->socket, PATH_MAX_BYTES, error);
@@ -220,15 +199,22 @@ static bool describe(const struct packet_port_options *options, struct text *arg
 
 static bool configure(struct dpdk_port *port, struct error *error) {
     struct rte_eth_conf conf = {.intr_conf.rxq = port->wake_fd >= 0};
-    uint16_t rx = DESCRIPTORS, tx = DESCRIPTORS;
-    int result = rte_eth_dev_configure(port->id, 1, 1, &conf);
+    uint16_t rx = DESCRIPTORS, tx = DESCRIPTORS, queues = port->queue_count;
+    bool guest = port->kind == PACKET_PORT_VHOST_USER;
+    if (guest) /* so that the driver leaves unfinished checksums to us: the taker may do with them */
+        conf.rxmode.offloads = RTE_ETH_RX_OFFLOAD_TCP_CKSUM | RTE_ETH_RX_OFFLOAD_UDP_CKSUM;
+    int result = rte_eth_dev_configure(port->id, queues, queues, &conf);
     if (result == 0)
         result = rte_eth_dev_adjust_nb_rx_tx_desc(port->id, &rx, &tx);
-    if (result == 0)
-        result = rte_eth_rx_queue_setup(port->id, 0, rx, SOCKET_ID_ANY, NULL, port->backend->pool);
-    if (result == 0)
-        result = rte_eth_tx_queue_setup(port->id, 0, tx, SOCKET_ID_ANY, NULL);
-    rte_eth_dev_callback_register(port->id, RTE_ETH_EVENT_INTR_LSC, link_changed, port);
+    for (uint16_t queue = 0; result == 0 && queue < queues; queue++) {
+        result = rte_eth_rx_queue_setup(port->id, queue, rx, SOCKET_ID_ANY, NULL, port->backend->pool);
+        if (result == 0)
+            result = rte_eth_tx_queue_setup(port->id, queue, tx, SOCKET_ID_ANY, NULL);
+    }
+    if (guest)
+        dpdk_guest_watch(port);
+    else
+        rte_eth_dev_callback_register(port->id, RTE_ETH_EVENT_INTR_LSC, link_changed, port);
     if (result == 0)
         result = rte_eth_dev_start(port->id);
     if (result != 0)
@@ -236,6 +222,14 @@ static bool configure(struct dpdk_port *port, struct error *error) {
     port->started = true;
     rte_eth_promiscuous_enable(port->id); /* where there is such a thing */
     return true;
+}
+
+/* What the plane left there when it was killed. */
+static bool free_path(const struct packet_port_options *options, struct error *error) {
+    if (options->kind != PACKET_PORT_VHOST_USER || options->client)
+        return true;
+    int result = host_linux_remove_stale_socket(options->socket);
+    return result == 0 || error_set_errno(error, result, "port %s cannot listen at %s", options->name, options->socket);
 }
 
 static bool set_up_waking(struct dpdk_port *port, const struct packet_port_options *options, struct error *error) {
@@ -267,11 +261,15 @@ bool dpdk_port_open(struct packet_backend *base, const struct packet_port_option
     memset(port, 0, sizeof(*port));
     port->backend = backend;
     port->wake_fd = -1;
+    port->kind = options->kind;
+    port->queue_count = options->kind == PACKET_PORT_VHOST_USER ? (uint16_t)options->queues : 1;
     port->port.ops = &port_ops;
     port->port.kind = packet_port_kind_name(options->kind);
     snprintf(port->port.name, sizeof(port->port.name), "%s", options->name);
     text_init(&arguments, 1024);
-    bool ok = describe(options, &arguments, &driver, port->port.where, error) && set_up_waking(port, options, error);
+    assert(port->queue_count >= 1 && port->queue_count <= PACKET_QUEUES_MAX);
+    bool ok = describe(options, &arguments, &driver, port->port.where, error) && free_path(options, error) &&
+              set_up_waking(port, options, error);
     if (ok) {
         snprintf(port->device, sizeof(port->device), "%s%u", driver, backend->next_device++);
         int result = rte_eal_hotplug_add("vdev", port->device, arguments.bytes);

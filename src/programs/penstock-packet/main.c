@@ -7,6 +7,7 @@
 #include "base/text.h"
 #include "host/linux/linux.h"
 #include "packet/dpdk/dpdk.h"
+#include "packet/pcap/filter.h"
 #include "packet_rpc/packet_rpc.h"
 
 #define SOCKET_PATH_DEFAULT "/var/tmp/penstock-packet.sock"
@@ -17,7 +18,8 @@ static const char help[] =
     "\n"
     "  -r, --rpc-socket PATH   socket of JSON-RPC, mode 0600 (default " SOCKET_PATH_DEFAULT ")\n"
     "  -w, --workers LIST      a worker for each core of the list (0,2), pinned to it; - is a worker that is not pinned\n"
-    "                          (default: one, not pinned)\n"
+    "                          (default: one, not pinned); none: only those of packet_vf_create\n"
+    "      --cpu-map MAP       processors that stand for cores in masks, such as 1=0,2-7=0,8-15=1 (default: the same number)\n"
     "      --buffers COUNT     frames that can be on their way, 1024 to 1048576 (default 8192, 20 MiB)\n"
     "      --poll MODE         always: workers never sleep; never: they never spin; adaptive (default)\n"
     "  -h, --help              this text\n"
@@ -27,8 +29,9 @@ static const char help[] =
 
 struct options {
     const char *socket_path;
-    int cpus[PACKET_WORKERS_MAX];
+    int cpus[MODEL_WORKERS_MAX];
     unsigned cpu_count;
+    struct cores_map cores;
     uint64_t buffers;
     enum host_poll_mode poll_mode;
     bool exit_now;
@@ -43,11 +46,14 @@ static void wrong(struct options *options, const char *option, const char *value
 
 static bool parse_workers(const char *text, struct options *options) {
     unsigned count = 0;
+    options->cpu_count = 0;
+    if (strcmp(text, "none") == 0)
+        return true;
     for (;; text++) {
         char word[8];
         size_t length = strcspn(text, ",");
         uint64_t cpu = 0;
-        if (length == 0 || length >= sizeof(word) || count == PACKET_WORKERS_MAX)
+        if (length == 0 || length >= sizeof(word) || count == MODEL_WORKERS_MAX)
             return false;
         snprintf(word, sizeof(word), "%.*s", (int)length, text);
         bool pinned = strcmp(word, "-") != 0;
@@ -63,14 +69,12 @@ static bool parse_workers(const char *text, struct options *options) {
 }
 
 static void parse(struct options *options, int argc, char **argv) {
-    enum { OPTION_POLL = 256, OPTION_BUFFERS, OPTION_VERSION };
-    static const struct option long_options[] = {{"rpc-socket", required_argument, NULL, 'r'},
-                                                 {"workers", required_argument, NULL, 'w'},
-                                                 {"buffers", required_argument, NULL, OPTION_BUFFERS},
-                                                 {"poll", required_argument, NULL, OPTION_POLL},
-                                                 {"help", no_argument, NULL, 'h'},
-                                                 {"version", no_argument, NULL, OPTION_VERSION},
-                                                 {NULL, 0, NULL, 0}};
+    enum { OPTION_POLL = 256, OPTION_BUFFERS, OPTION_CPU_MAP, OPTION_VERSION };
+    static const struct option long_options[] = {
+        {"rpc-socket", required_argument, NULL, 'r'},         {"workers", required_argument, NULL, 'w'},
+        {"cpu-map", required_argument, NULL, OPTION_CPU_MAP}, {"buffers", required_argument, NULL, OPTION_BUFFERS},
+        {"poll", required_argument, NULL, OPTION_POLL},       {"help", no_argument, NULL, 'h'},
+        {"version", no_argument, NULL, OPTION_VERSION},       {NULL, 0, NULL, 0}};
     *options =
         (struct options){.socket_path = SOCKET_PATH_DEFAULT, .cpus = {-1}, .cpu_count = 1, .buffers = DPDK_BUFFERS_DEFAULT};
     int c;
@@ -79,7 +83,11 @@ static void parse(struct options *options, int argc, char **argv) {
         case 'r': options->socket_path = optarg; break;
         case 'w':
             if (!parse_workers(optarg, options))
-                wrong(options, "-w", optarg, "numbers of cores and -, with commas between them, at most 64");
+                wrong(options, "-w", optarg, "numbers of cores and -, with commas between them, at most 64; or none");
+            break;
+        case OPTION_CPU_MAP:
+            if (!cores_parse_map(optarg, &options->cores))
+                wrong(options, "--cpu-map", optarg, "cores (0 to 63) and their processors, such as 1=0,2-7=0,8-15=1, none twice");
             break;
         case OPTION_BUFFERS:
             if (!text_parse_u64(optarg, DPDK_BUFFERS_MAX, &options->buffers) || options->buffers < DPDK_BUFFERS_MIN)
@@ -132,6 +140,8 @@ static int run(struct host *host, struct packet_backend *backend, const struct o
                                              .buffers = dpdk_backend_buffers,
                                              .cpus = options->cpus,
                                              .cpu_count = options->cpu_count,
+                                             .cores = &options->cores,
+                                             .cpu_is_there = host_linux_has_cpu,
                                              .poll_mode = options->poll_mode,
                                              .version = PENSTOCK_VERSION,
                                              .pid = host_linux_process_id(),
@@ -164,10 +174,14 @@ int main(int argc, char **argv) {
         fprintf(stderr, "penstock-packet: no host: %s\n", strerrordesc_np(-result));
         return 71;
     }
+    result = host_linux_confine(true);
+    if (result != 0)
+        fprintf(stderr, "penstock-packet: goes on with more rights than it needs: %s\n", strerrordesc_np(-result));
     if (!dpdk_backend_create("penstock-packet", (uint32_t)options.buffers, &backend, &error)) {
         fprintf(stderr, "penstock-packet: %s\n", error.text);
         return error_facts(error.code)->exit_status;
     }
+    backend->compile_filter = pcap_capture_filter_create;
     int status = run(host, backend, &options);
     dpdk_backend_destroy(backend);
     host_linux_destroy(host);
