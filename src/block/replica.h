@@ -25,7 +25,8 @@ enum replica_get {
     REPLICA_MARKS,      /* a bit for each region of the head marked at or above the depth (0 = any) */
     REPLICA_OWNED,      /* a bit for each region in which the layer holds or hides anything itself */
     REPLICA_SUMS,       /* u64 for each block of the layer from byte `offset` of it: length / 8 blocks */
-    REPLICA_READ        /* data of a layer, which is not written any more */
+    REPLICA_READ,       /* data of a layer, which is not written any more */
+    REPLICA_PAIRS /* the attributes that people gave a layer; struct replica_pairs from its begin on, ≤ REPLICA_PAIRS_BYTES */
 };
 #define REPLICA_LAYER_HEAD 0 /* the volume itself */
 /* What a GET's offset has to be for the part of it that begins `done` bytes behind its begin. */
@@ -209,6 +210,17 @@ struct replica_layers {
 };
 static_assert(sizeof(struct replica_layer) == 168 && sizeof(struct replica_layers) == 40, "as documented");
 #define REPLICA_LAYERS_MAX 1024 /* snapshots of a mirror */
+
+/* Attributes of a layer as `pairs` of replica_tree has them; what says something of this copy alone (a checksum that was made of
+ * it, say) is not among them. */
+struct replica_pairs {
+    uint32_t pair_bytes, reserved;
+    char pairs[];
+};
+static_assert(sizeof(struct replica_pairs) == 8, "as documented");
+#define REPLICA_PAIRS_BYTES KIB(4) /* room for all of a layer */
+/* NULL, or what is wrong with an answer of `length` bytes. */
+const char *replica_pairs_check(const struct replica_pairs *pairs, size_t length);
 
 #define REPLICA_MARKS_MAX KIB(4) /* bytes of a bitmap that one REPLICA_MARKS asks for: 32,768 regions */
 #define REPLICA_OWNED_MAX 256    /* likewise REPLICA_OWNED: it may have to look at 16 map words for each */

@@ -94,12 +94,17 @@ const char *replica_ranges_check(const struct replica_ranges *ranges, size_t len
 /* ---- a change of the tree ---- */
 
 /* Keys and values in turn, each ended by a zero. */
-static bool pairs_check(const struct replica_tree *tree) {
+static bool pairs_check(const char *pairs, uint32_t bytes) {
     unsigned texts = 0;
-    for (uint32_t i = 0; i < tree->pair_bytes; i++)
-        texts += tree->pairs[i] == '\0';
-    return tree->pair_bytes == 0 ||
-           (tree->pairs[tree->pair_bytes - 1] == '\0' && texts % 2 == 0 && texts <= 2 * REPLICA_PAIRS_MAX);
+    for (uint32_t i = 0; i < bytes; i++)
+        texts += pairs[i] == '\0';
+    return bytes == 0 || (pairs[bytes - 1] == '\0' && texts % 2 == 0 && texts <= 2 * REPLICA_PAIRS_MAX);
+}
+
+const char *replica_pairs_check(const struct replica_pairs *pairs, size_t length) {
+    if (length < sizeof(*pairs) || pairs->pair_bytes > length - sizeof(*pairs))
+        return "its length is another one";
+    return pairs_check(pairs->pairs, pairs->pair_bytes) ? NULL : "its attributes cannot be";
 }
 
 const char *replica_tree_check(const struct replica_tree *tree, size_t length) {
@@ -112,7 +117,8 @@ const char *replica_tree_check(const struct replica_tree *tree, size_t length) {
         if (tree->name[i] != '\0')
             return "its name goes on behind its end";
     bool snapshot = tree->what == REPLICA_SNAPSHOT;
-    if (name == sizeof(tree->name) || snapshot != (name > 0) || (!snapshot && tree->pair_bytes > 0) || !pairs_check(tree))
+    if (name == sizeof(tree->name) || snapshot != (name > 0) || (!snapshot && tree->pair_bytes > 0) ||
+        !pairs_check(tree->pairs, tree->pair_bytes))
         return "its name or attributes cannot be";
     if (tree->layer == 0 && (snapshot || tree->what == REPLICA_DELETE))
         return "it names no layer";

@@ -122,11 +122,37 @@ static void an_argument_holds_three_things(void **state) {
     assert_int_equal(replica_layer_or_depth(argument), 0xfedcba98);
 }
 
+static void attributes_are_texts_by_twos(void **state) {
+    (void)state;
+    union {
+        struct replica_pairs pairs;
+        uint8_t bytes[sizeof(struct replica_pairs) + 2 * 2 * (REPLICA_PAIRS_MAX + 1)];
+    } document = {.bytes = {0}};
+    struct replica_pairs *pairs = &document.pairs;
+    assert_null(replica_pairs_check(pairs, sizeof(*pairs)));
+    assert_non_null(replica_pairs_check(pairs, sizeof(*pairs) - 1));
+    memcpy(pairs->pairs, "a\0b\0c\0\0", 8);
+    pairs->pair_bytes = 7;
+    assert_null(replica_pairs_check(pairs, sizeof(*pairs) + 7));
+    assert_null(replica_pairs_check(pairs, sizeof(*pairs) + 9)); /* an answer may be longer */
+    assert_non_null(replica_pairs_check(pairs, sizeof(*pairs) + 6));
+    pairs->pair_bytes = 6; /* a key without its value */
+    assert_non_null(replica_pairs_check(pairs, sizeof(document)));
+    pairs->pair_bytes = 3; /* no end */
+    assert_non_null(replica_pairs_check(pairs, sizeof(document)));
+    pairs->pair_bytes = UINT32_MAX;
+    assert_non_null(replica_pairs_check(pairs, sizeof(document)));
+    memset(pairs->pairs, 0, sizeof(document) - sizeof(*pairs));
+    pairs->pair_bytes = 2 * REPLICA_PAIRS_MAX;
+    assert_null(replica_pairs_check(pairs, sizeof(document)));
+    pairs->pair_bytes = 2 * (REPLICA_PAIRS_MAX + 1); /* too many */
+    assert_non_null(replica_pairs_check(pairs, sizeof(document)));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(records_that_make_no_sense_are_refused),
-        cmocka_unit_test(records_are_asked_for_legs_and_epochs),
-        cmocka_unit_test(ranges_have_the_length_that_they_say),
+        cmocka_unit_test(records_that_make_no_sense_are_refused), cmocka_unit_test(records_are_asked_for_legs_and_epochs),
+        cmocka_unit_test(ranges_have_the_length_that_they_say),   cmocka_unit_test(attributes_are_texts_by_twos),
         cmocka_unit_test(an_argument_holds_three_things),
     };
     return cmocka_run_group_tests_name("replica record", tests, NULL, NULL);

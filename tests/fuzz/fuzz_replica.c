@@ -1,5 +1,5 @@
-/* Fuzzes the checks of what a mirror sends to its legs. First byte: 0 a record, 1 a STORE, else ranges; the rest is the document.
- */
+/* Fuzzes the checks of what a mirror sends to its legs and is told by them. First byte: 0 a record, 1 a STORE, 254 a change of
+ * the tree, 255 attributes, else ranges; the rest is the document. */
 #include <stdlib.h>
 
 #include "block/replica.h"
@@ -29,6 +29,15 @@ static void ranges_hold(const struct replica_ranges *ranges, size_t size) {
     (void)sum;
 }
 
+/* Texts by twos, each with its end inside. */
+static void pairs_hold(const char *pairs, uint32_t size) {
+    unsigned texts = 0;
+    for (uint32_t at = 0; at < size; texts++)
+        at += (uint32_t)strnlen(pairs + at, size - at) + 1;
+    assert(texts % 2 == 0 && texts <= 2 * REPLICA_PAIRS_MAX);
+    assert(size == 0 || pairs[size - 1] == '\0');
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (size < 1 || size > MIB(1))
         return 0;
@@ -41,7 +50,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         record_holds(record);
     if (data[0] == 1 && size - 1 >= sizeof(struct replica_store))
         ranges_hold(&((const struct replica_store *)(void *)bytes)->marks, size - 1 - offsetof(struct replica_store, marks));
-    if (data[0] > 1)
+    const struct replica_tree *tree = (void *)bytes;
+    const struct replica_pairs *pairs = (void *)bytes;
+    if (data[0] == 254 && replica_tree_check(tree, size - 1) == NULL)
+        pairs_hold(tree->pairs, tree->pair_bytes);
+    else if (data[0] == 255 && replica_pairs_check(pairs, size - 1) == NULL)
+        pairs_hold(pairs->pairs, pairs->pair_bytes);
+    else if (data[0] > 1 && data[0] < 254)
         ranges_hold((void *)bytes, size - 1);
     free(bytes);
     return 0;

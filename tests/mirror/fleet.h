@@ -159,8 +159,11 @@ bool fleet_is_idle(struct fleet *fleet);
 
 /* What the leg on this node has stored, in RAM; NULL if it has no record or is down. */
 const struct replica_record *fleet_record(const struct fleet_node *node);
+/* Attributes, key and value in turn, that every snapshot is made with. */
+#define FLEET_PAIRS 3
+extern const char *const fleet_pairs[2 * FLEET_PAIRS];
 /* Ends all engines, and looks at each store by a claim of its own: every block must be what it may be, and the same on all; so
- * must the snapshots. */
+ * must the snapshots, which have their attributes. */
 void fleet_compare(struct fleet *fleet);
 void fleet_tell(struct fleet *fleet);
 void fleet_log(struct fleet *fleet, const char *format, ...) __attribute__((format(printf, 2, 3)));

@@ -285,6 +285,24 @@ static void same_layer(struct look *a, const struct replica_layer *layer_a, stru
     }
 }
 
+const char *const fleet_pairs[2 * FLEET_PAIRS] = {"user_created",         "true",  "snapshot_timestamp",
+                                                  "2026-01-02T03:04:05Z", "empty", ""};
+
+static void has_pairs(struct look *look, const struct replica_layer *layer) {
+    uint8_t room[REPLICA_PAIRS_BYTES] __attribute__((aligned(8)));
+    const struct replica_pairs *pairs = (const void *)room;
+    look_do(look, BLOCK_REPLICA_GET, replica_argument(REPLICA_PAIRS, 0, layer->layer), 0, room, sizeof(room));
+    uint32_t at = 0;
+    for (unsigned i = 0; i < 2 * FLEET_PAIRS; i++) {
+        const char *text = fleet_pairs[i];
+        if (at + strlen(text) >= pairs->pair_bytes || strcmp(pairs->pairs + at, text) != 0)
+            fleet_fail(look->node->fleet, "%s: snapshot %s lacks its attribute %s", look->node->name, layer->name, text);
+        at += (uint32_t)strlen(text) + 1;
+    }
+    if (at != pairs->pair_bytes)
+        fleet_fail(look->node->fleet, "%s: snapshot %s has attributes that nobody gave it", look->node->name, layer->name);
+}
+
 /* Number, snapshots, whose children they are, and their content. */
 static void same_trees(struct look *a, struct look *b) {
     struct fleet *fleet = a->node->fleet;
@@ -299,6 +317,8 @@ static void same_trees(struct look *a, struct look *b) {
         const struct replica_layer *x = &of_a->layers[i], *y = &of_b->layers[i]; /* sorted by id */
         if (x->id != y->id || x->parent != y->parent || x->size != y->size || strcmp(x->name, y->name) != 0)
             fleet_fail(fleet, "snapshot %s is another on %s than on %s", x->name, b->node->name, a->node->name);
+        has_pairs(a, x);
+        has_pairs(b, y);
         same_layer(a, x, b, y);
     }
     plain_free(of_a);

@@ -30,7 +30,11 @@ static void command_send(struct plane *plane, void *arg) {
 
 static void begin(struct tale *tale, enum replica_change what, const char *snapshot, uint64_t size) {
     tale->done = false;
-    tale->command = (struct mirror_tree_command){.what = what, .snapshot = snapshot, .size_bytes = size};
+    tale->command = (struct mirror_tree_command){.what = what,
+                                                 .snapshot = snapshot,
+                                                 .size_bytes = size,
+                                                 .pairs = fleet_pairs,
+                                                 .pair_count = what == REPLICA_SNAPSHOT ? FLEET_PAIRS : 0};
     plane_do(&tale->engine->plane, command_send, tale);
 }
 

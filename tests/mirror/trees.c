@@ -36,7 +36,11 @@ static void ask(struct trees *trees, struct fleet_node *engine) {
         snprintf(trees->name, sizeof(trees->name), "t%u", ++trees->made);
     else
         snprintf(trees->name, sizeof(trees->name), "%s", trees->kept_name);
-    trees->command = (struct mirror_tree_command){.what = what, .snapshot = trees->name, .done = answered};
+    trees->command = (struct mirror_tree_command){.what = what,
+                                                  .snapshot = trees->name,
+                                                  .pairs = fleet_pairs,
+                                                  .pair_count = what == REPLICA_SNAPSHOT ? FLEET_PAIRS : 0,
+                                                  .done = answered};
     trees->answered = false;
     trees->node = engine;
     trees->writer = engine->writer;

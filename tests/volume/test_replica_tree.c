@@ -76,6 +76,53 @@ static void begin_leg(struct fixture *f, struct port *port) {
     assert_int_equal(store(f, port, 1, 0, 0), IO_OK);
 }
 
+/* Attributes of a layer, with the room that is asked for. */
+static enum io_status pairs_of(struct fixture *f, const struct port *port, uint32_t number, size_t room,
+                               struct replica_pairs *ret) {
+    return io_run(f, port, BLOCK_REPLICA_GET, replica_argument(REPLICA_PAIRS, 0, number), 0, room, ret);
+}
+
+/* What people gave it is told, what says something of this copy alone is not. */
+static void tells_attributes(struct fixture *f, const struct port *port, const struct replica_layer *one,
+                             const struct replica_layer *two) {
+    uint8_t room[REPLICA_PAIRS_BYTES] __attribute__((aligned(8)));
+    struct replica_pairs *pairs = (void *)room;
+    struct volume_command command = {.volume = one->uuid, .name = VOLUME_CHECKSUM_ATTRIBUTE, .value = "4711"};
+    assert_true(session_command(&f->session, volume_attribute_set, &command));
+    command = (struct volume_command){.volume = one->uuid, .name = "when", .value = ""};
+    assert_true(session_command(&f->session, volume_attribute_set, &command));
+    assert_int_equal(pairs_of(f, port, one->layer, sizeof(room), pairs), IO_OK);
+    assert_int_equal(pairs->pair_bytes, 15);
+    assert_memory_equal(pairs->pairs, "user\0yes\0when\0\0", 15);
+    assert_null(replica_pairs_check(pairs, sizeof(room)));
+    assert_int_equal(pairs_of(f, port, two->layer, 64, pairs), IO_OK);
+    assert_int_equal(pairs->pair_bytes, 0);
+    assert_int_equal(pairs_of(f, port, one->layer, sizeof(*pairs) + 14, pairs), IO_INVALID); /* no room */
+    assert_int_equal(pairs_of(f, port, one->layer, 4, pairs), IO_INVALID);
+    assert_int_equal(pairs_of(f, port, one->layer, sizeof(room) + 4, pairs), IO_INVALID);
+    assert_int_equal(io_run(f, port, BLOCK_REPLICA_GET, replica_argument(REPLICA_PAIRS, 0, one->layer), 8, 64, pairs),
+                     IO_INVALID);
+    assert_int_equal(pairs_of(f, port, 4000, 64, pairs), IO_DEVICE_GONE);
+    /* and with all that there can be */
+    char value[2900];
+    memset(value, 'v', sizeof(value));
+    value[sizeof(value) - 1] = '\0';
+    command = (struct volume_command){.volume = one->uuid, .name = "long", .value = value};
+    assert_true(session_command(&f->session, volume_attribute_set, &command));
+    assert_int_equal(pairs_of(f, port, one->layer, sizeof(room), pairs), IO_OK);
+    assert_int_equal(pairs->pair_bytes, 15 + 5 + sizeof(value));
+    for (unsigned i = 0; i < REPLICA_PAIRS_MAX; i++) {
+        char name[8];
+        snprintf(name, sizeof(name), "%u", i);
+        command = (struct volume_command){.volume = two->uuid, .name = name, .value = "1"};
+        assert_true(session_command(&f->session, volume_attribute_set, &command));
+    }
+    command = (struct volume_command){.volume = two->uuid, .name = "more", .value = "1"};
+    assert_true(session_command(&f->session, volume_attribute_set, &command));
+    assert_int_equal(pairs_of(f, port, two->layer, sizeof(room), pairs), IO_OK);
+    assert_null(replica_pairs_check(pairs, sizeof(room))); /* a document holds no more of them */
+}
+
 static void snapshots_make_a_tree_with_the_mirrors_names(void **state) {
     (void)state;
     struct fixture f;
@@ -119,6 +166,7 @@ static void snapshots_make_a_tree_with_the_mirrors_names(void **state) {
     assert_true(session_command(&f.session, volume_attribute_get, &command));
     assert_string_equal(command.ret_text, "yes");
     free(command.ret_text);
+    tells_attributes(&f, &a, one, two);
     command = (struct volume_command){.volume = one->uuid};
     assert_false(session_command(&f.session, volume_delete, &command)); /* the mirror does that */
     assert_int_equal(command.error.code, ERROR_PERMISSION);

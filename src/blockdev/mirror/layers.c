@@ -70,13 +70,16 @@ struct mirror_layers {
     uint32_t source_generation;
     struct mirror_fetch own, from; /* its tree, and the source's */
     struct tree_step step;
-    unsigned query; /* which bitmap of those that are gathered */
-    uint64_t piece; /* bytes of it that are there */
+    enum { ASK_SOURCE, ASK_OWN, ASK_PAIRS, ASKED_ALL } query; /* LEG_FILL_LIST: which answer is next */
+    uint64_t piece;                                           /* bytes of it that are there */
     struct mirror_call ask;
     uint64_t answer[REPLICA_MARKS_MAX / 8];
     uint64_t waits_until_ns;
-    struct replica_tree document; /* the last: it has no attributes */
+    uint8_t change[sizeof(struct replica_tree) + REPLICA_PAIRS_BYTES] __attribute__((aligned(8))); /* sent last */
+    uint8_t pairs[REPLICA_PAIRS_BYTES] __attribute__((aligned(8))); /* of the layer that is filled */
 };
+
+static struct replica_tree *change_of(struct mirror_layers *layers) { return (void *)layers->change; }
 
 void mirror_layers_fini(struct mirror_leg *leg) {
     struct mirror_layers *layers = leg->layers;
@@ -103,8 +106,8 @@ static void again(struct mirror_leg *leg) {
 }
 
 static void send_tree(struct mirror_leg *leg, struct replica_tree *tree) {
-    mirror_call_send(leg, &leg->call, BLOCK_REPLICA_PUT, replica_argument(REPLICA_TREE, 0, 0), 0, tree, sizeof(*tree),
-                     mirror_leg_called);
+    mirror_call_send(leg, &leg->call, BLOCK_REPLICA_PUT, replica_argument(REPLICA_TREE, 0, 0), 0, tree,
+                     sizeof(*tree) + tree->pair_bytes, mirror_leg_called);
 }
 
 bool mirror_tree_is_equal(const struct mirror_leg *leg) {
@@ -138,7 +141,7 @@ void mirror_layers_keep(struct mirror_leg *leg) {
 static void dropped(struct mirror_call *call) { (void)call; } /* it has gone, or goes at the next return */
 
 void mirror_layers_drop(struct mirror_leg *leg) {
-    if (leg->mirror->plain || leg->drop.busy)
+    if (!leg->replica || leg->drop.busy)
         return;
     *(struct replica_tree *)(void *)leg->drop_document = (struct replica_tree){.what = REPLICA_DROP};
     mirror_call_send(leg, &leg->drop, BLOCK_REPLICA_PUT, replica_argument(REPLICA_TREE, 0, 0), 0, leg->drop_document,
@@ -173,7 +176,7 @@ void mirror_layers_begin(struct mirror_leg *leg) {
 static void change_own(struct mirror_leg *leg, enum replica_change what, uint64_t layer, uint64_t size) {
     struct mirror_layers *layers = leg->layers;
     const struct replica_layers *numbers = what == REPLICA_NOTE ? layers->from.tree : layers->own.tree;
-    layers->document = (struct replica_tree){
+    *change_of(layers) = (struct replica_tree){
         .sequence = numbers->sequence, .change = numbers->change, .layer = layer, .size = size, .what = what};
     task_move(&leg->task, LEG_TREE_CHANGE);
 }
@@ -200,7 +203,7 @@ void mirror_layers_step(struct mirror_leg *leg) {
     case TREE_REVERT: change_own(leg, REPLICA_REVERT, layers->step.id, 0); break;
     case TREE_RESIZE: change_own(leg, REPLICA_RESIZE, 0, layers->step.size); break;
     case TREE_FILL:
-        layers->query = 0;
+        layers->query = ASK_SOURCE;
         layers->piece = 0;
         if (!mirror_work_begin(leg, divide_up(layers->step.size, REGION_BYTES))) {
             mirror_leg_lose(leg, "no memory for its work");
@@ -214,7 +217,7 @@ void mirror_layers_step(struct mirror_leg *leg) {
 /* Its device tells the new size a little later than the leg does. */
 static bool size_is_known(struct mirror_leg *leg) {
     struct mirror_layers *layers = leg->layers;
-    const struct replica_tree *tree = &layers->document;
+    const struct replica_tree *tree = change_of(layers);
     uint64_t now = reactor_now_ns(leg->mirror->home), size = tree->size;
     if (tree->what == REPLICA_REVERT) {
         const struct replica_layer *layer = tree_find(layers->own.tree, tree->layer);
@@ -241,7 +244,7 @@ void mirror_layers_change(struct mirror_leg *leg) {
             return;
         leg->keeping = true;
         layers->waits_until_ns = 0;
-        send_tree(leg, &layers->document);
+        send_tree(leg, change_of(layers));
         return;
     }
     if (leg->call.status == IO_NOT_READY && (leg->status.flags & REPLICA_CLAIM_YOURS) != 0) {
@@ -255,11 +258,12 @@ void mirror_layers_change(struct mirror_leg *leg) {
         return;
     leg->keeping = false;
     leg->retry.deadline_ns = 0;
-    if (layers->document.what == REPLICA_REVERT)
+    const struct replica_tree *made = change_of(layers);
+    if (made->what == REPLICA_REVERT)
         leg->status.flags |= REPLICA_HAS_FLOOR;
-    leg->status.tree_sequence = layers->document.sequence;
-    leg->status.tree_change = layers->document.change;
-    task_move(&leg->task, layers->document.what == REPLICA_NOTE ? LEG_LISTED : LEG_TREES);
+    leg->status.tree_sequence = made->sequence;
+    leg->status.tree_change = made->change;
+    task_move(&leg->task, made->what == REPLICA_NOTE ? LEG_LISTED : LEG_TREES);
 }
 
 /* ---- filling the head with what a layer is to hold ---- */
@@ -272,16 +276,35 @@ static bool by_marks(const struct mirror_leg *leg) {
 
 static void asked(struct mirror_call *call) { mirror_legs_wake(call->leg->mirror); }
 
-/* The next piece of one of two bitmaps: of the source, and of the leg itself. */
+/* The next piece of one of two bitmaps, of the source and of the leg itself; at last the layer's attributes. */
 static void ask(struct mirror_leg *leg) {
     struct mirror_layers *layers = leg->layers;
-    bool marks = by_marks(leg), own = layers->query == 1;
+    bool marks = by_marks(leg), own = layers->query == ASK_OWN;
+    if (layers->query == ASK_PAIRS) {
+        mirror_call_send(layers->source, &layers->ask, BLOCK_REPLICA_GET,
+                         replica_argument(REPLICA_PAIRS, 0, layers->step.layer->layer), 0, layers->pairs, sizeof(layers->pairs),
+                         asked);
+        return;
+    }
     uint32_t layer = own ? REPLICA_LAYER_HEAD : layers->step.layer->layer;
     uint64_t argument = marks ? replica_argument(REPLICA_MARKS, 0, own ? 0 : (uint32_t)leg->from_depth)
                               : replica_argument(REPLICA_OWNED, 0, layer);
     size_t most = marks ? REPLICA_MARKS_MAX : REPLICA_OWNED_MAX;
     mirror_call_send(own ? leg : layers->source, &layers->ask, BLOCK_REPLICA_GET, argument, layers->piece, layers->answer,
                      (size_t)min_u64(most, bitmap_words(leg->work_count) * 8 - layers->piece), asked);
+}
+
+/* The answer, of a call that went well. */
+static void take(struct mirror_leg *leg) {
+    struct mirror_layers *layers = leg->layers;
+    if (layers->query < ASK_PAIRS)
+        for (size_t i = 0; i < layers->ask.slice.length / 8; i++)
+            leg->work[layers->piece / 8 + i] |= layers->answer[i];
+    layers->piece += layers->ask.slice.length;
+    if (layers->query == ASK_PAIRS || layers->piece >= bitmap_words(leg->work_count) * 8) {
+        layers->piece = 0;
+        layers->query++;
+    }
 }
 
 void mirror_layers_list(struct mirror_leg *leg) {
@@ -292,14 +315,14 @@ void mirror_layers_list(struct mirror_leg *leg) {
         task_move(&leg->task, LEG_TREES);
         return;
     }
-    if (layers->piece == 0 && layers->query == 0 && !leg->listing) {
+    if (layers->piece == 0 && layers->query == ASK_SOURCE && !leg->listing) {
         leg->listing = true;
         ask(leg);
         return;
     }
     if (layers->ask.status != IO_OK) {
         /* A source that cannot tell is not worse for that. */
-        struct mirror_leg *of = layers->query == 1 ? leg : layers->source;
+        struct mirror_leg *of = layers->query == ASK_OWN ? leg : layers->source;
         leg->listing = false;
         if (!mirror_leg_judge(of, layers->ask.status))
             mirror_leg_lose(leg, "what it holds is not told");
@@ -307,15 +330,15 @@ void mirror_layers_list(struct mirror_leg *leg) {
             task_move(&leg->task, LEG_TREES);
         return;
     }
-    for (size_t i = 0; i < layers->ask.slice.length / 8 && layers->query < 2; i++)
-        leg->work[layers->piece / 8 + i] |= layers->answer[i];
-    layers->piece += layers->ask.slice.length;
-    if (layers->piece >= bitmap_words(leg->work_count) * 8) {
-        layers->piece = 0;
-        layers->query++;
-    }
-    if (layers->query < 2) {
+    if (layers->query < ASKED_ALL)
+        take(leg);
+    if (layers->query < ASKED_ALL) {
         ask(leg);
+        return;
+    }
+    if (replica_pairs_check((const void *)layers->pairs, sizeof(layers->pairs)) != NULL) {
+        leg->listing = false;
+        mirror_leg_lose(leg, "its source tells attributes of a snapshot that cannot be");
         return;
     }
     if (!mirror_cursor_begin(leg, by_marks(leg) ? 0 : layers->step.layer->id))
@@ -356,7 +379,11 @@ void mirror_layers_freeze(struct mirror_leg *leg) {
     if (leg->call.busy || !mirror_leg_went_well(leg, "it does not flush"))
         return;
     const struct replica_layer *layer = layers->step.layer;
+    const struct replica_pairs *pairs = (const void *)layers->pairs;
     change_own(leg, REPLICA_SNAPSHOT, layer->id, 0);
-    layers->document.created_ns = layer->created_ns;
-    memcpy(layers->document.name, layer->name, sizeof(layers->document.name));
+    struct replica_tree *tree = change_of(layers);
+    tree->created_ns = layer->created_ns;
+    memcpy(tree->name, layer->name, sizeof(tree->name));
+    tree->pair_bytes = pairs->pair_bytes;
+    memcpy(tree->pairs, pairs->pairs, pairs->pair_bytes);
 }

@@ -63,9 +63,10 @@ bool replica_snapshot_of(const struct layer *layer, const struct replica *replic
 /* The nearest such layer below another one; NULL if there is none (*ret_snapshot stays). */
 const struct layer *replica_layer_below(const struct replica *replica, const struct layer *layer,
                                         struct replica_snapshot *ret_snapshot);
-/* REPLICA_TREE and REPLICA_LAYERS. */
+/* REPLICA_TREE, REPLICA_LAYERS and REPLICA_PAIRS, of a snapshot's volume. */
 void replica_tree_run(struct volume_op *op);
 void replica_get_layers(struct volume_op *op);
+void replica_get_pairs(struct volume_op *op, const struct volume *of);
 /* Goes on with the deletions that the last opening did not come to. Control reactor, after the devices are registered. */
 void replica_delete_let_go(struct volume_store *store);
 /* Of commands: what a change of the mirror's adds to the identity of what it makes (false: no room), and to the leg's record, in

@@ -225,6 +225,12 @@ static void get_data(struct volume_op *op) {
     read_start(op);
 }
 
+static void get_pairs(struct volume_op *op) {
+    const struct volume *of = layer_asked(op);
+    if (of != NULL)
+        replica_get_pairs(op, of);
+}
+
 void replica_get_start(struct volume_op *op) {
     const struct replica *replica = op->volume->replica;
     unsigned verb = replica_verb(op->request->argument);
@@ -245,6 +251,8 @@ void replica_get_start(struct volume_op *op) {
         get_sums(op);
     else if (verb == REPLICA_READ)
         get_data(op);
+    else if (verb == REPLICA_PAIRS)
+        get_pairs(op);
     else
         op_end(op, IO_UNSUPPORTED);
 }

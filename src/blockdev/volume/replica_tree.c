@@ -371,3 +371,32 @@ void replica_get_layers(struct volume_op *op) {
     free(layers);
     op_end(op, IO_OK);
 }
+
+/* ---- GET: the attributes of one ---- */
+
+/* Of its checksum the new copy is to be told by who reads it. */
+static bool is_of_this_copy(const char *key) { return strcmp(key, VOLUME_CHECKSUM_ATTRIBUTE) == 0; }
+
+void replica_get_pairs(struct volume_op *op, const struct volume *of) {
+    uint8_t answer[REPLICA_PAIRS_BYTES] __attribute__((aligned(8))) = {0};
+    struct replica_pairs *pairs = (void *)answer;
+    uint32_t size, at = 0, count = 0;
+    const uint8_t *identity = record_identity(of->layer->record, &size);
+    static_assert(sizeof(*pairs) + IDENTITY_BYTES <= sizeof(answer), "an item's head is longer than the zero at its value's end");
+    if (op->request->offset != 0 || op->request->length < sizeof(*pairs) || op->request->length > sizeof(answer)) {
+        op_end(op, IO_INVALID);
+        return;
+    }
+    for (struct identity_item item; identity_next(identity, size, &at, &item) && count < REPLICA_PAIRS_MAX;) {
+        if (item.type != IDENTITY_ATTRIBUTE || memchr(item.bytes, '\0', item.length) == NULL ||
+            is_of_this_copy((const char *)item.bytes))
+            continue;
+        memcpy(pairs->pairs + pairs->pair_bytes, item.bytes, item.length);
+        pairs->pair_bytes += item.length + 1u;
+        count++;
+    }
+    bool fits = sizeof(*pairs) + pairs->pair_bytes <= op->request->length;
+    if (fits)
+        slice_copy_in(op->request->slices, op->request->slice_count, 0, answer, op->request->length);
+    op_end(op, fits ? IO_OK : IO_INVALID);
+}
