@@ -198,7 +198,7 @@ def verify(bench):
 def stall(bench, case, times=3):
     """The longest time without an answer that a verified load sees: a case of the nodes' tests, as often as that."""
     test = ROOT / "tests" / "mirror_net" / "test_mirror_net.py"
-    stalls = []
+    stalls, notes = [], []
     for _ in range(1 if bench.quick else times):
         done = subprocess.run([sys.executable, str(test), str(bench.build), case], capture_output=True, text=True, timeout=120, check=False)
         if "skipped" in done.stdout:
@@ -207,7 +207,9 @@ def stall(bench, case, times=3):
         if done.returncode != 0 or found is None:
             raise RuntimeError(f"{case}: {done.stdout[-2000:]}{done.stderr[-500:]}")
         stalls.append(int(found.group(1)))
-    return Figure(max(stalls), samples={"ms": stalls})
+        notes.append(re.search(r"\(the engine's[^)]*\)", done.stdout))
+    worst = notes[stalls.index(max(stalls))]
+    return Figure(max(stalls), samples={"ms": stalls}, note=worst.group(0)[1:-1] if worst else "")
 
 
 @row("mirror_stall_killed", "longest stall of three nodes: a leg's process killed", "ms", ("<=", 99))

@@ -18,7 +18,8 @@ static bool is(const json_t *object, const char *key, const char *value) { retur
 
 /* "3 whole, 1 syncing 40 %" */
 static void legs_text(const json_t *mirror, char *to, size_t size) {
-    static const char *const states[] = {"whole", "syncing", "set aside", "connecting", "absent", "diverged", "tie-breaker"};
+    static const char *const states[] = {"whole",  "syncing",  "set aside", "connecting",
+                                         "absent", "diverged", "faulted",   "tie-breaker"};
     const json_t *legs = json_object_get(mirror, "legs"), *leg;
     size_t used = 0, i;
     to[0] = '\0';
@@ -245,8 +246,34 @@ static bool option_ms(struct cli *cli, const char *option, const char *key, json
     return true;
 }
 
+/* An option that names one of the legs that were typed. */
+static bool option_leg(struct cli *cli, const char *option, const json_t *legs, const char **ret_device) {
+    const char *typed = cli_option(cli, option);
+    *ret_device = NULL;
+    for (unsigned i = 1; typed != NULL && i < cli->argument_count; i++)
+        if (strcmp(typed, cli->arguments[i]) == 0)
+            *ret_device = json_string_value(json_array_get(legs, i - 1));
+    return typed == NULL || *ret_device != NULL || error_invalid(&cli->error, option, typed, "one of the legs");
+}
+
+/* Of legs that keep no record: whose content counts. */
+static bool set_recordless(struct cli *cli, const json_t *legs, json_t *params) {
+    const char *source, *foreign;
+    if (!option_leg(cli, "--source", legs, &source) || !option_leg(cli, "--foreign", legs, &foreign))
+        return false;
+    if (source != NULL && !cli_yes(cli, "what the other legs hold is overwritten with what %.100s holds", source))
+        return false;
+    if (foreign != NULL && !cli_yes(cli, "what %.100s holds is overwritten", foreign))
+        return false;
+    if (source != NULL)
+        json_object_set_new(params, "source", json_string(source));
+    if (foreign != NULL)
+        json_object_set_new(params, "foreign", json_pack("[s]", foreign));
+    return true;
+}
+
 bool cli_mirror_create(struct cli *cli) {
-    const char *name = cli->arguments[0], *tie_breaker = cli_option(cli, "--tie-breaker"), *policy = cli_option(cli, "--policy");
+    const char *name = cli->arguments[0], *tie_breaker = NULL, *policy = cli_option(cli, "--policy");
     json_t *legs = json_array(), *params = json_pack("{s:s, s:o}", "name", name, "legs", legs);
     bool ok = true;
     for (unsigned i = 1; i < cli->argument_count && ok; i++) {
@@ -254,11 +281,10 @@ bool cli_mirror_create(struct cli *cli) {
         ok = leg_device(cli, name, cli->arguments[i], device);
         if (ok)
             json_array_append_new(legs, json_string(device));
-        if (ok && tie_breaker != NULL && strcmp(tie_breaker, cli->arguments[i]) == 0)
-            json_object_set_new(params, "tie_breaker", json_string(device));
     }
-    if (ok && tie_breaker != NULL && json_object_get(params, "tie_breaker") == NULL)
-        ok = error_invalid(&cli->error, "--tie-breaker", tie_breaker, "one of the legs");
+    ok = ok && option_leg(cli, "--tie-breaker", legs, &tie_breaker) && set_recordless(cli, legs, params);
+    if (ok && tie_breaker != NULL)
+        json_object_set_new(params, "tie_breaker", json_string(tie_breaker));
     const char *absent = cli_option(cli, "--accept-absent");
     if (absent != NULL) {
         char device[256];
@@ -291,9 +317,9 @@ bool cli_mirror_add(struct cli *cli) {
     char device[256];
     if (!cli_yes(cli, "what %.120s holds is overwritten", leg) || !leg_device(cli, name, leg, device))
         return false;
-    if (!cli_do(
-            cli, "mirror_add_leg",
-            json_pack("{s:s, s:s, s:b}", "name", name, "leg", device, "tie_breaker", cli_option(cli, "--tie-breaker") != NULL)))
+    if (!cli_do(cli, "mirror_add_leg",
+                json_pack("{s:s, s:s, s:b, s:b}", "name", name, "leg", device, "tie_breaker",
+                          cli_option(cli, "--tie-breaker") != NULL, "foreign", cli_option(cli, "--foreign") != NULL)))
         return false;
     return cli_option(cli, "--follow") == NULL || follow(cli, name);
 }

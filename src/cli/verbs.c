@@ -42,12 +42,15 @@ static const struct cli_option mirror_create_options[] = {
     {"--give-up", "MS", "A leg that is away for so long is copied as a whole when it returns (default: never)"},
     {"--standby", NULL, "Claim nothing until it is promoted: another engine may have the legs"},
     {"--accept-absent", "LEG", "Start although this one is missing and may be newer: what only it holds is lost"},
-    {"--yes", NULL, "With --accept-absent: yes, give that up"},
+    {"--source", "LEG", "Legs that keep no record: this one is copied to the others, and what they hold is overwritten"},
+    {"--foreign", "LEG", "This one keeps no record, beside legs that do: it is copied to whenever it comes"},
+    {"--yes", NULL, "With --accept-absent, --source, --foreign: yes, give that up"},
     {"--follow", NULL, "Wait, with a bar, until no leg is being copied to"},
     {0},
 };
 static const struct cli_option mirror_add_options[] = {
     {"--tie-breaker", NULL, "It keeps a record and no data"},
+    {"--foreign", NULL, "It keeps no record, beside legs that do"},
     {"--yes", NULL, "Yes, overwrite what it holds"},
     {"--follow", NULL, "Wait, with a bar, until it is whole"},
     {0},

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "base/bitmap.h"
+#include "base/block_sum.h"
 #include "heap.h"
 
 #define BLOCK_BYTES 4096
@@ -105,6 +106,8 @@ static bool is_mine(const struct operation *operation) {
 /* What arrives is let in or not. */
 static enum io_status admit(struct operation *operation) {
     struct replica_disk *disk = operation->disk;
+    if (disk->plain)
+        return IO_OK;
     if (operation->op == BLOCK_REPLICA_GET && replica_verb(operation->argument) == REPLICA_STATUS)
         return IO_OK;
     if (operation->op == BLOCK_REPLICA_PUT && replica_verb(operation->argument) == REPLICA_CLAIM)
@@ -260,7 +263,7 @@ static enum io_status get(struct operation *operation) {
             uint64_t offset = operation->offset + i * BLOCK_BYTES;
             if (offset + BLOCK_BYTES > disk->size)
                 return IO_OUT_OF_RANGE;
-            put_le64(operation->payload + i * 8, hash_bytes(disk->bytes + offset, BLOCK_BYTES, seed ^ offset << 24));
+            put_le64(operation->payload + i * 8, block_sum(disk->bytes + offset, BLOCK_BYTES, offset / BLOCK_BYTES, seed));
         }
         return IO_OK;
     default: return IO_UNSUPPORTED;
@@ -469,7 +472,9 @@ struct replica_view *replica_view_create(struct replica_disk *disk, struct block
     device->physical_block_size = BLOCK_BYTES;
     atomic_store(&device->block_count, disk->size / 512);
     device->native_ops = BLOCK_BIT(BLOCK_READ) | BLOCK_BIT(BLOCK_WRITE) | BLOCK_BIT(BLOCK_FLUSH) | BLOCK_BIT(BLOCK_TRIM) |
-                         BLOCK_BIT(BLOCK_WRITE_ZEROES) | BLOCK_BIT(BLOCK_REPLICA_PUT) | BLOCK_BIT(BLOCK_REPLICA_GET);
+                         BLOCK_BIT(BLOCK_WRITE_ZEROES);
+    if (!disk->plain)
+        device->native_ops |= BLOCK_BIT(BLOCK_REPLICA_PUT) | BLOCK_BIT(BLOCK_REPLICA_GET);
     device->native_fua = device->volatile_cache = device->trim_reads_zero = true;
     device->home = home;
     struct error error = {0};

@@ -25,6 +25,7 @@ struct replica_disk {
     uint32_t *marks; /* of each region; always durable */
     struct replica_record record;
     bool has_record, untouched, up, hung;
+    bool plain;            /* no replica: it keeps no record, and knows no fence */
     uint64_t *unreadable;  /* blocks that cannot be read until they are written; NULL = all can */
     bool stays_unreadable; /* nor then */
     bool fail_flush, full; /* the next flush fails; writes fail with no space */

@@ -205,6 +205,7 @@ static void marks_are_kept_for_a_time(void **state) {
     world_write_all(world);
     struct uuid was = world->disks[1].record.leg;
     world_vanish(world, 1);
+    world_write_all(world);
     world_pass(world, 3000);
     assert_true(now(world).marked_regions > 2);
     world_appear(world, 1); /* in time */

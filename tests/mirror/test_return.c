@@ -311,6 +311,50 @@ static void a_term_that_goes_backwards_is_refused(void **state) {
     finish(world);
 }
 
+/* Blocks that were written while it was away, less what it has got again; where that is not known, whole regions. */
+static void what_it_missed_is_told(void **state) {
+    (void)state;
+    struct world *world = begin(71, 2);
+    struct mirror_set pause = {.what = MIRROR_SYNC_PAUSE}, resume = {.what = MIRROR_SYNC_RESUME};
+    struct mirror_status status;
+    assert_int_equal(world_set(world, &pause), ERROR_NONE);
+    world_status(world, &status);
+    assert_true(status.legs[1].behind == 0 && status.legs[1].behind_exact);
+    world_break(world, 1);
+    assert_true(world_begin_write(world, 2) && world_begin_write(world, 3));
+    world_drain(world, NS_PER_S);
+    for (unsigned i = 0; i < 2; i++) { /* the same again is no more */
+        assert_true(world_begin_write(world, 3) && world_begin_write(world, 3 + WORLD_REGIONS));
+        world_drain(world, NS_PER_S);
+        world_status(world, &status);
+        assert_int_equal(status.legs[1].behind, 3 * WORLD_BLOCK);
+        assert_true(status.legs[1].behind_exact);
+    }
+    world_mend(world, 1);
+    world_until(world, is_copying, "the leg does not come back");
+    assert_true(world_begin_write(world, 4)); /* it takes part again */
+    world_drain(world, NS_PER_S);
+    world_status(world, &status);
+    assert_int_equal(status.legs[1].behind, 3 * WORLD_BLOCK);
+    assert_int_equal(world_set(world, &resume), ERROR_NONE);
+    world_until(world, is_whole, "the leg does not become whole");
+    world_status(world, &status);
+    assert_true(status.legs[1].behind == 0 && status.legs[1].behind_exact);
+    /* opened anew it may have lost more */
+    assert_int_equal(world_set(world, &pause), ERROR_NONE);
+    world_cut(world, 1, true);
+    world_break(world, 1);
+    assert_true(world_begin_write(world, 2));
+    world_drain(world, NS_PER_S);
+    world_mend(world, 1);
+    world_until(world, is_copying, "the leg does not come back");
+    world_status(world, &status);
+    assert_false(status.legs[1].behind_exact);
+    assert_true(status.legs[1].behind >= REPLICA_REGION_BYTES);
+    assert_int_equal(world_set(world, &resume), ERROR_NONE);
+    finish(world);
+}
+
 int main(void) {
     heap_keep_memory();
     const struct CMUnitTest tests[] = {
@@ -324,6 +368,7 @@ int main(void) {
         cmocka_unit_test(a_leg_offered_twice_is_refused),
         cmocka_unit_test(a_replica_that_answers_for_another_is_refused),
         cmocka_unit_test(a_term_that_goes_backwards_is_refused),
+        cmocka_unit_test(what_it_missed_is_told),
     };
     return cmocka_run_group_tests_name("returns to a mirror", tests, NULL, NULL);
 }

@@ -115,7 +115,7 @@ static void a_planned_switch_over(void **state) {
     struct mirror_command command = {0};
     struct second *second = begin(REPLICA_ANY);
     struct world *world = second->world;
-    for (unsigned i = 0; i < 6; i++)
+    for (unsigned i = 0; i < 6; i++) /* some of them wait for room among the marks */
         assert_true(world_begin_write(world, i));
     assert_int_equal(world_do(world, MIRROR_RELEASE, "", &command), ERROR_NONE);
     for (unsigned i = 0; i < WORLD_OPS; i++)

@@ -17,8 +17,14 @@ from net import MIB, NQN, Node, Relay, RpcError, World, check
 BUILD = os.path.abspath(sys.argv[1])
 
 
-def told(result, back=None):
-    return f"longest stall {result['longest_stall_ms']:.0f} ms" + (f", whole again after {back:.1f} s" if back is not None else "")
+def told(result, back=None, world=None):
+    """What the load saw as its longest stall; and of that, the engine's longest change, with whom it waited for."""
+    text = f"longest stall {result['longest_stall_ms']:.0f} ms"
+    if world is not None:
+        seen = world.status()["counters"]
+        text += (f" (the engine's change: {seen['longest_stall_ms']} ms, {seen['longest_stall_before_record_ms']} ms of it before the record, "
+                 f"{seen['longest_stall_leg']} stored it last)")
+    return text + (f", whole again after {back:.1f} s" if back is not None else "")
 
 
 def through(world, harm, mend, seconds=4):
@@ -36,15 +42,15 @@ def through(world, harm, mend, seconds=4):
     result = load.result()
     check(world.status()["counters"]["legs_set_aside"] >= 1, "no leg was set aside")
     world.check_equal()
-    return result, back
+    return result, back, world
 
 
 def case_a_leg_is_killed(world):
     """A short stall, nothing lost; it comes back by itself with what it missed."""
-    result, back = through(world, Node.kill, lambda victim: victim.start())
+    result, back, _ = through(world, Node.kill, lambda victim: victim.start())
     copied = world.leg(world.replicas[1])["bytes_copied"]
     check(0 < copied <= world.size_mib << 20, f"{copied} bytes copied")
-    return f"{told(result, back)}, {copied >> 10} KiB copied"
+    return f"{told(result, back, world)}, {copied >> 10} KiB copied"
 
 
 def case_a_leg_hangs(world):
@@ -140,9 +146,9 @@ def case_a_leg_is_far_away(world):
 
 def case_each_leg_alone_is_right(world):
     """After a leg came back, each of them alone reads as all together."""
-    result, back = through(world, Node.kill, lambda victim: victim.start())
+    result, back, _ = through(world, Node.kill, lambda victim: victim.start())
     world.check_legs_equal()
-    return told(result, back)
+    return told(result, back, world)
 
 
 def case_two_legs_are_lost_and_return(world):

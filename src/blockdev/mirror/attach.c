@@ -168,9 +168,17 @@ static bool check_geometry(struct mirror *mirror, const struct mirror_leg *leg, 
     for (unsigned i = MIRROR_LEGS_MAX; i-- > 0;)
         if (&mirror->legs[i] != leg && mirror->legs[i].handle.device != NULL && !mirror->legs[i].attach.tie_breaker)
             other = mirror->legs[i].handle.device->name;
-    if (mirror->geometry_size > 0 && block_device_is_replica(device) == mirror->geometry_plain)
-        return error_set(error, ERROR_UNSUPPORTED, "%s and %s: legs with and without a record are not served together", other,
-                         name);
+    bool foreign = leg->attach.foreign;
+    if (foreign && block_device_is_replica(device))
+        return error_set(error, ERROR_INVALID, "%s keeps a record: it is no foreign leg", name);
+    if (foreign && mirror->geometry_size == 0)
+        return error_set(error, ERROR_BUSY, "%s waits for a leg with a record, which says how large it has to be", name);
+    if (mirror->geometry_size > 0 && block_device_is_replica(device) == mirror->geometry_plain && !foreign) {
+        error_set(error, ERROR_UNSUPPORTED, "%s and %s: one keeps a record, and the other does not", other, name);
+        return error_hint(error, "say that the one without is a foreign leg");
+    }
+    if (foreign && mirror->geometry_plain)
+        return error_set(error, ERROR_UNSUPPORTED, "%s: no leg keeps a record, so that none is foreign", name);
     if (leg->attach.tie_breaker)
         return true;
     bool open = mirror->geometry_size > 0 || (own->graph != NULL && !list_empty(&own->handles));
@@ -188,7 +196,7 @@ static bool check_geometry(struct mirror *mirror, const struct mirror_leg *leg, 
 static void take_geometry(struct mirror *mirror, const struct mirror_leg *leg, const struct block_device *device) {
     struct block_device *own = &mirror->device;
     own->volatile_cache = own->volatile_cache || device->volatile_cache;
-    if (mirror->geometry_size > 0 || leg->attach.tie_breaker)
+    if (mirror->geometry_size > 0 || leg->attach.tie_breaker || leg->attach.foreign)
         return;
     mirror->geometry_size = block_device_size(device);
     mirror->geometry_plain = !block_device_is_replica(device);

@@ -69,6 +69,7 @@ static void add_opened(struct reactor_message *message) {
         leg->wishes = 0;
         leg->attempt = 0;
         leg->tie_breaker = command->tie_breaker;
+        leg->foreign = command->foreign;
         leg->config = (struct replica_leg){.id = mirror_random_id(mirror),
                                            .flags = REPLICA_LEG_BLANK | (command->tie_breaker ? REPLICA_LEG_TIE_BREAKER : 0u)};
         leg->told = (struct mirror_leg_status){0};
@@ -77,8 +78,8 @@ static void add_opened(struct reactor_message *message) {
         mirror->leg_count = max_u32(mirror->leg_count, leg->index + 1);
         mirror_leg_begin(leg);
         mirror_attach_here(leg);
-        leg->configured = is_early(mirror);
-        command->step = leg->configured ? ADD_OPENED : ADD_LOOK;
+        leg->configured = is_early(mirror) && !leg->foreign;
+        command->step = leg->configured || leg->foreign ? ADD_OPENED : ADD_LOOK;
     }
     mirror_commands_look(mirror);
 }
@@ -92,6 +93,7 @@ static void add_open(struct reactor_message *message) {
     assert(leg->attach.state == ATTACH_FREE);
     snprintf(leg->attach.name, sizeof(leg->attach.name), "%s", command->leg);
     leg->attach.tie_breaker = command->tie_breaker;
+    leg->attach.foreign = command->foreign;
     if (device == NULL)
         error_set(&command->error, ERROR_NO_DEVICE, "there is no device %s", command->leg);
     else if (mirror->destroyed)
@@ -183,11 +185,20 @@ enum { REMOVE_BEGIN, REMOVE_ASK, REMOVE_TELL, REMOVE_FORGET, REMOVE_LEAVE };
 static bool remove_begin(struct mirror_command *command) {
     struct mirror *mirror = mirror_of(command->device);
     struct mirror_leg *leg = find(mirror, command->leg);
-    if (leg == NULL || !leg->configured || (command->verb == MIRROR_INVALIDATE && leg->tie_breaker))
+    if (leg == NULL || (!leg->configured && !leg->foreign) || (command->verb == MIRROR_INVALIDATE && leg->tie_breaker))
         return fail(command, ERROR_NOT_FOUND, "there is no such leg");
-    if (mirror->state != MIRROR_SERVING || (command->verb == MIRROR_INVALIDATE && mirror->plain))
-        return fail(command, ERROR_BUSY, "the mirror does not serve now, or keeps no records");
+    if (mirror->state != MIRROR_SERVING)
+        return fail(command, ERROR_BUSY, "the mirror does not serve now");
     command->found = leg;
+    if (leg->foreign) { /* no record tells of it */
+        command->step = REMOVE_LEAVE;
+        if (command->verb == MIRROR_INVALIDATE)
+            mirror_leg_lose(leg, "it was invalidated");
+        else
+            mirror_leg_depart(leg, "it was removed");
+        mirror_leg_retry(leg);
+        return true;
+    }
     command->config = mirror_config_wish(leg, 0);
     command->step = REMOVE_ASK;
     return true;
@@ -199,7 +210,7 @@ static bool remove_asked(struct mirror_command *command, struct mirror_leg *leg)
         return fail(command, ERROR_PERMISSION, "it is the last whole copy");
     command->step = REMOVE_TELL;
     if (command->verb == MIRROR_INVALIDATE) {
-        command->config = mirror_leg_renew(leg);
+        command->config = mirror->plain ? mirror->config_done : mirror_leg_renew(leg); /* without a record it is copied anyway */
     } else {
         leg->removing = true;
         leg->forget = leg->channel != NULL && !mirror->plain && leg->task.state != LEG_STUCK; /* a diverged copy stays as it is */
@@ -231,7 +242,7 @@ static bool take_out(struct mirror *mirror, struct mirror_command *command) {
         mirror_leg_depart(leg, "it was removed");
         command->step = REMOVE_LEAVE;
         return false;
-    case REMOVE_LEAVE: return leg->vacant;
+    case REMOVE_LEAVE: return leg->vacant || command->verb == MIRROR_INVALIDATE;
     default: return true;
     }
 }

@@ -68,6 +68,8 @@ bool mirror_cursor_step(struct mirror_leg *leg, uint64_t layer) {
     uint64_t every = leg->mirror->options.cursor_regions == 0 ? 256 : leg->mirror->options.cursor_regions, region;
     if (leg->cursor_left == UINT64_MAX)
         leg->cursor_left = leg->work_left;
+    if (!leg->replica)
+        return true;
     switch (leg->cursor_step) {
     case CURSOR_REST:
         if (leg->verdict != DECIDE_FULL || leg->work_left == 0 || leg->cursor_left - leg->work_left < every)

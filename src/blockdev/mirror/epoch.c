@@ -23,7 +23,7 @@ struct uuid mirror_random_id(struct mirror *mirror) {
 }
 
 void mirror_masks_update(struct mirror *mirror) {
-    mirror->readers = mirror->regions_known ? mirror->standing : 0;
+    mirror->readers = mirror->regions_known && mirror->standing != 0 ? mirror->standing | mirror->foreign : 0;
     mirror->writers = mirror->readers;
     if (mirror->readers == 0)
         return;
@@ -144,6 +144,14 @@ void mirror_store_send(struct mirror_leg *leg, bool marks) {
     struct mirror *mirror = leg->mirror;
     struct replica_store *store = leg->store_document;
     assert(!leg->store.busy && mirror_leg_is_up(leg));
+    if (!leg->replica) {
+        leg->store_epoch = mirror->epoch;
+        leg->recorded = true;
+        note_stored(leg);
+        mirror_epoch_wake(mirror);
+        task_wake(&leg->task);
+        return;
+    }
     mirror_record_compose(mirror, leg, &store->record);
     assert(replica_record_check(&store->record) == NULL);
     store->marks = (struct replica_ranges){0};
@@ -151,12 +159,6 @@ void mirror_store_send(struct mirror_leg *leg, bool marks) {
         store->marks.count = mirror_io_regions(mirror, store->marks.ranges);
     leg->store_epoch = mirror->epoch;
     leg->cursor_sent = store->record.cursor_offset;
-    if (mirror->plain) {
-        leg->recorded = true;
-        note_stored(leg);
-        mirror_epoch_wake(mirror);
-        return;
-    }
     mirror_call_send(leg, &leg->store, BLOCK_REPLICA_PUT, replica_argument(REPLICA_STORE, 0, 0), 0, store,
                      sizeof(*store) + store->marks.count * sizeof(struct replica_range), store_done);
 }
@@ -209,8 +211,17 @@ static mirror_mask foundation(struct mirror *mirror) {
     return mirror->standing != 0 ? mirror->standing : survivor(mirror, &mirror->together);
 }
 
+/* Nobody stands, and a leg that may be needed to go on was being brought up, for a change that came to nothing: it is claimed
+ * anew, and then waits with the others. */
+static void ask_anew(struct mirror *mirror) {
+    mirror_for_each_leg(mirror, leg) if (!mirror->starting && (mirror->named & leg->bit) != 0 && mirror_leg_is_up(leg) &&
+                                         leg->task.state != LEG_CLAIMED) mirror_leg_lose(leg, "all members were lost");
+}
+
 static mirror_mask raisable(struct mirror *mirror) {
-    mirror_for_each_leg(mirror, leg) if (leg->task.state == LEG_RAISE && mirror_leg_is_up(leg)) return leg->bit;
+    mirror_for_each_leg(mirror,
+                        leg) if (leg->task.state == LEG_RAISE && mirror_leg_is_up(leg) &&
+                                 (mirror->members & leg->bit) == 0 /* its task may not have heard of it yet */) return leg->bit;
     return 0;
 }
 
@@ -427,6 +438,7 @@ static void step(struct task *task) {
             mirror->change_began_ns = mirror->record_sent_ns = reactor_now_ns(mirror->home);
         mirror->changing = true;
         if (foundation(mirror) == 0) { /* woken when a leg is claimed */
+            ask_anew(mirror);
             if (mirror->starting || all_forgot(mirror))
                 mirror_start_wake(mirror);
             return;

@@ -19,8 +19,14 @@ void mirror_io_look(struct mirror *mirror) {
 
 /* ---- the end ---- */
 
+static void set_for_room(struct mirror_io *io, bool waits) {
+    io->mirror->for_room += (uint32_t)waits - (uint32_t)io->for_room;
+    io->for_room = waits;
+}
+
 static void give(struct mirror_io *io) {
     struct mirror *mirror = io->mirror;
+    set_for_room(io, false);
     if (io->buffer != NULL)
         buffer_give(&mirror->home->buffers, io->buffer, io->buffer_size);
     pool_give(&mirror->ios, io);
@@ -34,14 +40,37 @@ static void wake_watchers(struct mirror *mirror) {
     mirror_lease_look(mirror);
 }
 
+/* A long request without payload is done piece by piece, so that it marks a few regions at a time. True: there is another one. */
+static bool goes_on(struct mirror_io *io) {
+    struct mirror *mirror = io->mirror;
+    uint64_t done = io->offset + io->length, end = io->request->offset + io->request->length;
+    if (likely(done == end || !is_write(io)))
+        return false;
+    assert(io->out == 0); /* nothing of a caller's is lent: every child has come back */
+    list_remove(&io->node);
+    regions_touch(&mirror->regions, io->offset, io->length);
+    if (io->ranged)
+        ranges_leave(&mirror->ranges, &io->range);
+    io->ranged = io->under_way = false;
+    io->offset = done;
+    io->length = min_u64(end - done, mirror->piece_bytes);
+    list_push_back(&mirror->held, &io->node);
+    if (unlikely(mirror->watched))
+        wake_watchers(mirror);
+    mirror_io_look(mirror);
+    return true;
+}
+
 static void answer(struct mirror_io *io, enum io_status status) {
     struct mirror *mirror = io->mirror;
     struct block_request *request = io->request;
     if (unlikely((io->out & ~io->buffered) != 0)) /* a lost leg has the caller's payload: its recall brings it back */
         return;
+    if (status == IO_OK && goes_on(io))
+        return;
     list_remove(&io->node);
     if (is_write(io)) {
-        regions_touch(&mirror->regions, request->offset, request->length);
+        regions_touch(&mirror->regions, io->offset, io->length);
         if (io->ranged)
             ranges_leave(&mirror->ranges, &io->range);
         mirror->acknowledged += status == IO_OK && (request->flags & BLOCK_FUA) == 0;
@@ -100,8 +129,8 @@ static void send_to(struct mirror_io *io, struct mirror_leg *leg, bool from_buff
     child->request.flags = request->flags | BLOCK_FAIL_FAST;
     child->request.slices = from_buffer ? &io->slice : request->slices;
     child->request.slice_count = from_buffer ? 1 : request->slice_count;
-    child->request.offset = request->offset;
-    child->request.length = request->length;
+    child->request.offset = io->offset;
+    child->request.length = io->length;
     child->request.association = leg->association;
     child->request.complete = child_done;
     io->sent |= leg->bit;
@@ -118,6 +147,7 @@ static void tick(struct reactor_timer *timer);
 static void put_under_way(struct mirror_io *io) {
     struct mirror *mirror = io->mirror;
     io->sent = io->pending = io->good = io->bad = io->buffered = 0;
+    set_for_room(io, false);
     io->sequence = ++mirror->sequence;
     io->born_ns = mirror->running_ns;
     io->sent_ns = reactor_now_ns(mirror->home);
@@ -132,7 +162,7 @@ static void put_under_way(struct mirror_io *io) {
 static void buffer_ready(struct buffer_waiter *waiter, void *take_buffer) {
     struct mirror_io *io = container_of(waiter, struct mirror_io, buffer_waiter);
     io->buffer = take_buffer;
-    io->slice = (struct slice){io->buffer, io->request->length};
+    io->slice = (struct slice){io->buffer, io->length};
     list_push_back(&io->mirror->held, &io->node);
     mirror_io_look(io->mirror);
 }
@@ -142,7 +172,7 @@ static bool has_buffer(struct mirror_io *io) {
     struct mirror *mirror = io->mirror;
     if (io->buffer != NULL)
         return true;
-    io->buffer_size = io->request->length;
+    io->buffer_size = io->length;
     io->buffer = buffer_take(&mirror->home->buffers, io->buffer_size);
     if (io->buffer == NULL) {
         io->buffer_waiter = (struct buffer_waiter){.size = io->buffer_size, .ready = buffer_ready};
@@ -154,7 +184,7 @@ static bool has_buffer(struct mirror_io *io) {
 }
 
 static bool wants_copy(const struct mirror_io *io, const struct mirror_leg *leg) {
-    return leg->copies && io->request->slice_count > 0 && io->request->length <= BUFFER_SIZE_MAX;
+    return leg->copies && io->request->slice_count > 0 && io->length <= BUFFER_SIZE_MAX;
 }
 
 static void send_write(struct mirror_io *io) {
@@ -165,13 +195,15 @@ static void send_write(struct mirror_io *io) {
     if (unlikely(copied)) {
         if (!has_buffer(io))
             return;
-        slice_copy_out(io->request->slices, io->request->slice_count, 0, io->buffer, io->request->length);
+        slice_copy_out(io->request->slices, io->request->slice_count, 0, io->buffer, io->length);
     }
     put_under_way(io);
     if (is_flush(io))
         io->acknowledged = mirror->acknowledged;
     else
-        regions_touch(&mirror->regions, io->request->offset, io->request->length);
+        regions_touch(&mirror->regions, io->offset, io->length);
+    if (unlikely((mirror->missing & ~mirror->writers) != 0) && !is_flush(io))
+        mirror_missed_add(mirror, (mirror_mask)~mirror->writers, io->offset, io->length);
     for (mirror_mask left = mirror->writers; left != 0; left &= (mirror_mask)(left - 1)) {
         struct mirror_leg *leg = &mirror->legs[__builtin_ctz(left)];
         send_to(io, leg, copied && leg->copies);
@@ -179,7 +211,7 @@ static void send_write(struct mirror_io *io) {
 }
 
 static void send_read(struct mirror_io *io) {
-    struct mirror_leg *leg = mirror_leg_cheapest(io->mirror, io->mirror->readers, io->request->offset);
+    struct mirror_leg *leg = mirror_leg_cheapest(io->mirror, io->mirror->readers, io->offset);
     bool copied = wants_copy(io, leg);
     if (copied && !has_buffer(io))
         return;
@@ -208,10 +240,9 @@ static void leave_range(struct mirror_io *io) {
 /* Sends it, or lets it wait for what it must wait for. Called again when that may be over. */
 static void go(struct mirror_io *io) {
     struct mirror *mirror = io->mirror;
-    const struct block_request *request = io->request;
     bool reads = is_read(io);
     if (!is_flush(io)) {
-        if (unlikely(request->offset + request->length > mirror->size)) { /* it was shrunk while this waited */
+        if (unlikely(io->offset + io->length > mirror->size)) { /* it was shrunk while this waited */
             struct block_request *too_far = io->request;
             leave_range(io);
             give(io);
@@ -219,7 +250,7 @@ static void go(struct mirror_io *io) {
             return;
         }
         if (unlikely(mirror->regions.unequal_count > 0) && mirror->readers != 0) {
-            uint64_t region = regions_unequal_in(&mirror->regions, request->offset, request->length);
+            uint64_t region = regions_unequal_in(&mirror->regions, io->offset, io->length);
             if (region != UINT64_MAX) {
                 list_push_back(&mirror->regions_wait, &io->node);
                 mirror_copy_first(mirror, region);
@@ -227,16 +258,21 @@ static void go(struct mirror_io *io) {
                 return;
             }
         }
+        if (!reads && unlikely(!mirror_marks_admit(mirror, io->offset, io->length))) {
+            set_for_room(io, io->for_room || !(mirror->paused || mirror->releasing));
+            leave_range(io);
+            hold(io);
+            return;
+        }
         if (!io->ranged && !(reads && ranges_empty(&mirror->ranges))) {
             io->ranged = true;
             io->range.granted = granted;
-            if (unlikely(
-                    !(reads ? ranges_enter_shared : ranges_enter)(&mirror->ranges, &io->range, request->offset, request->length)))
+            if (unlikely(!(reads ? ranges_enter_shared : ranges_enter)(&mirror->ranges, &io->range, io->offset, io->length)))
                 return;
         }
     }
-    if (unlikely(mirror->readers == 0 || (mirror->changing && !reads) || mirror->paused || mirror->releasing ||
-                 mirror->state == MIRROR_ENDED))
+    bool waits = (mirror->paused || mirror->releasing) && !io->for_room; /* who came before counts as under way */
+    if (unlikely(mirror->readers == 0 || (mirror->changing && !reads) || waits || mirror->state == MIRROR_ENDED))
         hold(io);
     else if (reads)
         send_read(io);
@@ -248,7 +284,11 @@ static void start_io(struct mirror_io *io, struct block_request *request) {
     struct mirror *mirror = mirror_of(block_channel_device(request->channel));
     io->request = request;
     io->mirror = mirror;
-    io->ranged = io->answered = io->under_way = false;
+    io->offset = request->offset;
+    io->length = request->length;
+    if (unlikely(io->length > mirror->piece_bytes) && request->slice_count == 0 && is_write(io))
+        io->length = mirror->piece_bytes;
+    io->ranged = io->answered = io->under_way = io->for_room = false;
     io->out = io->pending = io->sent = io->buffered = 0;
     io->buffer = NULL;
     list_node_init(&io->node);
@@ -342,7 +382,7 @@ static void repair(struct mirror_io *io) {
         bad |= leg->bit;
         leg->told.read_errors++;
     }
-    mirror_repair_begin(mirror, io->request->offset, io->request->length, bad);
+    mirror_repair_begin(mirror, io->offset, io->length, bad);
 }
 
 static void settle_read(struct mirror_io *io) {
@@ -372,7 +412,7 @@ static void settle_read(struct mirror_io *io) {
     }
     mirror->reads_repeated++;
     mirror_mask bad = io->bad;
-    struct mirror_leg *leg = mirror_leg_cheapest(mirror, others, io->request->offset);
+    struct mirror_leg *leg = mirror_leg_cheapest(mirror, others, io->offset);
     put_under_way(io);
     io->bad = bad;
     send_to(io, leg, io->buffer != NULL);
@@ -381,8 +421,7 @@ static void settle_read(struct mirror_io *io) {
 static void fail_write(struct mirror_io *io) {
     struct mirror *mirror = io->mirror;
     if (is_write(io) && (io->sent & (io->sent - 1)) != 0) {
-        regions_unequal_add(&mirror->regions, region_first(io->request->offset),
-                            region_last(io->request->offset, io->request->length));
+        regions_unequal_add(&mirror->regions, region_first(io->offset), region_last(io->offset, io->length));
         mirror_copy_wake(mirror);
     }
     answer(io, first_bad(io, mirror->members));
@@ -392,7 +431,7 @@ static void settle_slowly(struct mirror_io *io) {
     struct mirror *mirror = io->mirror;
     if (io->bad != 0 && mirror->readers != 0) {
         /* What some member did and others could not costs the others; what no member could costs those who did. */
-        mirror_mask wrong = (io->good & mirror->readers) != 0 ? io->bad : io->good;
+        mirror_mask wrong = (io->good & mirror->standing) != 0 ? io->bad : io->good;
         mirror_for_each_leg(mirror, leg) if ((wrong & leg->bit) != 0 && mirror_leg_is_up(leg)) mirror_leg_fault(
             leg, wrong == io->bad ? (enum io_status)io->status[leg->index] : IO_OK, "it failed what another leg did");
     }
@@ -420,8 +459,7 @@ static bool is_dead(const struct mirror *mirror) {
 /* Some legs may have done it, and others not. */
 static void give_back(struct mirror_io *io) {
     if (is_write(io))
-        regions_unequal_add(&io->mirror->regions, region_first(io->request->offset),
-                            region_last(io->request->offset, io->request->length));
+        regions_unequal_add(&io->mirror->regions, region_first(io->offset), region_last(io->offset, io->length));
     answer(io, IO_PATH_LOST);
 }
 
@@ -490,14 +528,14 @@ void mirror_io_forget_all(struct mirror *mirror) {
 static void ask_another(struct mirror_io *io) {
     struct mirror *mirror = io->mirror;
     mirror_mask others = mirror->readers & (mirror_mask) ~(io->sent | io->bad);
-    if (others == 0 || io->buffer != NULL || (io->sent & (io->sent - 1)) != 0 || io->request->length > BUFFER_SIZE_MAX)
+    if (others == 0 || io->buffer != NULL || (io->sent & (io->sent - 1)) != 0 || io->length > BUFFER_SIZE_MAX)
         return;
-    io->buffer_size = io->request->length;
+    io->buffer_size = io->length;
     io->buffer = buffer_take(&mirror->home->buffers, io->buffer_size);
     if (io->buffer == NULL)
         return; /* at the next tick */
     io->slice = (struct slice){io->buffer, io->buffer_size};
-    send_to(io, mirror_leg_cheapest(mirror, others, io->request->offset), true);
+    send_to(io, mirror_leg_cheapest(mirror, others, io->offset), true);
 }
 
 /* Deadlines. They count the time that this reactor ran: a gap in its running is at most two ticks long. */
@@ -511,7 +549,7 @@ static void tick(struct reactor_timer *timer) {
         if (io->pending == 0)
             continue;
         uint64_t age = mirror->running_ns - io->born_ns;
-        if (age >= 3 * step && (io->good & mirror->readers) != 0)
+        if (age >= 3 * step && (io->good & mirror->standing) != 0)
             late |= io->pending;
         else if (age >= 2 * step && is_read(io))
             ask_another(io);
@@ -529,13 +567,19 @@ uint32_t mirror_io_regions(struct mirror *mirror, struct replica_range *ranges) 
     list_for_each (&mirror->under_way, struct mirror_io, io, node) {
         if (!is_write(io))
             continue;
-        uint64_t first = region_first(io->request->offset), last = region_last(io->request->offset, io->request->length);
+        uint64_t first = region_first(io->offset), last = region_last(io->offset, io->length);
         if (count > 0 && ranges[count - 1].first <= first && last < ranges[count - 1].first + ranges[count - 1].count)
             continue;
         assert(count < REPLICA_RANGES_MAX);
         ranges[count++] = (struct replica_range){.first = first, .count = last - first + 1};
     }
     return count;
+}
+
+void mirror_io_missed(struct mirror *mirror, struct mirror_leg *leg) {
+    list_for_each (&mirror->under_way, struct mirror_io, io, node)
+        if (is_write(io) && (io->good & leg->bit) == 0)
+            mirror_missed_add(mirror, leg->bit, io->offset, io->length);
 }
 
 bool mirror_io_all_after(const struct mirror *mirror, uint64_t sequence) {

@@ -31,7 +31,7 @@ static void lease_is_over(struct reactor_timer *timer) {
 void mirror_lease_look(struct mirror *mirror) {
     if (mirror->pausing == NULL)
         return;
-    if (!list_empty(&mirror->under_way)) {
+    if (!list_empty(&mirror->under_way) || mirror->for_room > 0) {
         mirror->watched = true;
         return;
     }

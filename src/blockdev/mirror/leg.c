@@ -14,7 +14,7 @@ static const uint64_t moves[LEG_PHASES] = {
     [LEG_CLAIM] = ALWAYS | M(RELOOK) | M(SEEN) | M(FORGET) | M(STUCK),
     [LEG_RELOOK] = ALWAYS | M(CLAIMED) | M(STUCK),
     [LEG_FORGET] = ALWAYS,
-    [LEG_CLAIMED] = ALWAYS | M(ADOPT) | M(MEMBER) | M(STUCK),
+    [LEG_CLAIMED] = ALWAYS | M(ADOPT) | M(MEMBER) | M(STUCK) | M(JOIN),
     [LEG_ADOPT] = ALWAYS | M(KEEP) | M(WITNESS) | M(STUCK),
     [LEG_KEEP] = ALWAYS | M(LISTED) | M(TREES),
     [LEG_TREES] = ALWAYS | M(TREE_STEP),
@@ -27,21 +27,22 @@ static const uint64_t moves[LEG_PHASES] = {
     [LEG_OWNED] = ALWAYS | M(OWN_MARKS),
     [LEG_OWN_MARKS] = ALWAYS | M(JOIN),
     [LEG_JOIN] = ALWAYS | M(BARRIER),
-    [LEG_BARRIER] = ALWAYS | M(SOURCE_MARKS),
+    [LEG_BARRIER] = ALWAYS | M(SOURCE_MARKS) | M(COPY),
     [LEG_SOURCE_MARKS] = ALWAYS | M(MARK) | M(COPY),
     [LEG_MARK] = ALWAYS | M(SOURCE_MARKS),
     [LEG_COPY] = ALWAYS | M(FLUSH),
-    [LEG_FLUSH] = ALWAYS | M(RAISE),
+    [LEG_FLUSH] = ALWAYS | M(RAISE) | M(FOREIGN),
     [LEG_RAISE] = ALWAYS | M(MEMBER),
     [LEG_MEMBER] = ALWAYS,
     [LEG_WITNESS] = ALWAYS,
+    [LEG_FOREIGN] = ALWAYS,
     [LEG_STUCK] = ALWAYS,
     [LEG_OVER] = 0,
 };
 static const char *const names[LEG_PHASES] = {
-    "rest",         "look",        "seen",      "claim", "relook",     "forget", "claimed", "adopt",     "keep", "trees",
-    "tree step",    "tree change", "fill list", "fill",  "fill flush", "listed", "owned",   "own marks", "join", "barrier",
-    "source marks", "mark",        "copy",      "flush", "raise",      "member", "witness", "stuck",     "over"};
+    "rest",         "look",        "seen",      "claim", "relook",     "forget", "claimed", "adopt",     "keep",  "trees",
+    "tree step",    "tree change", "fill list", "fill",  "fill flush", "listed", "owned",   "own marks", "join",  "barrier",
+    "source marks", "mark",        "copy",      "flush", "raise",      "member", "witness", "foreign",   "stuck", "over"};
 static const enum mirror_leg_state shown[LEG_PHASES] = {
     [LEG_REST] = MIRROR_LEG_SET_ASIDE,       [LEG_LOOK] = MIRROR_LEG_CONNECTING,     [LEG_SEEN] = MIRROR_LEG_CONNECTING,
     [LEG_CLAIM] = MIRROR_LEG_CONNECTING,     [LEG_RELOOK] = MIRROR_LEG_CONNECTING,   [LEG_CLAIMED] = MIRROR_LEG_CONNECTING,
@@ -52,7 +53,7 @@ static const enum mirror_leg_state shown[LEG_PHASES] = {
     [LEG_SOURCE_MARKS] = MIRROR_LEG_SYNCING, [LEG_MARK] = MIRROR_LEG_SYNCING,        [LEG_COPY] = MIRROR_LEG_SYNCING,
     [LEG_FLUSH] = MIRROR_LEG_SYNCING,        [LEG_RAISE] = MIRROR_LEG_SYNCING,       [LEG_MEMBER] = MIRROR_LEG_WHOLE,
     [LEG_WITNESS] = MIRROR_LEG_WITNESS,      [LEG_STUCK] = MIRROR_LEG_DIVERGED,      [LEG_OVER] = MIRROR_LEG_SET_ASIDE,
-    [LEG_FORGET] = MIRROR_LEG_CONNECTING,    [LEG_OWNED] = MIRROR_LEG_SYNCING,
+    [LEG_FORGET] = MIRROR_LEG_CONNECTING,    [LEG_OWNED] = MIRROR_LEG_SYNCING,       [LEG_FOREIGN] = MIRROR_LEG_WHOLE,
 };
 
 /* ---- documents ---- */
@@ -121,7 +122,10 @@ void mirror_leg_lose(struct mirror_leg *leg, const char *why) {
     if (reactor_now_ns(mirror->home) - leg->up_since_ns > 60 * NS_PER_S)
         leg->losses_in_row = 0;
     tell(leg, why);
+    if ((mirror->standing & leg->bit) != 0)
+        mirror_missed_begin(leg);
     mirror->standing &= (mirror_mask)~leg->bit;
+    mirror->foreign &= (mirror_mask)~leg->bit;
     mirror->start_members &= (mirror_mask)~leg->bit; /* an attempt may have left it out: it must not make the next */
     mirror->fell |= leg->bit;
     mirror_masks_update(mirror);
@@ -277,6 +281,7 @@ static void depart(struct mirror_leg *leg) {
     if (leg->channel != NULL)
         return;
     leg->vacant = true;
+    mirror_missed_end(leg);
     leg->config = (struct replica_leg){0};
     reactor_timer_stop(leg->mirror->home, &leg->retry);
     leg->retry.deadline_ns = 0;
@@ -317,7 +322,7 @@ static void rest(struct mirror_leg *leg) {
     leg->association = block_graph_new_association(mirror->graph);
     leg->lost = true;
     task_move(&leg->task, LEG_LOOK);
-    if (mirror->plain) {
+    if (!leg->replica) {
         leg->status = (struct replica_status){.size = leg->size};
         leg->seen = leg->claimed = true;
         leg->lost = leg->fell = false;
@@ -501,8 +506,37 @@ static void relooked(struct mirror_leg *leg) {
     mirror_epoch_wake(mirror);
 }
 
+/* It keeps no record: nothing is known of it, not even what it missed. */
+static void copy_all(struct mirror_leg *leg) {
+    struct mirror *mirror = leg->mirror;
+    if (mirror->state != MIRROR_SERVING)
+        return; /* woken when it serves */
+    if (leg->status.size != mirror->size) {
+        stick(leg, "it is not as large as the mirror");
+        return;
+    }
+    if (!mirror_work_begin(leg, mirror->regions.count)) {
+        mirror_leg_lose(leg, "no memory for its work");
+        return;
+    }
+    bitmap_set_range(leg->work, 0, leg->work_count);
+    mirror_missed_end(leg);
+    leg->verdict = DECIDE_FULL;
+    leg->base = (struct replica_epoch){0};
+    leg->from_depth = leg->joined = leg->cursor = 0;
+    leg->blank = false;
+    leg->blind_left = 0;
+    leg->config.flags &= ~(uint32_t)REPLICA_LEG_BLANK;
+    leg->retry.deadline_ns = 0;
+    task_move(&leg->task, LEG_JOIN);
+}
+
 static void decided(struct mirror_leg *leg) {
     struct mirror *mirror = leg->mirror;
+    if (leg->foreign) {
+        copy_all(leg);
+        return;
+    }
     if (!leg->configured && !leg->counted) {
         mirror_commands_look(mirror);
         return;
@@ -510,6 +544,7 @@ static void decided(struct mirror_leg *leg) {
     if ((mirror->members & mirror->standing & leg->bit) != 0) {
         task_move(&leg->task, LEG_MEMBER);
         tell(leg, "");
+        mirror_missed_end(leg);
         mirror_layers_drop(leg);
         return;
     }
@@ -518,7 +553,7 @@ static void decided(struct mirror_leg *leg) {
     if (mirror->state != MIRROR_SERVING && !short_of_records)
         return; /* a start or the first survivor is what decides */
     if (mirror->plain) {
-        stick(leg, "it keeps no record: what it missed is not known");
+        copy_all(leg);
         return;
     }
     judge_record(leg);
@@ -565,6 +600,9 @@ static void adopt(struct mirror_leg *leg) {
         return;
     }
     leg->discard = false;
+    /* It has lost more than it missed, or all of it counts as missed. */
+    if (leg->verdict != DECIDE_RETURNING || !mirror_tree_is_equal(leg) || leg->status.incarnation != leg->missed_incarnation)
+        mirror_missed_end(leg);
     mirror_commands_look(mirror);
     leg->keeping = leg->listing = false;
     leg->blank = (leg->status.flags & REPLICA_UNTOUCHED) != 0;
@@ -592,6 +630,16 @@ static bool is_stranger(const struct mirror_leg *leg) {
     const struct mirror *mirror = leg->mirror;
     return mirror_leg_is_up(leg) && !mirror->plain && mirror->state == MIRROR_SERVING && !mirror->changing &&
            (leg->configured ? !uuid_equal(&leg->own_id, &leg->config.id) : leg->removing);
+}
+
+/* It has everything, and is read from here on. Nothing depends on it: no record says so. */
+static void is_foreign(struct mirror_leg *leg) {
+    leg->mirror->foreign |= leg->bit;
+    mirror_masks_update(leg->mirror);
+    tell(leg, "it keeps no record: it is copied as a whole whenever it returns");
+    leg->returned = true;
+    leg->told.sync_total = leg->told.sync_done = 0;
+    task_move(&leg->task, LEG_FOREIGN);
 }
 
 static void step(struct task *task) {
@@ -643,7 +691,11 @@ static void step(struct task *task) {
         /* A copy among the members may have begun without it, from one whose marks are not asked. */
         for (uint64_t i = 0; mirror->regions.unequal_count > 0 && i < bitmap_words(mirror->regions.count); i++)
             leg->work[i] |= mirror->regions.unequal[i];
-        task_move(task, LEG_SOURCE_MARKS);
+        task_move(task, leg->replica ? LEG_SOURCE_MARKS : LEG_COPY);
+        if (!leg->replica) {
+            mirror_work_count(leg);
+            mirror_copy_wake(mirror);
+        }
         break;
     case LEG_SOURCE_MARKS: mirror_work_source_marks(leg); break;
     case LEG_MARK: mirror_work_marked(leg); break;
@@ -656,6 +708,10 @@ static void step(struct task *task) {
     case LEG_FLUSH:
         if (leg->call.busy || !mirror_leg_went_well(leg, "it does not flush"))
             break;
+        if (leg->foreign) {
+            is_foreign(leg);
+            break;
+        }
         task_move(task, LEG_RAISE);
         mirror_epoch_wake(mirror);
         break;
@@ -663,6 +719,7 @@ static void step(struct task *task) {
         if ((mirror->members & mirror->standing & leg->bit) == 0)
             break;
         tell(leg, "");
+        mirror_missed_end(leg);
         leg->returned = true;
         leg->told.sync_total = leg->told.sync_done = 0;
         task_move(task, LEG_MEMBER);
@@ -670,6 +727,7 @@ static void step(struct task *task) {
         break;
     case LEG_MEMBER:
     case LEG_WITNESS:
+    case LEG_FOREIGN:
     case LEG_STUCK:
     case LEG_OVER:
     case LEG_PHASES: break;
@@ -702,6 +760,7 @@ bool mirror_leg_init(struct mirror_leg *leg) {
 }
 
 void mirror_leg_fini(struct mirror_leg *leg) {
+    mirror_missed_end(leg);
     mirror_layers_fini(leg);
     free(leg->work);
     free(leg->call_document);

@@ -109,6 +109,7 @@ static const struct block_device_ops ops = {
 bool mirror_resize(struct mirror *mirror, uint64_t bytes) {
     if (!regions_resize(&mirror->regions, bytes))
         return false;
+    mirror_for_each_leg(mirror, leg) mirror_missed_end(leg);
     mirror->size = bytes;
     return true;
 }
@@ -130,20 +131,23 @@ static bool open_legs(struct mirror *mirror, const struct mirror_options *option
         snprintf(leg->told.why, sizeof(leg->told.why), "there is no device of this name");
         leg->attach.state = ATTACH_AWAY;
         leg->attach.tie_breaker = leg->tie_breaker = options->legs[i].tie_breaker;
-        leg->configured = true;
+        leg->attach.foreign = leg->foreign = options->legs[i].foreign;
+        leg->configured = !leg->foreign;
         for (unsigned j = 0; j < i; j++)
             if (strcmp(mirror->legs[j].attach.name, name) == 0)
                 return error_set(error, ERROR_EXISTS, "%s is named as a leg twice", name);
         struct block_device *device = block_graph_find(mirror->graph, name);
-        leg->first = device != NULL;
+        leg->first = device != NULL && !leg->foreign;
         if (device == NULL)
-            mirror->device.volatile_cache = true; /* whatever it turns out to be */
-        else if (!mirror_attach_open(leg, device, error))
+            mirror->device.volatile_cache = true;                          /* whatever it turns out to be */
+        else if (!leg->foreign && !mirror_attach_open(leg, device, error)) /* a foreign one comes when the others gave the size */
             return false;
     }
-    if (mirror->geometry_size > 0 && mirror->geometry_plain && !options->assume_equal) {
+    if (mirror->geometry_size > 0 && mirror->geometry_plain && !options->assume_equal && !options->plain_equal &&
+        !options->source_set) {
         error_set(error, ERROR_UNSUPPORTED, "the legs of %s keep no record: which is newest cannot be told", mirror->device.name);
-        return error_hint(error, "say that they are equal (assume_equal), or use volumes");
+        return error_hint(
+            error, "say that they are equal (assume_equal), or which one is copied to the others (source), or use volumes");
     }
     return true;
 }
@@ -256,7 +260,14 @@ void mirror_status_get(const struct block_device *device, struct mirror_status *
     mirror_verify_status_get(mirror, &ret_status->verify);
     memcpy(ret_status->stall_leg, mirror->stall_leg, sizeof(ret_status->stall_leg));
     ret_status->leg_count = mirror->leg_count;
-    mirror_for_each_leg(mirror, leg) if (leg->configured || !leg->nameless) ret_status->legs[leg->index] = leg->told;
+    mirror_for_each_leg(mirror, leg) {
+        struct mirror_leg_status *told = &ret_status->legs[leg->index];
+        if (!leg->configured && leg->nameless)
+            continue;
+        *told = leg->told;
+        told->foreign = leg->foreign;
+        told->behind = mirror_missed_bytes(leg, &told->behind_exact);
+    }
 }
 
 static void look_home(struct reactor_message *message);

@@ -17,6 +17,7 @@ struct mirror_event;
 struct mirror_leg_options {
     const char *device; /* a device's name; one that is not there yet is absent */
     bool tie_breaker;
+    bool foreign; /* keeps no record, beside legs that do: docs/mirror.md, "Legs without a record" */
 };
 
 /* How much the engine may do of its own accord (copying, verifying) beside its hosts' requests. Zeros = the defaults. */
@@ -36,15 +37,18 @@ struct mirror_options {
     enum replica_policy policy; /* of a first start; afterwards the records' counts */
     uint64_t term;              /* 0 = highest promised + 1 */
     bool assume_equal;          /* of a first start: the legs hold the same */
-    uint32_t accept_absent;     /* legs by index that may be missing at this start, and are excluded from it on */
-    uint64_t longest_stall_ms;  /* L, 0 = 900 */
-    uint64_t hold_ms;           /* how long I/O is held while no leg is there, 0 = 30 s, UINT64_MAX = for ever; then the path is
-                                   told to be away until a leg is back */
-    uint64_t give_up_ms;        /* after which a leg that is away is copied as a whole when it returns, and nothing is kept for it
-                                   any more; 0 = never */
-    bool standby;               /* claims nothing until MIRROR_PROMOTE */
-    bool yield;                 /* becomes a standby by itself if another engine that is alive has a leg; else it starts */
-    struct uuid engine;         /* id of this run, that no other has; nil = random */
+    bool plain_equal;           /* the same, if it turns out that no leg keeps a record */
+    bool source_set;            /* legs without records: leg `source`, by index, is copied to the others at this start */
+    unsigned source;
+    uint32_t accept_absent;    /* legs by index that may be missing at this start, and are excluded from it on */
+    uint64_t longest_stall_ms; /* L, 0 = 900 */
+    uint64_t hold_ms;          /* how long I/O is held while no leg is there, 0 = 30 s, UINT64_MAX = for ever; then the path is
+                                  told to be away until a leg is back */
+    uint64_t give_up_ms;       /* after which a leg that is away is copied as a whole when it returns, and nothing is kept for it
+                                  any more; 0 = never */
+    bool standby;              /* claims nothing until MIRROR_PROMOTE */
+    bool yield;                /* becomes a standby by itself if another engine that is alive has a leg; else it starts */
+    struct uuid engine;        /* id of this run, that no other has; nil = random */
     /* It resumes: refused unless each leg that is seen is promised to one of these runs, or to none. Forgotten by a promotion. */
     unsigned resume_count;
     struct uuid resume[MIRROR_RESUME_MAX];
@@ -134,6 +138,9 @@ struct mirror_leg_status {
     char why[96];                      /* it is not whole; "" else */
     uint64_t since_ns;                 /* monotonic, of the state */
     uint64_t sync_total, sync_done;    /* bytes, while syncing */
+    uint64_t behind;                   /* bytes in which it may differ from the mirror */
+    bool foreign;                      /* it keeps no record, beside legs that do */
+    bool behind_exact;                 /* they were written since it was lost; else they are those of whole regions, at most */
     uint64_t times_lost, bytes_copied; /* since the engine's start, as what follows */
     uint64_t read_errors;              /* reads that it failed and another leg answered */
     uint64_t blocks_repaired;          /* of 4 KiB, that were written to it for that */
@@ -163,8 +170,9 @@ struct mirror_status {
 
 /* Makes the device and begins to look for its legs; I/O is held until they are found. Legs are devices by name: one that is not
  * there yet, or goes away, is taken when it appears; while none was ever there the device has 0 blocks. The first one gives the
- * size, one that does not agree with it is not taken (ERROR_INVALID if it is there already). ERROR_UNSUPPORTED for a mix of legs
- * with and without the replica interface, ERROR_EXISTS for a leg named twice, and the errors of block_handle_open() and
+ * size, one that does not agree with it is not taken (ERROR_INVALID if it is there already). ERROR_UNSUPPORTED for a leg
+ * without the replica interface that is not said to be foreign beside one with it, and for legs without it of which nobody says
+ * whose content counts; ERROR_EXISTS for a leg named twice, and the errors of block_handle_open() and
  * block_device_register(). */
 bool mirror_create(struct block_graph *graph, struct reactor *control, const struct mirror_options *options,
                    struct block_device **ret_device, struct error *error);
@@ -221,7 +229,7 @@ enum mirror_set_what {
                           wait for it. Either one twice does nothing */
     MIRROR_SYNC_RESUME,
     MIRROR_VERIFY_START, /* `verify`: all whole legs are compared, region by region, while hosts work. ERROR_BUSY: one runs;
-                            ERROR_INVALID: no such leg, or nothing to resume; ERROR_UNSUPPORTED: legs without records */
+                            ERROR_INVALID: no such leg, or nothing to resume */
     MIRROR_VERIFY_STOP   /* ERROR_NOT_FOUND: none runs */
 };
 /* Takes effect at once. The memory is the caller's until `done`, which is called exactly once, on the control reactor. */
@@ -276,6 +284,7 @@ struct mirror_command {
     enum mirror_verb verb;
     char leg[BLOCK_NAME_SIZE]; /* a device's name, a leg's as the records have it, or its id */
     bool tie_breaker;          /* ADD_LEG: it holds a record and no data */
+    bool foreign;              /* ADD_LEG: it keeps no record, beside legs that do */
     uint64_t term;             /* START, PROMOTE */
     struct uuid engine;        /* PROMOTE: id of the run that begins, that no other has; nil = random */
     uint64_t lease_ms, lease;  /* PAUSE, RESUME */

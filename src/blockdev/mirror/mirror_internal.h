@@ -18,7 +18,8 @@
 #define MIRROR_IO_MAX 4096   /* requests under way; more wait */
 #define MIRROR_COPIES_MAX 16 /* regions copied at a time */
 #define MIRROR_MARKS_PIECE REPLICA_MARKS_MAX
-#define MIRROR_RETIRE_BATCH 16 /* regions cleared at a time */
+#define MIRROR_RETIRE_BATCH 64 /* regions cleared at a time */
+#define MIRROR_MARKED_MAX 1024 /* regions, where the options say nothing */
 
 static_assert(REGION_BYTES == REPLICA_REGION_BYTES, "one size of regions");
 
@@ -67,7 +68,8 @@ struct mirror_child {
 struct mirror_io {
     struct block_request *request;
     struct mirror *mirror;
-    struct list_node node; /* under way, held, or waiting for a region */
+    uint64_t offset, length; /* bytes: of the request; of a long one without payload, the piece of it that is at work */
+    struct list_node node;   /* under way, held, or waiting for a region */
     uint64_t sequence;
     uint64_t born_ns; /* of the engine's running time */
     uint64_t sent_ns;
@@ -77,6 +79,7 @@ struct mirror_io {
     mirror_mask good, bad; /* of those: answers */
     mirror_mask buffered;  /* legs whose child has the buffer */
     bool ranged;           /* entered its range */
+    bool for_room;         /* waits for room among the marks, or had to, and was not sent since */
     bool under_way; /* in the list of that name; else held, or waiting for its range, with late answers perhaps still to come */
     bool answered;
     struct range range;
@@ -110,7 +113,7 @@ enum attach_state {
 struct mirror_attach {
     enum attach_state state;
     char name[BLOCK_NAME_SIZE];
-    bool tie_breaker;
+    bool tie_breaker, foreign;
     bool dropped; /* the slot is free when it has left */
     char refusal[96];
     struct reactor_message come, go, left, hint, refused, drop;
@@ -145,8 +148,9 @@ enum leg_phase {
     LEG_RAISE, /* waits for the change that makes it a member */
     LEG_MEMBER,
     LEG_WITNESS,
-    LEG_STUCK, /* diverged or foreign */
-    LEG_OVER,  /* the engine has ended */
+    LEG_FOREIGN, /* has everything, and no record tells of it */
+    LEG_STUCK,   /* diverged, or not what it should be */
+    LEG_OVER,    /* the engine has ended */
     LEG_PHASES
 };
 
@@ -169,6 +173,7 @@ struct mirror_leg {
 
     struct replica_leg config; /* as in records; a nil id: not known yet */
     bool tie_breaker, replica;
+    bool foreign;                /* not configured; beside legs with records */
     struct uuid counted_id;      /* as which leg it is counted */
     struct uuid own_id;          /* which leg it said it is when it was claimed */
     bool configured;             /* stands in records, or will with the next change */
@@ -213,14 +218,16 @@ struct mirror_leg {
     uint32_t fill_generation, fill_layer;
     uint64_t fill_size;
     unsigned copying;
-    unsigned repair_failures;    /* in a row */
-    enum io_status fault_status; /* of its disk, last */
-    unsigned faults;             /* how often it gave that, each time after a full return */
-    bool returned, faulted;      /* returned: it was a member since the last fault */
-    unsigned blind_left;         /* regions that are copied without checksums */
-    bool blank;                  /* its head has never been written but by the mirror: what is not there reads as zeros */
-    struct mirror_leg *source;   /* of marks */
-    struct mirror_leg *asker;    /* who uses this one's call to ask for marks */
+    uint64_t *missed, missed_count; /* missed.c: blocks that were written without it; NULL = not known */
+    uint64_t missed_incarnation;    /* it had then */
+    unsigned repair_failures;       /* in a row */
+    enum io_status fault_status;    /* of its disk, last */
+    unsigned faults;                /* how often it gave that, each time after a full return */
+    bool returned, faulted;         /* returned: it was a member since the last fault */
+    unsigned blind_left;            /* regions that are copied without checksums */
+    bool blank;                     /* its head has never been written but by the mirror: what is not there reads as zeros */
+    struct mirror_leg *source;      /* of marks */
+    struct mirror_leg *asker;       /* who uses this one's call to ask for marks */
     uint32_t source_generation;
     unsigned mark_step, owned_step;
     struct mirror_call call, store, ping;
@@ -347,9 +354,14 @@ struct mirror {
     uint64_t sequence, running_ns, ticked_ns;
     uint64_t acknowledged, flushed; /* writes, in order of acknowledgement */
     mirror_mask writers, readers;   /* legs that get writes; that may be read */
+    mirror_mask foreign;            /* legs without a record that have everything: no members, read while there are any */
+    mirror_mask missing;            /* legs of which it is known what they miss */
     bool regions_known;
     bool settle_queued;
-    bool watched; /* somebody waits for requests to end */
+    bool watched;                      /* somebody waits for requests to end */
+    uint32_t for_room;                 /* requests that are so */
+    uint64_t piece_bytes;              /* the longest trim or zeroing that is done at once */
+    uint64_t closed_first, closed_end; /* regions that no write begins in until they are cleared; end 0 = none */
     struct list under_way, held, regions_wait, reads_wait;
     struct pool ios;
     struct reactor_timer tick;
@@ -486,6 +498,8 @@ void mirror_io_fini(struct mirror *mirror);
 void mirror_submit(struct block_channel *channel, struct block_request *request);
 /* Looks at everything that is held or under way again, from the loop. */
 void mirror_io_look(struct mirror *mirror);
+/* Writes under way that the leg has not done are missed by it. */
+void mirror_io_missed(struct mirror *mirror, struct mirror_leg *leg);
 /* No answer counts any more: all is sent anew when somebody serves again. */
 void mirror_io_forget_all(struct mirror *mirror);
 /* Nothing of the leg counts any more. */
@@ -566,6 +580,19 @@ void mirror_work_marked(struct mirror_leg *leg);
 void mirror_work_owned(struct mirror_leg *leg);
 /* The member that was asked may be asked by others. */
 void mirror_work_leave_source(struct mirror_leg *leg);
+
+/* ---- missed.c: what a leg that is away has missed, for people ---- */
+
+/* A whole leg was lost. */
+void mirror_missed_begin(struct mirror_leg *leg);
+/* It is whole; or it is not known any more. */
+void mirror_missed_end(struct mirror_leg *leg);
+/* A write of that range does not go to these legs; length > 0. */
+void mirror_missed_add(struct mirror *mirror, mirror_mask legs, uint64_t offset, uint64_t length);
+/* A region has been copied to it. */
+void mirror_missed_copied(struct mirror_leg *leg, uint64_t region);
+/* Bytes in which it may differ; `exact`: they were written meanwhile, else they are bytes of whole regions. */
+uint64_t mirror_missed_bytes(const struct mirror_leg *leg, bool *ret_exact);
 
 /* ---- cursor.c ---- */
 
@@ -651,6 +678,14 @@ bool mirror_retire_init(struct mirror *mirror);
 void mirror_retire_fini(struct mirror *mirror);
 void mirror_retire_begin(struct mirror *mirror);
 bool mirror_retire_is_busy(const struct mirror *mirror);
+/* True if a write of those regions may begin now; else it waits among the held ones until it is asked again. */
+bool mirror_retire_admits(struct mirror *mirror, uint64_t first, uint64_t last);
+static inline bool mirror_marks_admit(struct mirror *mirror, uint64_t offset, uint64_t length) {
+    uint64_t first = region_first(offset), last = region_last(offset, length);
+    if (likely(first == last && bitmap_test(mirror->regions.marked, first) && mirror->closed_end == 0))
+        return true;
+    return mirror_retire_admits(mirror, first, last);
+}
 bool mirror_copy_is_busy(const struct mirror *mirror);
 
 /* ---- throttle.c ---- */

@@ -5,7 +5,7 @@
 #include "blockdev/mirror/mirror_internal.h"
 
 #define BLOCKS (REGION_BYTES / REPLICA_BLOCK_BYTES)
-#define CHUNK_BLOCKS 256 /* read and written at a time */
+#define CHUNK_BLOCKS 64 /* read and written at a time: what all copies hold stays in a core's cache */
 #define FAILED_REST_NS                                                                                                           \
     (20 * NS_PER_MS)     /* after one that its source, the last member, could not give: nobody else can be asked                 \
                           */
@@ -107,6 +107,8 @@ static void end(struct mirror_copy *copy) {
             if (done && is_there(copy, leg) && bitmap_test(leg->work, copy->region)) {
                 bitmap_clear(leg->work, copy->region);
                 leg->work_left--;
+                if (copy->layer == REPLICA_LAYER_HEAD)
+                    mirror_missed_copied(leg, copy->region);
                 leg->told.sync_done = (leg->work_total - leg->work_left) * REGION_BYTES;
             } else if (is_there(copy, leg) && copy->failed) {
                 mirror_leg_lose(leg, "its source cannot be read");
@@ -227,6 +229,13 @@ static void granted(struct range *range) {
     reactor_defer(copy->mirror->home, &copy->job);
 }
 
+/* What differs cannot be asked where one of them tells no checksums. */
+static bool all_tell_sums(const struct mirror_copy *copy) {
+    mirror_mask all = copy->targets | copy->source->bit;
+    mirror_for_each_leg(copy->mirror, leg) if ((all & leg->bit) != 0 && !leg->replica) return false;
+    return true;
+}
+
 /* False: there is no buffer now. */
 static bool begin(struct mirror_copy *copy, uint64_t region, struct mirror_leg *source, mirror_mask targets, bool equalise,
                   const struct mirror_leg *fills) {
@@ -253,9 +262,11 @@ static bool begin(struct mirror_copy *copy, uint64_t region, struct mirror_leg *
             leg->copying++;
             copy->blind = fills == NULL && leg->verdict == DECIDE_FULL && (leg->blank || leg->blind_left > 0);
             leg->blind_left -= leg->blind_left > 0;
-            copy->unmarked = leg->verdict == DECIDE_FULL && (fills != NULL || !bitmap_test(mirror->regions.marked, region));
+            copy->unmarked =
+                leg->replica && leg->verdict == DECIDE_FULL && (fills != NULL || !bitmap_test(mirror->regions.marked, region));
         }
     }
+    copy->blind = copy->blind || !all_tell_sums(copy);
     copy->range.granted = granted;
     if (fills != NULL || ranges_enter(&mirror->ranges, &copy->range, copy->offset, copy->length))
         granted(&copy->range);

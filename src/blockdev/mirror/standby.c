@@ -100,7 +100,8 @@ bool mirror_release_command(struct mirror *mirror, struct mirror_command *comman
         command->step = RELEASE_DRAIN;
         return false;
     case RELEASE_DRAIN:
-        if (!list_empty(&mirror->under_way) || mirror->changing || mirror_copy_is_busy(mirror) || mirror_retire_is_busy(mirror)) {
+        if (!list_empty(&mirror->under_way) || mirror->for_room > 0 || mirror->changing || mirror_copy_is_busy(mirror) ||
+            mirror_retire_is_busy(mirror)) {
             reactor_timer_start(mirror->home, &mirror->command_timer, reactor_now_ns(mirror->home) + NS_PER_MS);
             return false;
         }

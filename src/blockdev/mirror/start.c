@@ -56,6 +56,8 @@ static void forget_all(struct mirror *mirror) {
     mirror_io_forget_all(mirror);
     mirror_commands_cancel(mirror, ERROR_CANCELLED, "the mirror starts anew");
     mirror_lease_cancel(mirror, ERROR_CANCELLED, "its legs were lost");
+    mirror_for_each_leg(mirror, leg) if (leg->foreign && leg->task.state != LEG_CLAIMED)
+        mirror_leg_lose(leg, "the mirror starts anew");
     mirror_for_each_leg(mirror, leg) leg->relook = true; /* where it is still unclaimed */
     mirror_legs_wake(mirror);
 }
@@ -108,14 +110,35 @@ static bool is_named(const struct replica_record *record, unsigned at, const cha
            (uuid_parse(name, &id) && uuid_equal(&id, &record->legs[at].id));
 }
 
-static void run_decide(struct mirror *mirror) {
-    struct decide_input input = {
-        .leg_count = mirror->leg_count, .mirror = mirror->options.uuid, .assume_equal = mirror->options.assume_equal};
-    mirror_for_each_leg(mirror, leg) {
-        input.legs[leg->index].status = is_seen(leg) && leg->configured && !leg->forget ? &leg->status : NULL;
-        input.legs[leg->index].tie_breaker = leg->tie_breaker;
+/* Over the legs that keep records; `places`: whose slot each is. The result is by slots. */
+static void decide_by_slots(struct mirror *mirror, const struct decide_input *input, const unsigned *places) {
+    struct decide_result *decision = &mirror->decision, of_legs;
+    decide(input, decision);
+    of_legs = *decision;
+    memset(decision->verdicts, 0, sizeof(decision->verdicts));
+    decision->missing = decision->newest == NULL ? 0 : of_legs.missing; /* else it is of the record's legs */
+    for (unsigned i = 0; i < input->leg_count; i++) {
+        decision->verdicts[places[i]] = of_legs.verdicts[i];
+        decision->bases[places[i]] = of_legs.bases[i];
+        decision->from_depths[places[i]] = of_legs.from_depths[i];
+        if (decision->newest == NULL)
+            decision->missing |= (of_legs.missing >> i & 1) << places[i];
     }
-    decide(&input, &mirror->decision);
+    if (of_legs.newest == &of_legs.made)
+        decision->newest = &decision->made;
+}
+
+static void run_decide(struct mirror *mirror) {
+    struct decide_input input = {.mirror = mirror->options.uuid, .assume_equal = mirror->options.assume_equal};
+    unsigned places[MIRROR_LEGS_MAX];
+    mirror_for_each_leg(mirror, leg) {
+        if (leg->foreign)
+            continue;
+        places[input.leg_count] = leg->index;
+        input.legs[input.leg_count].status = is_seen(leg) && leg->configured && !leg->forget ? &leg->status : NULL;
+        input.legs[input.leg_count++].tie_breaker = leg->tie_breaker;
+    }
+    decide_by_slots(mirror, &input, places);
     mirror->decided++;
     const struct replica_record *newest = mirror->decision.newest;
     for (unsigned i = 0; newest != NULL && i < mirror->accept_count; i++)
@@ -123,7 +146,7 @@ static void run_decide(struct mirror *mirror) {
             if (is_named(newest, at, mirror->accept[i]))
                 input.accept_absent |= 1u << at;
     if (input.accept_absent != 0)
-        decide(&input, &mirror->decision);
+        decide_by_slots(mirror, &input, places);
     mirror_commands_look(mirror);
 }
 
@@ -159,7 +182,7 @@ static void place_unseen(struct mirror *mirror, unsigned at) {
     const struct replica_leg *configured = &mirror->decision.newest->legs[at];
     struct mirror_leg *found = NULL, *any = NULL;
     mirror_for_each_leg(mirror, leg) {
-        if (!uuid_is_nil(&leg->config.id) || leg->removing)
+        if (!uuid_is_nil(&leg->config.id) || leg->removing || leg->foreign)
             continue;
         if (strncmp(leg->told.name, configured->name, sizeof(configured->name) - 1) == 0)
             found = leg;
@@ -203,7 +226,7 @@ static void configure(struct mirror *mirror) {
     mirror_for_each_leg(mirror, leg) {
         leg->counted = false;
         leg->config.flags = leg->tie_breaker ? REPLICA_LEG_TIE_BREAKER : 0;
-        leg->configured = leg->configured || (!is_seen(leg) && !leg->nameless && !leg->removing);
+        leg->configured = leg->configured || (!is_seen(leg) && !leg->nameless && !leg->removing && !leg->foreign);
         if (newest == NULL)
             leg->config.id =
                 (leg->status.flags & REPLICA_HAS_RECORD) != 0 && is_seen(leg) ? leg->status.record.leg : leg->config.id;
@@ -570,6 +593,40 @@ static void admit(struct mirror *mirror) {
     }
 }
 
+/* No leg keeps a record: whose content counts is what the caller says, every time. */
+static void start_plain(struct mirror *mirror) {
+    const struct mirror_options *options = &mirror->options;
+    const struct mirror_leg *source = &mirror->legs[options->source];
+    bool equal = options->assume_equal || options->plain_equal;
+    struct error error;
+    if (!equal && !options->source_set) {
+        error_set(&error, ERROR_UNSUPPORTED, "the legs of %s keep no record: which is newest cannot be told", options->name);
+        error_hint(&error, "say that they are equal, or from which one the others are copied, or use volumes");
+        refuse(mirror, &error);
+        return;
+    }
+    if (!equal && !mirror_leg_is_up(source)) {
+        error_set(&mirror->error, ERROR_BUSY, "%s is not there, from which the others are copied", source->told.name);
+        look_again(mirror);
+        return;
+    }
+    mirror->id = mirror->device.uuid;
+    mirror->policy = REPLICA_ANY;
+    mirror->state = MIRROR_STARTING;
+    mirror_for_each_leg(mirror, leg) {
+        bool counts = equal || leg == source;
+        leg->allowed = true;
+        leg->verdict = counts ? DECIDE_SOURCE : DECIDE_FULL;
+        leg->config.id = mirror_random_id(mirror);
+        leg->counted = false;
+        mirror->start_members |= counts ? leg->bit : 0;
+    }
+    mirror->starting = true;
+    error_clear(&mirror->error);
+    mirror_epoch_wake(mirror);
+    task_move(&mirror->start_task, START_SERVE);
+}
+
 static void serves(struct mirror *mirror) {
     mirror->state = MIRROR_SERVING;
     mirror->promoting = false;
@@ -597,19 +654,7 @@ static void step(struct task *task) {
         break;
     case START_DECIDE:
         if (mirror->plain) {
-            mirror->id = mirror->device.uuid;
-            mirror->policy = REPLICA_ANY;
-            mirror->state = MIRROR_STARTING;
-            mirror_for_each_leg(mirror, leg) {
-                leg->allowed = true;
-                leg->verdict = DECIDE_SOURCE;
-                leg->config.id = mirror_random_id(mirror);
-                leg->counted = false;
-                mirror->start_members |= leg->bit;
-            }
-            mirror->starting = true;
-            mirror_epoch_wake(mirror);
-            task_move(task, START_SERVE);
+            start_plain(mirror);
             return;
         }
         if (!yields(mirror) && !is_superseded(mirror) && decide_now(mirror))
@@ -678,6 +723,7 @@ static void step(struct task *task) {
             serves(mirror);
             mirror_masks_update(mirror);
             mirror_io_look(mirror);
+            mirror_legs_wake(mirror);
         }
         serving(mirror);
         if (mirror->stand_by && task->state == START_SERVE)

@@ -377,6 +377,12 @@ static void done_by(struct mirror_tree_commands *commands) {
     mirror_for_each_leg(mirror, leg) if ((commands->refused & leg->bit) != 0 && mirror_leg_is_up(leg) &&
                                          !mirror_leg_judge(leg, commands->refusal[leg->index]))
         mirror_leg_lose(leg, "it did not change its snapshots as another leg did");
+    if (tree->what == REPLICA_REVERT) {
+        mirror_for_each_leg(mirror, leg) mirror_missed_end(leg);
+    }
+    if (tree->what == REPLICA_REVERT || tree->what == REPLICA_RESIZE) {
+        mirror_for_each_leg(mirror, leg) if (leg->foreign) mirror_leg_lose(leg, "the mirror was reverted, or resized");
+    }
     send_back_others(mirror); /* who came while it was sent */
 }
 

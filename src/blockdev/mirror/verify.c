@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/block_sum.h"
 #include "blockdev/mirror/fan.h"
 
 #define BLOCKS (REGION_BYTES / REPLICA_BLOCK_BYTES)
@@ -27,6 +28,8 @@ struct verify_job {
     uint64_t at;               /* first block not yet mended */
     mirror_mask writing;
     void *buffer;
+    uint32_t seed;
+    void *read[MIRROR_LEGS_MAX]; /* the region as a leg has it that tells no checksums */
 };
 
 struct mirror_verify {
@@ -44,6 +47,7 @@ static void ask(struct verify_job *job);
 static void mend(struct verify_job *job);
 
 static struct verify_job *job_of(struct mirror_fan *fan) { return container_of(fan, struct verify_job, fan); }
+static mirror_mask comparable(const struct mirror *mirror) { return mirror->standing | mirror->foreign; }
 static bool one_or_none(mirror_mask legs) { return (legs & (legs - 1)) == 0; }
 
 /* ---- one region ---- */
@@ -56,6 +60,11 @@ static void end(struct verify_job *job, bool compared) {
     if (job->buffer != NULL)
         buffer_give(&mirror->home->buffers, job->buffer, CHUNK_BLOCKS * REPLICA_BLOCK_BYTES);
     job->buffer = NULL;
+    for (unsigned i = 0; i < MIRROR_LEGS_MAX; i++) {
+        if (job->read[i] != NULL)
+            buffer_give(&mirror->home->buffers, job->read[i], REGION_BYTES);
+        job->read[i] = NULL;
+    }
     job->busy = false;
     if (job->repaired)
         regions_touch(&mirror->regions, job->offset, job->length); /* who was written has it marked */
@@ -140,10 +149,19 @@ static void granted(struct range *range) {
     mirror_fan_wait(&job->fan, held_again); /* from the loop */
 }
 
+/* Of what was read from legs that tell none. */
+static void sum_up(struct verify_job *job) {
+    for (unsigned i = 0; i < MIRROR_LEGS_MAX; i++)
+        for (uint64_t block = 0; job->read[i] != NULL && block < job->length / REPLICA_BLOCK_BYTES; block++)
+            job->sums[i][block] = block_sum((const uint8_t *)job->read[i] + block * REPLICA_BLOCK_BYTES, REPLICA_BLOCK_BYTES,
+                                            job->offset / REPLICA_BLOCK_BYTES + block, job->seed);
+}
+
 static void compared(struct mirror_fan *fan) {
     struct verify_job *job = job_of(fan);
     struct mirror *mirror = job->verify->mirror;
-    mirror_mask there = mirror_fan_there(fan) & mirror->standing;
+    mirror_mask there = mirror_fan_there(fan) & comparable(mirror);
+    sum_up(job);
     if (one_or_none(there) || there != mirror_fan_there(fan) || fan->passing != 0) {
         end(job, false);
         return;
@@ -175,14 +193,37 @@ static void compared(struct mirror_fan *fan) {
         end(job, true);
 }
 
+/* Room for what legs without checksums hold; false: there is none now. */
+static bool has_room(struct verify_job *job, mirror_mask there) {
+    struct mirror *mirror = job->verify->mirror;
+    mirror_for_each_leg(mirror, leg) {
+        if ((there & leg->bit) == 0 || leg->replica || job->read[leg->index] != NULL)
+            continue;
+        job->read[leg->index] = buffer_take(&mirror->home->buffers, REGION_BYTES);
+        if (job->read[leg->index] == NULL)
+            return false;
+    }
+    return true;
+}
+
 static void ask(struct verify_job *job) {
     struct mirror *mirror = job->verify->mirror;
-    uint32_t seed = (uint32_t)random_u64(&mirror->random) & 0xffffff;
     mirror_mask there = mirror_fan_there(&job->fan);
+    if (!has_room(job, there)) {
+        end(job, false);
+        return;
+    }
+    job->seed = (uint32_t)random_u64(&mirror->random) & 0xffffff;
     mirror_fan_round(&job->fan);
-    mirror_for_each_leg(mirror, leg) if ((there & leg->bit) != 0)
-        mirror_fan_send(&job->fan, leg, BLOCK_REPLICA_GET, replica_argument(REPLICA_SUMS, seed, REPLICA_LAYER_HEAD), job->offset,
-                        job->sums[leg->index], job->length);
+    mirror_for_each_leg(mirror, leg) {
+        if ((there & leg->bit) == 0)
+            continue;
+        if (leg->replica)
+            mirror_fan_send(&job->fan, leg, BLOCK_REPLICA_GET, replica_argument(REPLICA_SUMS, job->seed, REPLICA_LAYER_HEAD),
+                            job->offset, job->sums[leg->index], job->length);
+        else
+            mirror_fan_send(&job->fan, leg, BLOCK_READ, 0, job->offset, job->read[leg->index], job->length);
+    }
     mirror_fan_wait(&job->fan, compared);
 }
 
@@ -256,13 +297,13 @@ static void begin_region(struct verify_job *job) {
     job->region = verify->next++;
     job->offset = job->region * REGION_BYTES;
     job->length = min_u64(REGION_BYTES, mirror->size - job->offset);
-    mirror_fan_begin(&job->fan, mirror->standing);
+    mirror_fan_begin(&job->fan, comparable(mirror));
     mirror_throttle_begin(mirror, job->length);
     ask(job);
 }
 
 static bool may_compare(const struct mirror *mirror) {
-    return mirror->state == MIRROR_SERVING && mirror->regions_known && !mirror->changing && !one_or_none(mirror->standing);
+    return mirror->state == MIRROR_SERVING && mirror->regions_known && !mirror->changing && !one_or_none(comparable(mirror));
 }
 
 static void finish(struct mirror_verify *verify) {
@@ -317,8 +358,6 @@ void mirror_verify_wake(struct mirror *mirror) {
 
 bool mirror_verify_begin(struct mirror *mirror, const struct mirror_verify_options *options, struct error *error) {
     struct mirror_verify *verify = mirror->verify;
-    if (mirror->plain)
-        return error_set(error, ERROR_UNSUPPORTED, "the legs of %s keep no record and tell no checksums", mirror->device.name);
     if (options->trusted_set && (options->trusted >= mirror->leg_count || mirror->legs[options->trusted].tie_breaker))
         return error_set(error, ERROR_INVALID, "%s has no leg %u with data", mirror->device.name, options->trusted);
     if (verify != NULL && verify->status.state == MIRROR_VERIFY_RUNNING)

@@ -42,6 +42,21 @@ static bool set_legs(const struct params_mirror_create *params, struct mirror_op
         bool is = strcmp(names[i], params->tie_breaker) == 0;
         options->legs[i] = (struct mirror_leg_options){.device = names[i], .tie_breaker = is};
         found = found || is;
+        if (strcmp(names[i], params->source) == 0) {
+            options->source_set = true;
+            options->source = i;
+        }
+    }
+    if (params->source[0] != '\0' && !options->source_set)
+        return error_invalid(error, "source", params->source, "one of the legs");
+    const char *const *foreign = params->foreign.items;
+    for (unsigned i = 0; i < params->foreign.count; i++) {
+        unsigned leg = 0;
+        while (leg < params->legs.count && strcmp(names[leg], foreign[i]) != 0)
+            leg++;
+        if (leg == params->legs.count || options->legs[leg].tie_breaker)
+            return error_invalid(error, "foreign", foreign[i], "one of the legs, and no tie-breaker");
+        options->legs[leg].foreign = true;
     }
     return found || error_invalid(error, "tie_breaker", params->tie_breaker, "one of the legs");
 }
@@ -95,8 +110,21 @@ struct asking {
     struct rpc_call *call;
 };
 
+/* Which legs it has: their states are told by the engine. */
+static void tell_legs(struct rpc_call *call, const struct mirror_command *command) {
+    const char *what = command->verb == MIRROR_ADD_LEG ? "added" : "removed";
+    char text[NOTIFY_CONTEXT_SIZE];
+    if (command->verb != MIRROR_ADD_LEG && command->verb != MIRROR_REMOVE_LEG)
+        return;
+    snprintf(text, sizeof(text), "%.100s %.100s %s", command->device->name, command->leg, what);
+    notify_ring_add(&plane_of(call)->notify, "mirror_leg", text);
+    log_notice(&plane_of(call)->log, LOG_AREA_MIRROR, "mirror %s: leg %s was %s", command->device->name, command->leg, what);
+}
+
 static void asked(struct mirror_command *command) {
     struct asking *asking = container_of(command, struct asking, command);
+    if (command->error.code == ERROR_NONE)
+        tell_legs(asking->call, command);
     if (command->error.code != ERROR_NONE)
         rpc_call_fail_late(asking->call, &command->error);
     else if (command->verb == MIRROR_PAUSE)
@@ -128,28 +156,29 @@ static struct mirror_command *ask(struct rpc_call *call, struct plane_mirror *mi
 }
 
 void mirror_change_leg(struct rpc_call *call, struct plane_mirror *mirror, enum mirror_verb verb, const char *leg,
-                       bool tie_breaker) {
+                       bool tie_breaker, bool foreign) {
     struct mirror_command *command = ask(call, mirror, verb, leg);
     if (command == NULL)
         return;
     command->tie_breaker = tie_breaker;
+    command->foreign = foreign;
     mirror_command(command);
 }
 
 void method_mirror_add_leg(struct rpc_call *call, const struct params_mirror_add_leg *params) {
-    mirror_change_leg(call, mirror_find(call, params->name), MIRROR_ADD_LEG, params->leg, params->tie_breaker);
+    mirror_change_leg(call, mirror_find(call, params->name), MIRROR_ADD_LEG, params->leg, params->tie_breaker, params->foreign);
 }
 
 void method_mirror_remove_leg(struct rpc_call *call, const struct params_mirror_remove_leg *params) {
-    mirror_change_leg(call, mirror_find(call, params->name), MIRROR_REMOVE_LEG, params->leg, false);
+    mirror_change_leg(call, mirror_find(call, params->name), MIRROR_REMOVE_LEG, params->leg, false, false);
 }
 
 void method_mirror_invalidate(struct rpc_call *call, const struct params_mirror_invalidate *params) {
-    mirror_change_leg(call, mirror_find(call, params->name), MIRROR_INVALIDATE, params->leg, false);
+    mirror_change_leg(call, mirror_find(call, params->name), MIRROR_INVALIDATE, params->leg, false, false);
 }
 
 void method_mirror_discard(struct rpc_call *call, const struct params_mirror_discard *params) {
-    mirror_change_leg(call, mirror_find(call, params->name), MIRROR_DISCARD, params->leg, false);
+    mirror_change_leg(call, mirror_find(call, params->name), MIRROR_DISCARD, params->leg, false, false);
 }
 
 /* ---- engines that come and go ---- */
@@ -268,6 +297,11 @@ void method_mirror_set_options(struct rpc_call *call, const struct params_mirror
         mirror->options.rates.share_percent = params->share_percent;
     setting->set.what = MIRROR_SET_RATES;
     setting->set.rates = mirror->options.rates;
+    char text[NOTIFY_CONTEXT_SIZE];
+    snprintf(text, sizeof(text), "%.120s bytes_per_s %llu, share_percent %u", mirror->name,
+             (unsigned long long)mirror->options.rates.bytes_per_s, mirror->options.rates.share_percent);
+    notify_ring_add(&plane_of(call)->notify, "mirror_options", text);
+    log_notice(&plane_of(call)->log, LOG_AREA_MIRROR, "mirror %s", text);
     mirror_set(&setting->set);
 }
 

@@ -36,6 +36,14 @@ static bool has_records(const struct plane_mirror *mirror) {
     return false;
 }
 
+/* No leg keeps a record, as far as any is there. */
+static bool is_plain(const struct plane_mirror *mirror) {
+    bool any = false;
+    for (unsigned i = 0; i < mirror->status.leg_count; i++)
+        any = any || leg_device(mirror, i) != NULL;
+    return any && !has_records(mirror);
+}
+
 /* It takes writes. */
 static bool is_configured(enum mirror_leg_state state) { return state == MIRROR_LEG_WHOLE || state == MIRROR_LEG_SYNCING; }
 
@@ -144,10 +152,6 @@ static void leg_next(const struct plane_mirror *mirror, const struct mirror_leg_
 
 static void put_leg(struct json_writer *writer, const struct plane_mirror *mirror, unsigned index) {
     const struct mirror_leg_status *leg = &mirror->status.legs[index];
-    uint64_t behind = leg->state == MIRROR_LEG_SYNCING ? leg->sync_total - leg->sync_done
-                      : leg->state == MIRROR_LEG_WHOLE || leg->state == MIRROR_LEG_WITNESS
-                          ? 0
-                          : mirror->status.marked_regions * REPLICA_REGION_BYTES;
     char next[NEXT_SIZE];
     leg_next(mirror, leg, next);
     json_begin_object(writer, NULL);
@@ -156,7 +160,8 @@ static void put_leg(struct json_writer *writer, const struct plane_mirror *mirro
     put_time(writer, wall_of(mirror, leg->since_ns));
     json_put_string(writer, "why", leg->why);
     json_put_string(writer, "next", next);
-    json_put_u64(writer, "bytes_out_of_step", behind);
+    json_put_u64(writer, "bytes_out_of_step", leg->behind);
+    json_put_bool(writer, "bytes_out_of_step_exact", leg->behind_exact);
     if (mirror->status.state == MIRROR_STANDBY) { /* it looks about once a second */
         json_put_uuid(writer, "promised_to", &leg->promised);
         json_put_bool(writer, "held_by_another", leg->held);
@@ -255,6 +260,26 @@ void mirror_put_object(struct json_writer *writer, const struct plane_mirror *mi
 
 /* ---- configuration ---- */
 
+/* Legs without a record: which are beside others; or, if all are, one that was whole now. */
+static void put_recordless(struct json_writer *writer, const struct plane_mirror *mirror) {
+    const struct mirror_status *status = &mirror->status;
+    bool any = false;
+    for (unsigned i = 0; i < status->leg_count; i++)
+        any = any || status->legs[i].foreign;
+    if (any) {
+        json_begin_array(writer, "foreign");
+        for (unsigned i = 0; i < status->leg_count; i++)
+            if (status->legs[i].foreign)
+                json_put_string(writer, NULL, status->legs[i].name);
+        json_end(writer);
+    }
+    for (unsigned i = 0; i < status->leg_count && mirror->options.source_set; i++)
+        if (status->legs[i].state == MIRROR_LEG_WHOLE && !status->legs[i].foreign) {
+            json_put_string(writer, "source", status->legs[i].name);
+            return;
+        }
+}
+
 void mirror_put_config(struct json_writer *writer, const struct plane_mirror *mirror) {
     const struct mirror_options *options = &mirror->options;
     methods_config_begin(writer, "mirror_create");
@@ -264,6 +289,7 @@ void mirror_put_config(struct json_writer *writer, const struct plane_mirror *mi
         if (mirror->status.legs[i].name[0] != '\0')
             json_put_string(writer, NULL, mirror->status.legs[i].name);
     json_end(writer);
+    put_recordless(writer, mirror);
     json_put_string(writer, "policy", options->policy == REPLICA_MAJORITY ? "majority" : "any");
     for (unsigned i = 0; i < mirror->status.leg_count; i++)
         if (mirror->status.legs[i].state == MIRROR_LEG_WITNESS || (i < options->leg_count && options->legs[i].tie_breaker))
@@ -276,7 +302,7 @@ void mirror_put_config(struct json_writer *writer, const struct plane_mirror *mi
     json_put_bool(writer, "standby", mirror->status.state == MIRROR_STANDBY || (!mirror->served && options->standby));
     json_put_u64(writer, "bytes_per_s", options->rates.bytes_per_s);
     json_put_u64(writer, "share_percent", share(mirror));
-    json_put_bool(writer, "assume_equal", options->assume_equal);
+    json_put_bool(writer, "assume_equal", options->assume_equal || (options->plain_equal && is_plain(mirror)));
     json_put_bool(writer, "wait", false);
     methods_config_end(writer);
 }

@@ -14,6 +14,6 @@ void mirror_put_config(struct json_writer *writer, const struct plane_mirror *mi
 struct plane_mirror *mirror_find(struct rpc_call *call, const char *name);
 /* A verb about a leg; answers true when that is done. mirror NULL: the call was answered already. */
 void mirror_change_leg(struct rpc_call *call, struct plane_mirror *mirror, enum mirror_verb verb, const char *leg,
-                       bool tie_breaker);
+                       bool tie_breaker, bool foreign);
 /* True if it is in service, or was: clients of the dialect see no other. */
 bool mirror_is_shown(const struct plane_mirror *mirror);

@@ -43,6 +43,7 @@ static bool set_legs(const struct params_bdev_raid_create *params, struct plane 
         return error_invalid(error, "base_bdevs", methods_number(params->base_bdevs.count, value), "one to %d devices",
                              MIRROR_LEGS_MAX);
     options->leg_count = params->base_bdevs.count;
+    options->plain_equal = true; /* they cannot tell: as with any array of this dialect they are taken to be */
     for (unsigned i = 0; i < params->base_bdevs.count; i++) {
         const struct block_device *device = block_graph_find(&plane->graph, names[i]);
         options->legs[i].device = names[i];
@@ -51,9 +52,6 @@ static bool set_legs(const struct params_bdev_raid_create *params, struct plane 
         if (foreign && (params->superblock || params->delta_bitmap))
             return error_invalid(error, params->superblock ? "superblock" : "delta_bitmap", "true",
                                  "false: %s keeps no record of a mirror", names[i]);
-        /* Devices without a record cannot tell whether they are equal: as with any array of this dialect, they are taken to be.
-         */
-        options->assume_equal = options->assume_equal || foreign;
     }
     return true;
 }
@@ -120,7 +118,7 @@ void method_bdev_raid_delete(struct rpc_call *call, const struct params_bdev_rai
 void method_bdev_raid_add_base_bdev(struct rpc_call *call, const struct params_bdev_raid_add_base_bdev *params) {
     struct plane_mirror *mirror = find(call, "raid_bdev", params->raid_bdev, "is not found in config");
     if (mirror != NULL)
-        mirror_change_leg(call, mirror, MIRROR_ADD_LEG, params->base_bdev, false);
+        mirror_change_leg(call, mirror, MIRROR_ADD_LEG, params->base_bdev, false, false);
 }
 
 void method_bdev_raid_grow_base_bdev(struct rpc_call *call, const struct params_bdev_raid_grow_base_bdev *params) {
@@ -130,7 +128,7 @@ void method_bdev_raid_grow_base_bdev(struct rpc_call *call, const struct params_
     if (mirror == NULL)
         return;
     if (block_graph_find(&plane_of(call)->graph, params->base_name) != NULL) {
-        mirror_change_leg(call, mirror, MIRROR_ADD_LEG, params->base_name, false);
+        mirror_change_leg(call, mirror, MIRROR_ADD_LEG, params->base_name, false, false);
         return;
     }
     error_invalid(&error, "base_name", params->base_name, "a device of bdev_get_bdevs");
@@ -142,7 +140,7 @@ void method_bdev_raid_remove_base_bdev(struct rpc_call *call, const struct param
     struct plane_mirror *mirror = plane_mirror_with_leg(plane_of(call), params->name);
     struct error error;
     if (mirror != NULL) {
-        mirror_change_leg(call, mirror, MIRROR_REMOVE_LEG, params->name, false);
+        mirror_change_leg(call, mirror, MIRROR_REMOVE_LEG, params->name, false, false);
         return;
     }
     error_invalid(&error, "name", params->name, "a leg of a mirror, as it was named there");
