@@ -63,7 +63,8 @@ enum cli_output { CLI_TABLE, CLI_WIDE, CLI_JSON, CLI_YAML };
 
 /* More verbs, and what they need. */
 struct cli_extension {
-    const struct cli_verb *verbs; /* path NULL ends them */
+    const struct cli_verb *verbs;      /* path NULL ends them */
+    const struct cli_verb *more_verbs; /* another table; NULL = none */
     bool (*status)(struct cli *cli);
     void (*complete)(struct cli *cli, enum cli_complete what, const char *beginning);
     void (*fini)(struct cli *cli); /* after the verb */

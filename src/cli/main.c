@@ -344,6 +344,8 @@ int cli_main(struct reactor *reactor, void (*run)(struct host_loop *loop), const
     add_verbs(&cli, cli_verbs);
     if (extension != NULL)
         add_verbs(&cli, extension->verbs);
+    if (extension != NULL && extension->more_verbs != NULL)
+        add_verbs(&cli, extension->more_verbs);
     argc--;
     argv++;
     if (!take_global_options(&cli, &argc, argv))

@@ -134,6 +134,7 @@ def raw(daemon, data, wait=True):
     """Bytes as they are; the first line of the answer, "" = the connection was closed."""
     with socket.create_connection((daemon.address, 7777), timeout=rig.DEADLINE_S) as connection:
         try:
+            connection.settimeout(0.5)  # half a request may wait for its rest, longer than we do
             connection.sendall(data)
             if wait:
                 connection.shutdown(socket.SHUT_WR)

@@ -5,6 +5,7 @@
 #include "cli/cli.h"
 #ifdef WITH_CONTROL
 #include "cli/node/node.h"
+#include "cli/packet/packet.h"
 #endif
 #include "host/linux/linux.h"
 
@@ -19,7 +20,9 @@ int main(int argc, char **argv) {
     }
     const struct cli_extension *extension = NULL;
 #ifdef WITH_CONTROL
-    extension = &cli_node_extension;
+    struct cli_extension with_packet = cli_node_extension;
+    with_packet.more_verbs = cli_packet_verbs;
+    extension = &with_packet;
 #endif
     int status = cli_main(reactor, host_linux_loop_run, extension, host_linux_is_terminal(2), argc, argv);
     reactor_destroy(reactor);
