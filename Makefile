@@ -2,7 +2,7 @@
 # calls them. `make help` lists the targets.
 
 .DEFAULT_GOAL := all
-.PHONY: all run run-packet test guests mirror-net bench check-all fuzz tidy format install deb clean help
+.PHONY: all run run-packet test guests neutron mirror-net bench check-all fuzz tidy format install deb clean help
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
 
@@ -90,6 +90,10 @@ guests: test-build ## run the tests with real Linux clients in virtual machines
 	@tools/need $(NEED_GUESTS)
 	@$(RUN_TESTS) --suite guests
 
+neutron: test-build ## run the tests of the plugin for neutron on Debian's python3-neutron (180 packages)
+	@tools/need file:/usr/lib/python3/dist-packages/neutron/__init__.py=python3-neutron
+	@$(RUN_TESTS) --suite neutron
+
 mirror-net: test-build ## long: nodes of a mirror that are killed, hung, cut, slow, full …; CASE="name…" for some
 	@ninja -C $(BUILD) src/programs/penstock-block/penstock-block src/programs/penstock-bench/penstock-bench
 	@python3 -B tests/mirror_net/test_mirror_net.py $(BUILD) $(or $(CASE),all)
@@ -108,6 +112,7 @@ check-all: ## long: all tests with their long budgets, clang-tidy, 5 minutes of 
 	@$(MAKE) tidy
 	@$(MAKE) fuzz SECONDS=300
 	@$(MAKE) guests TEST_OPTIONS=--long
+	@$(MAKE) neutron
 	@$(MAKE) mirror-net
 
 build-fuzz/build.ninja:

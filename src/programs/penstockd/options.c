@@ -80,6 +80,9 @@ static const struct described table[] = {
      "rule a packet plane, and serve Soft Patch Panel's REST there; its clients look at 127.0.0.1:7777\n"
      "(default: neither). It knows no authentication",
      TEXT(spp_rest)},
+    {"spp-controller", "IP",
+     "let an spp-ctl there rule the packet plane, as its processes: connect to its ports 5555 and 6666 (default: not)",
+     TEXT(spp_controller)},
     {"packet-plane", "PROGRAM", "the packet plane (default: penstock-packet beside this program, else in $PATH)",
      TEXT(packet_plane)},
     {"packet-argument", "ARG", "one more argument for it; may be repeated", LIST(packet_arguments)},

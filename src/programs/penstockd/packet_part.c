@@ -58,6 +58,26 @@ static bool serve_rest(struct packet_part *part, struct error *error) {
     return true;
 }
 
+/* ---- a controller of somebody else's ---- */
+
+enum { PRIMARY_PORT = 5555, SECONDARY_PORT = 6666 };
+
+static bool meet_controller(struct packet_part *part, struct error *error) {
+    const char *text = part->options->spp_controller;
+    struct spp_seats_options options = {.reactor = part->reactor, .log = part->log, .control = part->control, .rest = part->rest};
+    if (text == NULL)
+        return true;
+    if (strlen(text) >= sizeof(options.primary.text))
+        return error_invalid(error, "spp-controller", text, "a numeric address");
+    options.primary.family = strchr(text, ':') != NULL ? HOST_IPV6 : HOST_IPV4;
+    memcpy(options.primary.text, text, strlen(text) + 1);
+    options.secondary = options.primary;
+    options.primary.port = PRIMARY_PORT;
+    options.secondary.port = SECONDARY_PORT;
+    part->seats = spp_seats_create(&options);
+    return part->seats != NULL || error_set(error, ERROR_NO_MEMORY, "no memory");
+}
+
 /* ---- the agent ---- */
 
 static void etcd_changed(void *arg, const struct store_status *status) {
@@ -136,7 +156,7 @@ static void control_ready(void *arg, const struct error *failed) {
         part->interfaces.edit = set_interfaces;
         part->interfaces.done = interfaces_set;
         packet_control_submit(part->control, &part->interfaces);
-        failed = serve_rest(part, &error) && start_agent(part, &error) ? NULL : &error;
+        failed = serve_rest(part, &error) && meet_controller(part, &error) && start_agent(part, &error) ? NULL : &error;
     }
     part->ready(part->arg, failed);
 }
@@ -178,6 +198,8 @@ void packet_part_stop(struct packet_part *part, void (*stopped)(void *arg), void
     part->stopped_arg = arg;
     if (part->agent != NULL)
         agent_stop(part->agent);
+    if (part->seats != NULL)
+        spp_seats_stop(part->seats);
     if (part->control != NULL)
         packet_control_stop(part->control);
     if (part->http != NULL)
@@ -196,6 +218,9 @@ void packet_part_fini(struct packet_part *part) {
     if (part->agent != NULL)
         agent_destroy(part->agent);
     part->agent = NULL;
+    if (part->seats != NULL)
+        spp_seats_destroy(part->seats);
+    part->seats = NULL;
     if (part->control != NULL)
         packet_control_destroy(part->control);
     part->control = NULL;

@@ -7,6 +7,7 @@
 #include "agent/agent.h"
 #include "control/packet/packet_control.h"
 #include "gateway/spp/rest.h"
+#include "gateway/spp/seats.h"
 #include "programs/penstockd/plane_program.h"
 
 struct host_linux_http;
@@ -19,6 +20,7 @@ struct packet_part {
     struct plane_program program;
     struct packet_control *control;
     struct spp_rest *rest;
+    struct spp_seats *seats; /* NULL = there is no controller to meet */
     struct host_linux_http *http;
     struct packet_change interfaces;
     struct store *etcd; /* NULL = no agent */
@@ -32,7 +34,7 @@ struct packet_part {
 /* Paths and the plane's command. `self`: argv[0]. False: error names an option. */
 bool packet_part_init(struct packet_part *part, const struct daemon_options *options, const char *self, struct error *error);
 static inline bool packet_part_wanted(const struct packet_part *part) {
-    return part->options->spp_rest != NULL || part->options->etcd.count > 0;
+    return part->options->spp_rest != NULL || part->options->spp_controller != NULL || part->options->etcd.count > 0;
 }
 /* `ready` comes once, from the loop, when REST is served; not if it is stopped before. */
 void packet_part_start(struct packet_part *part, struct reactor *reactor, struct log *log, struct store *store, const char *node,
