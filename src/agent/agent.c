@@ -275,6 +275,36 @@ static bool read_bind_port(struct agent *agent, const struct store_entry *entry,
     return ok;
 }
 
+/* A vhost of this host whose key has the port's id. */
+static void owned_told(struct store_request *request) {
+    struct agent *agent = answered(request);
+    if (request->outcome != STORE_DONE) {
+        port_later(agent, request->error.text);
+        return;
+    }
+    const struct store_result *result = &request->results[0];
+    for (uint32_t i = 0; i < result->count && !agent->has_vhost; i++) {
+        const struct store_entry *entry = &result->entries[i];
+        uint64_t vhost;
+        if (entry->value_length == strlen(agent->port->id) && memcmp(entry->value, agent->port->id, entry->value_length) == 0 &&
+            text_parse_u64(strrchr(entry->key, '/') + 1, UINT16_MAX, &vhost) &&
+            configuration_nic_of(&agent->configuration, (unsigned)vhost) != NULL) {
+            agent->vhost = (unsigned)vhost;
+            agent->has_vhost = true;
+        }
+    }
+    if (agent->has_vhost)
+        wire(agent);
+    else
+        unplugged(agent);
+}
+
+/* To be unplugged, but there is no bind_port that says from where. */
+static void find_vhost(struct agent *agent) {
+    agent->request = (struct store_request){.verb = STORE_RANGE, .key = agent->vhost_prefix, .prefix = true};
+    submit(agent, owned_told);
+}
+
 static void bind_told(struct store_request *request) {
     struct agent *agent = answered(request);
     struct error error;
@@ -291,7 +321,7 @@ static void bind_told(struct store_request *request) {
     else if (agent->has_vhost)
         wire(agent); /* to unplug, the vhost is all that must be known */
     else
-        unplugged(agent);
+        find_vhost(agent);
 }
 
 static bool is_value(const struct store_entry *entry, const char *text) {
