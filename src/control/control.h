@@ -52,11 +52,12 @@ struct control_disk_record {
 struct control_replica_record {
     char name[CONTROL_NAME_MAX + 1], disk[CONTROL_NAME_MAX + 1], store[UUID_TEXT_SIZE];
     uint64_t bytes;
-    uint16_t port, port_count; /* 0 = none */
-    bool made;                 /* there was a head: never make it again */
-    bool exported;             /* it is to be */
-    bool deleting;             /* it is to go, with its data */
-    char failure[256];         /* of the last attempt to make it; "" = none */
+    uint16_t port, port_count;                                               /* 0 = none */
+    bool made;                                                               /* there was a head: never make it again */
+    bool exported;                                                           /* it is to be */
+    bool deleting;                                                           /* it is to go, with its data */
+    char failure[256];                                                       /* of the last attempt to make it; "" = none */
+    char engine[CONTROL_NAME_MAX + 1], engine_address[CONTROL_ADDRESS_SIZE]; /* that was told to have it; "" = none */
     /* A snapshot of it that is exported to another replica, which is rebuilt from it. */
     struct control_outgoing {
         char snapshot[CONTROL_NAME_MAX + 1], peer[CONTROL_NAME_MAX + 1]; /* "" = none */
@@ -190,6 +191,7 @@ enum control_verb {
     CONTROL_SNAPSHOT_REVERT,
     CONTROL_SNAPSHOT_PURGE,
     CONTROL_SNAPSHOT_RANGES, /* checksums of its clusters */
+    CONTROL_REPLICA_NOTE,    /* which engine has it */
     CONTROL_EXPOSE,          /* a snapshot is exported to another replica */
     CONTROL_UNEXPOSE,
     CONTROL_COPY,             /* what a snapshot holds, to another replica's scratch volume: begun */
@@ -212,7 +214,8 @@ enum control_verb {
     CONTROL_ENGINE_SNAPSHOT_MAX,
     CONTROL_ENGINE_REPLICA_ADD,
     CONTROL_ENGINE_REPLICA_DELETE,
-    CONTROL_ENGINE_ANA, /* the state of its target's listener; a standby that is to be optimized is promoted */
+    CONTROL_ENGINE_LIMIT, /* of the speed of its copies */
+    CONTROL_ENGINE_ANA,   /* the state of its target's listener; a standby that is to be optimized is promoted */
     CONTROL_FRONTEND_CREATE,
     CONTROL_FRONTEND_SETTLE, /* what was heard of its engine */
     CONTROL_FRONTEND_SWITCH, /* the next step of a switch-over: our own */

@@ -501,6 +501,7 @@ void plan_make(const struct control_goal *goal, const struct observation *seen, 
     case CONTROL_ENGINE_SNAPSHOT_PURGE:
     case CONTROL_ENGINE_SNAPSHOT_MAX:
     case CONTROL_ENGINE_REPLICA_ADD:
+    case CONTROL_ENGINE_LIMIT:
     case CONTROL_ENGINE_REPLICA_DELETE:
     case CONTROL_ENGINE_ANA: plan_engine(goal, seen, address, ret_plan); break;
     case CONTROL_FRONTEND_SUSPEND:

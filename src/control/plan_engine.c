@@ -501,6 +501,9 @@ static void plan_on_engine(const struct control_goal *goal, const struct observa
         plan_snapshot_revert(goal, mirror, plan);
     else if (goal->verb == CONTROL_ENGINE_EXPAND)
         plan_expand(goal, mirror, plan);
+    else if (goal->verb == CONTROL_ENGINE_LIMIT)
+        plan_add(plan, "mirror_set_options",
+                 json_pack("{s:s, s:I}", "name", record_of(goal)->name, "bytes_per_s", (json_int_t)goal->bytes));
 }
 
 /* A standby that is to be optimized claims and serves first. */

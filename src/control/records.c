@@ -28,6 +28,8 @@ bool records_write_replica(const struct control_replica_record *record, struct t
         json_pack("{s:s, s:s, s:s, s:I, s:i, s:i, s:b, s:b, s:b, s:s}", "name", record->name, "disk", record->disk, "store",
                   record->store, "bytes", (json_int_t)record->bytes, "port", (int)record->port, "ports", (int)record->port_count,
                   "made", record->made, "exported", record->exported, "deleting", record->deleting, "failure", record->failure);
+    if (json != NULL && record->engine[0] != '\0')
+        json_object_set_new(json, "engine", json_pack("{s:s, s:s}", "name", record->engine, "address", record->engine_address));
     if (json != NULL && record->outgoing.peer[0] != '\0')
         json_object_set_new(json, "outgoing",
                             json_pack("{s:s, s:s}", "peer", record->outgoing.peer, "snapshot", record->outgoing.snapshot));
@@ -151,9 +153,13 @@ bool records_read_disk(const char *value, size_t length, struct control_disk_rec
 
 /* Neither is there in most records, nor in those of before there were any. */
 static bool read_copies(const json_t *json, struct control_replica_record *record, struct error *error) {
-    const json_t *outgoing = json_object_get(json, "outgoing"), *incoming = json_object_get(json, "incoming");
+    const json_t *outgoing = json_object_get(json, "outgoing"), *incoming = json_object_get(json, "incoming"),
+                 *engine = json_object_get(json, "engine");
     struct control_incoming *in = &record->incoming;
     struct control_outgoing *out = &record->outgoing;
+    if (engine != NULL && (!records_read_text(engine, "name", record->engine, sizeof(record->engine), error) ||
+                           !records_read_text(engine, "address", record->engine_address, sizeof(record->engine_address), error)))
+        return false;
     if (outgoing != NULL && (!records_read_text(outgoing, "peer", out->peer, sizeof(out->peer), error) ||
                              !records_read_text(outgoing, "snapshot", out->snapshot, sizeof(out->snapshot), error)))
         return false;

@@ -27,8 +27,8 @@ static bool is_of_engine(enum control_verb verb) { return verb >= CONTROL_ENGINE
 static bool is_of_frontend(enum control_verb verb) { return verb >= CONTROL_FRONTEND_CREATE && verb <= CONTROL_FRONTEND_RESUME; }
 
 bool verb_is_of_state(enum control_verb verb) {
-    return verb == CONTROL_FRONTEND_CREATE || verb == CONTROL_FRONTEND_SETTLE || verb == CONTROL_FRONTEND_SWITCH ||
-           verb == CONTROL_FRONTEND_DELETE || verb == CONTROL_ENGINE_SNAPSHOT_MAX;
+    return verb == CONTROL_REPLICA_NOTE || verb == CONTROL_FRONTEND_CREATE || verb == CONTROL_FRONTEND_SETTLE ||
+           verb == CONTROL_FRONTEND_SWITCH || verb == CONTROL_FRONTEND_DELETE || verb == CONTROL_ENGINE_SNAPSHOT_MAX;
 }
 
 /* Commands on a mirror end with it: it is brought back by a goal of its own, as another run. */
@@ -138,6 +138,9 @@ static bool check(struct control_goal *goal) {
     case CONTROL_DISK_OPEN: return check_disk(goal);
     case CONTROL_REPLICA_CREATE: return check_replica(goal);
     case CONTROL_REPLICA_EXPAND: return verb_check_size(goal);
+    case CONTROL_REPLICA_NOTE:
+        return names_check(goal->engine, "engine", &goal->error) &&
+               (control_is_address(goal->target) || error_invalid(&goal->error, "engine_address", goal->target, "IP:PORT"));
     case CONTROL_SNAPSHOT_CREATE:
     case CONTROL_SNAPSHOT_DELETE:
     case CONTROL_SNAPSHOT_REVERT:
@@ -368,6 +371,15 @@ static enum verb_next begin_replica_delete(struct control_goal *goal) {
     return VERB_RECORD;
 }
 
+static enum verb_next begin_replica_note(struct control_goal *goal) {
+    struct control_replica_record *record = &replica_of(goal->object)->record;
+    if (!goal->object->recorded || record->deleting)
+        return end_with(error_set(&goal->error, ERROR_BUSY, "replica %s is not in use", record->name));
+    copy(record->engine, sizeof(record->engine), goal->engine);
+    copy(record->engine_address, sizeof(record->engine_address), goal->target);
+    return VERB_RECORD;
+}
+
 /* Commands on one that is there. */
 static enum verb_next begin_on_replica(struct control_goal *goal) {
     const struct control_replica *replica = replica_of(goal->object);
@@ -385,6 +397,7 @@ enum verb_next verb_begin(struct control_goal *goal) {
     case CONTROL_REPLICA_EXPORT: return begin_replica_export(goal);
     case CONTROL_REPLICA_STOP: return begin_replica_stop(goal);
     case CONTROL_REPLICA_DELETE: return begin_replica_delete(goal);
+    case CONTROL_REPLICA_NOTE: return begin_replica_note(goal);
     case CONTROL_REPLICA_FORGET: return goal->object->recorded ? VERB_OBSERVE : VERB_END;
     default:
         if (verb_is_of_copy(goal->verb))

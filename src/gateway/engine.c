@@ -333,7 +333,7 @@ void gateway_engine_replica_add(struct grpc_call *call, const ProtobufCMessage *
         return;
     }
     struct gateway_pending *pending =
-        gateway_pend(call, message, CONTROL_ENGINE_REPLICA_ADD, request->engine_name, gateway_answer_empty);
+        gateway_pend(call, message, CONTROL_ENGINE_REPLICA_ADD, request->engine_name, gateway_answer_added);
     if (pending != NULL && take_leg(pending, request->replica_name, request->replica_address))
         gateway_start(pending);
 }

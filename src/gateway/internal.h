@@ -141,6 +141,13 @@ gateway_handler gateway_engine_create, gateway_engine_delete, gateway_engine_get
     gateway_engine_expand_precheck, gateway_engine_snapshot_create, gateway_engine_snapshot_delete,
     gateway_engine_snapshot_revert, gateway_engine_snapshot_max_count_set, gateway_engine_replica_add,
     gateway_engine_replica_delete, gateway_engine_replica_list;
+/* engine_copy.c */
+gateway_handler gateway_note_engine, gateway_get_rebuild, gateway_limit_rebuild;
+/* A replica was added to an engine: its node is told, then the call is answered. */
+void gateway_answer_added(struct gateway_pending *pending);
+/* The engine that has the replica is asked, and the call will be answered. False: none is known. */
+bool gateway_check_engine(struct grpc_call *call, const struct control_replica *replica);
+bool gateway_limit_engine(struct grpc_call *call, const struct control_replica *replica, uint64_t bytes_per_s);
 /* engine_all.c */
 gateway_handler gateway_engine_snapshot_hash, gateway_engine_snapshot_hash_status, gateway_engine_snapshot_purge;
 /* copy.c: this node has the source. */

@@ -80,6 +80,12 @@ static void get_node(struct grpc_call *call, const ProtobufCMessage *request) {
 
 static const struct grpc_method methods[] = {
     {"GetNode", GRPC_UNARY, &penstock__v1__get_node_request__descriptor, &penstock__v1__get_node_response__descriptor, get_node},
+    {"NoteEngine", GRPC_UNARY, &penstock__v1__note_engine_request__descriptor, &penstock__v1__note_engine_response__descriptor,
+     gateway_note_engine},
+    {"GetRebuild", GRPC_UNARY, &penstock__v1__get_rebuild_request__descriptor, &penstock__v1__get_rebuild_response__descriptor,
+     gateway_get_rebuild},
+    {"LimitRebuild", GRPC_UNARY, &penstock__v1__limit_rebuild_request__descriptor,
+     &penstock__v1__limit_rebuild_response__descriptor, gateway_limit_rebuild},
 };
 
 const struct grpc_service gateway_own_service = {GATEWAY_OWN_SERVICE, methods, array_count(methods)};

@@ -680,10 +680,13 @@ void gateway_rebuild_check(struct grpc_call *call, const ProtobufCMessage *messa
         gateway_fail(call, &error, true);
         return;
     }
-    if (control_find_replica(gateway_of(call)->options.control, name) == NULL) {
+    const struct control_replica *replica = control_find_replica(gateway_of(call)->options.control, name);
+    if (replica == NULL) {
         grpc_call_endf(call, GRPC_NOT_FOUND, "there is no replica '%s'", name);
         return;
     }
+    if (rebuild == NULL && gateway_check_engine(call, replica))
+        return;
     if (rebuild != NULL && rebuild->state != REBUILD_BEGINNING) {
         size_t done = 0;
         for (size_t i = 0; i < rebuild->count; i++)
@@ -767,15 +770,17 @@ void gateway_rebuild_limit(struct grpc_call *call, const ProtobufCMessage *messa
         (const Spdkrpc__ReplicaRebuildingDstSetQosLimitRequest *)message;
     struct rebuild *rebuild = find(gateway_of(call), request->name);
     Google__Protobuf__Empty empty = GOOGLE__PROTOBUF__EMPTY__INIT;
+    const struct control_replica *replica = control_find_replica(gateway_of(call)->options.control, request->name);
     struct error error;
     if (!names_check(request->name, "name", &error)) {
         gateway_fail(call, &error, true);
     } else if (request->qos_limit_mbps < 0) {
         grpc_call_end(call, GRPC_INVALID_ARGUMENT, "qos_limit_mbps is below 0: expected MB/s, or 0 for no limit");
-    } else if (control_find_replica(gateway_of(call)->options.control, request->name) == NULL) {
+    } else if (replica == NULL) {
         grpc_call_endf(call, GRPC_NOT_FOUND, "there is no replica '%s'", request->name);
     } else if (rebuild == NULL) {
-        grpc_call_endf(call, GRPC_UNKNOWN, "replica '%s' is not being rebuilt", request->name);
+        if (!gateway_limit_engine(call, replica, min_u64((uint64_t)request->qos_limit_mbps, UINT32_MAX) * MIB(1)))
+            grpc_call_endf(call, GRPC_UNKNOWN, "replica '%s' is not being rebuilt", request->name);
     } else {
         rebuild->limit_mib = (uint64_t)request->qos_limit_mbps;
         grpc_call_reply(call, &empty.base);

@@ -437,6 +437,45 @@ def test_checksums_and_purge(world):
     names(world, ["mine", "mine-2", "its-3"])
 
 
+def test_rebuild_is_told(world):
+    """How far a replica that was added is, and how fast it may go: asked for at its node, as if it were rebuilt call by call."""
+    client, there = world.nodes[0].client, world.nodes[2].client
+    engine = world.engine(replicas=REPLICAS[:2])
+    write(engine, pattern(world.folder, 1))
+    nothing = there.ReplicaRebuildingDstShallowCopyCheck(name=REPLICAS[2])
+    assert nothing["state"] == "" and nothing["progress"] == 0, nothing
+    raw(world.nodes[0], "mirror_pause_sync", name="vol-e-0")
+    client.EngineReplicaAdd(engine_name="vol-e-0", replica_name=REPLICAS[2], replica_address=world.addresses[REPLICAS[2]])
+
+    def told(wanted):
+        def look():
+            got = there.ReplicaRebuildingDstShallowCopyCheck(name=REPLICAS[2])
+            assert got["error"] == "" and got["progress"] <= 100, got
+            return got if got["total_state"] == wanted else None
+
+        return until(look, f"the rebuild is {wanted}")
+
+    got = told("in_progress")
+    assert got["src_replica_name"] in REPLICAS[:2] and got["src_replica_address"] == world.addresses[got["src_replica_name"]], got
+    assert got["progress"] == got["total_progress"] < 100, got
+    there.ReplicaRebuildingDstSetQosLimit(name=REPLICAS[2], qos_limit_mbps=200)
+    limit = lambda: next(m for m in raw(world.nodes[0], "mirror_get") if m["name"] == "vol-e-0")["bytes_per_s"]  # noqa: E731
+    assert limit() == 200 * MIB
+    there.ReplicaRebuildingDstSetQosLimit(name=REPLICAS[2])
+    assert limit() == 0
+    world.nodes[2].kill()
+    world.nodes[2].start()
+    told("in_progress")
+    world.nodes[0].kill()
+    assert "does not tell" in refused("UNAVAILABLE", there.ReplicaRebuildingDstShallowCopyCheck, name=REPLICAS[2])
+    world.nodes[0].start()
+    raw(world.nodes[0], "mirror_resume_sync", name="vol-e-0")
+    assert told("complete")["progress"] == 100
+    client.EngineReplicaDelete(engine_name="vol-e-0", replica_name=REPLICAS[2])
+    assert there.ReplicaRebuildingDstShallowCopyCheck(name=REPLICAS[2]) == nothing
+    refused("UNKNOWN", there.ReplicaRebuildingDstSetQosLimit, name=REPLICAS[2], qos_limit_mbps=1)
+
+
 def test_expansion(world):
     client = world.nodes[0].client
     data = pattern(world.folder, 1)
