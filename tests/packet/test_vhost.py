@@ -106,6 +106,28 @@ class Peers(Rig):
             sender, taker = (a, b) if n % 2 else (b, a)
             self.assertPasses(sender, taker, first=n, count=1)
 
+    def test_sixteen_idle_guests_wake_nobody(self):
+        self.start_plane()
+        self.plane.call("packet_port_create", name="card", kind="null")
+        self.plane.call("packet_component_create", name="merge", type="merge", worker=1)
+        self.plane.attach("merge", "card", "tx")
+        for n in range(16):
+            guest = self.add_guest(f"vm{n}", client=True)
+            self.add_port(f"vm{n}")
+            guest.start()
+            self.plane.attach("merge", f"vm{n}", "rx")
+
+        def workers(what):
+            return [worker[what] for worker in self.plane.call("packet_get_status")["workers"]]
+
+        self.assertTrue(until(lambda: all(workers("asleep"))), "they do not sleep")
+        before = workers("turns")
+        time.sleep(0.5)
+        self.assertEqual(workers("turns"), before)
+        for n in (0, 7, 15):
+            self.guests[f"vm{n}"].send(frame(A, n))
+        self.assertTrue(until(lambda: self.plane.port("card")["tx"]["packets"] == 3))
+
     def test_a_peer_goes_and_comes_back(self):
         """As server the plane waits for it, as client it looks for it again; it wakes up for it as for the first one."""
         for client in (False, True):
