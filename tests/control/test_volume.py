@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Volumes over three penstockd (penstock.v1.VolumeService), each with its plane, through a foreign gRPC client and the command line. Arguments:
-penstockd, penstock-block, penstock-bench, penstock, Longhorn's contract's table, volume.proto, and (optional) PART/PARTS or a test."""
+penstockd, penstock-block, penstock-bench, penstock, Longhorn's contract's table, volume.proto, and (optional) tests."""
 
+import concurrent.futures
 import json
 import os
 import pathlib
@@ -352,6 +353,33 @@ def test_replicas_come_and_go(world):
     assert world.parts() == []
 
 
+def test_a_lost_replica_is_replaced(world):
+    client = world.clients[0]
+    made = world.create(replica_count=3, replace_lost=True, nodes=world.addresses)
+    assert made["replace_lost"] is True
+    data = write(world, made, 5)
+    lost = next(replica for replica in made["replicas"] if replica["node"] == world.addresses[2])
+    world.nodes[2].kill()
+    world.nodes[2].kill_plane()
+
+    def replaced():
+        replicas = [replica for replica in world.get()["replicas"] if replica["change"] == ""]
+        return replicas if [replica["mode"] for replica in replicas] == ["RW"] * 3 and lost["name"] not in [r["name"] for r in replicas] else None
+
+    now = until(replaced, f"the lost one is replaced: {world.get()}")
+    assert sorted(replica["node"] for replica in now) == sorted(world.addresses[i] for i in (0, 1, 3)), "by one on the node that was free"
+    assert read(world.get()) == data
+    world.nodes[2].start()  # what was on the lost node goes when it is back
+    until(lambda: len(world.get()["replicas"]) == 3 and len(world.parts()) == 5, "nothing is left over")
+    client.UpdateVolume(name="v", replace_lost=False)
+    assert world.get()["replace_lost"] is False
+    client.DeleteVolume(name="v")
+
+
+test_a_lost_replica_is_replaced.options = ("--leg-return-window", "2")
+test_a_lost_replica_is_replaced.nodes = 4
+
+
 # ---- the command line ----
 
 
@@ -394,28 +422,34 @@ def test_verbs(world):
     assert json.loads(world.ok("volume", "list", "-o", "json")) == [] and world.parts() == []
 
 
+def run(test, seat):
+    """What there is to say of its failure; nothing if it passed. Tests mostly wait, so they run at the same time."""
+    said, world = [], None
+    with tempfile.TemporaryDirectory(prefix="penstock-volume-") as folder:
+        try:
+            world = World(folder, seat, getattr(test, "nodes", 3), getattr(test, "options", ()))
+            world.start()
+            test(world)
+        except Exception:
+            said.append(traceback.format_exc())
+            said.extend(node.log()[-4000:] for node in world.nodes if (node.folder / "daemon.log").exists())
+        finally:
+            if world is not None:
+                world.end()
+    return "\n".join(said)
+
+
 def main():
     tests = [test for name, test in sorted(globals().items()) if name.startswith("test_")]
-    choice = sys.argv[7] if len(sys.argv) > 7 else "1/1"
-    part = re.fullmatch(r"(\d+)/(\d+)", choice)
-    tests = tests[int(part[1]) - 1 :: int(part[2])] if part else [test for test in tests if test.__name__ == choice]
-    assert tests, "no such test"
+    if len(sys.argv) > 7:
+        tests = [test for test in tests if test.__name__ in sys.argv[7:]]
     failed = 0
-    for index, test in enumerate(tests):
-        with tempfile.TemporaryDirectory(prefix="penstock-volume-") as folder:
-            world = World(folder, seat=4 + 4 * (index % 4), options=getattr(test, "options", ()))
-            try:
-                world.start()
-                test(world)
-            except Exception:
-                failed += 1
-                print(f"--- {test.__name__}")
-                traceback.print_exc(file=sys.stdout)
-                for node in world.nodes:
-                    if (node.folder / "daemon.log").exists():
-                        print(f"--- {node.address}\n{node.log()[-4000:]}")
-            finally:
-                world.end()
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        runs = {test: pool.submit(run, test, 4 * seat) for seat, test in enumerate(tests)}
+        for test, future in runs.items():
+            said = future.result()
+            failed += said != ""
+            print(f"--- {test.__name__}\n{said}" if said else f"{test.__name__}: well", flush=True)
     print(f"{len(tests) - failed} passed, {failed} failed")
     sys.exit(failed != 0)
 
