@@ -79,7 +79,7 @@ class Daemon:
         assert status == 204 and text == "", (method, path, body, status, text)
 
     def plane(self, method, **params):
-        """A call of the plane itself; None: there is none."""
+        """A call of the plane itself; None: there is none, or it refuses."""
         with socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(DEADLINE_S)
             try:
@@ -94,7 +94,7 @@ class Daemon:
                     answer += more
             except OSError:
                 return None
-        return json.loads(answer)["result"]
+        return json.loads(answer).get("result")
 
     def tables(self):
         """What the plane has, as one value that can be compared."""
