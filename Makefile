@@ -48,7 +48,8 @@ NEED_SAN_address := llvm-symbolizer=llvm 'links:clang -fsanitize=address=libclan
 NEED_SAN_thread := llvm-symbolizer=llvm 'links:clang -fsanitize=thread=libclang-rt-dev'
 NEED_FUZZ := 'links:clang=clang,libc6-dev' $(NEED_SAN_address)
 NEED_RUN_PACKET := qemu-system-x86_64=qemu-system-x86 busybox=busybox-static nsenter=util-linux xz=xz-utils
-NEED_GUESTS := qemu-system-x86_64=qemu-system-x86 busybox=busybox-static mke2fs=e2fsprogs
+NEED_BLOCKDEV := file:/usr/include/libnvme.h=libnvme-dev file:/usr/include/libdevmapper.h=libdevmapper-dev
+NEED_GUESTS := $(NEED_BLOCKDEV) qemu-system-x86_64=qemu-system-x86 busybox=busybox-static mke2fs=e2fsprogs
 
 # Programs lie deep in Meson's tree; people find them as build/NAME.
 LINK = @for program in $(BUILD)/src/programs/*/*; do \
@@ -139,7 +140,7 @@ install: all ## install; PREFIX=/usr/local, DESTDIR for packagers
 	@meson install -C $(BUILD) $(if $(DESTDIR),--destdir "$(DESTDIR)")
 
 deb: ## build the Debian packages of what is committed, as build-deb/*.deb
-	@tools/need $(NEED_BUILD) $(NEED_CONTROL) scdoc=scdoc dh=debhelper dpkg-buildpackage=dpkg-dev lintian=lintian
+	@tools/need $(NEED_BUILD) $(NEED_CONTROL) $(NEED_BLOCKDEV) scdoc=scdoc dh=debhelper dpkg-buildpackage=dpkg-dev lintian=lintian
 	@tools/make-deb
 
 clean: ## remove the build directories

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "control/helper.h"
 #include "control/internal.h"
 
 enum {
@@ -404,6 +405,7 @@ static void judge_frontends(struct control *control) {
     list_for_each_safe (&control->objects[CONTROL_FRONTENDS], struct control_object, object, node) {
         struct control_frontend *frontend = frontend_of(object);
         frontend_judge(control, frontend);
+        blockdev_care(control, frontend);
         uint64_t print = frontend_fingerprint(frontend);
         changed |= print != frontend->fingerprint;
         frontend->fingerprint = print;
@@ -713,6 +715,11 @@ void control_stop(struct control *control, void (*stopped)(void *arg), void *arg
     observer_forget(&control->waiter);
     goals_cancel(control);
     control_plane_fini(&control->plane);
+    list_for_each (&control->objects[CONTROL_FRONTENDS], struct control_object, object, node) {
+        struct control_helper *helper = frontend_of(object)->helper;
+        frontend_of(object)->helper = NULL;
+        helper_destroy(helper);
+    }
     control_goal_ended(control);
 }
 

@@ -102,6 +102,7 @@ struct control_frontend_record {
     bool made;         /* its engine was there */
     char failure[256]; /* "" = none */
     /* A switch-over under way: to which engine, and how far it got. */
+    bool device; /* there may be a block device of it in the kernel */
     enum switch_step step;
     char next_engine[CONTROL_NAME_MAX + 1], next_target[CONTROL_ADDRESS_SIZE];
 };
@@ -173,6 +174,10 @@ struct control_frontend {
     bool expanding;
     uint64_t lease, suspended_until_ns; /* of the pause; 0 = none */
     uint64_t fingerprint;
+    /* Of one that is a block device. */
+    struct control_helper *helper; /* NULL = it was not needed yet */
+    bool attached;                 /* the device stands as it should, as far as is known */
+    char path[128];
 };
 
 /* ---- goals ---- */
@@ -218,6 +223,7 @@ enum control_verb {
     CONTROL_ENGINE_ANA,   /* the state of its target's listener; a standby that is to be optimized is promoted */
     CONTROL_FRONTEND_CREATE,
     CONTROL_FRONTEND_SETTLE, /* what was heard of its engine */
+    CONTROL_FRONTEND_ATTACH, /* its block device, over `target` too, if that is given */
     CONTROL_FRONTEND_SWITCH, /* the next step of a switch-over: our own */
     CONTROL_FRONTEND_DELETE,
     CONTROL_FRONTEND_SUSPEND,
@@ -334,6 +340,13 @@ struct control_options {
     const char *address; /* replicas listen there */
     const char *socket_path, *plane_log_path;
     struct control_processes processes;
+    /* Of block devices, each with a process of its own; start is NULL where there are none. */
+    struct control_helpers {
+        int (*start)(void *arg, const char *socket_path, const char *log_path, void (*ended)(void *ended_arg, int status),
+                     void *ended_arg, void **ret_process);
+        void *arg;
+        const char *folder; /* of their sockets and logs */
+    } helpers;
     uint64_t leg_return_ns; /* how long a leg may be away before it counts as lost; 0 = CONTROL_LEG_RETURN_S */
 };
 
@@ -373,6 +386,7 @@ void control_stop(struct control *control, void (*stopped)(void *arg), void *arg
 void control_destroy(struct control *control);
 
 void control_goal_start(struct control *control, struct control_goal *goal);
+#define CONTROL_BLOCKDEV "spdk-tcp-blockdev"
 bool control_is_address(const char *address); /* "IP:PORT", "[IP]:PORT" */
 
 struct control_disk *control_find_disk(struct control *control, const char *name);

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "base/text.h"
+#include "control/helper.h"
 #include "control/internal.h"
 
 static void copy(char *to, size_t size, const char *from) { snprintf(to, size, "%s", from); }
@@ -22,6 +23,7 @@ struct control_frontend *frontend_add(struct control *control, const char *name)
 
 void frontend_remove(struct control_frontend *frontend) {
     list_remove(&frontend->object.node);
+    helper_destroy(frontend->helper);
     free(frontend);
 }
 
@@ -36,6 +38,8 @@ void frontend_judge(struct control *control, struct control_frontend *frontend) 
         set_frontend(frontend, CONTROL_ERROR, "%s", record->failure);
     else if (!record->made)
         set_frontend(frontend, CONTROL_PENDING, "%s", "");
+    else if (blockdev_is(record))
+        blockdev_judge(control, frontend);
     else if (frontend->suspended_until_ns > host_now_ns(control->options.reactor->host))
         set_frontend(frontend, CONTROL_SUSPENDED, "%s", "");
     else
@@ -45,6 +49,7 @@ void frontend_judge(struct control *control, struct control_frontend *frontend) 
 uint64_t frontend_fingerprint(const struct control_frontend *frontend) {
     uint64_t print = hash_bytes(&frontend->state, sizeof(frontend->state), hash_text(frontend->reason));
     print = hash_bytes(&frontend->record.step, sizeof(frontend->record.step), print);
+    print ^= hash_text(frontend->path);
     return print + hash_text(frontend->record.target) + frontend->record.bytes + (frontend->expanding ? 1 : 0);
 }
 
@@ -58,12 +63,13 @@ static bool check_create(struct control_goal *goal) {
     if (goal->bytes == 0)
         return error_invalid(error, "spec_size", "0", "the size of the volume");
     if (strcmp(goal->frontend, "ublk") == 0)
-        return error_set(error, ERROR_UNSUPPORTED, "the frontend ublk is not offered: use spdk-tcp-nvmf");
-    if (strcmp(goal->frontend, "spdk-tcp-blockdev") == 0)
         return error_set(error, ERROR_UNSUPPORTED,
-                         "the frontend spdk-tcp-blockdev is not offered yet: use spdk-tcp-nvmf, and nvme connect");
-    if (goal->frontend[0] != '\0' && strcmp(goal->frontend, "spdk-tcp-nvmf") != 0)
-        return error_invalid(error, "frontend", goal->frontend, "spdk-tcp-nvmf, or nothing");
+                         "the frontend ublk is not offered: it has no suspension, expansion or recovery; use " CONTROL_BLOCKDEV);
+    if (strcmp(goal->frontend, CONTROL_BLOCKDEV) == 0 && goal->control->options.helpers.start == NULL)
+        return error_set(error, ERROR_UNSUPPORTED, "the frontend " CONTROL_BLOCKDEV " is not offered here: use spdk-tcp-nvmf");
+    if (goal->frontend[0] != '\0' && strcmp(goal->frontend, "spdk-tcp-nvmf") != 0 &&
+        strcmp(goal->frontend, CONTROL_BLOCKDEV) != 0)
+        return error_invalid(error, "frontend", goal->frontend, "spdk-tcp-nvmf, " CONTROL_BLOCKDEV ", or nothing");
     if (goal->target[0] == '\0' && goal->frontend[0] == '\0')
         return true;
     return control_is_address(goal->target) || error_invalid(error, "target_address", goal->target, "the engine's IP:PORT");
@@ -120,6 +126,7 @@ static enum verb_next begin_switch(struct control_goal *goal) {
     record->step = goal->step;
     copy(record->next_engine, sizeof(record->next_engine), over ? "" : goal->engine);
     copy(record->next_target, sizeof(record->next_target), over ? "" : goal->target);
+    frontend_of(goal->object)->attached &= !over; /* with the targets that count from now on, and no others */
     if (goal->moved) {
         copy(record->engine, sizeof(record->engine), goal->engine);
         copy(record->target, sizeof(record->target), goal->target);
@@ -144,6 +151,8 @@ static enum verb_next begin_settle(struct control_goal *goal) {
     record->made |= goal->failure[0] == '\0';
     if (goal->bytes != 0)
         record->bytes = goal->bytes;
+    if (goal->failure[0] != '\0')
+        frontend_of(goal->object)->attached = false;
     return VERB_RECORD;
 }
 
@@ -155,7 +164,7 @@ static enum verb_next begin_pause(struct control_goal *goal) {
     if (frontend->state != wanted)
         return end_with(error_set(&goal->error, ERROR_PERMISSION, "engine frontend %s is in state %s, not %s",
                                   frontend->record.name, control_state_name(frontend->state), control_state_name(wanted)));
-    if (control_find_engine(goal->control, frontend->record.engine) == NULL)
+    if (!blockdev_is(&frontend->record) && control_find_engine(goal->control, frontend->record.engine) == NULL)
         return end_with(error_set(&goal->error, ERROR_UNSUPPORTED,
                                   "engine %s is not on this node: a frontend of another node's engine cannot be suspended",
                                   frontend->record.engine));
@@ -166,6 +175,7 @@ enum verb_next frontend_begin(struct control_goal *goal) {
     switch (goal->verb) {
     case CONTROL_FRONTEND_CREATE: return begin_create(goal);
     case CONTROL_FRONTEND_SETTLE: return begin_settle(goal);
+    case CONTROL_FRONTEND_ATTACH: return blockdev_begin_attach(goal);
     case CONTROL_FRONTEND_SWITCH: return begin_switch(goal);
     case CONTROL_FRONTEND_DELETE: return begin_delete(goal);
     default: return begin_pause(goal);
@@ -175,6 +185,11 @@ enum verb_next frontend_begin(struct control_goal *goal) {
 /* ---- the end ---- */
 
 static enum verb_next settle_delete(struct control_goal *goal) {
+    frontend_of(goal->object)->attached = false;
+    if (goal->error.code == ERROR_BUSY)
+        goal->error.code = ERROR_PERMISSION;
+    if (goal->error.code != ERROR_NONE)
+        return VERB_END; /* what it was is looked after again */
     goal->object->recorded = false;
     return VERB_RECORD;
 }
@@ -192,6 +207,7 @@ static enum verb_next settle_pause(struct control_goal *goal) {
 
 enum verb_next frontend_settle(struct control_goal *goal) {
     switch (goal->verb) {
+    case CONTROL_FRONTEND_ATTACH: return blockdev_settle_attach(goal);
     case CONTROL_FRONTEND_DELETE: return settle_delete(goal);
     case CONTROL_FRONTEND_SUSPEND:
     case CONTROL_FRONTEND_RESUME: return settle_pause(goal);

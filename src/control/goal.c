@@ -10,6 +10,7 @@ enum { ROUNDS_MAX = 64, ASIDE_MS = 15000 };
 
 static void observe(struct control_goal *goal);
 static void settle(struct control_goal *goal);
+static void ask_helper(struct control_goal *goal);
 
 static struct reactor *reactor_of(const struct control_goal *goal) { return goal->control->options.reactor; }
 static uint64_t now_ns(const struct control_goal *goal) { return host_now_ns(reactor_of(goal)->host); }
@@ -202,18 +203,19 @@ static void carry_out_asides(struct control_goal *goal) {
 }
 
 static void carry_out(struct control_goal *goal) {
+    struct control_plane *plane = verb_is_of_helper(goal) ? blockdev_plane(goal) : &goal->control->plane;
     if (goal->command_at == goal->command_count) {
         goal->carried_out = true;
         observe(goal);
         return;
     }
-    if (!control_plane_ready(&goal->control->plane)) {
+    if (!control_plane_ready(plane)) {
         observe(goal);
         return;
     }
     const struct plan_command *command = &goal->commands[goal->command_at];
     struct error error;
-    if (!control_plane_can(&goal->control->plane, command->method)) {
+    if (!control_plane_can(plane, command->method)) {
         error_set(&error, ERROR_UNSUPPORTED, "the storage plane has no method %s", command->method);
         fail(goal, &error);
         return;
@@ -229,7 +231,7 @@ static void carry_out(struct control_goal *goal) {
                                      .timeout_ms = until > now + NS_PER_S ? (until - now) / NS_PER_MS : 1000,
                                      .done = command_done,
                                      .arg = goal};
-    control_plane_call(&goal->control->plane, &goal->call);
+    control_plane_call(plane, &goal->call);
 }
 
 /* The plane has been started again, and the replica's disk is being opened: that observes, too. */
@@ -268,6 +270,10 @@ static void observed(struct observe_waiter *waiter) {
 
 static void observe(struct control_goal *goal) {
     struct error error;
+    if (verb_is_of_helper(goal)) {
+        ask_helper(goal);
+        return;
+    }
     if (verb_is_of_state(goal->verb)) {
         settle(goal);
         return;
@@ -287,11 +293,48 @@ static void observe(struct control_goal *goal) {
     }
 }
 
+/* Of what a helper does nothing is observed; one that is not there yet is waited for. */
+static void ask_helper(struct control_goal *goal) {
+    struct control_plane *plane = blockdev_plane(goal);
+    struct error error;
+    struct plan plan;
+    goal->stage = GOAL_OBSERVING;
+    if (goal->control->stopping) {
+        error_set(&error, ERROR_CANCELLED, "the daemon is ending");
+        fail(goal, &error);
+    } else if (now_ns(goal) >= goal->deadline_ns) {
+        error_set(&error, ERROR_TIMED_OUT, "it was not reached in time");
+        fail(goal, &error);
+    } else if (goal->carried_out) {
+        settle(goal);
+    } else if (plane == NULL) {
+        error_set(&error, ERROR_UNSUPPORTED, "block devices are not offered here");
+        fail(goal, &error);
+    } else if (!control_plane_ready(plane)) {
+        control_plane_want(plane);
+    } else {
+        plan_blockdev(goal, &plan);
+        plan_commands_free(goal->commands, goal->command_count);
+        goal->commands = plan.commands;
+        goal->command_count = plan.count;
+        goal->command_at = 0;
+        carry_out(goal);
+    }
+}
+
+void goal_helper_changed(struct control_goal *goal) {
+    if (goal->stage == GOAL_OBSERVING && verb_is_of_helper(goal))
+        ask_helper(goal);
+}
+
 /* A call under way has its own end, and so has a write. */
 static void expire(struct reactor_timer *timer) {
     struct control_goal *goal = container_of(timer, struct control_goal, deadline);
-    struct control_plane *plane = &goal->control->plane;
+    struct control_plane *plane = goal->stage == GOAL_OBSERVING && verb_is_of_helper(goal) ? blockdev_plane(goal) : NULL;
+    const char *what = plane == NULL ? "the storage plane" : "the block device's helper";
     struct error error;
+    if (plane == NULL)
+        plane = &goal->control->plane;
     if (goal->stage == GOAL_QUEUED) {
         error_set(&goal->error, ERROR_TIMED_OUT, "what was asked for before took too long");
         end(goal);
@@ -302,9 +345,9 @@ static void expire(struct reactor_timer *timer) {
             return;
         }
         if (control_plane_ready(plane))
-            error_set(&error, ERROR_TIMED_OUT, "the storage plane answers too slowly");
+            error_set(&error, ERROR_TIMED_OUT, "%s answers too slowly", what);
         else
-            error_set(&error, ERROR_CANCELLED, "the storage plane is not there: %s", plane->error.text);
+            error_set(&error, ERROR_CANCELLED, "%s is not there: %s", what, plane->error.text);
         fail(goal, &error);
     }
 }

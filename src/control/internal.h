@@ -12,6 +12,8 @@
 void goal_begin(struct control_goal *goal);
 /* A goal of the daemon itself, for an object without goals. */
 void goal_start_own(struct control *control, struct control_object *object, enum control_verb verb);
+/* Its helper is ready, or is so no more. */
+void goal_helper_changed(struct control_goal *goal);
 /* Ends all with ERROR_CANCELLED. */
 void goals_cancel(struct control *control);
 
@@ -115,6 +117,23 @@ uint64_t frontend_fingerprint(const struct control_frontend *frontend);
 bool frontend_accept(struct control_goal *goal);
 enum verb_next frontend_begin(struct control_goal *goal);
 enum verb_next frontend_settle(struct control_goal *goal);
+
+/* Its block device, if it is one and has none that stands. */
+void frontend_helper_changed(struct control *control, struct control_frontend *frontend);
+
+/* ---- blockdev.c: frontends that are block devices ---- */
+
+bool blockdev_is(const struct control_frontend_record *record);
+/* It is carried out by the frontend's helper, and not by the plane. */
+bool verb_is_of_helper(const struct control_goal *goal);
+/* NULL: there is none. */
+struct control_plane *blockdev_plane(struct control_goal *goal);
+void plan_blockdev(const struct control_goal *goal, struct plan *ret_plan);
+void blockdev_judge(const struct control *control, struct control_frontend *frontend);
+/* Attaches it, if it may and must. */
+void blockdev_care(struct control *control, struct control_frontend *frontend);
+enum verb_next blockdev_begin_attach(struct control_goal *goal);
+enum verb_next blockdev_settle_attach(struct control_goal *goal);
 
 /* ---- verbs.c, for the others ---- */
 

@@ -68,12 +68,12 @@ bool records_write_engine(const struct control_engine_record *record, struct tex
 }
 
 bool records_write_frontend(const struct control_frontend_record *record, struct text *to) {
-    return records_write_json(json_pack("{s:s, s:s, s:s, s:s, s:s, s:I, s:b, s:s, s:s, s:s, s:s}", "name", record->name, "volume",
-                                        record->volume, "engine", record->engine, "frontend", record->frontend, "target",
-                                        record->target, "bytes", (json_int_t)record->bytes, "made", record->made, "failure",
-                                        record->failure, "step", switch_step_name(record->step), "next_engine",
-                                        record->next_engine, "next_target", record->next_target),
-                              to);
+    return records_write_json(
+        json_pack("{s:s, s:s, s:s, s:s, s:s, s:I, s:b, s:s, s:b, s:s, s:s, s:s}", "name", record->name, "volume", record->volume,
+                  "engine", record->engine, "frontend", record->frontend, "target", record->target, "bytes",
+                  (json_int_t)record->bytes, "made", record->made, "failure", record->failure, "device", record->device, "step",
+                  switch_step_name(record->step), "next_engine", record->next_engine, "next_target", record->next_target),
+        to);
 }
 
 const char *records_folder(enum control_kind kind) {
@@ -276,6 +276,7 @@ bool records_read_frontend(const char *value, size_t length, struct control_fron
               records_read_text(json, "target", record.target, sizeof(record.target), error) &&
               records_read_text(json, "failure", record.failure, sizeof(record.failure), error) &&
               records_read_number(json, "bytes", INT64_MAX, &record.bytes, error) && read_switch(json, &record, error);
+    record.device = json_is_true(json_object_get(json, "device"));
     record.made = json_is_true(json_object_get(json, "made"));
     if (ok)
         *ret_record = record;

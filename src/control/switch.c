@@ -40,7 +40,7 @@ static struct switch_move begin(enum switch_step step, enum switch_phase phase) 
 }
 
 /* The next engine was looked at. */
-static struct switch_move found(enum switch_step step, enum switch_phase phase, enum switch_answer answer) {
+static struct switch_move found(enum switch_step step, enum switch_answer answer) {
     bool there = answer == SWITCH_STANDS_BY || answer == SWITCH_SERVES;
     if (step == SWITCH_UNDOING && answer == SWITCH_SERVES)
         return end(SWITCH_NONE, SWITCH_MOVED);
@@ -48,6 +48,12 @@ static struct switch_move found(enum switch_step step, enum switch_phase phase, 
         return ask(SWITCH_UNDOING, answer == SWITCH_SILENT ? SWITCH_ASK_RESTORE_BLIND : SWITCH_ASK_RESTORE);
     if (!there)
         return end(step, SWITCH_FAILED);
+    return ask(SWITCH_PREPARED, SWITCH_ASK_CONNECT);
+}
+
+static struct switch_move connected(enum switch_phase phase, enum switch_answer answer) {
+    if (answer != SWITCH_SERVES)
+        return end(SWITCH_NONE, SWITCH_FAILED);
     if (phase == SWITCH_PREPARE)
         return end(SWITCH_PREPARED, SWITCH_REACHED);
     return ask(SWITCH_MOVING, SWITCH_ASK_OLD); /* one that is dead is not waited for as long as one that drains */
@@ -60,7 +66,8 @@ static struct switch_move drained(enum switch_phase phase) {
 struct switch_move switch_next(enum switch_step step, enum switch_phase phase, enum switch_ask asked, enum switch_answer answer) {
     switch (asked) {
     case SWITCH_ASK_NOTHING: return begin(step, phase);
-    case SWITCH_ASK_NEXT: return found(step, phase, answer);
+    case SWITCH_ASK_NEXT: return found(step, answer);
+    case SWITCH_ASK_CONNECT: return connected(phase, answer);
     case SWITCH_ASK_OLD: return answer == SWITCH_SERVES ? ask(SWITCH_MOVING, SWITCH_ASK_DRAIN) : drained(phase);
     case SWITCH_ASK_DRAIN: return drained(phase); /* done or not: what is still under way there will be fenced */
     case SWITCH_ASK_PROMOTE:

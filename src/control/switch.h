@@ -26,6 +26,7 @@ enum switch_phase { SWITCH_PREPARE, SWITCH_DRAIN, SWITCH_ALL };
 enum switch_ask {
     SWITCH_ASK_NOTHING,
     SWITCH_ASK_NEXT,         /* is it there, and does it stand by or serve? */
+    SWITCH_ASK_CONNECT,      /* the frontend's device, if it is one, to have a path to the next one */
     SWITCH_ASK_OLD,          /* is it there? */
     SWITCH_ASK_DRAIN,        /* of the old one: let nothing be under way, and be inaccessible */
     SWITCH_ASK_PROMOTE,      /* of the next one: claim and serve */

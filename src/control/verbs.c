@@ -5,7 +5,7 @@
 #include "base/text.h"
 #include "control/internal.h"
 
-enum { PORT_MOVES_MAX = 16, SLOW_S = 600 };
+enum { PORT_MOVES_MAX = 16, SLOW_S = 600, ATTACH_S = 30 };
 
 uint64_t verb_seconds(enum control_verb verb) {
     switch (verb) {
@@ -18,6 +18,7 @@ uint64_t verb_seconds(enum control_verb verb) {
     case CONTROL_REBUILD_END:
     case CONTROL_CLONE_END: return SLOW_S;
     case CONTROL_REFRESH: return 2;
+    case CONTROL_FRONTEND_ATTACH: return ATTACH_S;
     default: return CONTROL_GOAL_S;
     }
 }
@@ -34,7 +35,7 @@ bool verb_is_of_state(enum control_verb verb) {
 /* Commands on a mirror end with it: it is brought back by a goal of its own, as another run. */
 bool verb_outlives_plane(const struct control_goal *goal) {
     return (!is_of_engine(goal->verb) && !is_of_frontend(goal->verb)) || goal->verb == CONTROL_ENGINE_CREATE ||
-           goal->verb == CONTROL_ENGINE_DELETE;
+           goal->verb == CONTROL_ENGINE_DELETE || goal->verb == CONTROL_FRONTEND_ATTACH || goal->verb == CONTROL_FRONTEND_DELETE;
 }
 
 static void copy(char *to, size_t size, const char *from) { snprintf(to, size, "%s", from); }

@@ -63,14 +63,18 @@ static Spdkrpc__EngineFrontend *put_frontend(const struct control_frontend *fron
     answer->preferred_path = (char *)(moving ? record->next_target : record->target);
     if (record->frontend[0] == '\0' || frontend->state == CONTROL_ERROR || frontend->state == CONTROL_PENDING)
         return answer;
-    names_make_volume_nqn(record->volume, nqn);
-    size_t size = sizeof("nvmf:///") + strlen(record->target) + strlen(nqn);
-    answer->endpoint = gateway_scratch_take(scratch, 1, size);
-    snprintf(answer->endpoint, size, "nvmf://%s/%s", record->target, nqn);
     answer->paths = gateway_scratch_take(scratch, 2, sizeof(*answer->paths));
     add_path(answer, record->engine, record->target, !moving, scratch);
     if (record->next_target[0] != '\0')
         add_path(answer, record->next_engine, record->next_target, false, scratch);
+    if (strcmp(record->frontend, CONTROL_BLOCKDEV) == 0) {
+        answer->endpoint = (char *)frontend->path;
+        return answer;
+    }
+    names_make_volume_nqn(record->volume, nqn);
+    size_t size = sizeof("nvmf:///") + strlen(record->target) + strlen(nqn);
+    answer->endpoint = gateway_scratch_take(scratch, 1, size);
+    snprintf(answer->endpoint, size, "nvmf://%s/%s", record->target, nqn);
     return answer;
 }
 
@@ -150,16 +154,34 @@ static void forward(struct grpc_call *call, const struct control_frontend *front
 
 static void answer_named(struct gateway_pending *pending) { answer_frontend(pending->call, pending->goal.name); }
 
+static void record_outcome(struct grpc_call *call, const ProtobufCMessage *message, uint64_t bytes, const char *failure,
+                           void (*answer)(struct gateway_pending *pending)) {
+    const Spdkrpc__EngineFrontendCreateRequest *request = (const Spdkrpc__EngineFrontendCreateRequest *)message;
+    struct gateway_pending *pending = gateway_pend(call, message, CONTROL_FRONTEND_SETTLE, request->name, answer);
+    if (pending == NULL)
+        return;
+    snprintf(pending->text, sizeof(pending->text), "%s", failure);
+    pending->goal.failure = pending->text;
+    pending->goal.bytes = bytes;
+    gateway_start(pending);
+}
+
+/* A device that cannot be had is no error of the call: the frontend is in state error. */
+static void attached(struct grpc_call *call, const ProtobufCMessage *message, const struct error *error) {
+    if (error->code == ERROR_NONE)
+        answer_frontend(call, ((const Spdkrpc__EngineFrontendCreateRequest *)message)->name);
+    else
+        record_outcome(call, message, 0, error->text[0] != '\0' ? error->text : error->expected, answer_named);
+}
+
+static void attach_made(struct gateway_pending *pending) {
+    gateway_attach(pending->call, pending->request, pending->goal.name, attached);
+}
+
 static void settle(struct asking *asking, uint64_t bytes, const char *failure) {
     const Spdkrpc__EngineFrontendCreateRequest *request = (const Spdkrpc__EngineFrontendCreateRequest *)asking->request;
-    struct gateway_pending *pending =
-        gateway_pend(asking->call, asking->request, CONTROL_FRONTEND_SETTLE, request->name, answer_named);
-    if (pending != NULL) {
-        snprintf(pending->text, sizeof(pending->text), "%s", failure);
-        pending->goal.failure = pending->text;
-        pending->goal.bytes = bytes;
-        gateway_start(pending);
-    }
+    bool device = failure[0] == '\0' && strcmp(request->frontend, CONTROL_BLOCKDEV) == 0;
+    record_outcome(asking->call, asking->request, bytes, failure, device ? attach_made : answer_named);
     free(asking);
 }
 
@@ -261,6 +283,24 @@ void gateway_frontend_list(struct grpc_call *call, const ProtobufCMessage *messa
 
 /* ---- size: the engine grows, then it is recorded ---- */
 
+static void grown(struct grpc_call *call, const ProtobufCMessage *request, const struct error *error) {
+    Google__Protobuf__Empty empty = GOOGLE__PROTOBUF__EMPTY__INIT;
+    (void)request;
+    if (error->code != ERROR_NONE)
+        gateway_fail(call, error, false);
+    else
+        grpc_call_reply(call, &empty.base);
+}
+
+static void grow(struct gateway_pending *pending) {
+    const struct control_frontend *frontend =
+        control_find_frontend(gateway_of(pending->call)->options.control, pending->goal.name);
+    if (frontend != NULL && strcmp(frontend->record.frontend, CONTROL_BLOCKDEV) == 0)
+        gateway_attach(pending->call, pending->request, pending->goal.name, grown);
+    else
+        gateway_answer_empty(pending);
+}
+
 static void expanded(struct gateway_ask *ask, const ProtobufCMessage *answer) {
     struct asking *asking = container_of(ask, struct asking, ask);
     const Spdkrpc__EngineFrontendExpandRequest *request = (const Spdkrpc__EngineFrontendExpandRequest *)asking->request;
@@ -268,8 +308,7 @@ static void expanded(struct gateway_ask *ask, const ProtobufCMessage *answer) {
     if (answer == NULL) {
         grpc_call_end(call, ask->status, ask->text);
     } else {
-        struct gateway_pending *pending =
-            gateway_pend(call, asking->request, CONTROL_FRONTEND_SETTLE, request->name, gateway_answer_empty);
+        struct gateway_pending *pending = gateway_pend(call, asking->request, CONTROL_FRONTEND_SETTLE, request->name, grow);
         if (pending != NULL) {
             pending->goal.bytes = divide_up(request->size, MIB(1)) * MIB(1);
             gateway_start(pending);
@@ -304,6 +343,13 @@ static void snapshot_call(struct grpc_call *call, const ProtobufCMessage *messag
 }
 
 void gateway_frontend_snapshot_create(struct grpc_call *call, const ProtobufCMessage *message) {
+    const char *name = ((const Spdkrpc__SnapshotRequest *)message)->name;
+    const struct control_frontend *frontend = control_find_frontend(gateway_of(call)->options.control, name);
+    if (frontend != NULL && frontend->state == CONTROL_RUNNING && strcmp(frontend->record.frontend, CONTROL_BLOCKDEV) == 0 &&
+        frontend->record.step == SWITCH_NONE) {
+        gateway_snapshot_frozen(call, message, name);
+        return;
+    }
     snapshot_call(call, message, "EngineSnapshotCreate", &spdkrpc__snapshot_response__descriptor, ASK_MS);
 }
 void gateway_frontend_snapshot_delete(struct grpc_call *call, const ProtobufCMessage *message) {

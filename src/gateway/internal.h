@@ -125,6 +125,11 @@ gateway_handler gateway_disk_create, gateway_disk_get, gateway_disk_delete, gate
 /* watch.c */
 void gateway_watches_end(struct gateway *gateway);
 gateway_handler gateway_replica_watch, gateway_engine_watch, gateway_frontend_watch;
+/* blockdev.c */
+void gateway_attach(struct grpc_call *call, const ProtobufCMessage *request, const char *name,
+                    void (*attached)(struct grpc_call *call, const ProtobufCMessage *request, const struct error *error));
+/* EngineFrontendSnapshotCreate, with the device suspended meanwhile. */
+void gateway_snapshot_frozen(struct grpc_call *call, const ProtobufCMessage *request, const char *name);
 /* frontend.c */
 gateway_handler gateway_frontend_create, gateway_frontend_delete, gateway_frontend_get, gateway_frontend_list,
     gateway_frontend_suspend, gateway_frontend_resume, gateway_frontend_expand, gateway_frontend_snapshot_create,

@@ -180,6 +180,32 @@ static void set_ana(struct gateway_switch *over, const char *engine, const char 
                 &google__protobuf__empty__descriptor, timeout_ms);
 }
 
+static void connected(struct control_goal *goal) {
+    struct gateway_switch *over = container_of(goal, struct gateway_switch, goal);
+    over->recording = false;
+    over->asking = false;
+    if (over->leaving) {
+        leave(over);
+        return;
+    }
+    if (goal->error.code != ERROR_NONE)
+        note(over, goal->error.text);
+    run(over, switch_next(over->step, over->phase, SWITCH_ASK_CONNECT,
+                          goal->error.code == ERROR_NONE ? SWITCH_SERVES : SWITCH_REFUSED));
+}
+
+/* Hosts that are not ours connect by themselves. */
+static void connect_device(struct gateway_switch *over, const struct control_frontend_record *record) {
+    if (strcmp(record->frontend, CONTROL_BLOCKDEV) != 0) {
+        over->asking = false;
+        run(over, switch_next(over->step, over->phase, SWITCH_ASK_CONNECT, SWITCH_SERVES));
+        return;
+    }
+    over->goal =
+        (struct control_goal){.verb = CONTROL_FRONTEND_ATTACH, .name = over->frontend, .target = over->target, .done = connected};
+    control_goal_start(over->gateway->options.control, &over->goal);
+}
+
 static void ask(struct gateway_switch *over, enum switch_ask what) {
     const struct control_frontend *frontend = frontend_of(over);
     if (frontend == NULL || over->leaving) {
@@ -194,6 +220,7 @@ static void ask(struct gateway_switch *over, enum switch_ask what) {
     over->ask = (struct gateway_ask){.done = answered};
     switch (what) {
     case SWITCH_ASK_NEXT: look(over, over->engine, over->target, LOOK_MS); break;
+    case SWITCH_ASK_CONNECT: connect_device(over, old); break;
     case SWITCH_ASK_OLD: look(over, old->engine, old->target, OLD_MS); break;
     case SWITCH_ASK_DRAIN: set_ana(over, old->engine, old->target, NAMES_ANA_INACCESSIBLE, DRAIN_MS); break;
     case SWITCH_ASK_PROMOTE: set_ana(over, over->engine, over->target, NAMES_ANA_OPTIMIZED, PROMOTE_MS); break;

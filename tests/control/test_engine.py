@@ -351,6 +351,50 @@ def test_dead_engine(world):
     assert a.client.EngineList()["engines"] == {}
 
 
+# ---- legs that are out, and copies that are older ----
+
+
+def test_leg_is_out(world):
+    """WO with the reason, ERR when its time is over, and RW again by itself."""
+    node = world.nodes[0]
+    node.kill()
+    node.options = (*node.options, "--leg-return-window", "4")
+    node.start()
+    world.engine()
+    world.nodes[2].kill()
+    world.nodes[2].kill_plane()
+    engine = until(lambda: (e := node.client.EngineGet(name="vol-e-0")) and modes(e) == [RW, RW, WO] and e, "it is out")
+    assert engine["state"] == "running" and REPLICAS[2] in engine["error_msg"], engine
+    engine = until(lambda: (e := node.client.EngineGet(name="vol-e-0")) and modes(e) == [RW, RW, ERR] and e, "its time is over", 20)
+    assert engine["state"] == "running", engine
+    world.nodes[2].start()
+    whole(node)
+
+
+def test_salvage(world):
+    """The newest copy counts, though an older one has as many bytes."""
+    first, second = pattern(world.folder, 1), pattern(world.folder, 2)
+    client = world.nodes[2].client
+    engine = world.engine("vol-e-0", 2, REPLICAS[:2])
+    write(engine, first)
+    world.nodes[1].kill()
+    world.nodes[1].kill_plane()
+    write(engine, second)
+    client.EngineDelete(name="vol-e-0")
+    world.nodes[0].kill()
+    world.nodes[0].kill_plane()
+    world.nodes[1].start()
+    until(lambda: world.nodes[1].client.ReplicaGet(name=REPLICAS[1])["state"] == "running", "the older copy is there")
+    engine = world.engine("vol-e-1", 2, REPLICAS[:2])
+    assert engine["state"] == "error" and REPLICAS[0][-10:] in engine["error_msg"], engine
+    world.nodes[0].start()
+    until(lambda: world.nodes[0].client.ReplicaGet(name=REPLICAS[0])["state"] == "running", "the newer copy is there")
+    engine = world.engine("vol-e-1", 2, REPLICAS[:2], salvage_requested=True)
+    assert engine["state"] == "running", engine
+    assert read(engine) == second.read_bytes(), "the newest"
+    whole(world.nodes[2], "vol-e-1", 2)
+
+
 # ---- snapshots, size ----
 
 
@@ -610,7 +654,6 @@ def test_frontends_that_fail(world):
                   {"target_address": "1.2.3.4"}):  # fmt: skip
         refused("INVALID_ARGUMENT", make_frontend, world=world, engine=engine, **wrong)
     assert "ublk" in refused("UNIMPLEMENTED", make_frontend, world=world, engine=engine, frontend="ublk")
-    assert "blockdev" in refused("UNIMPLEMENTED", make_frontend, world=world, engine=engine, frontend="spdk-tcp-blockdev")
     assert client.EngineFrontendList()["engine_frontends"] == {}
     made = make_frontend(world, engine)
     assert made["state"] == "error" and "there is no engine" in made["error_msg"], "no such engine there"

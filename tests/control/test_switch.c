@@ -37,6 +37,7 @@ static enum switch_answer ask(struct world *world, enum switch_ask what) {
     switch (what) {
     case SWITCH_ASK_NEXT:
         return fate == 0 ? look(world) : refused && !world->next_has_claims && !world->promoting ? SWITCH_REFUSED : SWITCH_SILENT;
+    case SWITCH_ASK_CONNECT: break;
     case SWITCH_ASK_OLD: return fate == 0 ? SWITCH_SERVES : refused ? SWITCH_REFUSED : SWITCH_SILENT;
     case SWITCH_ASK_DRAIN:
         if (done)

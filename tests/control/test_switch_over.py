@@ -2,14 +2,16 @@
 """Two engines of one volume, of which one serves: standbys, asymmetric access, switching over under I/O, and switches that break off.
 Arguments: as test_engine.py's, whose nodes these are."""
 
+import json
 import os
+import pathlib
 import random
 import sys
 import threading
 import time
 
 from test_engine import MIB, NQN, REPLICAS, RW, SIZE, VOLUME, make_frontend, modes, raw, run_all, settled, whole
-from rig import Failure, refused, until
+from rig import Failure, end_process, refused, until
 
 import nvme_host
 
@@ -308,7 +310,7 @@ def test_breaks_off(world):
     engines = [a, b]  # on the first and the second node
     serving, number = 0, 1
     writer = Writer(engines)
-    for step in range(int(os.environ.get("PENSTOCK_ROUNDS", "3"))):
+    for step in range(int(os.environ.get("PENSTOCK_ROUNDS", "2"))):
         writer.more()
         future = client.start("EngineFrontendSwitchOver", name="vol-ef", engine_name=engines[1 - serving]["name"], target_address=target(engines[1 - serving]))
         time.sleep(luck.random() * 0.15)
@@ -347,6 +349,90 @@ def test_breaks_off(world):
             assert engines[other]["error_msg"].startswith("standby"), engines[other]
             writer.host.places.append(place(engines[other]))
     writer.end()
+
+
+# ---- block devices: with a helper that has no kernel (tests/guest/device has one) ----
+
+
+class Helper:
+    def __init__(self, node):
+        self.node, self.folder, self.seen = node, node.folder / "state", 0
+        node.kill()
+        node.options = ("--blockdev", str(pathlib.Path(__file__).parent.parent / "support" / "fake_blockdev.py"))
+        node.start()
+
+    def asked(self):
+        """What was asked since the last time, but for what is asked now and then."""
+        try:
+            lines = (self.folder / "blockdev.asked").read_text(encoding="utf-8").splitlines()
+        except FileNotFoundError:
+            lines = []
+        new, self.seen = lines[self.seen :], len(lines)
+        return [json.loads(line) for line in new]
+
+    def refuse(self, method, code, words):
+        (self.folder / method).write_text(f"{code} {words}", encoding="utf-8")
+
+    def allow(self, method):
+        (self.folder / method).unlink()
+
+    def end(self):
+        end_process(int((self.folder / "blockdev.pid").read_text(encoding="utf-8")))
+
+
+def test_block_device(world):
+    a, b = two(world)
+    node = world.nodes[2]
+    client, helper = node.client, Helper(world.nodes[2])
+    state = lambda: client.EngineFrontendGet(name="vol-ef")["state"]  # noqa: E731
+    helper.refuse("blockdev_attach", -95, "the kernel has no NVMe/TCP")
+    made = make_frontend(world, a, 2, frontend="spdk-tcp-blockdev")
+    assert made["state"] == "error" and "no NVMe/TCP" in made["error_msg"], made
+    helper.allow("blockdev_attach")
+    helper.asked()
+    made = make_frontend(world, a, 2, frontend="spdk-tcp-blockdev")
+    assert made["state"] == "running" and made["endpoint"] == f"/dev/longhorn/{VOLUME}", made
+    (method, params), *rest = helper.asked()
+    assert not rest and method == "blockdev_attach" and params["targets"] == [target(a)] and params["only"] is True and params["bytes"] == SIZE, params
+    assert params["nqn"] == f"{NQN}volume-{VOLUME}"
+
+    client.EngineFrontendSuspend(name="vol-ef")
+    assert state() == "suspended"
+    refused("FAILED_PRECONDITION", client.EngineFrontendSuspend, name="vol-ef")
+    client.EngineFrontendResume(name="vol-ef")
+    assert state() == "running" and [method for method, _ in helper.asked()] == ["blockdev_suspend", "blockdev_resume"]
+    client.EngineFrontendSnapshotCreate(name="vol-ef", snapshot_name="s1")
+    assert [method for method, _ in helper.asked()] == ["blockdev_suspend", "blockdev_resume"], "it stood still meanwhile"
+    assert "has a snapshot" in refused("UNKNOWN", client.EngineFrontendSnapshotCreate, name="vol-ef", snapshot_name="s1")
+    helper.refuse("blockdev_resume", -110, "it went on before")
+    assert "stand still" in refused("INTERNAL", client.EngineFrontendSnapshotCreate, name="vol-ef", snapshot_name="s2")
+    helper.allow("blockdev_resume")
+    assert state() == "running"
+    helper.asked()
+    client.EngineFrontendExpand(name="vol-ef", size=2 * SIZE)
+    assert [(method, params["bytes"]) for method, params in helper.asked()] == [("blockdev_attach", 2 * SIZE)]
+
+    for step in (helper.end, lambda: (node.kill(), node.start()), lambda: (node.kill(), helper.end(), node.start())):
+        step()
+        until(lambda: [method for method, _ in helper.asked()] == ["blockdev_attach"], "the device is looked after again")
+        until(lambda: state() == "running", "it runs")
+
+    switch(world, b)
+    wanted = [[target(a), target(b)], [target(b)]]
+    attached = lambda: [params["targets"] for method, params in asked_so_far(helper) if method == "blockdev_attach"]  # noqa: E731
+    until(lambda: attached()[-2:] == wanted, "both paths, then the new one alone")
+    until(lambda: state() == "running", "it runs")
+    helper.refuse("blockdev_detach", -16, "the device is open")
+    assert "open" in refused("FAILED_PRECONDITION", client.EngineFrontendDelete, name="vol-ef")
+    until(lambda: state() == "running", "it is there still")
+    helper.allow("blockdev_detach")
+    client.EngineFrontendDelete(name="vol-ef")
+    helper.end()
+    assert asked_so_far(helper)[-1][0] == "blockdev_detach" and client.EngineFrontendList()["engine_frontends"] == {}
+
+
+def asked_so_far(helper):
+    return [json.loads(line) for line in (helper.folder / "blockdev.asked").read_text(encoding="utf-8").splitlines()]
 
 
 if __name__ == "__main__":

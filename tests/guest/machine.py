@@ -19,7 +19,7 @@ import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 CACHE = pathlib.Path(os.environ.get("PENSTOCK_CACHE", pathlib.Path.home() / ".cache" / "penstock")) / "kernel"
-MODULES = "virtio_pci virtio_net nvme_tcp ext4 crc32c_generic crc32c_intel".split()
+MODULES = "virtio_pci virtio_net nvme_tcp dm_mod ext4 crc32c_generic crc32c_intel".split()
 PROGRAMS = "mke2fs e2fsck fstrim".split()
 
 
@@ -220,13 +220,13 @@ def tree_tar():
     return out.getvalue()
 
 
-def boot(work, name, script, words, tar):
-    """A machine that runs this script of the folder; it finds `words` in /etc/test and the tar as /tree.tar."""
+def boot(work, name, script, words, tar, programs=(), memory_mb=512):
+    """A machine that runs this script of the folder; it finds `words` in /etc/test, the tar as /tree.tar and the programs in its path."""
     kernel, modules = unpack_kernel()
     initramfs = work / f"{name}.initramfs"
     text = (pathlib.Path(__file__).resolve().parent / script).read_text()
-    build_initramfs(modules, text, {"tree.tar": tar, "etc/test": words.encode() + b"\n"}, initramfs)
-    return Machine(kernel, initramfs, work / f"{name}.log")
+    build_initramfs(modules, text, {"tree.tar": tar, "etc/test": words.encode() + b"\n"}, initramfs, programs=[*PROGRAMS, *map(str, programs)])
+    return Machine(kernel, initramfs, work / f"{name}.log", memory_mb)
 
 
 def facts(text):

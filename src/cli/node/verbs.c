@@ -32,7 +32,7 @@ static const struct cli_option engine_create_options[] = {
 static const struct cli_option frontend_create_options[] = {
     {"--size", "SIZE", "Of the volume (default: as its engine says)"},
     {"--volume", "NAME", "The volume's name (default: the engine's)"},
-    {"--kind", "KIND", "spdk-tcp-nvmf (default)"},
+    {"--kind", "KIND", "spdk-tcp-nvmf (default), or spdk-tcp-blockdev: /dev/longhorn/VOLUME"},
     {0},
 };
 static const struct cli_option switch_options[] = {

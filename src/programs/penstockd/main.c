@@ -12,6 +12,7 @@
 #include "grpc/reflection.h"
 #include "host/linux/http.h"
 #include "host/linux/linux.h"
+#include "programs/penstockd/blockdev_program.h"
 #include "programs/penstockd/credentials.h"
 #include "programs/penstockd/packet_part.h"
 #include "programs/penstockd/place.h"
@@ -27,6 +28,7 @@ struct app {
     char lock_path[PATH_SIZE], socket_path[PATH_SIZE], plane_log_path[PATH_SIZE], grpc_path[PATH_SIZE], state_path[PATH_SIZE];
     char plane_path[PATH_SIZE];
     struct plane_program plane;
+    struct blockdev_program blockdev;
     struct packet_part packet;
     struct host_file_open lock;
     struct store *store;
@@ -277,7 +279,8 @@ static void assemble(struct app *app) {
                                       .socket_path = app->socket_path,
                                       .plane_log_path = app->plane_log_path,
                                       .leg_return_ns = app->options.leg_return_s * NS_PER_S,
-                                      .processes = plane_program_processes(&app->plane)};
+                                      .processes = plane_program_processes(&app->plane),
+                                      .helpers = blockdev_program_helpers(&app->blockdev, app->options.state_dir)};
     if (app->options.plane_socket != NULL)
         control.processes.start = NULL; /* whoever is there counts */
     app->control = app->store == NULL ? NULL : control_create(&control);
@@ -335,6 +338,7 @@ static bool make_paths(struct app *app, const char *program) {
     const char *slash = strrchr(program, '/');
     snprintf(app->plane_path, sizeof(app->plane_path), "%.*spenstock-block", slash == NULL ? 0 : (int)(slash + 1 - program),
              program);
+    blockdev_program_init(&app->blockdev, options, program);
     plane_program_init(&app->plane, "storage plane", options->plane != NULL ? options->plane : app->plane_path, app->socket_path,
                        app->plane_log_path, &options->plane_arguments);
     struct error error;
@@ -350,6 +354,8 @@ static int run(struct app *app) {
     int result = reactor_create(app->host, &options, &app->reactor);
     app->plane.reactor = app->reactor;
     app->plane.log = &app->log;
+    app->blockdev.reactor = app->reactor;
+    app->blockdev.log = &app->log;
     if (result == 0)
         result = host_linux_watch_signals(app->reactor->loop, signalled, app);
     if (result == 0)

@@ -74,6 +74,8 @@ static const struct described table[] = {
     {"http", "IP:PORT", "serve /metrics (Prometheus) and /healthz there, on loopback (default: not at all)", TEXT(http)},
     {"plane", "PROGRAM", "the storage plane (default: penstock-block beside this program, else in $PATH)", TEXT(plane)},
     {"plane-argument", "ARG", "one more argument for it; may be repeated", LIST(plane_arguments)},
+    {"blockdev", "PROGRAM", "who has a frontend's block device (default: penstock-blockdev beside this program, else in $PATH)",
+     TEXT(blockdev)},
     {"plane-socket", "PATH", "the storage plane is somebody else's (systemd's): look for it there, never start one",
      TEXT(plane_socket)},
     {"spp-rest", "IP:PORT",

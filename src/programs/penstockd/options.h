@@ -23,6 +23,7 @@ struct daemon_options {
     const char *plane;                              /* program; NULL = penstock-block beside this one, or in $PATH */
     const char *plane_socket;                       /* of a plane that somebody else starts; NULL = we do */
     struct daemon_list plane_arguments;             /* beside -r SOCKET */
+    const char *blockdev;                           /* program; NULL = penstock-blockdev beside this one, or in $PATH */
     const char *spp_rest;                           /* IP:PORT of spp-ctl's REST; NULL = not served */
     const char *spp_controller;                     /* IP of a foreign spp-ctl; NULL = there is none */
     const char *packet_plane, *packet_socket;       /* as plane and plane_socket, of the packet plane */
