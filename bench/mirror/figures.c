@@ -32,7 +32,8 @@ void figure_load(struct ground *ground) {
     bool write = strcmp(ground_word(ground, "randread or randwrite?"), "randwrite") == 0;
     unsigned depth = (unsigned)ground_number(ground, "how deep?");
     uint64_t seconds = ground_number(ground, "how long?"), region = ground_number(ground, "how much of it?");
-    struct mirror_options options = {.marked_max = (uint32_t)ground_number(ground, "how many marks?")};
+    struct mirror_options options = {.marked_max = (uint32_t)ground_number(ground, "how many marks, at most?")};
+    options.marked_hard = options.marked_max != 0;
     struct block_device *devices[MIRROR_LEGS_MAX];
     struct measured measured, again = {0};
     for (unsigned i = 0; i < max_u32(legs, 1); i++)

@@ -293,6 +293,8 @@ bool cli_mirror_create(struct cli *cli) {
         if (ok)
             json_object_set_new(params, "accept_absent", json_pack("[s]", device));
     }
+    if (cli_option(cli, "--hard-bound") != NULL)
+        json_object_set_new(params, "hard_bound", json_true());
     if (cli_option(cli, "--standby") != NULL)
         json_object_set_new(params, "standby", json_true());
     if (policy != NULL)

@@ -42,6 +42,7 @@ static const struct cli_option mirror_create_options[] = {
     {"--give-up", "MS", "A leg that is away for so long is copied as a whole when it returns (default: never)"},
     {"--standby", NULL, "Claim nothing until it is promoted: another engine may have the legs"},
     {"--accept-absent", "LEG", "Start although this one is missing and may be newer: what only it holds is lost"},
+    {"--hard-bound", NULL, "Never let more than 1 GiB be marked: writes spread more widely wait for flushes"},
     {"--source", "LEG", "Legs that keep no record: this one is copied to the others, and what they hold is overwritten"},
     {"--foreign", "LEG", "This one keeps no record, beside legs that do: it is copied to whenever it comes"},
     {"--yes", NULL, "With --accept-absent, --source, --foreign: yes, give that up"},

@@ -362,7 +362,8 @@ static void engine_begin(struct fleet_node *node) {
                                             .longest_stall_ms = fleet->options.longest_stall_ms,
                                             .cursor_regions = 1,
                                             .hold_ms = 400,
-                                            .marked_max = 2};
+                                            .marked_max = 2,
+                                            .marked_hard = true};
     reactor_timer_start(node->plane.control, &node->patience, reactor_now_ns(node->plane.control) + PATIENCE_NS);
     attach_all(node);
 }

@@ -404,7 +404,8 @@ void world_init(struct world *world, uint64_t seed, unsigned disk_count, enum re
                                              .hold_ms = 400,
                                              .fault_returns = 1000,
                                              .cursor_regions = 1,
-                                             .marked_max = 2};
+                                             .marked_max = 2,
+                                             .marked_hard = true};
 }
 
 void world_fini(struct world *world) {

@@ -54,6 +54,7 @@ struct mirror_options {
     struct uuid resume[MIRROR_RESUME_MAX];
     unsigned copies;         /* regions that are copied at a time, 0 = 4 */
     uint32_t marked_max;     /* bound on marked regions, 0 = 1024 */
+    bool marked_hard;        /* the bound is never passed while marks can be cleared: writes wait instead */
     uint32_t cursor_regions; /* copied before it is stored how far a full return got, 0 = 256 */
     struct mirror_rates rates;
     unsigned fault_returns; /* full returns after which the same error of a leg's disk makes it faulted, 0 = 2 */

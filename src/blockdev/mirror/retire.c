@@ -1,6 +1,7 @@
 /* Clearing of marks, in rounds: who was touched is forgotten, every leg is flushed, and regions that nobody touched since have
  * all their writes on every disk: their marks go, while they are excluded from writing. Only while every configured leg is a
- * member and the members are equal; then a write that would mark one region too many waits. docs/mirror.md, "Marks". */
+ * member and the members are equal; then, where the bound is a hard one, a write that would mark one region too many waits.
+ * docs/mirror.md, "Marks". */
 #include <stdlib.h>
 
 #include "blockdev/mirror/mirror_internal.h"
@@ -193,7 +194,7 @@ static void end(struct mirror_retire *retire) {
 
 bool mirror_retire_admits(struct mirror *mirror, uint64_t first, uint64_t last) {
     struct mirror_retire *retire = mirror->retire;
-    if (mirror->plain || !may_clear(mirror))
+    if (!mirror->options.marked_hard || mirror->plain || !may_clear(mirror))
         return true;
     if (first < mirror->closed_end && mirror->closed_first <= last) {
         retire->wanted = true;

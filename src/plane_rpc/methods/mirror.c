@@ -79,6 +79,7 @@ void method_mirror_create(struct rpc_call *call, const struct params_mirror_crea
                                      .policy = (enum replica_policy)(params->policy + 1),
                                      .term = params->term,
                                      .assume_equal = params->assume_equal,
+                                     .marked_hard = params->hard_bound,
                                      .longest_stall_ms = params->longest_stall_ms,
                                      .hold_ms = params->hold_ms,
                                      .give_up_ms = params->give_up_ms,

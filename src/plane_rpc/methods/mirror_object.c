@@ -290,6 +290,8 @@ void mirror_put_config(struct json_writer *writer, const struct plane_mirror *mi
             json_put_string(writer, NULL, mirror->status.legs[i].name);
     json_end(writer);
     put_recordless(writer, mirror);
+    if (options->marked_hard)
+        json_put_bool(writer, "hard_bound", true);
     json_put_string(writer, "policy", options->policy == REPLICA_MAJORITY ? "majority" : "any");
     for (unsigned i = 0; i < mirror->status.leg_count; i++)
         if (mirror->status.legs[i].state == MIRROR_LEG_WITNESS || (i < options->leg_count && options->legs[i].tie_breaker))
