@@ -131,7 +131,7 @@ void mirror_leg_lose(struct mirror_leg *leg, const char *why) {
     mirror_masks_update(mirror);
     if ((mirror->named & leg->bit) != 0 && !mirror->changing) {
         mirror->changing = true;
-        mirror->change_began_ns = reactor_now_ns(mirror->home);
+        mirror->change_began_ns = mirror->record_sent_ns = reactor_now_ns(mirror->home);
     }
     if (mirror->state == MIRROR_SERVING && mirror->standing == 0) {
         mirror->state = MIRROR_HOLDING;
