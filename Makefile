@@ -2,7 +2,7 @@
 # calls them. `make help` lists the targets.
 
 .DEFAULT_GOAL := all
-.PHONY: all run run-packet test guests neutron mirror-net bench check-all fuzz tidy format install deb clean help
+.PHONY: all run run-packet test guests neutron mirror-net kill-loops control-etcd bench check-all fuzz tidy format install deb clean help
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
 
@@ -91,6 +91,8 @@ guests: test-build ## run the tests with real Linux clients in virtual machines
 	@tools/need $(NEED_GUESTS)
 	@$(RUN_TESTS) --suite guests
 
+CONTROL_PROGRAMS = $(foreach program,penstockd penstock-block penstock-bench,$(BUILD)/src/programs/$(program)/$(program)) tests/control/spdkrpc.table
+
 neutron: test-build ## run the tests of the plugin for neutron on Debian's python3-neutron (180 packages)
 	@tools/need file:/usr/lib/python3/dist-packages/neutron/__init__.py=python3-neutron
 	@$(RUN_TESTS) --suite neutron
@@ -98,6 +100,16 @@ neutron: test-build ## run the tests of the plugin for neutron on Debian's pytho
 mirror-net: test-build ## long: nodes of a mirror that are killed, hung, cut, slow, full …; CASE="name…" for some
 	@ninja -C $(BUILD) src/programs/penstock-block/penstock-block src/programs/penstock-bench/penstock-bench
 	@python3 -B tests/mirror_net/test_mirror_net.py $(BUILD) $(or $(CASE),all)
+
+# A seed of 50 kills each: half of them with planes that are units of their own.
+kill-loops: test-build ## long: penstockd and planes are killed KILLS=500 times in random operations on three nodes
+	@ninja -C $(BUILD) src/programs/penstockd/penstockd src/programs/penstock-block/penstock-block src/programs/penstock-bench/penstock-bench
+	@for seed in $$(seq 1 $$(( ($(or $(KILLS),500) + 49) / 50 ))); do \
+		python3 -B tests/control/test_chaos.py $(CONTROL_PROGRAMS) 50 $$seed $$([ $$((seed % 2)) = 1 ] || echo units) || exit 1; done
+
+control-etcd: test-build ## long: the control daemon's tests with the state in an etcd of which members are killed; CASE="name…" for some
+	@ninja -C $(BUILD)
+	@PENSTOCK_ETCD=build-packages/usr/bin/etcd python3 -B tests/control/on_etcd.py $(BUILD) . $(CASE)
 
 # The gRPC rows are about a peer that stands among the tests.
 bench: all ## measure, print and store the figures under bench/results; ROWS="name…" for some

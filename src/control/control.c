@@ -11,7 +11,8 @@
 enum {
     GONE_S = 30,     /* a plane that is away for so long is no passing matter */
     PATIENCE_S = 15, /* for the first observation, before callers are served without */
-    TICK_S = 1
+    TICK_S = 1,
+    LOAD_MS = 2000 /* each attempt to read the state */
 };
 
 const char *control_state_name(enum control_state state) {
@@ -533,7 +534,8 @@ static void plane_changed(void *arg) {
     if (control_plane_ready(&control->plane)) {
         list_for_each (&control->objects[CONTROL_ENGINES], struct control_object, object, node)
             object->not_before_ns = 0; /* what failed before has nothing to say about a plane that is new */
-        ask(control);
+        observer_forget(&control->waiter);
+        observer_await(&control->observer, &control->waiter);
         observer_resume(&control->observer);
     } else {
         control_judge(control);
@@ -543,18 +545,22 @@ static void plane_changed(void *arg) {
 /* Second tries, and a plane that stays away. */
 static void tick(struct reactor_timer *timer) {
     struct control *control = container_of(timer, struct control, timer);
-    bool due = false;
     if (control->plane.state == CONTROL_PLANE_WAITING) /* it does not come at once: callers are told so, not kept waiting */
         become_ready(control);
+    bool late = false;
     for (unsigned kind = 0; kind < CONTROL_KINDS; kind++)
         list_for_each (&control->objects[kind], struct control_object, object, node)
-            due |= object->failures > 0 && object->recorded;
+            late |= object->failures > 0 && object->recorded;
     list_for_each (&control->objects[CONTROL_ENGINES], struct control_object, object, node)
-        due = object->recorded || due; /* mirrors lose and regain legs by themselves */
-    judge_frontends(control);          /* pauses end by themselves */
-    if (due && control_plane_ready(&control->plane))
+        if (object->recorded && (!control->observer.follows || !engine_is_at_rest(engine_of(object)))) {
+            observer_doubt(&control->observer, OBSERVE_MIRRORS, control_object_name(object)); /* nobody tells of progress */
+            late = true;
+        }
+    judge_frontends(control); /* pauses end by themselves */
+    if ((late || observer_is_behind(&control->observer, now_ns(control))) && control->plane.wanted &&
+        control_plane_ready(&control->plane))
         ask(control);
-    else if (!control_plane_ready(&control->plane))
+    if (late || !control_plane_ready(&control->plane)) /* what it shows may be the same, and mean something else by now */
         control_judge(control);
     reactor_timer_start(control->options.reactor, timer, now_ns(control) + TICK_S * NS_PER_S);
 }
@@ -586,12 +592,14 @@ static void load_entry(struct control *control, const struct store_entry *entry,
         assert(disk != NULL);
         disk->record = record.disk;
         disk->object.recorded = true;
+        disk->object.revision = entry->modify_revision;
     } else if (strncmp(rest, "replicas/", 9) == 0 &&
                records_read_replica(entry->value, entry->value_length, &record.replica, &error)) {
         struct control_replica *replica = control_add_replica(control, record.replica.name);
         assert(replica != NULL);
         replica->record = record.replica;
         replica->object.recorded = true;
+        replica->object.revision = entry->modify_revision;
         ports_mark(control, record.replica.port, record.replica.port_count);
     } else if (strncmp(rest, "engines/", 8) == 0 &&
                records_read_engine(entry->value, entry->value_length, &record.engine, &error)) {
@@ -601,6 +609,7 @@ static void load_entry(struct control *control, const struct store_entry *entry,
         if (!record.engine.made && record.engine.failure[0] == '\0') /* the daemon died while it was made */
             snprintf(engine->record.failure, sizeof(engine->record.failure), "its making was not finished");
         engine->object.recorded = true;
+        engine->object.revision = entry->modify_revision;
         ports_mark(control, record.engine.port, record.engine.port_count);
     } else if (strncmp(rest, "frontends/", 10) == 0 &&
                records_read_frontend(entry->value, entry->value_length, &record.frontend, &error)) {
@@ -610,6 +619,7 @@ static void load_entry(struct control *control, const struct store_entry *entry,
         if (!record.frontend.made && record.frontend.failure[0] == '\0')
             snprintf(frontend->record.failure, sizeof(frontend->record.failure), "its making was not finished");
         frontend->object.recorded = true;
+        frontend->object.revision = entry->modify_revision;
     } else if (strncmp(rest, "volumes/", 8) != 0) { /* those are the fleet's */
         log_error(control->options.log, LOG_AREA_APP, "the state's %s is left alone: %s", entry->key,
                   is_of_kind(rest) ? error.text : "no such kind is known");
@@ -620,6 +630,17 @@ static void load(struct control *control, const char *after, int64_t revision);
 
 static void loaded(struct store_request *request) {
     struct control *control = request->arg;
+    control->is_loading = false;
+    if (control->stopping) {
+        control_goal_ended(control);
+        return;
+    }
+    bool away = store_get_status(control->options.store)->state == STORE_UNREACHABLE || request->error.code == ERROR_TIMED_OUT;
+    if (request->outcome != STORE_DONE && away) {
+        log_warning(control->options.log, LOG_AREA_APP, "the state cannot be read yet: %s", request->error.text);
+        load(control, control->loading.after, control->loading.revision);
+        return;
+    }
     if (request->outcome != STORE_DONE) {
         control->ready(control->arg, &request->error);
         return;
@@ -648,8 +669,10 @@ static void load(struct control *control, const char *after, int64_t revision) {
                                               .prefix = true,
                                               .after = after,
                                               .revision = revision,
+                                              .timeout_ms = LOAD_MS,
                                               .arg = control,
                                               .done = loaded};
+    control->is_loading = true;
     store_submit(control->options.store, &control->loading);
 }
 
@@ -699,7 +722,7 @@ static void run_stopped(struct reactor_job *job) {
 }
 
 void control_goal_ended(struct control *control) {
-    if (!control->stopping || control->goal_count != 0 || control->stop_told)
+    if (!control->stopping || control->goal_count != 0 || control->is_loading || control->stop_told)
         return;
     control->stop_told = true;
     control->stop_job.run = run_stopped; /* late, so that it comes after run_judge() */

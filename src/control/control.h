@@ -117,6 +117,8 @@ struct control_object {
     struct list goals; /* the first one is served */
     enum control_kind kind;
     bool recorded;
+    int64_t revision;       /* of its key in the state; 0 = it is not there */
+    uint64_t refreshed_ns;  /* what changes without an event was asked for then */
     unsigned failures;      /* of what it tried by itself, in a row */
     uint64_t not_before_ns; /* it tries again then */
     char failure[256];      /* of that */
@@ -232,7 +234,9 @@ enum control_verb {
     CONTROL_LOG_GET_LEVEL,
     CONTROL_LOG_SET_FLAGS,
     CONTROL_LOG_GET_FLAGS,
-    CONTROL_REFRESH, /* nothing but an observation that is not older than a second, if one can be had soon */
+    /* Nothing but an observation that is not older than a second, if one can be had soon; also of what changes without an event,
+     * as how full things are: of a disk, replica or engine by its name, "" = of all. */
+    CONTROL_REFRESH,
     CONTROL_VERB_COUNT
 };
 
@@ -299,6 +303,7 @@ struct control_goal {
     bool asides_done; /* commands aside were tried: what they were to bring is not tried again by this goal */
     bool resumes;     /* an engine's: a run has been recorded for the mirror that it makes */
     bool salvaged;
+    bool planned_end;        /* the plan refused to go on */
     char aside_failure[256]; /* of the last one that failed */
     struct goal_aside asides[CONTROL_LEGS_MAX];
     unsigned asides_missing;
@@ -319,7 +324,9 @@ struct control_goal {
     uint64_t deadline_ns;
     struct reactor_job job;
     struct store_request request;
-    struct store_op op;
+    struct store_compare compare;
+    struct store_op op, look;
+    unsigned writes; /* of one record: more than one when an answer got lost */
     char key[160];
     struct text value;
 };
@@ -368,6 +375,8 @@ struct control {
     struct observe_waiter waiter;  /* its own: after the plane has become ready, and before a second try */
     struct reactor_timer patience; /* ready without an observation */
     struct store_request loading;
+    bool is_loading;
+    uint64_t refreshed_ns; /* of everything */
     char loading_key[128], loading_after[STORE_KEY_MAX + 1];
     void (*ready)(void *arg, const struct error *error); /* the state is read; NULL = well */
     void (*stopped)(void *arg);

@@ -153,6 +153,13 @@ void engine_judge(struct control *control, struct control_engine *engine) {
     /* else nothing new is known of it */
 }
 
+bool engine_is_at_rest(const struct control_engine *engine) {
+    bool rests = engine->state == CONTROL_RUNNING;
+    for (unsigned i = 0; i < engine->record.leg_count; i++)
+        rests = rests && engine->legs[i].mode == CONTROL_LEG_RW;
+    return rests;
+}
+
 uint64_t engine_fingerprint(const struct control *control, const struct control_engine *engine) {
     const struct observation *seen = control_seen(control);
     const struct observed_mirror *mirror = seen == NULL ? NULL : observed_mirror(seen, engine->record.name);
@@ -195,8 +202,9 @@ static bool needs_tending(const struct control *control, const struct control_en
     bool changing = false;
     for (unsigned i = 0; i < record->leg_count; i++)
         changing = changing || record->legs[i].changing;
+    bool forgets = record->run_count > 1 && engine_is_at_rest(engine); /* runs before */
     return plan_mirror_serves(mirror) &&
-           (changing || !plan_target_stands(record, seen, control->options.address) || !plan_ana_stands(record, seen));
+           (changing || forgets || !plan_target_stands(record, seen, control->options.address) || !plan_ana_stands(record, seen));
 }
 
 void engine_care(struct control *control, struct control_engine *engine) {
@@ -449,15 +457,26 @@ enum verb_next engine_begin(struct control_goal *goal) {
 
 /* ---- the end ---- */
 
-/* The run that serves is the only one that counts from here on. */
+/* The run that serves comes first. It is the only one that counts once all replicas are whole: until then one that is away may
+ * still be promised to a run before. */
 static bool record_run(struct control_goal *goal) {
     struct control_engine_record *record = &engine_of(goal->object)->record;
     const struct observed_mirror *mirror = observed_mirror(control_seen(goal->control), record->name);
-    if (mirror == NULL || strcmp(mirror->state, "serving") != 0 || strlen(mirror->engine) >= UUID_TEXT_SIZE ||
-        (record->run_count == 1 && strcmp(record->runs[0], mirror->engine) == 0))
+    if (mirror == NULL || strcmp(mirror->state, "serving") != 0 || strlen(mirror->engine) >= UUID_TEXT_SIZE)
         return false;
+    unsigned at = 0, whole = 0, count = record->run_count;
+    for (unsigned i = 0; i < mirror->leg_count; i++)
+        whole += strcmp(mirror->legs[i].state, "whole") == 0;
+    while (at < count && strcmp(record->runs[at], mirror->engine) != 0)
+        at++;
+    bool alone = whole == mirror->leg_count || count == 0, first = at == 0 && count > 0;
+    if (first && (!alone || count == 1))
+        return false;
+    if (at == CONTROL_RUNS_MAX)
+        at--;
+    memmove(record->runs[1], record->runs[0], at * sizeof(record->runs[0]));
     copy(record->runs[0], sizeof(record->runs[0]), mirror->engine);
-    record->run_count = 1;
+    record->run_count = alone ? 1 : at < count ? count : at + 1;
     return true;
 }
 
@@ -542,7 +561,7 @@ static bool record_legs(struct control_goal *goal) {
 
 static enum verb_next settle_tend(struct control_goal *goal) {
     struct control_engine_record *record = &engine_of(goal->object)->record;
-    if (goal->error.code == ERROR_PERMISSION && !record->standby) {
+    if (goal->error.code == ERROR_PERMISSION && goal->planned_end && !record->standby) { /* the mirror's word, not a command's */
         bool said = strncmp(goal->error.text, "superseded", 10) == 0;
         snprintf(record->failure, sizeof(record->failure), "%s%.240s", said ? "" : "superseded: ", goal->error.text);
         record->superseded = true;

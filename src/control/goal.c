@@ -6,11 +6,12 @@
 
 #include "control/internal.h"
 
-enum { ROUNDS_MAX = 64, ASIDE_MS = 15000 };
+enum { ROUNDS_MAX = 64, ASIDE_MS = 15000, WRITES_MAX = 6 };
 
 static void observe(struct control_goal *goal);
 static void settle(struct control_goal *goal);
 static void ask_helper(struct control_goal *goal);
+static void submit(struct control_goal *goal);
 
 static struct reactor *reactor_of(const struct control_goal *goal) { return goal->control->options.reactor; }
 static uint64_t now_ns(const struct control_goal *goal) { return host_now_ns(reactor_of(goal)->host); }
@@ -70,9 +71,37 @@ static void restore(struct control_goal *goal) {
     }
 }
 
+/* Only this node writes its keys, so what stands there is what it wrote itself, by a transaction whose answer was lost. True: it
+ * is what is to stand there. */
+static bool stands(struct control_goal *goal) {
+    const struct store_result *result = &goal->request.results[0];
+    const struct store_entry *entry = result->count > 0 ? &result->entries[0] : NULL;
+    goal->object->revision = entry != NULL ? entry->modify_revision : 0;
+    if (goal->op.kind == STORE_DELETE || entry == NULL)
+        return goal->op.kind == STORE_DELETE && entry == NULL;
+    return entry->value_length == goal->op.value_length && memcmp(entry->value, goal->op.value, entry->value_length) == 0;
+}
+
+/* Whether it is in the state. True: that is not known, and it was submitted again. */
+static bool is_written(struct control_goal *goal, bool *ret_ok) {
+    struct store_request *request = &goal->request;
+    bool done = request->outcome == STORE_DONE, again = request->outcome == STORE_UNKNOWN;
+    *ret_ok = done && request->succeeded;
+    if (*ret_ok)
+        goal->object->revision = goal->op.kind == STORE_PUT ? request->now_revision : 0;
+    else if (done)
+        again = !(*ret_ok = stands(goal));
+    if (!again || goal->control->stopping || ++goal->writes > WRITES_MAX)
+        return false;
+    submit(goal);
+    return true;
+}
+
 static void recorded(struct store_request *request) {
     struct control_goal *goal = container_of(request, struct control_goal, request);
-    bool ok = request->outcome == STORE_DONE;
+    bool ok;
+    if (is_written(goal, &ok))
+        return;
     if (ok && goal->stage == GOAL_RECORDING && goal->op.kind == STORE_PUT)
         goal->object->recorded = true;
     if (!ok) {
@@ -97,6 +126,22 @@ static void recorded(struct store_request *request) {
     }
 }
 
+/* Compared first: so it may be submitted again, and one whose answer was lost has no effect after a later one. */
+static void submit(struct control_goal *goal) {
+    goal->compare = (struct store_compare){
+        .key = goal->key, .target = STORE_MODIFY_REVISION, .relation = STORE_EQUAL, .revision = goal->object->revision};
+    goal->look = (struct store_op){.kind = STORE_GET, .key = goal->key};
+    goal->request = (struct store_request){.verb = STORE_TRANSACT,
+                                           .compares = &goal->compare,
+                                           .compare_count = 1,
+                                           .then_ops = &goal->op,
+                                           .then_count = 1,
+                                           .else_ops = &goal->look,
+                                           .else_count = 1,
+                                           .done = recorded};
+    store_submit(goal->control->options.store, &goal->request);
+}
+
 /* What the object's record says now, or that there is none any more. */
 static void record(struct control_goal *goal, enum goal_stage stage) {
     struct control_object *object = goal->object;
@@ -112,8 +157,8 @@ static void record(struct control_goal *goal, enum goal_stage stage) {
                                  .key = goal->key,
                                  .value = keep ? goal->value.bytes : NULL,
                                  .value_length = goal->value.length};
-    goal->request = (struct store_request){.verb = STORE_TRANSACT, .then_ops = &goal->op, .then_count = 1, .done = recorded};
-    store_submit(goal->control->options.store, &goal->request);
+    goal->writes = 0;
+    submit(goal);
 }
 
 static void settle(struct control_goal *goal) {
@@ -134,6 +179,7 @@ static void carry_out(struct control_goal *goal);
 
 static void command_done(struct plane_call *call) {
     struct control_goal *goal = call->arg;
+    observer_note_command(&goal->control->observer, call->method, call->params);
     if (call->ok) {
         json_decref(goal->result);
         goal->result = call->result;
@@ -175,6 +221,7 @@ static void asides_done(struct control_goal *goal) {
 static void aside_done(struct plane_call *call) {
     struct goal_aside *aside = container_of(call, struct goal_aside, call);
     struct control_goal *goal = aside->goal;
+    observer_note_command(&goal->control->observer, call->method, call->params);
     if (call->ok) {
         json_decref(call->result);
     } else {
@@ -262,9 +309,10 @@ static void observed(struct observe_waiter *waiter) {
     }
     if (plan.outcome == PLAN_CARRY_OUT)
         carry_out(goal);
-    else if (plan.outcome == PLAN_REFUSED)
+    else if (plan.outcome == PLAN_REFUSED) {
+        goal->planned_end = true;
         fail(goal, &plan.error);
-    else
+    } else
         settle(goal);
 }
 

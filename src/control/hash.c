@@ -47,7 +47,7 @@ static void registered(struct plane_call *call) {
     if (call->ok)
         json_decref(call->result);
     if (call->ok && !control->stopping) {
-        observer_doubt(&control->observer, hash->uuid);
+        observer_doubt_attributes(&control->observer, hash->uuid);
         hash->waiter.done = observed;
         observer_ask(&control->observer, &hash->waiter);
         return;

@@ -78,6 +78,8 @@ void control_set_state(enum control_state *state, char *reason, size_t size, enu
 struct control_engine *engine_add(struct control *control, const char *name);
 void engine_remove(struct control_engine *engine);
 void engine_judge(struct control *control, struct control_engine *engine);
+/* It runs, and all of its replicas are whole. */
+bool engine_is_at_rest(const struct control_engine *engine);
 /* Begins what it needs, if it may. */
 void engine_care(struct control *control, struct control_engine *engine);
 uint64_t engine_fingerprint(const struct control *control, const struct control_engine *engine);

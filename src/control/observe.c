@@ -5,15 +5,22 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { LISTING_MS = 60000, TREE_MS = 2000, RETRY_MS = 1000 };
+enum {
+    LISTING_MS = 60000,
+    TREE_MS = 2000,
+    RETRY_MS = 1000,
+    FOLLOW_MS = 60000,   /* each question what happens */
+    STIR_MS = 5,         /* after something has happened: more of it may come */
+    UNSETTLED_MS = 50,   /* after something did not fit: doubling … */
+    UNSETTLED_TIMES = 7, /* … so many times */
+    ONE_BY_ONE = 16      /* so many of a kind are listed each by itself, and an eighth of those that are known */
+};
 
-/* In the order of struct observation_answers. */
-enum { DEVICES, STORES, TRANSPORTS, EXPORTS, CONTROLLERS, MIRRORS };
-static const char *const listings[OBSERVE_LISTINGS] = {"bdev_get_bdevs",      "bdev_lvol_get_lvstores",    "nvmf_get_transports",
-                                                       "nvmf_get_subsystems", "bdev_nvme_get_controllers", "mirror_get"};
 static const char *const attribute_names[] = {"user_created", "snapshot_timestamp", "penstock_operation", "snapshot_checksum"};
 
 static void begin(struct observer *observer);
+static void follow(struct observer *observer);
+static void stir_in_ms(struct observer *observer, uint64_t ms);
 
 /* ---- the end of one ---- */
 
@@ -25,11 +32,8 @@ static void again_later(struct observer *observer) {
         reactor_timer_start(reactor, &observer->retry, host_now_ns(reactor->host) + RETRY_MS * NS_PER_MS);
 }
 
-static void publish(struct observer *observer) {
-    observation_unref(observer->seen);
-    observer->seen = observer->next;
-    observer->next = NULL;
-    observer->observed(observer->arg);
+/* Those who asked before it began; then the next one, if it is wanted. */
+static void tell(struct observer *observer) {
     struct list told;
     list_init(&told);
     list_splice_back(&told, &observer->served);
@@ -37,8 +41,21 @@ static void publish(struct observer *observer) {
         struct observe_waiter *waiter = list_entry(list_pop_front(&told), struct observe_waiter, node);
         waiter->done(waiter);
     }
+    follow(observer);
     if (!list_empty(&observer->waiting))
         begin(observer);
+    else if (observer->stirred)
+        stir_in_ms(observer, STIR_MS);
+    else if (observer->unsettled > 0 && observer->unsettled < UNSETTLED_TIMES)
+        stir_in_ms(observer, UNSETTLED_MS << observer->unsettled);
+}
+
+static void publish(struct observer *observer) {
+    observation_unref(observer->seen);
+    observer->seen = observer->next;
+    observer->next = NULL;
+    observer->observed(observer->arg);
+    tell(observer);
 }
 
 /* ---- attributes ---- */
@@ -128,6 +145,8 @@ static void tree_told(struct plane_call *call) {
     struct observer *observer = asked->observer;
     struct observed_mirror *mirror = &observer->next->mirrors[asked->mirror];
     if (call->ok) {
+        json_object_set(observer->trees, mirror->name, call->result);
+        json_object_del(observer->tree_doubts, mirror->name);
         json_decref(mirror->tree);
         mirror->tree = call->result;
     }
@@ -136,23 +155,25 @@ static void tree_told(struct plane_call *call) {
     details_told(observer);
 }
 
+static void ask_tree(struct observer *observer, size_t mirror) {
+    struct tree_call *asked = calloc(1, sizeof(*asked));
+    assert(asked != NULL);
+    *asked = (struct tree_call){.observer = observer, .mirror = mirror};
+    asked->call = (struct plane_call){.method = "mirror_get_snapshots",
+                                      .params = json_pack("{s:s}", "name", observer->next->mirrors[mirror].name),
+                                      .timeout_ms = TREE_MS,
+                                      .done = tree_told};
+    observer->details_missing++;
+    control_plane_call(observer->plane, &asked->call);
+}
+
 static void ask_trees(struct observer *observer) {
     for (size_t i = 0; i < observer->next->mirror_count; i++) {
         struct observed_mirror *mirror = &observer->next->mirrors[i];
-        const struct observed_mirror *before = observer->seen == NULL ? NULL : observed_mirror(observer->seen, mirror->name);
-        if (before != NULL)
-            mirror->tree = json_incref(before->tree);
-        if (strcmp(mirror->state, "serving") != 0 || !observer->is_engine(observer->arg, mirror->name))
-            continue;
-        struct tree_call *asked = calloc(1, sizeof(*asked));
-        assert(asked != NULL);
-        *asked = (struct tree_call){.observer = observer, .mirror = i};
-        asked->call = (struct plane_call){.method = "mirror_get_snapshots",
-                                          .params = json_pack("{s:s}", "name", mirror->name),
-                                          .timeout_ms = TREE_MS,
-                                          .done = tree_told};
-        observer->details_missing++;
-        control_plane_call(observer->plane, &asked->call);
+        mirror->tree = json_incref(json_object_get(observer->trees, mirror->name));
+        if (strcmp(mirror->state, "serving") == 0 && observer->is_engine(observer->arg, mirror->name) &&
+            (!observer->follows || json_object_get(observer->tree_doubts, mirror->name) != NULL))
+            ask_tree(observer, i);
     }
 }
 
@@ -166,16 +187,17 @@ static void note_parent(struct observed_attributes *attributes, const char *pare
     attributes->known = false;
 }
 
-void observer_doubt(struct observer *observer, const char *uuid) {
+void observer_doubt_attributes(struct observer *observer, const char *uuid) {
     struct observed_attributes *attributes = find_attributes(observer, uuid);
     if (attributes != NULL)
         attributes->known = false;
+    observer->attribute_doubts = true;
 }
 
 static void ask_details(struct observer *observer) {
     observer->details_missing = 1; /* this loop */
     ask_trees(observer);
-    for (size_t i = 0; i < observer->next->volume_count; i++) {
+    for (size_t i = 0; i < observer->next->volume_count && observer->next->has_attributes; i++) {
         struct observed_volume *volume = &observer->next->volumes[i];
         if (!volume->snapshot || strlen(volume->uuid) >= UUID_TEXT_SIZE || !observer->is_replica(observer->arg, volume))
             continue;
@@ -199,58 +221,257 @@ static void ask_details(struct observer *observer) {
 
 /* ---- listings ---- */
 
-static void ask_listing(struct observer *observer, unsigned which);
+/* How a kind is listed: all of it, or one by its name. */
+static const struct {
+    const char *method, *parameter, *key; /* parameter NULL: never one alone; key: the item's name */
+} kinds[OBSERVE_KINDS] = {
+    [OBSERVE_DEVICES] = {"bdev_get_bdevs", "name", "name"},
+    [OBSERVE_STORES] = {"bdev_lvol_get_lvstores", NULL, NULL},
+    [OBSERVE_TRANSPORTS] = {"nvmf_get_transports", NULL, NULL},
+    [OBSERVE_EXPORTS] = {"nvmf_get_subsystems", "nqn", "nqn"},
+    [OBSERVE_CONTROLLERS] = {"bdev_nvme_get_controllers", "name", "name"},
+    [OBSERVE_MIRRORS] = {"mirror_get", "name", "name"},
+};
 
-/* Stores first: the volumes of a store that is listed are in a listing that was asked for afterwards. The other way round a store
- * that is being opened would be seen without them. */
-static void go_on(struct observer *observer) {
-    for (unsigned i = 0; i < array_count(listings) && !observer->failed; i++)
-        if (i != STORES && (i < CONTROLLERS || control_plane_can(observer->plane, listings[i]))) {
-            observer->answers_missing++;
-            ask_listing(observer, i);
-        }
+struct listing {
+    struct plane_call call;
+    struct observer *observer;
+    enum observe_kind kind;
+    char name[256]; /* "" = all */
+};
+
+static void round_told(struct observer *observer);
+
+static void fail(struct observer *observer, const struct plane_call *call) {
+    observer->failed = true;
+    if (call->code != 0 || call->error.code == ERROR_TIMED_OUT)
+        log_warning(observer->log, LOG_AREA_APP, "storage plane: %s", call->error.text);
+}
+
+static void take_item(struct observer *observer, enum observe_kind kind, json_t *item) {
+    struct observe_part *part = &observer->parts[kind];
+    const char *name = json_string_value(json_object_get(item, kinds[kind].key));
+    if (name == NULL)
+        return;
+    if (kind == OBSERVE_DEVICES)
+        observer_note_device(observer, json_object_get(part->listed, name), item);
+    json_object_set(part->listed, name, item);
+}
+
+static void take_all(struct observer *observer, enum observe_kind kind, json_t *take_items) {
+    struct observe_part *part = &observer->parts[kind];
+    size_t i;
+    json_t *item;
+    if (kinds[kind].key == NULL) {
+        observer->changed |= part->listed == NULL || !json_equal(part->listed, take_items);
+        json_decref(part->listed);
+        part->listed = take_items;
+        return;
+    }
+    observer->changed = true;
+    json_object_clear(part->listed);
+    json_array_foreach(take_items, i, item) {
+        const char *name = json_string_value(json_object_get(item, kinds[kind].key));
+        if (name != NULL)
+            json_object_set(part->listed, name, item);
+        if (name != NULL && kind == OBSERVE_MIRRORS)
+            json_object_set_new(observer->tree_doubts, name, json_true());
+    }
+    json_decref(take_items);
+}
+
+/* Any refusal but a time-out says that it is not there. */
+static void take_one(struct observer *observer, struct listing *asked) {
+    struct observe_part *part = &observer->parts[asked->kind];
+    json_t *item = asked->call.ok ? json_array_get(asked->call.result, 0) : NULL;
+    json_t *before = json_object_get(part->listed, asked->name);
+    observer->changed |= item == NULL ? before != NULL : before == NULL || !json_equal(before, item);
+    if (item != NULL) {
+        take_item(observer, asked->kind, item);
+    } else {
+        if (asked->kind == OBSERVE_DEVICES)
+            observer_note_device(observer, before, NULL);
+        json_object_del(part->listed, asked->name);
+    }
+    if (asked->call.ok)
+        json_decref(asked->call.result);
 }
 
 static void listed(struct plane_call *call) {
-    struct observer *observer = call->arg;
-    if (!call->ok) {
-        observer->failed = true;
-        if (call->code != 0 || call->error.code == ERROR_TIMED_OUT)
-            log_warning(observer->log, LOG_AREA_APP, "storage plane: %s", call->error.text);
+    struct listing *asked = container_of(call, struct listing, call);
+    struct observer *observer = asked->observer;
+    bool one = asked->name[0] != '\0', refused = !call->ok && call->code != 0;
+    if (!call->ok && (!one || !refused)) {
+        fail(observer, call);
+        observer_doubt(observer, asked->kind, one ? asked->name : NULL);
+    } else if (one) {
+        take_one(observer, asked);
+    } else {
+        take_all(observer, asked->kind, call->result);
     }
-    if (call == &observer->calls[STORES]) {
-        observer->failed |= !control_plane_ready(observer->plane);
-        go_on(observer);
+    json_decref(call->params);
+    free(asked);
+    round_told(observer);
+}
+
+static void list(struct observer *observer, enum observe_kind kind, const char *name) {
+    struct listing *asked = calloc(1, sizeof(*asked));
+    assert(asked != NULL);
+    *asked = (struct listing){.observer = observer, .kind = kind};
+    snprintf(asked->name, sizeof(asked->name), "%s", name);
+    asked->call = (struct plane_call){.method = kinds[kind].method,
+                                      .params = name[0] == '\0' ? NULL : json_pack("{s:s}", kinds[kind].parameter, name),
+                                      .timeout_ms = LISTING_MS,
+                                      .done = listed};
+    observer->answers_missing++;
+    control_plane_call(observer->plane, &asked->call);
+}
+
+/* Lists what is in doubt. False: nothing is. */
+static bool list_doubts(struct observer *observer) {
+    bool any = false;
+    for (unsigned kind = 0; kind < OBSERVE_KINDS; kind++) {
+        struct observe_part *part = &observer->parts[kind];
+        size_t doubts = json_object_size(part->doubts);
+        const char *name;
+        json_t *value;
+        if (kind == OBSERVE_STORES || (!part->all && doubts == 0))
+            continue;
+        if (kind >= OBSERVE_CONTROLLERS && !control_plane_can(observer->plane, kinds[kind].method)) {
+            part->all = false; /* a plane without them */
+            json_object_clear(part->doubts);
+            continue;
+        }
+        any = true;
+        json_t *names = part->doubts;
+        part->doubts = json_object(); /* answers come with doubts of their own */
+        if (part->all || doubts > ONE_BY_ONE + json_object_size(part->listed) / 8)
+            list(observer, (enum observe_kind)kind, "");
+        else
+            json_object_foreach(names, name, value) list(observer, (enum observe_kind)kind, name);
+        part->all = false;
+        json_decref(names);
     }
-    if (--observer->answers_missing != 0)
-        return;
-    json_t *results[OBSERVE_LISTINGS];
-    for (unsigned i = 0; i < OBSERVE_LISTINGS; i++)
-        results[i] = observer->calls[i].ok ? observer->calls[i].result : NULL;
-    if (observer->failed) {
-        for (unsigned i = 0; i < OBSERVE_LISTINGS; i++)
-            json_decref(results[i]);
-        again_later(observer);
-        return;
+    return any;
+}
+
+/* ---- one observation: stores, events, what is in doubt ---- */
+
+static json_t *items_of(const struct observer *observer, enum observe_kind kind) {
+    const char *name;
+    json_t *listed = observer->parts[kind].listed, *item, *items;
+    if (kind >= OBSERVE_CONTROLLERS && !control_plane_can(observer->plane, kinds[kind].method))
+        return NULL;
+    if (kinds[kind].key == NULL)
+        return json_incref(listed);
+    items = json_array();
+    json_object_foreach(listed, name, item) json_array_append(items, item);
+    return items;
+}
+
+/* A volume whose parent or child is not there is being changed: nobody tells when that is done. */
+static bool fits(const struct observation *seen, const struct observed_volume *volume, const json_t *lvol) {
+    size_t i;
+    const json_t *child;
+    if (volume->parent != NULL && observed_volume(seen, volume->store, volume->parent) == NULL)
+        return false;
+    json_array_foreach(json_object_get(lvol, "clones"), i,
+                       child) if (observed_volume(seen, volume->store, json_string_value(child)) == NULL) return false;
+    return true;
+}
+
+static void look_whether_settled(struct observer *observer, const struct observation *next) {
+    bool settled = true;
+    for (size_t i = 0; i < next->volume_count; i++) {
+        const struct observed_volume *volume = &next->volumes[i];
+        const json_t *device = json_object_get(observer->parts[OBSERVE_DEVICES].listed, volume->uuid);
+        if (fits(next, volume, json_object_get(json_object_get(device, "driver_specific"), "lvol")))
+            continue;
+        settled = false;
+        observer_doubt(observer, OBSERVE_DEVICES, volume->uuid);
     }
-    observer->next = observation_make(&(struct observation_answers){.devices = results[DEVICES],
-                                                                    .stores = results[STORES],
-                                                                    .transports = results[TRANSPORTS],
-                                                                    .exports = results[EXPORTS],
-                                                                    .controllers = results[CONTROLLERS],
-                                                                    .mirrors = results[MIRRORS]});
+    observer->unsettled = settled ? 0 : observer->unsettled + 1;
+}
+
+static void made(struct observer *observer) {
+    json_t *items[OBSERVE_KINDS];
+    for (unsigned kind = 0; kind < OBSERVE_KINDS; kind++)
+        items[kind] = items_of(observer, (enum observe_kind)kind);
+    observer->next = observation_make(&(struct observation_answers){.devices = items[OBSERVE_DEVICES],
+                                                                    .stores = items[OBSERVE_STORES],
+                                                                    .transports = items[OBSERVE_TRANSPORTS],
+                                                                    .exports = items[OBSERVE_EXPORTS],
+                                                                    .controllers = items[OBSERVE_CONTROLLERS],
+                                                                    .mirrors = items[OBSERVE_MIRRORS]});
     if (observer->next == NULL) {
         again_later(observer);
         return;
     }
     observer->next->at_ns = observer->began_ns;
+    observer->attribute_doubts = false;
+    observer->next->has_attributes = control_plane_can(observer->plane, "bdev_lvol_get_xattr");
+    if (observer->follows)
+        look_whether_settled(observer, observer->next);
     ask_details(observer);
 }
 
-static void ask_listing(struct observer *observer, unsigned which) {
-    observer->calls[which] =
-        (struct plane_call){.method = listings[which], .timeout_ms = LISTING_MS, .done = listed, .arg = observer};
-    control_plane_call(observer->plane, &observer->calls[which]);
+static void round_told(struct observer *observer) {
+    if (--observer->answers_missing != 0)
+        return;
+    if (observer->failed) {
+        again_later(observer);
+        return;
+    }
+    observer->answers_missing = 1; /* this list */
+    bool more = list_doubts(observer);
+    observer->answers_missing--;
+    if (more && observer->answers_missing > 0)
+        return;
+    if (observer->changed || observer->attribute_doubts || observer->seen == NULL)
+        made(observer);
+    else
+        tell(observer);
+}
+
+static void events_told(struct plane_call *call) {
+    struct observer *observer = call->arg;
+    if (call->ok) {
+        observer_note_events(observer, call->result);
+        json_decref(call->result);
+    } else {
+        fail(observer, call);
+    }
+    json_decref(call->params);
+    round_told(observer);
+}
+
+/* Stores first: the volumes of a store that is listed are in a listing, or in events, that were asked for afterwards. The other
+ * way round a store that is being opened would be seen without them. */
+static void stores_told(struct plane_call *call) {
+    struct observer *observer = call->arg;
+    if (call->ok)
+        take_all(observer, OBSERVE_STORES, call->result);
+    else
+        fail(observer, call);
+    if (observer->failed || !control_plane_ready(observer->plane)) {
+        observer->failed = true;
+        round_told(observer);
+        return;
+    }
+    uint64_t now = observer->began_ns;
+    if (!observer->follows || now - observer->full_ns >= OBSERVE_FULL_S * NS_PER_S || observer->full_ns == 0) {
+        observer_doubt_all(observer);
+        observer->full_ns = now;
+    }
+    observer->events = (struct plane_call){.method = "notify_get_notifications",
+                                           .params = json_pack("{s:I}", "id", (json_int_t)observer->next_event),
+                                           .timeout_ms = LISTING_MS,
+                                           .done = events_told,
+                                           .arg = observer};
+    if (observer->follows)
+        control_plane_call(observer->plane, &observer->events);
+    else
+        round_told(observer);
 }
 
 static bool busy(const struct observer *observer) {
@@ -260,27 +481,84 @@ static bool busy(const struct observer *observer) {
 static void begin(struct observer *observer) {
     if (busy(observer) || !control_plane_ready(observer->plane))
         return;
+    reactor_timer_stop(observer->plane->options.reactor, &observer->stir);
     list_splice_back(&observer->served, &observer->waiting);
-    observer->failed = false;
+    observer->failed = observer->changed = observer->stirred = false;
     observer->began_ns = host_now_ns(observer->plane->options.reactor->host);
     observer->answers_missing = 1;
-    memset(observer->calls, 0, sizeof(observer->calls));
-    ask_listing(observer, STORES);
+    observer->stores = (struct plane_call){
+        .method = kinds[OBSERVE_STORES].method, .timeout_ms = LISTING_MS, .done = stores_told, .arg = observer};
+    control_plane_call(observer->plane, &observer->stores);
 }
 
 static void retry(struct reactor_timer *timer) { begin(container_of(timer, struct observer, retry)); }
 
+/* ---- following ---- */
+
+static void stir(struct reactor_timer *timer) { begin(container_of(timer, struct observer, stir)); }
+
+static void stir_in_ms(struct observer *observer, uint64_t ms) {
+    struct reactor *reactor = observer->plane->options.reactor;
+    if (!reactor_timer_armed(&observer->stir))
+        reactor_timer_start(reactor, &observer->stir, host_now_ns(reactor->host) + ms * NS_PER_MS);
+}
+
+/* What happens is fetched with the next observation, which is soon. */
+static void followed(struct plane_call *call) {
+    struct observer *observer = call->arg;
+    bool some = call->ok && json_array_size(call->result) > 0, ok = call->ok;
+    observer->is_following = false;
+    if (ok)
+        json_decref(call->result);
+    json_decref(call->params);
+    if (some && busy(observer))
+        observer->stirred = true;
+    else if (some)
+        stir_in_ms(observer, STIR_MS);
+    else if (ok)
+        follow(observer);
+    /* else the plane is gone, or what happens is seen with the next observation */
+}
+
+static void follow(struct observer *observer) {
+    if (observer->is_following || !observer->follows || !control_plane_ready(observer->plane))
+        return;
+    observer->is_following = true;
+    observer->following = (struct plane_call){
+        .method = "notify_wait",
+        .params = json_pack("{s:I, s:i, s:i}", "id", (json_int_t)observer->next_event, "max", 1, "wait_ms", (int)FOLLOW_MS),
+        .timeout_ms = FOLLOW_MS + LISTING_MS,
+        .done = followed,
+        .arg = observer};
+    control_plane_call(observer->plane, &observer->following);
+}
+
+/* ---- what others call ---- */
+
 void observer_init(struct observer *observer, struct control_plane *plane, struct log *log) {
-    *observer = (struct observer){.plane = plane, .log = log, .retry.run = retry};
+    *observer = (struct observer){.plane = plane, .log = log, .retry.run = retry, .stir.run = stir};
     list_init(&observer->waiting);
     list_init(&observer->served);
     hash_map_init(&observer->attributes);
+    observer->trees = json_object();
+    observer->tree_doubts = json_object();
+    for (unsigned kind = 0; kind < OBSERVE_KINDS; kind++) {
+        observer->parts[kind].listed = kinds[kind].key == NULL ? json_array() : json_object();
+        observer->parts[kind].doubts = json_object();
+    }
 }
 
 void observer_fini(struct observer *observer) {
-    assert(observer->answers_missing == 0 && observer->details_missing == 0);
+    assert(observer->answers_missing == 0 && observer->details_missing == 0 && !observer->is_following);
     reactor_timer_stop(observer->plane->options.reactor, &observer->retry);
+    reactor_timer_stop(observer->plane->options.reactor, &observer->stir);
     observation_unref(observer->seen);
+    for (unsigned kind = 0; kind < OBSERVE_KINDS; kind++) {
+        json_decref(observer->parts[kind].listed);
+        json_decref(observer->parts[kind].doubts);
+    }
+    json_decref(observer->trees);
+    json_decref(observer->tree_doubts);
     assert(observer->attributes.count == 0);
     hash_map_fini(&observer->attributes);
 }
@@ -292,6 +570,10 @@ void observer_ask(struct observer *observer, struct observe_waiter *waiter) {
 
 void observer_resume(struct observer *observer) {
     reactor_timer_stop(observer->plane->options.reactor, &observer->retry);
+    observer->follows = control_plane_can(observer->plane, "notify_wait");
+    observer->next_event = 0;
+    observer->full_ns = 0;
+    observer->unsettled = 0;
     if (!list_empty(&observer->waiting))
         begin(observer);
 }

@@ -19,8 +19,8 @@ struct observed_store {
     bool failed;
 };
 
-/* Attributes of a snapshot: they change with its parent, or when observer_doubt() is told, so they are asked for once. Kept
- * while an observation has the snapshot. */
+/* Attributes of a snapshot: they change with its parent, or when observer_doubt_attributes() is told, so they are asked for once.
+ * Kept while an observation has the snapshot. */
 struct observed_attributes {
     struct hash_node node;
     struct hash_map *map;
@@ -94,6 +94,7 @@ struct observation {
     struct observed_mirror *mirrors;
     size_t device_count, store_count, volume_count, export_count, controller_count, mirror_count;
     bool has_tcp;
+    bool has_attributes; /* the plane keeps attributes of volumes: a stock SPDK target does not */
     uint64_t at_ns;
 };
 
@@ -122,22 +123,47 @@ void observation_unref(struct observation *take_seen);
 
 /* ---- sharing ---- */
 
-enum { OBSERVE_LISTINGS = 6 };
+enum observe_kind {
+    OBSERVE_DEVICES,
+    OBSERVE_STORES,
+    OBSERVE_TRANSPORTS,
+    OBSERVE_EXPORTS,
+    OBSERVE_CONTROLLERS,
+    OBSERVE_MIRRORS,
+    OBSERVE_KINDS
+};
+
+enum { OBSERVE_FULL_S = 60 }; /* all is listed at least so often: nobody tells of how full things are */
 
 struct observe_waiter {
     struct list_node node;
     void (*done)(struct observe_waiter *waiter); /* there is an observation that began after it asked */
 };
 
+/* What of a kind is to be listed again: what of it may differ from what was listed last. */
+struct observe_part {
+    json_t *listed; /* name: item, as the plane has listed it; of stores and transports an array */
+    json_t *doubts; /* names, as the keys of an object */
+    bool all;
+};
+
 struct observer {
     struct control_plane *plane;
     struct log *log;
     struct list waiting, served; /* for the next, for the one under way */
-    struct plane_call calls[OBSERVE_LISTINGS];
+    struct observe_part parts[OBSERVE_KINDS];
+    json_t *trees; /* of mirrors, by name */
+    json_t *tree_doubts;
+    struct plane_call stores, events, following; /* following: tells that something happens */
+    bool follows;                                /* the plane can tell what happens; else all is listed each time */
+    bool is_following, stirred;                  /* stirred: something has happened */
+    uint64_t next_event;
+    uint64_t full_ns;         /* all was listed then */
+    unsigned unsettled;       /* observations in a row in which two things did not fit each other */
     unsigned answers_missing; /* 0 = none under way */
-    bool failed;
+    bool failed, changed, attribute_doubts;
     uint64_t began_ns;
-    struct reactor_timer retry;
+    struct reactor_timer retry, stir;
     struct observation *seen, *next; /* the newest; one whose attributes are being asked for */
     struct hash_map attributes;
     unsigned details_missing;                                            /* answers about snapshots */
@@ -162,6 +188,24 @@ static inline void observer_forget(struct observe_waiter *waiter) {
         list_remove(&waiter->node);
 }
 /* Attributes of this volume may have changed: the next observation that is asked for has them anew. */
-void observer_doubt(struct observer *observer, const char *uuid);
+void observer_doubt_attributes(struct observer *observer, const char *uuid);
 /* The plane has become ready. */
 void observer_resume(struct observer *observer);
+/* Something it tells of is not known as it is by now: it wants to be asked for again. */
+static inline bool observer_is_behind(const struct observer *observer, uint64_t now_ns) {
+    return json_object_size(observer->tree_doubts) > 0 || now_ns - observer->full_ns >= OBSERVE_FULL_S * NS_PER_S;
+}
+
+/* ---- what may have changed: follow.c ---- */
+
+/* NULL: all of the kind. */
+void observer_doubt(struct observer *observer, enum observe_kind kind, const char *name);
+/* A volume, and those that are next to it in the tree. */
+void observer_doubt_volume(struct observer *observer, const char *uuid);
+void observer_doubt_all(struct observer *observer);
+/* A command was sent to the plane and has ended, somehow. */
+void observer_note_command(struct observer *observer, const char *method, const json_t *params);
+/* Events, as the plane lists them. */
+void observer_note_events(struct observer *observer, const json_t *events);
+/* What was listed again of a device (NULL: it is gone), of which another listing is there. Doubts its neighbours. */
+void observer_note_device(struct observer *observer, const json_t *before, const json_t *now);

@@ -323,7 +323,9 @@ static void plan_snapshot_create(const struct control_goal *goal, const struct c
     if (head == NULL)
         return;
     if (there != NULL) {
-        if (there->attributes == NULL || strcmp(there->attributes->operation, goal->id) != 0)
+        bool ours = seen->has_attributes ? there->attributes != NULL && strcmp(there->attributes->operation, goal->id) == 0
+                                         : goal->carried_out; /* a plane that died in it left the caller to look */
+        if (!ours)
             plan_refuse(plan, ERROR_EXISTS, "replica %s has a snapshot %s", replica->name, goal->snapshot);
         return; /* it is ours */
     }
@@ -331,10 +333,12 @@ static void plan_snapshot_create(const struct control_goal *goal, const struct c
         plan_refuse(plan, ERROR_INVALID, "the names of replica and snapshot are too long together");
         return;
     }
-    plan_add(plan, "bdev_lvol_snapshot",
-             json_pack("{s:s, s:s, s:{s:s, s:s, s:s}}", "lvol_name", head->uuid, "snapshot_name", name, "xattrs", "user_created",
-                       goal->user_created ? "true" : "false", "snapshot_timestamp", goal->timestamp, "penstock_operation",
-                       goal->id));
+    json_t *params = json_pack("{s:s, s:s}", "lvol_name", head->uuid, "snapshot_name", name);
+    if (seen->has_attributes)
+        json_object_set_new(params, "xattrs",
+                            json_pack("{s:s, s:s, s:s}", "user_created", goal->user_created ? "true" : "false",
+                                      "snapshot_timestamp", goal->timestamp, "penstock_operation", goal->id));
+    plan_add(plan, "bdev_lvol_snapshot", params);
 }
 
 static void plan_snapshot_delete(const struct control_goal *goal, const struct control_replica_record *replica,

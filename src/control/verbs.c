@@ -205,10 +205,42 @@ static bool accept_ranges(struct control_goal *goal) {
     return true;
 }
 
-/* What is known was observed more than a second ago. */
-static bool is_old(const struct control *control) {
+static void doubt_replica(struct control *control, const struct control_replica *replica) {
     const struct observation *seen = control_seen(control);
-    return seen == NULL || host_now_ns(control->options.reactor->host) - seen->at_ns > NS_PER_S;
+    const char *name = replica->record.name, *store = replica->record.store;
+    const struct observed_volume *v = observed_volumes_from(seen, store, name);
+    for (; v < observed_volumes_end(seen) && strncmp(v->name, name, strlen(name)) == 0 && strcmp(v->store, store) == 0; v++)
+        observer_doubt(&control->observer, OBSERVE_DEVICES, v->uuid);
+}
+
+/* Of what nobody tells, what is known was asked for more than a second ago: it is doubted. */
+static bool refresh(struct control *control, const char *name) {
+    struct control_engine *engine = control->observer.follows && name[0] != '\0' ? control_find_engine(control, name) : NULL;
+    struct control_replica *replica = control->observer.follows && name[0] != '\0' ? control_find_replica(control, name) : NULL;
+    uint64_t now = host_now_ns(control->options.reactor->host), *last = &control->refreshed_ns;
+    if (control_seen(control) == NULL)
+        return true;
+    if (engine != NULL)
+        last = &engine->object.refreshed_ns;
+    else if (replica != NULL)
+        last = &replica->object.refreshed_ns;
+    if (now - *last <= NS_PER_S)
+        return false;
+    *last = now;
+    if (engine != NULL)
+        observer_doubt(&control->observer, OBSERVE_MIRRORS, name);
+    for (unsigned i = 0; engine != NULL && i < engine->record.leg_count; i++) {
+        const struct control_replica *leg = control_find_replica(control, engine->record.legs[i].name);
+        if (leg != NULL)
+            doubt_replica(control, leg);
+    }
+    if (replica != NULL) {
+        doubt_replica(control, replica);
+    } else if (engine == NULL && name[0] == '\0') {
+        observer_doubt(&control->observer, OBSERVE_DEVICES, NULL);
+        observer_doubt(&control->observer, OBSERVE_MIRRORS, NULL);
+    }
+    return true;
 }
 
 bool verb_accept(struct control_goal *goal) {
@@ -217,7 +249,7 @@ bool verb_accept(struct control_goal *goal) {
     case CONTROL_LOG_GET_LEVEL:
     case CONTROL_LOG_SET_FLAGS:
     case CONTROL_LOG_GET_FLAGS: return accept_log(goal);
-    case CONTROL_REFRESH: return goal->control->plane.wanted && is_old(goal->control);
+    case CONTROL_REFRESH: return goal->control->plane.wanted && refresh(goal->control, goal->name);
     case CONTROL_SNAPSHOT_RANGES: return accept_ranges(goal);
     case CONTROL_DISK_OPEN:
     case CONTROL_DISK_DELETE: return check(goal) && accept_disk(goal);

@@ -98,7 +98,8 @@ static void refreshed(struct gateway_pending *pending) {
 }
 
 void gateway_disk_get(struct grpc_call *call, const ProtobufCMessage *request) {
-    struct gateway_pending *pending = gateway_pend(call, request, CONTROL_REFRESH, "", refreshed);
+    struct gateway_pending *pending =
+        gateway_pend(call, request, CONTROL_REFRESH, ((const Spdkrpc__DiskGetRequest *)request)->disk_name, refreshed);
     if (pending != NULL)
         gateway_start(pending);
 }

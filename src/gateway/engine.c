@@ -224,7 +224,8 @@ static void answer_get(struct gateway_pending *pending) {
 }
 
 void gateway_engine_get(struct grpc_call *call, const ProtobufCMessage *message) {
-    struct gateway_pending *pending = gateway_pend(call, message, CONTROL_REFRESH, "", answer_get);
+    struct gateway_pending *pending =
+        gateway_pend(call, message, CONTROL_REFRESH, ((const Spdkrpc__EngineGetRequest *)message)->name, answer_get);
     if (pending != NULL)
         gateway_start(pending);
 }
@@ -280,7 +281,8 @@ static void answer_precheck(struct gateway_pending *pending) {
 }
 
 void gateway_engine_expand_precheck(struct grpc_call *call, const ProtobufCMessage *message) {
-    struct gateway_pending *pending = gateway_pend(call, message, CONTROL_REFRESH, "", answer_precheck);
+    struct gateway_pending *pending = gateway_pend(
+        call, message, CONTROL_REFRESH, ((const Spdkrpc__EngineExpandPrecheckRequest *)message)->name, answer_precheck);
     if (pending != NULL)
         gateway_start(pending);
 }

@@ -195,7 +195,8 @@ static void answer_get(struct gateway_pending *pending) {
 }
 
 void gateway_replica_get(struct grpc_call *call, const ProtobufCMessage *message) {
-    struct gateway_pending *pending = gateway_pend(call, message, CONTROL_REFRESH, "", answer_get);
+    struct gateway_pending *pending =
+        gateway_pend(call, message, CONTROL_REFRESH, ((const Spdkrpc__ReplicaGetRequest *)message)->name, answer_get);
     if (pending != NULL)
         gateway_start(pending);
 }

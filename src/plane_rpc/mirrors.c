@@ -86,7 +86,7 @@ static void leg_event(struct plane_mirror *mirror, const struct mirror_event *ev
     }
     snprintf(text, sizeof(text), "%.80s %.80s %s%s%.60s", mirror->name, leg->name,
              mirror_leg_state_name((enum mirror_leg_state)event->state), event->why[0] != '\0' ? ": " : "", event->why);
-    notify_ring_add(&plane->notify, "mirror_leg", text);
+    plane_notify(plane, "mirror_leg", text);
     log_write(&plane->log,
               bad || event->state == MIRROR_LEG_DIVERGED       ? LOG_LEVEL_WARNING
               : event->state == MIRROR_LEG_CONNECTING && !loss ? LOG_LEVEL_INFO
@@ -109,7 +109,7 @@ static void own_event(struct plane_mirror *mirror, const struct mirror_event *ev
     mirror->since_wall_ns = host_wall_ns(plane->host);
     const char *why = event->error.code != ERROR_NONE ? event->error.text : "";
     snprintf(text, sizeof(text), "%.80s %s%s%.120s", mirror->name, mirror_state_name(state), why[0] != '\0' ? ": " : "", why);
-    notify_ring_add(&plane->notify, "mirror_state", text);
+    plane_notify(plane, "mirror_state", text);
     log_write(&plane->log, levels[state], LOG_AREA_MIRROR, "mirror %s is %s%s%s", mirror->name, mirror_state_name(state),
               why[0] != '\0' ? ": " : "", why);
     switch (state) {
@@ -135,7 +135,7 @@ static void verify_event(struct plane_mirror *mirror, const struct mirror_event 
     const char *state = mirror_verify_state_name((enum mirror_verify_state)event->state);
     char text[NOTIFY_CONTEXT_SIZE];
     snprintf(text, sizeof(text), "%.80s %s%s%s", mirror->name, state, event->why[0] != '\0' ? ": " : "", event->why);
-    notify_ring_add(&mirror->plane->notify, "mirror_verify", text);
+    plane_notify(mirror->plane, "mirror_verify", text);
     log_notice(&mirror->plane->log, LOG_AREA_MIRROR, "mirror %s: verify is %s%s%s", mirror->name, state,
                event->why[0] != '\0' ? ": " : "", event->why);
 }

@@ -52,6 +52,11 @@ void plane_wake_waiters(struct plane *plane) {
     reactor_defer(plane->control, &plane->waiters_job);
 }
 
+void plane_notify(struct plane *plane, const char *type, const char *context) {
+    notify_ring_add(&plane->notify, type, context);
+    plane_wake_waiters(plane);
+}
+
 static void cancel_waiters(struct list *list) {
     for (struct list_node *node; (node = list_first(list)) != NULL;) {
         struct plane_waiter *waiter = list_entry(node, struct plane_waiter, node);
@@ -61,9 +66,8 @@ static void cancel_waiters(struct list *list) {
 
 static void watch(struct block_watcher *watcher, const char *what, const struct block_device *device) {
     struct plane *plane = container_of(watcher, struct plane, watcher);
-    notify_ring_add(&plane->notify, what, device->name);
+    plane_notify(plane, what, device->name);
     log_info(&plane->log, LOG_AREA_BLOCK, "%s %s", what, device->name);
-    plane_wake_waiters(plane);
 }
 
 /* ---- start ---- */

@@ -108,6 +108,8 @@ bool plane_start(struct plane *plane, struct error *error);
 void plane_add_waiter(struct list *list, struct plane_waiter *waiter);
 /* Has them look again, from the loop. */
 void plane_wake_waiters(struct plane *plane);
+/* An event for those who follow: `type` is static. Wakes those who wait for one. */
+void plane_notify(struct plane *plane, const char *type, const char *context);
 /* Finds a device or says ERROR_NO_DEVICE. */
 struct block_device *plane_find_device(struct plane *plane, const char *name, struct error *error);
 void plane_say_no_device(const char *name, struct error *error);

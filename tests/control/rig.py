@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 import traceback
+import uuid
 
 import grpc
 
@@ -159,6 +160,15 @@ def until(condition, what, seconds=DEADLINE_S):
         time.sleep(0.01)
 
 
+def state_options():
+    """Where a node's state is: PENSTOCK_STATE is "etcd:ENDPOINT,…" (on_etcd.py), where each node needs a name of its own, or nothing."""
+    kind, _, endpoints = os.environ.get("PENSTOCK_STATE", "").partition(":")
+    if kind == "":
+        return []
+    assert kind == "etcd", kind
+    return [f"--node-name=n-{uuid.uuid4()}", *(f"--state-etcd={endpoint}" for endpoint in endpoints.split(","))]
+
+
 class Node:
     """penstockd in a folder; its plane outlives it, and is ended with the node."""
 
@@ -171,14 +181,18 @@ class Node:
         self.socket = self.folder / "state" / "plane.sock"
         self.process = self.client = None
         self.others = []  # nodes that end with it
+        self.state_options = state_options()
 
     def command(self):
         return [self.daemon, "--state-dir", str(self.folder / "state"), "--node-address", self.address, "--plane", self.plane,
-                "--plane-argument=--poll=never", *self.options]  # fmt: skip
+                "--plane-argument=--poll=never", *self.state_options, *self.options]  # fmt: skip
 
     def start(self):
         with open(self.folder / "daemon.log", "a", encoding="utf-8") as log:
             self.process = subprocess.Popen(self.command(), stderr=log, stdin=subprocess.DEVNULL)
+        return self.connect()
+
+    def connect(self):
         if self.client is None:
             self.client = Client(self.contract, f"{self.address}:8504")
         until(self.answers, "penstockd answers")
@@ -219,7 +233,7 @@ class Node:
         """None: there is no plane."""
         try:
             return self.plane_call("framework_get_reactors")["result"]["pid"]
-        except OSError:
+        except (OSError, AssertionError):
             return None
 
     def kill_plane(self, number=signal.SIGKILL):
@@ -273,11 +287,11 @@ def certificates(folder):
 
 
 def run_tests(tests, prefix, daemon, plane, contract, choice):
-    """Runs functions that take a Node, each with a fresh one; `choice`: None, "PART/PARTS", or a name. Ends the process."""
+    """Runs functions that take a Node, each with a fresh one; `choice`: None, "PART/PARTS", or names with commas. Ends the process."""
     tests = [test for name, test in sorted(tests.items()) if name.startswith("test_")]
     if choice is not None:
         part = re.fullmatch(r"(\d+)/(\d+)", choice)
-        tests = tests[int(part[1]) - 1 :: int(part[2])] if part else [test for test in tests if test.__name__ == choice]
+        tests = tests[int(part[1]) - 1 :: int(part[2])] if part else [test for test in tests if test.__name__ in choice.split(",")]
         assert tests, "no such test"
     failed = 0
     for index, test in enumerate(tests):

@@ -7,7 +7,6 @@ import os
 import pathlib
 import random
 import signal
-import subprocess
 import sys
 import tempfile
 import threading
@@ -22,117 +21,13 @@ except ImportError as reason:
     print(f"skipped: no python3-grpcio for this interpreter: {reason}")
     sys.exit(77)
 
-from rig import DEADLINE_S, Contract, Failure, Node, refused, until
+from rig import Contract, Failure, refused, until
+from world import MIB, NQN, REPLICAS, RW, SIZE, VOLUME, WO, Programs, World, modes, pattern, raw, settled, whole
 
 DAEMON, PLANE, BENCH, TABLE = sys.argv[1:5]
-CONTRACT = Contract(TABLE)
-MIB = 1 << 20
-SIZE = 16 * MIB
-VOLUME = "vol"
-REPLICAS = [f"{VOLUME}-r-0000000{i}" for i in range(4)]
-NQN = "nqn.2023-01.io.longhorn.spdk:"
-WO, RW, ERR = 0, 1, 2
+PROGRAMS = Programs(DAEMON, PLANE, BENCH, Contract(TABLE))
+read, write = PROGRAMS.read, PROGRAMS.write
 STAMP = "2026-11-21T12:00:00Z"
-
-
-class World:
-    """Nodes, each with a disk and a replica."""
-
-    def __init__(self, folder, seat=0, count=3, options=()):
-        self.folder = pathlib.Path(folder)
-        self.nodes = [Node(DAEMON, PLANE, CONTRACT, self.folder / str(i), seat + i, options) for i in range(count)]
-        self.addresses = {}
-
-    def start(self):
-        for i, node in enumerate(self.nodes):
-            node.start()
-            self.disk(i)
-            self.replica(i)
-
-    def disk(self, i, name="d"):
-        node = self.nodes[i]
-        path = node.folder / f"{name}.img"
-        with open(path, "wb") as file:
-            file.truncate(256 * MIB)
-        node.client.DiskCreate(disk_name=name, disk_path=str(path), block_size=4096)
-        until(lambda: node.client.DiskGet(disk_name=name)["state"] == "ready", "the disk is open")
-
-    def replica(self, i, name=None, disk="d"):
-        node, name = self.nodes[i], name or REPLICAS[i]
-        made = node.client.ReplicaCreate(name=name, lvs_name=disk, spec_size=SIZE, port_count=5)
-        assert made["state"] == "running", made
-        self.addresses[name] = f"{node.address}:{made['port_start']}"
-        return name
-
-    def engine(self, name="vol-e-0", node=0, replicas=REPLICAS[:3], **more):
-        values = {"name": name, "volume_name": VOLUME, "spec_size": SIZE, "frontend": "spdk-tcp-nvmf", "port_count": 1,
-                  "replica_address_map": {r: self.addresses[r] for r in replicas}, **more}  # fmt: skip
-        return self.nodes[node].client.EngineCreate(**values)
-
-    def end(self):
-        for node in self.nodes:
-            node.end()
-
-
-def modes(engine):
-    return [engine["replica_mode_map"][name] for name in sorted(engine["replica_mode_map"])]
-
-
-def settled(node, name="vol-e-0", wanted="running", seconds=DEADLINE_S):
-    def look():
-        engine = node.client.EngineGet(name=name)
-        return engine if engine["state"] == wanted else None
-
-    return until(look, f"engine {name} is {wanted}: {node.client.EngineGet(name=name)}", seconds)
-
-
-def whole(node, name="vol-e-0", count=3):
-    """Until all of its replicas are RW."""
-
-    def look():
-        engine = node.client.EngineGet(name=name)
-        return engine if engine["state"] == "running" and modes(engine) == [RW] * count else None
-
-    return until(look, f"all replicas of {name} are whole: {node.client.EngineGet(name=name)}")
-
-
-def raw(node, method, **params):
-    """Waits for a plane that is being started again."""
-
-    def call():
-        try:
-            return node.plane_call(method, **params)
-        except (OSError, AssertionError):
-            return None
-
-    answer = until(call, "the plane answers")
-    assert "result" in answer, answer
-    return answer["result"]
-
-
-def load(engine, *options):
-    """I/O of a host over NVMe/TCP."""
-    target = f"nvme-tcp://{engine['ip']}:{engine['port']}/{NQN}volume-{engine['volume_name']}"
-    done = subprocess.run([BENCH, *options, target], capture_output=True, text=True, timeout=DEADLINE_S, check=False)
-    assert done.returncode == 0, (done.stdout, done.stderr)
-    return done.stdout
-
-
-def write(engine, file):
-    load(engine, f"--from={file}")
-
-
-def read(engine, size=SIZE):
-    with tempfile.NamedTemporaryFile() as to:
-        load(engine, f"--to={to.name}", f"--length={size}")
-        return pathlib.Path(to.name).read_bytes()
-
-
-def pattern(folder, seed, size=SIZE):
-    """A file of bytes that nobody else has."""
-    path = pathlib.Path(folder) / f"pattern-{seed}"
-    path.write_bytes(random.Random(seed).randbytes(size))
-    return path
 
 
 # ---- its life ----
@@ -699,7 +594,7 @@ def run(test, seat):
     said, world = [], None
     with tempfile.TemporaryDirectory(prefix="penstockd-") as folder:
         try:
-            world = World(folder, seat)
+            world = World(PROGRAMS, folder, seat)
             world.start()
             test(world)
         except Exception:

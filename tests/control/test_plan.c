@@ -134,6 +134,7 @@ static struct observation *observed_all(const char *devices, const char *stores,
                                                                               .controllers = array_of(controllers),
                                                                               .mirrors = array_of(mirrors)});
     assert_non_null(seen);
+    seen->has_attributes = true;
     return seen;
 }
 

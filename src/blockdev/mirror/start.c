@@ -359,16 +359,31 @@ static bool is_own(const struct mirror *mirror, const struct uuid *engine) {
     return own;
 }
 
+/* Under `majority` whoever served had two of three: a promise to another engine that is older than one of our own was taken from
+ * him since, and this leg was away then. Where each goes on alone that says nothing. */
+static uint64_t newest_own_term(const struct mirror *mirror) {
+    uint64_t newest = 0;
+    mirror_for_each_leg(mirror, leg) {
+        const struct replica_record *record = &leg->status.record;
+        if (is_seen(leg) && (leg->status.flags & REPLICA_HAS_RECORD) != 0 && record->policy == REPLICA_MAJORITY &&
+            !uuid_is_nil(&record->promised_engine) && is_own(mirror, &record->promised_engine))
+            newest = max_u64(newest, record->promised_term);
+    }
+    return newest;
+}
+
 /* One that resumes takes nothing from an engine that came after it. Looked at before the first claim, since that would already
  * take a leg away. */
 static bool is_superseded(struct mirror *mirror) {
     if (mirror->options.resume_count == 0)
         return false;
+    uint64_t own_term = newest_own_term(mirror);
     mirror_for_each_leg(mirror, leg) {
         const struct replica_record *record = &leg->status.record;
         char engine[UUID_TEXT_SIZE];
         struct error error;
-        if (!is_seen(leg) || (leg->status.flags & REPLICA_HAS_RECORD) == 0 || is_own(mirror, &record->promised_engine))
+        if (!is_seen(leg) || (leg->status.flags & REPLICA_HAS_RECORD) == 0 || is_own(mirror, &record->promised_engine) ||
+            record->promised_term < own_term)
             continue;
         uuid_format(&record->promised_engine, engine);
         error_set(&error, ERROR_PERMISSION, "superseded by engine %s: %s is promised to it, with term %llu", engine,

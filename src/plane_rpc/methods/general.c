@@ -7,6 +7,8 @@
 #include "plane_rpc/methods/methods.h"
 #include "plane_rpc/rpc_methods.h"
 
+enum { EVENT_WAIT_MS_MAX = 600000 };
+
 void method_spdk_get_version(struct rpc_call *call) {
     const char *version = plane_of(call)->options.version, *dot = version;
     uint64_t numbers[3] = {0};
@@ -191,8 +193,9 @@ void method_framework_get_config(struct rpc_call *call, const struct params_fram
 /* ---- notifications ---- */
 
 void method_notify_get_types(struct rpc_call *call) {
-    static const char *const types[] = {"bdev_register", "bdev_unregister", "bdev_resize", "mirror_state",
-                                        "mirror_leg",    "mirror_verify",   "mirror_sync"};
+    static const char *const types[] = {"bdev_register",        "bdev_unregister", "bdev_resize",
+                                        "bdev_nvme_controller", "nvmf_subsystem",  "mirror_state",
+                                        "mirror_leg",           "mirror_verify",   "mirror_sync"};
     struct json_writer *writer = rpc_call_result(call);
     json_begin_array(writer, RPC_RESULT);
     for (size_t i = 0; i < array_count(types); i++)
@@ -201,12 +204,12 @@ void method_notify_get_types(struct rpc_call *call) {
     rpc_call_end(call);
 }
 
-void method_notify_get_notifications(struct rpc_call *call, const struct params_notify_get_notifications *params) {
+static void answer_events(struct rpc_call *call, uint64_t id, uint64_t max) {
     struct json_writer *writer = rpc_call_result(call);
     const struct notify_event *event;
-    uint64_t id = params->id, count = 0;
+    uint64_t count = 0;
     json_begin_array(writer, RPC_RESULT);
-    for (; count < params->max && (event = notify_ring_get(&plane_of(call)->notify, &id)) != NULL; count++, id++) {
+    for (; count < max && (event = notify_ring_get(&plane_of(call)->notify, &id)) != NULL; count++, id++) {
         json_begin_object(writer, NULL);
         json_put_string(writer, "type", event->type);
         json_put_string(writer, "ctx", event->context);
@@ -215,4 +218,54 @@ void method_notify_get_notifications(struct rpc_call *call, const struct params_
     }
     json_end(writer);
     rpc_call_end(call);
+}
+
+void method_notify_get_notifications(struct rpc_call *call, const struct params_notify_get_notifications *params) {
+    answer_events(call, params->id, params->max);
+}
+
+/* notify_wait. */
+struct event_waiter {
+    struct plane_waiter waiter;
+    struct reactor_timer timer;
+    uint64_t id, max;
+};
+
+static void event_waiter_end(struct event_waiter *waiter) {
+    struct rpc_call *call = waiter->waiter.call;
+    uint64_t id = waiter->id, max = waiter->max;
+    reactor_timer_stop(plane_of(call)->control, &waiter->timer);
+    list_remove(&waiter->waiter.node);
+    free(waiter);
+    answer_events(call, id, max);
+}
+
+static void event_waiter_run(struct plane_waiter *plane_waiter) {
+    struct event_waiter *waiter = container_of(plane_waiter, struct event_waiter, waiter);
+    if (plane_of(plane_waiter->call)->notify.next_id > waiter->id || plane_waiter->call->connection == NULL)
+        event_waiter_end(waiter);
+}
+
+static void event_waiter_expire(struct reactor_timer *timer) {
+    event_waiter_end(container_of(timer, struct event_waiter, timer));
+}
+
+static void event_waiter_cancel(struct plane_waiter *waiter) {
+    event_waiter_end(container_of(waiter, struct event_waiter, waiter));
+}
+
+void method_notify_wait(struct rpc_call *call, const struct params_notify_wait *params) {
+    struct plane *plane = plane_of(call);
+    uint64_t wait_ms = min_u64(params->wait_ms, EVENT_WAIT_MS_MAX);
+    struct event_waiter *waiter = plane->notify.next_id > params->id || wait_ms == 0 ? NULL : calloc(1, sizeof(*waiter));
+    if (waiter == NULL) {
+        answer_events(call, params->id, params->max);
+        return;
+    }
+    *waiter = (struct event_waiter){.waiter = {.call = call, .run = event_waiter_run, .cancel = event_waiter_cancel},
+                                    .timer = {.run = event_waiter_expire},
+                                    .id = params->id,
+                                    .max = params->max};
+    plane_add_waiter(&plane->waiters, &waiter->waiter);
+    reactor_timer_start(plane->control, &waiter->timer, reactor_now_ns(plane->control) + wait_ms * NS_PER_MS);
 }

@@ -272,7 +272,7 @@ static void set_sync(struct rpc_call *call, const char *name, bool pause) {
     if (setting == NULL)
         return;
     snprintf(text, sizeof(text), "%.200s %s", mirror->name, pause ? "paused" : "resumed");
-    notify_ring_add(&plane_of(call)->notify, "mirror_sync", text);
+    plane_notify(plane_of(call), "mirror_sync", text);
     log_notice(&plane_of(call)->log, LOG_AREA_MIRROR, "mirror %s: copying to legs is %s", mirror->name,
                pause ? "paused" : "resumed");
     setting->set.what = pause ? MIRROR_SYNC_PAUSE : MIRROR_SYNC_RESUME;

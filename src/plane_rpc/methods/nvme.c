@@ -44,8 +44,12 @@ static void attachment_free(struct attachment *attachment) {
     free(attachment);
 }
 
+/* Those who follow look again. */
+static void tell(struct rpc_call *call, const char *name) { plane_notify(plane_of(call), "bdev_nvme_controller", name); }
+
 static void answer_names(struct attachment *attachment) {
     struct rpc_call *call = attachment->call;
+    tell(call, ((const struct params_bdev_nvme_attach_controller *)call->params)->name);
     struct json_writer *writer = rpc_call_result(call);
     json_begin_array(writer, RPC_RESULT);
     for (size_t i = 0; i < attachment->count; i++)
@@ -200,7 +204,11 @@ void method_bdev_nvme_attach_controller(struct rpc_call *call, const struct para
 
 /* ---- detach, reset ---- */
 
-static void detached(void *arg) { rpc_call_result_true(arg); }
+static void detached(void *arg) {
+    struct rpc_call *call = arg;
+    tell(call, ((const struct params_bdev_nvme_detach_controller *)call->params)->name);
+    rpc_call_result_true(call);
+}
 
 void method_bdev_nvme_detach_controller(struct rpc_call *call, const struct params_bdev_nvme_detach_controller *params) {
     struct error error;

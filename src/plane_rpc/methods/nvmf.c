@@ -38,7 +38,26 @@ static void answer(struct rpc_call *call, bool ok, int code, const struct error 
         rpc_call_error(call, code, NULL, error);
 }
 
-static void answer_true(void *arg) { rpc_call_result_true(arg); }
+/* Those who follow look again. */
+static void tell(struct rpc_call *call, const char *nqn) { plane_notify(plane_of(call), "nvmf_subsystem", nqn); }
+
+static void answer_changed(struct rpc_call *call, const char *nqn, bool ok, int code, const struct error *error) {
+    if (ok)
+        tell(call, nqn);
+    answer(call, ok, code, error);
+}
+
+static void deleted(void *arg) {
+    struct rpc_call *call = arg;
+    tell(call, ((const struct params_nvmf_delete_subsystem *)call->params)->nqn);
+    rpc_call_result_true(call);
+}
+
+static void namespace_removed(void *arg) {
+    struct rpc_call *call = arg;
+    tell(call, ((const struct params_nvmf_subsystem_remove_ns *)call->params)->nqn);
+    rpc_call_result_true(call);
+}
 
 /* ---- transports ---- */
 
@@ -96,6 +115,7 @@ void method_nvmf_create_subsystem(struct rpc_call *call, const struct params_nvm
                                              .max_cntlid = params->max_cntlid,
                                              .ana = params->ana_reporting};
     if (nvme_subsystem_create(plane_of(call)->target, &options, &subsystem, &error)) {
+        tell(call, params->nqn);
         rpc_call_result_true(call);
         return;
     }
@@ -106,7 +126,7 @@ void method_nvmf_create_subsystem(struct rpc_call *call, const struct params_nvm
 void method_nvmf_delete_subsystem(struct rpc_call *call, const struct params_nvmf_delete_subsystem *params) {
     struct nvme_subsystem *subsystem = changeable(call, params->nqn);
     if (subsystem != NULL)
-        nvme_subsystem_delete(subsystem, answer_true, call);
+        nvme_subsystem_delete(subsystem, deleted, call);
 }
 
 /* ---- listeners ---- */
@@ -140,7 +160,7 @@ void method_nvmf_subsystem_add_listener(struct rpc_call *call, const struct para
     if (!ok && error.code == ERROR_UNSUPPORTED)
         rpc_call_fail(call, &error);
     else
-        answer(call, ok, JSONRPC_INVALID_PARAMS, &error);
+        answer_changed(call, params->nqn, ok, JSONRPC_INVALID_PARAMS, &error);
 }
 
 void method_nvmf_subsystem_remove_listener(struct rpc_call *call, const struct params_nvmf_subsystem_remove_listener *params) {
@@ -151,7 +171,7 @@ void method_nvmf_subsystem_remove_listener(struct rpc_call *call, const struct p
         return;
     bool ok =
         parse_address(&params->listen_address, &address, &error) && nvme_subsystem_remove_listener(subsystem, &address, &error);
-    answer(call, ok, JSONRPC_INVALID_PARAMS, &error);
+    answer_changed(call, params->nqn, ok, JSONRPC_INVALID_PARAMS, &error);
 }
 
 static void ana_state_set(void *arg, const struct error *error) {
@@ -221,16 +241,18 @@ void method_nvmf_subsystem_add_ns(struct rpc_call *call, const struct params_nvm
                                              .nguid = given->nguid[0] != '\0' ? nguid : NULL,
                                              .eui64 = given->eui64[0] != '\0' ? eui64 : NULL,
                                              .anagrpid = given->anagrpid};
-    if (ok && nvme_subsystem_add_namespace(subsystem, &options, &nsid, &error))
+    if (ok && nvme_subsystem_add_namespace(subsystem, &options, &nsid, &error)) {
+        tell(call, params->nqn);
         rpc_call_result_u64(call, nsid);
-    else
+    } else {
         rpc_call_error(call, JSONRPC_INVALID_PARAMS, NULL, &error);
+    }
 }
 
 void method_nvmf_subsystem_remove_ns(struct rpc_call *call, const struct params_nvmf_subsystem_remove_ns *params) {
     struct nvme_subsystem *subsystem = changeable(call, params->nqn);
     struct error error;
-    if (subsystem != NULL && !nvme_subsystem_remove_namespace(subsystem, params->nsid, answer_true, call, &error))
+    if (subsystem != NULL && !nvme_subsystem_remove_namespace(subsystem, params->nsid, namespace_removed, call, &error))
         rpc_call_error(call, JSONRPC_INVALID_PARAMS, NULL, &error);
 }
 
@@ -240,14 +262,16 @@ void method_nvmf_subsystem_add_host(struct rpc_call *call, const struct params_n
     struct nvme_subsystem *subsystem = changeable(call, params->nqn);
     struct error error;
     if (subsystem != NULL)
-        answer(call, nvme_subsystem_add_host(subsystem, params->host, &error), JSONRPC_INTERNAL_ERROR, &error);
+        answer_changed(call, params->nqn, nvme_subsystem_add_host(subsystem, params->host, &error), JSONRPC_INTERNAL_ERROR,
+                       &error);
 }
 
 void method_nvmf_subsystem_remove_host(struct rpc_call *call, const struct params_nvmf_subsystem_remove_host *params) {
     struct nvme_subsystem *subsystem = changeable(call, params->nqn);
     struct error error;
     if (subsystem != NULL)
-        answer(call, nvme_subsystem_remove_host(subsystem, params->host, &error), JSONRPC_INTERNAL_ERROR, &error);
+        answer_changed(call, params->nqn, nvme_subsystem_remove_host(subsystem, params->host, &error), JSONRPC_INTERNAL_ERROR,
+                       &error);
 }
 
 void method_nvmf_subsystem_allow_any_host(struct rpc_call *call, const struct params_nvmf_subsystem_allow_any_host *params) {
@@ -255,6 +279,7 @@ void method_nvmf_subsystem_allow_any_host(struct rpc_call *call, const struct pa
     if (subsystem == NULL)
         return;
     nvme_subsystem_allow_any_host(subsystem, params->allow_any_host);
+    tell(call, params->nqn);
     rpc_call_result_true(call);
 }
 

@@ -6,7 +6,6 @@
 
 #include "base/text.h"
 #include "control/control.h"
-#include "control/store/sqlite/sqlite.h"
 #include "gateway/metrics.h"
 #include "grpc/health.h"
 #include "grpc/reflection.h"
@@ -16,6 +15,7 @@
 #include "programs/penstockd/credentials.h"
 #include "programs/penstockd/packet_part.h"
 #include "programs/penstockd/place.h"
+#include "programs/penstockd/state.h"
 
 enum { PATH_SIZE = 512, GRACE_MS = 2000 };
 
@@ -269,8 +269,10 @@ static void ready(void *arg, const struct error *failed) {
 
 static void assemble(struct app *app) {
     struct error error;
-    struct store_sqlite_options store = {.store = {.reactor = app->reactor}, .path = app->state_path};
-    app->store = store_sqlite_create(&store);
+    if (!state_open(&app->options, app->reactor, app->state_path, &app->store, &error)) {
+        fail(app, &error);
+        return;
+    }
     struct control_options control = {.reactor = app->reactor,
                                       .log = &app->log,
                                       .store = app->store,
@@ -283,7 +285,7 @@ static void assemble(struct app *app) {
                                       .helpers = blockdev_program_helpers(&app->blockdev, app->options.state_dir)};
     if (app->options.plane_socket != NULL)
         control.processes.start = NULL; /* whoever is there counts */
-    app->control = app->store == NULL ? NULL : control_create(&control);
+    app->control = control_create(&control);
     if (app->control == NULL) {
         error_set(&error, ERROR_NO_MEMORY, "no memory");
         fail(app, &error);

@@ -33,6 +33,10 @@ struct daemon_options {
     struct daemon_list etcd;                                  /* IP:PORT of the agent's etcd; empty = no agent */
     const char *agent_host;                                   /* of its keys; NULL = node */
     uint32_t agent_lease_s, agent_retry_ms, agent_reclaim_ms; /* 0 = none, and the usual */
+    struct daemon_list state_etcd; /* IP:PORT of the etcd that has the state; empty = a file in the state directory */
+    const char *state_etcd_ca, *state_etcd_certificate, *state_etcd_key; /* files; NULL = not given: all or none */
+    const char *state_etcd_name; /* that its certificates must hold; NULL = the endpoint's address */
+    const char *state_etcd_user, *state_etcd_password_file;
     enum host_linux_log_format log_format;
     uint64_t leg_return_s;         /* how long a replica may be away; 0 = the default */
     char *texts[DAEMON_TEXTS_MAX]; /* values of the file, which others point to */

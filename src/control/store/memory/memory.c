@@ -60,6 +60,8 @@ struct store_memory_data *store_memory_data_create(void) {
     return data;
 }
 
+void store_memory_data_abandon(struct store_memory_data *data) { data->in_use = false; }
+
 void store_memory_data_destroy(struct store_memory_data *data) {
     assert(!data->in_use);
     for (size_t i = 0; i < data->log_count; i++)

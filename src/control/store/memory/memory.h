@@ -13,6 +13,9 @@ struct store_memory_data;
 struct store_memory_data *store_memory_data_create(void);
 void store_memory_data_destroy(struct store_memory_data *data);
 
+/* Whoever had it was killed, with all memory of the store but this data's. */
+void store_memory_data_abandon(struct store_memory_data *data);
+
 enum store_memory_fault {
     STORE_MEMORY_FINE,
     STORE_MEMORY_REFUSE,     /* NOT_DONE, ERROR_IO */
