@@ -6,6 +6,8 @@
 #include "plane_rpc/examine.h"
 #include "plane_rpc/stores.h"
 
+enum { DELTA_KEPT_S = 600 };
+
 /* The look at a mirror that has begun to serve; may outlive it. */
 struct plane_mirror_look {
     struct plane_examine examine;
@@ -23,6 +25,8 @@ static void created(struct plane_mirror *mirror, const struct error *error) {
 
 static void forget(struct plane_mirror *mirror) {
     list_remove(&mirror->node);
+    list_for_each_safe (&mirror->deltas, struct plane_mirror_delta, delta, node)
+        plane_mirror_forget_delta(delta);
     if (mirror->look != NULL)
         mirror->look->mirror = NULL;
     if (mirror->deleted != NULL)
@@ -215,6 +219,7 @@ void plane_mirror_create(struct plane *plane, const struct mirror_options *optio
                                     .created = done,
                                     .created_arg = arg,
                                     .status.leg_count = options->leg_count};
+    list_init(&mirror->deltas);
     snprintf(mirror->name, sizeof(mirror->name), "%s", options->name);
     mirror->options.name = mirror->name;
     mirror->options.event = heard;
@@ -272,6 +277,47 @@ struct plane_mirror *plane_mirror_with_leg(struct plane *plane, const char *leg)
         for (unsigned i = 0; i < mirror->status.leg_count; i++)
             if (leg[0] != '\0' && strcmp(mirror->status.legs[i].name, leg) == 0)
                 return mirror;
+    }
+    return NULL;
+}
+
+/* ---- what legs had missed ---- */
+
+void plane_mirror_forget_delta(struct plane_mirror_delta *delta) {
+    reactor_timer_stop(delta->mirror->plane->control, &delta->end);
+    list_remove(&delta->node);
+    free(delta->bitmap);
+    free(delta);
+}
+
+static void delta_ends(struct reactor_timer *timer) {
+    plane_mirror_forget_delta(container_of(timer, struct plane_mirror_delta, end));
+}
+
+bool plane_mirror_keep_delta(struct plane_mirror *mirror, const char *leg, uint64_t *take_bitmap, uint64_t regions,
+                             struct error *error) {
+    struct reactor *control = mirror->plane->control;
+    struct plane_mirror_delta *delta = plane_mirror_delta_of(mirror->plane, leg);
+    if (delta != NULL)
+        plane_mirror_forget_delta(delta);
+    delta = calloc(1, sizeof(*delta));
+    if (delta == NULL) {
+        free(take_bitmap);
+        return error_set(error, ERROR_NO_MEMORY, "no memory to keep what %s has missed", leg);
+    }
+    *delta = (struct plane_mirror_delta){.mirror = mirror, .bitmap = take_bitmap, .regions = regions, .end.run = delta_ends};
+    snprintf(delta->leg, sizeof(delta->leg), "%s", leg);
+    list_push_back(&mirror->deltas, &delta->node);
+    reactor_timer_start(control, &delta->end, reactor_now_ns(control) + DELTA_KEPT_S * NS_PER_S);
+    return true;
+}
+
+struct plane_mirror_delta *plane_mirror_delta_of(struct plane *plane, const char *leg) {
+    list_for_each (&plane->mirrors, struct plane_mirror, mirror, node) {
+        list_for_each (&mirror->deltas, struct plane_mirror_delta, delta, node) {
+            if (strcmp(delta->leg, leg) == 0)
+                return delta;
+        }
     }
     return NULL;
 }

@@ -13,6 +13,15 @@ struct plane_mirror_leg {
     uint64_t set_aside;         /* times */
 };
 
+/* What a leg had missed when bdev_raid_stop_base_bdev_delta_bitmap was called. */
+struct plane_mirror_delta {
+    struct list_node node; /* in the mirror's deltas */
+    struct plane_mirror *mirror;
+    char leg[BLOCK_NAME_SIZE];
+    uint64_t *bitmap, regions;
+    struct reactor_timer end; /* it is forgotten */
+};
+
 struct plane_mirror {
     struct list_node node; /* in plane->mirrors, in order of creation */
     struct plane *plane;
@@ -30,6 +39,7 @@ struct plane_mirror {
     void *created_arg;
     struct plane_mirror_look *look; /* whether there is a store on it; NULL = not under way */
     struct error failure;           /* why it could not be made */
+    struct list deltas;             /* struct plane_mirror_delta */
     void (*deleted)(void *arg);
     void *deleted_arg;
 };
@@ -47,6 +57,12 @@ struct plane_mirror *plane_mirror_find(struct plane *plane, const char *name);
 struct plane_mirror *plane_mirror_of(struct plane *plane, const struct block_device *device);
 /* The first mirror that has a leg of this name; NULL = none. */
 struct plane_mirror *plane_mirror_with_leg(struct plane *plane, const char *leg);
+/* Keeps `bitmap` (taken) for a leg, in place of what was kept, for ten minutes. ERROR_NO_MEMORY: it is freed. */
+bool plane_mirror_keep_delta(struct plane_mirror *mirror, const char *leg, uint64_t *take_bitmap, uint64_t regions,
+                             struct error *error);
+/* What is kept for a leg of this name; NULL = nothing. */
+struct plane_mirror_delta *plane_mirror_delta_of(struct plane *plane, const char *leg);
+void plane_mirror_forget_delta(struct plane_mirror_delta *delta);
 /* Refreshes the status of all mirrors, then calls `done`, perhaps at once. */
 void plane_mirrors_look(struct plane *plane, void (*done)(void *arg), void *arg);
 /* Begins to delete all that are not on their way out; true when none is left. */

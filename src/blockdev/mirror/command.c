@@ -32,7 +32,7 @@ static struct mirror_command *under_way(struct mirror *mirror) {
 
 /* ---- which leg ---- */
 
-static struct mirror_leg *find(struct mirror *mirror, const char *name) {
+struct mirror_leg *mirror_leg_named(struct mirror *mirror, const char *name) {
     struct uuid id;
     bool is_id = uuid_parse(name, &id);
     mirror_for_each_leg(mirror, leg) {
@@ -106,7 +106,7 @@ static void add_open(struct reactor_message *message) {
 
 static bool add_begin(struct mirror_command *command) {
     struct mirror *mirror = mirror_of(command->device);
-    const struct mirror_leg *same = find(mirror, command->leg);
+    const struct mirror_leg *same = mirror_leg_named(mirror, command->leg);
     if (mirror->state != MIRROR_SERVING && !is_early(mirror))
         return fail(command, ERROR_BUSY, "the mirror does not serve now");
     if (same != NULL && !same->nameless)
@@ -181,10 +181,16 @@ static bool add(struct mirror *mirror, struct mirror_command *command) {
 
 enum { REMOVE_BEGIN, REMOVE_ASK, REMOVE_TELL, REMOVE_FORGET, REMOVE_LEAVE };
 
+/* Nothing that it holds counts: what it misses is all. */
+static void lose_trust(struct mirror_leg *leg) {
+    mirror_leg_lose(leg, "it was invalidated");
+    mirror_missed_end(leg);
+}
+
 /* Whether the others are there is asked first, by a change that changes nothing: a member is let go only when they are. */
 static bool remove_begin(struct mirror_command *command) {
     struct mirror *mirror = mirror_of(command->device);
-    struct mirror_leg *leg = find(mirror, command->leg);
+    struct mirror_leg *leg = mirror_leg_named(mirror, command->leg);
     if (leg == NULL || (!leg->configured && !leg->foreign) || (command->verb == MIRROR_INVALIDATE && leg->tie_breaker))
         return fail(command, ERROR_NOT_FOUND, "there is no such leg");
     if (mirror->state != MIRROR_SERVING)
@@ -193,7 +199,7 @@ static bool remove_begin(struct mirror_command *command) {
     if (leg->foreign) { /* no record tells of it */
         command->step = REMOVE_LEAVE;
         if (command->verb == MIRROR_INVALIDATE)
-            mirror_leg_lose(leg, "it was invalidated");
+            lose_trust(leg);
         else
             mirror_leg_depart(leg, "it was removed");
         mirror_leg_retry(leg);
@@ -216,8 +222,10 @@ static bool remove_asked(struct mirror_command *command, struct mirror_leg *leg)
         leg->forget = leg->channel != NULL && !mirror->plain && leg->task.state != LEG_STUCK; /* a diverged copy stays as it is */
         command->config = mirror_config_wish(leg, WISH_OUT);
     }
-    if (mirror_leg_is_up(leg))
-        mirror_leg_lose(leg, command->verb == MIRROR_INVALIDATE ? "it was invalidated" : "it is being removed");
+    if (command->verb == MIRROR_INVALIDATE)
+        lose_trust(leg);
+    else if (mirror_leg_is_up(leg))
+        mirror_leg_lose(leg, "it is being removed");
     mirror_leg_retry(leg);
     return true;
 }
@@ -250,7 +258,7 @@ static bool take_out(struct mirror *mirror, struct mirror_command *command) {
 /* ---- copies that are not wanted as they are ---- */
 
 static bool discard(struct mirror *mirror, struct mirror_command *command) {
-    struct mirror_leg *leg = command->step == 0 ? find(mirror, command->leg) : command->found;
+    struct mirror_leg *leg = command->step == 0 ? mirror_leg_named(mirror, command->leg) : command->found;
     if (command->step > 0) {
         if (leg->discard)
             return false;

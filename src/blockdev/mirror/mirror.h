@@ -194,6 +194,19 @@ void mirror_look(struct mirror_look *look);
 /* The same at once: on the home reactor. */
 void mirror_status_get(const struct block_device *device, struct mirror_status *ret_status);
 
+/* What a leg that is away has missed, by regions of REPLICA_REGION_BYTES, taken on the mirror's home. */
+struct mirror_missed_look {
+    struct reactor_message message;
+    struct block_device *device; /* a mirror that is not being removed */
+    struct reactor *control;
+    char leg[BLOCK_NAME_SIZE]; /* as in mirror_command */
+    void (*done)(struct mirror_missed_look *look);
+    struct error error;   /* ERROR_NOT_FOUND: no such leg, or it is whole */
+    uint64_t *ret_bitmap; /* base/bitmap.h; the caller frees it */
+    uint64_t ret_regions;
+};
+void mirror_missed_look(struct mirror_missed_look *look);
+
 /* ---- the tree: snapshots and size ---- */
 
 /* Caller's memory, texts included, until `done`, which is called once, on the control reactor. */

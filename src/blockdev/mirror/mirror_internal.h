@@ -581,6 +581,9 @@ void mirror_work_owned(struct mirror_leg *leg);
 /* The member that was asked may be asked by others. */
 void mirror_work_leave_source(struct mirror_leg *leg);
 
+/* By its device's name, its name in the records, or its id; NULL = none (command.c). */
+struct mirror_leg *mirror_leg_named(struct mirror *mirror, const char *name);
+
 /* ---- missed.c: what a leg that is away has missed, for people ---- */
 
 /* A whole leg was lost. */

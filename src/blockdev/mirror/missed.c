@@ -61,3 +61,49 @@ uint64_t mirror_missed_bytes(const struct mirror_leg *leg, bool *ret_exact) {
     default: *ret_exact = false; return leg->mirror->regions.marked_count * REGION_BYTES;
     }
 }
+
+/* ---- by regions, for who copies by himself ---- */
+
+/* Whether a block of the region was missed; where that is not known exactly: what is to be copied, else all. */
+static bool region_missed(const struct mirror_leg *leg, uint64_t region) {
+    uint64_t blocks = leg->mirror->size / REPLICA_BLOCK_BYTES, first = region * BLOCKS_OF_REGION;
+    uint64_t end = min_u64(first + BLOCKS_OF_REGION, blocks);
+    if (leg->missed == NULL && leg->told.state == MIRROR_LEG_SYNCING && region < leg->work_count)
+        return bitmap_test(leg->work, region);
+    if (leg->missed == NULL)
+        return true;
+    return first < end && bitmap_find_set(leg->missed, end, first) < end;
+}
+
+static bool copy_regions(struct mirror *mirror, struct mirror_missed_look *look) {
+    const struct mirror_leg *leg = mirror_leg_named(mirror, look->leg);
+    if (leg == NULL || leg->told.state == MIRROR_LEG_WHOLE || leg->told.state == MIRROR_LEG_WITNESS)
+        return error_set(&look->error, ERROR_NOT_FOUND, "%s: %s", look->leg, leg == NULL ? "no such leg" : "has missed nothing");
+    look->ret_regions = mirror->regions.count;
+    look->ret_bitmap = calloc(bitmap_words(look->ret_regions) + 1, sizeof(*look->ret_bitmap));
+    if (look->ret_bitmap == NULL)
+        return error_set(&look->error, ERROR_NO_MEMORY, "no memory for %s", look->leg);
+    for (uint64_t region = 0; region < look->ret_regions; region++)
+        if (region_missed(leg, region))
+            bitmap_set(look->ret_bitmap, region);
+    return true;
+}
+
+static void missed_look_done(struct reactor_message *message) {
+    struct mirror_missed_look *look = container_of(message, struct mirror_missed_look, message);
+    look->done(look);
+}
+
+static void missed_look_home(struct reactor_message *message) {
+    struct mirror_missed_look *look = container_of(message, struct mirror_missed_look, message);
+    copy_regions(mirror_of(look->device), look);
+    look->message.run = missed_look_done;
+    reactor_post(look->control, &look->message);
+}
+
+void mirror_missed_look(struct mirror_missed_look *look) {
+    error_clear(&look->error);
+    look->ret_bitmap = NULL;
+    look->message.run = missed_look_home;
+    reactor_post(look->device->home, &look->message);
+}

@@ -147,6 +147,92 @@ void method_bdev_raid_remove_base_bdev(struct rpc_call *call, const struct param
     rpc_call_error(call, error_facts(ERROR_NO_DEVICE)->negative_errno, "Failed to remove base bdev from raid bdev", &error);
 }
 
+/* ---- what a leg has missed, for clients that copy by themselves ---- */
+
+struct stopping {
+    struct mirror_missed_look look;
+    struct rpc_call *call;
+};
+
+static void fail_leg(struct rpc_call *call, int code, const char *leg, const char *expected) {
+    struct error error;
+    char message[MESSAGE_SIZE];
+    error_invalid(&error, "base_bdev_name", leg, "%s", expected);
+    snprintf(message, sizeof(message), "base bdev %.*s is not %.80s", BLOCK_NAME_SIZE - 1, leg, expected);
+    rpc_call_error(call, code, message, &error);
+}
+
+static void stopped(struct mirror_missed_look *look) {
+    struct stopping *stopping = container_of(look, struct stopping, look);
+    struct rpc_call *call = stopping->call;
+    struct plane_mirror *mirror = plane_mirror_with_leg(plane_of(call), look->leg);
+    struct error error;
+    if (look->error.code != ERROR_NONE || mirror == NULL) {
+        free(look->ret_bitmap);
+        fail_leg(call, error_facts(ERROR_NO_DEVICE)->negative_errno, look->leg, "a leg that is away");
+    } else if (!plane_mirror_keep_delta(mirror, look->leg, look->ret_bitmap, look->ret_regions, &error)) {
+        rpc_call_fail(call, &error);
+    } else {
+        rpc_call_result_true(call);
+    }
+    free(stopping);
+}
+
+void method_bdev_raid_stop_base_bdev_delta_bitmap(struct rpc_call *call,
+                                                  const struct params_bdev_raid_stop_base_bdev_delta_bitmap *params) {
+    struct plane_mirror *mirror = plane_mirror_with_leg(plane_of(call), params->base_bdev_name);
+    struct stopping *stopping = mirror == NULL || mirror->deleting ? NULL : calloc(1, sizeof(*stopping));
+    if (stopping == NULL) {
+        fail_leg(call, error_facts(ERROR_NO_DEVICE)->negative_errno, params->base_bdev_name, "a leg that is away");
+        return;
+    }
+    *stopping =
+        (struct stopping){.call = call, .look = {.device = mirror->device, .control = plane_of(call)->control, .done = stopped}};
+    snprintf(stopping->look.leg, sizeof(stopping->look.leg), "%s", params->base_bdev_name);
+    mirror_missed_look(&stopping->look);
+}
+
+/* -32602, as the dialect answers before it was stopped. */
+static struct plane_mirror_delta *kept(struct rpc_call *call, const char *leg) {
+    struct plane_mirror_delta *delta = plane_mirror_delta_of(plane_of(call), leg);
+    if (delta == NULL)
+        fail_leg(call, JSONRPC_INVALID_PARAMS, leg, "a leg whose delta bitmap was stopped, ten minutes ago at most");
+    return delta;
+}
+
+void method_bdev_raid_get_base_bdev_delta_bitmap(struct rpc_call *call,
+                                                 const struct params_bdev_raid_get_base_bdev_delta_bitmap *params) {
+    const struct plane_mirror_delta *delta = kept(call, params->base_bdev_name);
+    size_t bytes = delta == NULL ? 0 : (size_t)divide_up(delta->regions, 8);
+    struct text encoded;
+    if (delta == NULL)
+        return;
+    text_init(&encoded, bytes * 2 + 8);
+    text_append_base64(&encoded, delta->bitmap, bytes);
+    if (encoded.failed) {
+        struct error error;
+        error_set(&error, ERROR_NO_MEMORY, "no memory for the bitmap");
+        rpc_call_fail(call, &error);
+    } else {
+        struct json_writer *writer = rpc_call_result(call);
+        json_begin_object(writer, RPC_RESULT);
+        json_put_u64(writer, "region_size", REPLICA_REGION_BYTES);
+        json_put_bytes(writer, "delta_bitmap", encoded.bytes, encoded.length);
+        json_end(writer);
+        rpc_call_end(call);
+    }
+    text_fini(&encoded);
+}
+
+void method_bdev_raid_clear_base_bdev_faulty_state(struct rpc_call *call,
+                                                   const struct params_bdev_raid_clear_base_bdev_faulty_state *params) {
+    struct plane_mirror_delta *delta = kept(call, params->base_bdev_name);
+    if (delta == NULL)
+        return;
+    plane_mirror_forget_delta(delta);
+    rpc_call_result_true(call);
+}
+
 /* ---- options ---- */
 
 /* Nobody waits for it: a mirror that goes away meanwhile needs no rates. */
