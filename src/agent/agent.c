@@ -39,6 +39,7 @@ struct agent {
     bool busy, stopping, job_queued;
     bool reread, relist, rebuild, reclaim; /* what is to be done, in this order */
     bool overflow;                         /* more ports than there is room for: list them again */
+    bool unleased;                         /* there was no lease to be had: ask again */
     char configuration_key[PREFIX_SIZE], action_prefix[PREFIX_SIZE], lease_key[PREFIX_SIZE];
     /* The port at hand. */
     struct port *port;
@@ -591,6 +592,10 @@ static void go(struct reactor_job *job) {
     agent->job_queued = false;
     if (agent->busy || agent->stopping)
         return;
+    if (agent->unleased && agent->lease.store == NULL) {
+        agent->unleased = false;
+        store_lease_grant(agent->options.store, &agent->lease);
+    }
     if (agent->reread) {
         read_configuration(agent);
     } else if (agent->rebuild) {
@@ -630,18 +635,32 @@ static void reclaim_tick(struct reactor_timer *timer) {
 struct lease_put {
     struct store_request request;
     struct store_op op;
+    struct agent *agent;
 };
 
-static void lease_put_done(struct store_request *request) { free(container_of(request, struct lease_put, request)); }
+static void no_lease(struct agent *agent, const char *why) {
+    log_warning(agent->options.log, LOG_AREA_APP, "agent: no lease: %s; asking again", why);
+    store_lease_end(&agent->lease, false);
+    agent->unleased = true;
+    retry_soon(agent);
+}
+
+static void lease_put_done(struct store_request *request) {
+    struct lease_put *put = container_of(request, struct lease_put, request);
+    if (request->outcome != STORE_DONE && !put->agent->stopping)
+        no_lease(put->agent, request->error.text);
+    free(put);
+}
 
 static void lease_granted(struct store_lease *lease, const struct error *error) {
     struct agent *agent = lease->arg;
     struct lease_put *put = error == NULL ? calloc(1, sizeof(*put)) : NULL;
     if (put == NULL) {
-        log_warning(agent->options.log, LOG_AREA_APP, "agent: no lease: %s", error != NULL ? error->text : "no memory");
+        no_lease(agent, error != NULL ? error->text : "no memory");
         return;
     }
     snprintf(agent->lease_value, sizeof(agent->lease_value), "{\"agent\": \"penstockd\"}");
+    put->agent = agent;
     put->op = (struct store_op){.kind = STORE_PUT,
                                 .key = agent->lease_key,
                                 .value = agent->lease_value,

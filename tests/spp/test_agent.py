@@ -309,9 +309,20 @@ def test_the_later_form(daemon, etcd):
 
 def test_lease(daemon, etcd):
     """A key that says that the agent lives, and goes with it."""
+
+    def lease():
+        kvs = etcd.call("kv/range", key=etcd_module.coded(ROOT + "agent/" + HOST)).get("kvs", [])
+        return kvs[0]["lease"] if kvs else None
+
     configure(etcd)
     daemon.start()
-    rig.until(lambda: etcd.get(ROOT + "agent/" + HOST) is not None, "the key is there")
+    rig.until(lambda: lease() is not None, "the key is there")
+    # The lease runs out while nobody can be asked for another one.
+    before = lease()
+    etcd.kill()
+    rig.until(lambda: "the lease has run out" in daemon.log() and "no lease" in daemon.log(), "there is no lease to be had")
+    etcd.start()
+    rig.until(lambda: lease() not in (None, before), "the key is there again, with another lease")
     daemon.kill()
     rig.until(lambda: etcd.get(ROOT + "agent/" + HOST) is None, "the key goes")
 
