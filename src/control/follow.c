@@ -55,9 +55,25 @@ void observer_note_device(struct observer *observer, const json_t *before, const
         doubt_neighbours(observer, is);
 }
 
-void observer_doubt_volume(struct observer *observer, const char *uuid) {
-    const json_t *lvol = lvol_of(json_object_get(observer->parts[OBSERVE_DEVICES].listed, uuid));
-    observer_doubt(observer, OBSERVE_DEVICES, uuid);
+/* Devices are listed by UUID; "STORE/NAME" is what one of them was called when it was listed. NULL = none was. */
+static const char *listed_name(json_t *listed, const char *name) {
+    const char *key;
+    json_t *device;
+    if (json_object_get(listed, name) != NULL)
+        return name;
+    json_object_foreach(listed, key, device) {
+        const char *alias = json_string_value(json_array_get(json_object_get(device, "aliases"), 0));
+        if (alias != NULL && strcmp(alias, name) == 0)
+            return key;
+    }
+    return NULL;
+}
+
+void observer_doubt_volume(struct observer *observer, const char *name) {
+    json_t *listed = observer->parts[OBSERVE_DEVICES].listed;
+    const char *uuid = listed_name(listed, name);
+    observer_doubt(observer, OBSERVE_DEVICES, uuid != NULL ? uuid : name);
+    const json_t *lvol = uuid == NULL ? NULL : lvol_of(json_object_get(listed, uuid));
     if (lvol != NULL)
         doubt_neighbours(observer, lvol);
 }

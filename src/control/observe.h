@@ -201,7 +201,7 @@ static inline bool observer_is_behind(const struct observer *observer, uint64_t 
 /* NULL: all of the kind. */
 void observer_doubt(struct observer *observer, enum observe_kind kind, const char *name);
 /* A volume, and those that are next to it in the tree. */
-void observer_doubt_volume(struct observer *observer, const char *uuid);
+void observer_doubt_volume(struct observer *observer, const char *name);
 void observer_doubt_all(struct observer *observer);
 /* A command was sent to the plane and has ended, somehow. */
 void observer_note_command(struct observer *observer, const char *method, const json_t *params);

@@ -22,7 +22,7 @@ except ImportError as reason:
     sys.exit(77)
 
 from rig import Contract, Failure, refused, until
-from world import MIB, NQN, REPLICAS, RW, SIZE, VOLUME, WO, Programs, World, modes, pattern, raw, settled, whole
+from world import ERR, MIB, NQN, REPLICAS, RW, SIZE, VOLUME, WO, Programs, World, modes, pattern, raw, settled, whole
 
 DAEMON, PLANE, BENCH, TABLE = sys.argv[1:5]
 PROGRAMS = Programs(DAEMON, PLANE, BENCH, Contract(TABLE))

@@ -135,6 +135,8 @@ static void test_commands(void **state) {
     expect("dev:u-r dev:u-b dev:r-snap-c");
     command("volume_revert", "{\"name\":\"u-r\",\"snapshot\":\"u-a\"}");
     expect("dev:u-r dev:u-b");
+    command("bdev_lvol_rename", "{\"old_name\":\"d/r\",\"new_name\":\"q\"}"); /* listed by UUID, whatever it is called */
+    expect("dev:u-r dev:u-b");
     command("nvmf_delete_subsystem", "{\"nqn\":\"nqn.r\"}");
     expect("export:nqn.r");
     command("nvmf_create_transport", "{\"trtype\":\"TCP\"}");
