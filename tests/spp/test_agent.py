@@ -4,6 +4,7 @@ does it, and what stands in etcd and in the plane afterwards.
 
 Usage: test_agent.py PENSTOCKD PENSTOCK-PACKET [CASE]"""
 
+import concurrent.futures
 import json
 import signal
 import sys
@@ -327,27 +328,31 @@ def test_lease(daemon, etcd):
     rig.until(lambda: etcd.get(ROOT + "agent/" + HOST) is None, "the key goes")
 
 
+def run(program, plane, index, test):
+    """"" or why it failed. Each has a daemon and an etcd on an address of its own, and mostly waits."""
+    with tempfile.TemporaryDirectory(prefix="spp-agent-") as folder:
+        daemon = rig.Daemon(program, plane, folder, 8 + index)
+        daemon.options = ["--interface", "null", "--interface", "null", "--etcd", f"{daemon.address}:2379", "--agent-host", HOST, "--agent-lease", "2",
+                          "--agent-retry-ms", "100", "--agent-reclaim-ms", "400"]  # fmt: skip
+        try:
+            with daemon, etcd_module.Etcd(daemon.folder, daemon.address) as etcd:
+                test(daemon, etcd)
+            return ""
+        except Exception:
+            log = daemon.log()[-6000:] if (daemon.folder / "daemon.log").exists() else ""
+            return f"--- {test.__name__}\n{traceback.format_exc()}{log}"
+
+
 def main():
     daemon_program, plane, *choice = sys.argv[1:]
     if etcd_module.find() is None:
         print("skipped: there is no etcd (Debian: etcd-server)")
         sys.exit(77)
     tests = [test for name, test in sorted(globals().items()) if name.startswith("test_") and choice in ([], [name])]
-    failed = 0
-    for index, test in enumerate(tests):
-        with tempfile.TemporaryDirectory(prefix="spp-agent-") as folder:
-            daemon = rig.Daemon(daemon_program, plane, folder, 8 + index)
-            daemon.options = ["--interface", "null", "--interface", "null", "--etcd", f"{daemon.address}:2379", "--agent-host", HOST, "--agent-lease", "2",
-                              "--agent-retry-ms", "100", "--agent-reclaim-ms", "400"]  # fmt: skip
-            try:
-                with daemon, etcd_module.Etcd(daemon.folder, daemon.address) as etcd:
-                    test(daemon, etcd)
-            except Exception:
-                failed += 1
-                print(f"--- {test.__name__}")
-                traceback.print_exc(file=sys.stdout)
-                if (daemon.folder / "daemon.log").exists():
-                    print(daemon.log()[-6000:])
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(lambda each: run(daemon_program, plane, *each), enumerate(tests)))
+    print("\n".join(result for result in results if result))
+    failed = sum(1 for result in results if result)
     print(f"{len(tests) - failed} passed, {failed} failed")
     sys.exit(failed != 0 or not tests)
 
