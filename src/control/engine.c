@@ -207,9 +207,26 @@ static bool needs_tending(const struct control *control, const struct control_en
            (changing || forgets || !plan_target_stands(record, seen, control->options.address) || !plan_ana_stands(record, seen));
 }
 
+/* After a start of the plane: the disk or the export of a replica on this node is being seen to. Without it the mirror would wait
+ * longer for that leg than this takes. */
+static bool awaits_own_leg(struct control *control, const struct control_engine_record *record) {
+    const struct observation *seen = control_seen(control);
+    for (unsigned i = 0; i < record->leg_count && observed_mirror(seen, record->name) == NULL; i++) {
+        const struct control_replica *replica = control_find_replica(control, record->legs[i].name);
+        const struct observed_volume *head =
+            replica == NULL ? NULL : observed_volume(seen, replica->record.store, replica->record.name);
+        if (replica == NULL || (head != NULL && plan_export_stands(&replica->record, head, seen, control->options.address)))
+            continue;
+        const struct control_disk *disk = control_find_disk(control, replica->record.disk);
+        if (!list_empty(&replica->object.goals) || (disk != NULL && !list_empty(&disk->object.goals)))
+            return true;
+    }
+    return false;
+}
+
 void engine_care(struct control *control, struct control_engine *engine) {
     const struct control_engine_record *record = &engine->record;
-    if (!control_may_try(control, &engine->object))
+    if (!control_may_try(control, &engine->object) || awaits_own_leg(control, record))
         return;
     if (record->deleting)
         goal_start_own(control, &engine->object, CONTROL_ENGINE_DELETE);

@@ -132,6 +132,7 @@ def test_plane_dies(world):
         after = whole(node)
         run = raw(node, "mirror_get")[0]["engine"]
         assert after["port"] == before["port"], "at the same place"
+    assert "Connection refused" not in node.log(), "the way to its own replica is made when that is exported"
     assert read(after) == data.read_bytes()
 
 
