@@ -2,7 +2,7 @@
 # calls them. `make help` lists the targets.
 
 .DEFAULT_GOAL := all
-.PHONY: all run run-packet test guests neutron mirror-net kill-loops control-etcd bench check-all fuzz tidy format install deb clean help
+.PHONY: all run run-packet test guests neutron mirror-net model kill-loops control-etcd bench check-all fuzz tidy format install deb clean help
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
 
@@ -110,6 +110,10 @@ kill-loops: test-build ## long: penstockd and planes are killed KILLS=500 times 
 control-etcd: test-build ## long: the control daemon's tests with the state in an etcd of which members are killed; CASE="name…" for some
 	@ninja -C $(BUILD)
 	@PENSTOCK_ETCD=build-packages/usr/bin/etcd python3 -B tests/control/on_etcd.py $(BUILD) . $(CASE)
+
+model: ## long: all rows of the mirror's model by spin, deep ones for MODEL_SECONDS=900 each; CASE="word…" for some
+	@tools/need spin=spin gcc=gcc,libc6-dev
+	@PENSTOCK_TEST_BUDGET=long PENSTOCK_MODEL_SECONDS=$(or $(MODEL_SECONDS),900) python3 -B tests/models/check_models.py . $(CASE)
 
 # The gRPC rows are about a peer that stands among the tests.
 bench: all ## measure, print and store the figures under bench/results; ROWS="name…" for some

@@ -4,9 +4,10 @@
 #include "blockdev/volume/store.h"
 
 static const char *const kinds[CHAOS_KINDS] = {
-    "store dies",    "stores die", "all die",     "engine dies",        "switch-over", "same term", "store paused",
-    "engine paused", "cut",        "cut one way", "slow link",          "slow disk",   "hung disk", "failed flush",
-    "failed write",  "full disk",  "held bytes",  "delayed connection", "reset",       "point"};
+    "store dies",   "stores die",    "all die",      "engine dies", "switch-over", "same term",
+    "store paused", "engine paused", "cut",          "cut one way", "slow link",   "slow disk",
+    "hung disk",    "failed flush",  "failed write", "full disk",   "held bytes",  "delayed connection",
+    "reset",        "standby",       "left behind",  "half change", "point"};
 const char *chaos_kind_name(enum chaos_kind kind) { return kinds[kind]; }
 
 /* Every durable step of the protocol, before and after. */
@@ -19,11 +20,21 @@ static const char *const points[CHAOS_POINTS] = {
     [VOLUME_POINT_MARK_DURABLE] = "mark, durable",
     [VOLUME_POINT_CLEAR] = "clear, before it is durable",
     [VOLUME_POINT_CLEAR_DURABLE] = "clear, durable",
+    [VOLUME_POINT_TREE] = "change of a tree, before it is durable",
+    [VOLUME_POINT_TREE_DURABLE] = "change of a tree, durable",
 #define LEG(phase) [VOLUME_POINTS + MIRROR_POINT_LEG + LEG_##phase]
     LEG(CLAIM) = "leg: claim sent",
     LEG(RELOOK) = "leg: claim answered",
     LEG(CLAIMED) = "leg: claimed",
     LEG(ADOPT) = "leg: to be stored as syncing",
+    LEG(KEEP) = "leg: its head is kept",
+    LEG(TREES) = "leg: both trees are asked for",
+    LEG(TREE_STEP) = "leg: trees compared",
+    LEG(TREE_CHANGE) = "leg: one change of its tree",
+    LEG(FILL_LIST) = "leg: what a snapshot needs is listed",
+    LEG(FILL) = "leg: a snapshot is filled",
+    LEG(FILL_FLUSH) = "leg: filled, flush sent",
+    LEG(LISTED) = "leg: its tree is the mirror's",
     LEG(OWN_MARKS) = "leg: stored as syncing",
     LEG(JOIN) = "leg: joins",
     LEG(BARRIER) = "leg: has joined",
@@ -39,8 +50,22 @@ static const char *const points[CHAOS_POINTS] = {
     EPOCH(RAISED) = "change: sent to who becomes whole",
     EPOCH(SHORT) = "change: stored",
     [VOLUME_POINTS + MIRROR_POINT_COMPLETE] = "change: complete",
+#define COMMAND(phase) [VOLUME_POINTS + MIRROR_POINT_COMMAND + COMMAND_##phase]
+    COMMAND(CHECK) = "tree: members are asked whether they would",
+    COMMAND(HOLD) = "tree: requests are held",
+    COMMAND(SEND) = "tree: sent",
+    COMMAND(SIZES) = "tree: another size",
+    COMMAND(TOLD) = "tree: another size is told",
+    COMMAND(CHANGE) = "tree: done by all who stand",
 };
 const char *chaos_point_name(unsigned point) { return points[point]; }
+
+static unsigned next_pair(unsigned pair) {
+    do
+        pair = (pair + 1) % (CHAOS_POINTS * CHAOS_ACTIONS);
+    while (points[pair / CHAOS_ACTIONS] == NULL);
+    return pair;
+}
 
 static uint64_t now(const struct chaos *chaos) { return sim_now_ns(chaos->fleet->cluster.sim); }
 static uint64_t draw(const struct chaos *chaos, uint64_t below) { return random_below(chaos->random, below); }
@@ -81,6 +106,13 @@ static struct sim_connection *any_connection(struct chaos *chaos) {
     return connection;
 }
 
+static enum fleet_death any_death(struct chaos *chaos) { return (enum fleet_death)draw(chaos, 3); }
+
+static void kill_node(struct chaos *chaos, struct fleet_node *node, enum fleet_death death) {
+    node->again_ns = now(chaos) + any_duration(chaos) / 4 + 1;
+    fleet_node_die(node, death);
+}
+
 static void undo_run(struct chaos *chaos, const struct chaos_undo *undo) {
     struct fleet_node *node = undo->node;
     switch (undo->kind) {
@@ -99,6 +131,10 @@ static void undo_run(struct chaos *chaos, const struct chaos_undo *undo) {
         sim_disk_release(node->disk);
         break;
     case CHAOS_FULL_DISK: sim_disk_set_full(node->disk, false); break;
+    case CHAOS_HALF_CHANGE:
+        if (node->state != FLEET_DOWN && node->boots == undo->boots)
+            kill_node(chaos, node, FLEET_POWER);
+        break;
     case CHAOS_HELD_BYTES: {
         struct sim_connection *connection = connection_by_id(chaos->fleet->cluster.sim, undo->connection);
         if (connection != NULL)
@@ -120,13 +156,6 @@ static struct fleet_node *any_node(struct chaos *chaos, bool with_store, bool wi
             found[count++] = node;
     }
     return count == 0 ? NULL : found[draw(chaos, count)];
-}
-
-static enum fleet_death any_death(struct chaos *chaos) { return (enum fleet_death)draw(chaos, 3); }
-
-static void kill_node(struct chaos *chaos, struct fleet_node *node, enum fleet_death death) {
-    node->again_ns = now(chaos) + any_duration(chaos) / 4 + 1;
-    fleet_node_die(node, death);
 }
 
 /* The engine's machine that has none now; NULL if there is none. */
@@ -209,19 +238,59 @@ static void disk_fault(struct chaos *chaos, enum chaos_kind kind, struct fleet_n
     sim_disk_fault_add(node->disk, &fault);
 }
 
-static unsigned next_point(unsigned point) {
-    do
-        point = (point + 1) % CHAOS_POINTS;
-    while (points[point] == NULL);
-    return point;
+static void arm(struct chaos *chaos) {
+    for (unsigned i = 0; i < CHAOS_ARMS; i++) {
+        struct chaos_arm *arm = &chaos->arms[i];
+        if (arm->point != CHAOS_POINTS)
+            continue;
+        arm->point = chaos->next / CHAOS_ACTIONS;
+        arm->action = (enum chaos_action)(chaos->next % CHAOS_ACTIONS);
+        arm->skip = draw(chaos, 2) == 0 ? 0 : (unsigned)draw(chaos, 6);
+        chaos->next = next_pair(chaos->next);
+        return;
+    }
 }
 
-static void arm(struct chaos *chaos) {
-    if (chaos->armed < CHAOS_POINTS)
+static void disarm(struct chaos *chaos) {
+    for (unsigned i = 0; i < CHAOS_ARMS; i++)
+        chaos->arms[i].point = CHAOS_POINTS;
+}
+
+/* Of those that are armed there and then; NULL = none, or it passes. */
+static struct chaos_arm *armed_at(struct chaos *chaos, unsigned point) {
+    for (unsigned i = 0; i < CHAOS_ARMS; i++) {
+        struct chaos_arm *arm = &chaos->arms[i];
+        if (arm->point == point && arm->skip-- == 0)
+            return arm;
+    }
+    return NULL;
+}
+
+/* The first one has stored the change: who has not, and is a member of it, does nothing more, and dies a little later with the
+ * engine. */
+static void half_change(struct chaos *chaos, const struct fleet_node *first) {
+    struct fleet *fleet = chaos->fleet;
+    const struct replica_record *record = fleet_record(first);
+    if (record == NULL || first->stored_depth <= chaos->half_depth || now(chaos) > chaos->half_over_ns)
         return;
-    chaos->armed = chaos->next;
-    chaos->next = next_point(chaos->next);
-    chaos->skip = draw(chaos, 2) == 0 ? 0 : (unsigned)draw(chaos, 6);
+    chaos->half_over_ns = 0;
+    uint64_t at_ns = now(chaos) + draw(chaos, 12 * NS_PER_MS);
+    for (unsigned i = 0; i < fleet->node_count; i++) {
+        struct fleet_node *node = &fleet->nodes[i];
+        const struct replica_record *own = fleet_record(node);
+        bool engine = node->engine && node->state != FLEET_DOWN;
+        bool lacks = node != first && own != NULL && own->state == REPLICA_WHOLE && node->stored_depth < first->stored_depth;
+        unsigned leg = own == NULL ? record->leg_count : replica_record_leg(record, &own->leg);
+        lacks = lacks && leg < record->leg_count && (record->legs[leg].flags & REPLICA_LEG_MEMBER) != 0;
+        if (!engine && !lacks)
+            continue;
+        if (lacks && !engine)
+            fleet_node_pause(node, true);
+        struct chaos_undo *undo = undo_add(chaos, CHAOS_HALF_CHANGE);
+        undo->node = node;
+        undo->boots = node->boots;
+        undo->at_ns = at_ns;
+    }
 }
 
 /* At a moment of the protocol, inside of the node's turn. */
@@ -233,15 +302,15 @@ static void at_point(struct fleet *fleet, struct fleet_node *node, unsigned leg,
             return;
         node->seen_points[slot] = point;
     }
-    if (point != chaos->armed || chaos->undo_count + FLEET_NODES * 2 > CHAOS_UNDOS)
+    if (chaos->undo_count + FLEET_NODES * 2 > CHAOS_UNDOS)
         return;
-    if (chaos->skip > 0) {
-        chaos->skip--;
+    if (point == VOLUME_POINT_STORE_DURABLE && chaos->half_over_ns != 0)
+        half_change(chaos, node);
+    struct chaos_arm *arm = armed_at(chaos, point);
+    if (arm == NULL)
         return;
-    }
-    enum chaos_action action = chaos->action;
-    chaos->armed = CHAOS_POINTS;
-    chaos->action = (enum chaos_action)((action + 1) % CHAOS_ACTIONS);
+    enum chaos_action action = arm->action;
+    arm->point = CHAOS_POINTS;
     chaos->hits[point][action]++;
     fleet->faults++;
     fleet_log(fleet, "%s, at \"%s\": %s", node->name, points[point],
@@ -308,8 +377,32 @@ static void pause_node(struct chaos *chaos, enum chaos_kind kind) {
     fleet_node_pause(node, true);
 }
 
+/* For long, so that somebody may go on without it. */
+static void leave_behind(struct chaos *chaos, struct fleet_node *store) {
+    struct fleet_node *engine = fleet_engine(chaos->fleet);
+    if (store == NULL || engine == NULL || store == engine)
+        return;
+    kill_node(chaos, store, any_death(chaos));
+    store->again_ns = now(chaos) + NS_PER_S + draw(chaos, 5 * NS_PER_S);
+    fleet_node_die(engine, any_death(chaos));
+    engine->again_ns = now(chaos) + 1 + draw(chaos, 20 * NS_PER_MS);
+}
+
+/* The engine has to go on without it by a change, of which half is stored. */
+static void cut_off(struct chaos *chaos, struct fleet_node *store) {
+    struct fleet_node *engine = fleet_engine(chaos->fleet);
+    if (store == NULL || engine == NULL || store == engine || now(chaos) < chaos->half_over_ns)
+        return;
+    cut(chaos, engine, store);
+    cut(chaos, store, engine);
+    for (unsigned i = 1; i <= 2; i++)
+        chaos->undos[chaos->undo_count - i].at_ns = now(chaos) + 300 * NS_PER_MS;
+    chaos->half_depth = chaos->fleet->newest.depth;
+    chaos->half_over_ns = now(chaos) + 300 * NS_PER_MS;
+}
+
 void chaos_strike(struct chaos *chaos) {
-    static const uint8_t weights[CHAOS_KINDS] = {4, 2, 1, 3, 2, 1, 3, 2, 3, 3, 2, 2, 1, 2, 1, 1, 3, 2, 3, 8};
+    static const uint8_t weights[CHAOS_KINDS] = {4, 2, 1, 3, 2, 1, 3, 2, 3, 3, 2, 2, 1, 2, 1, 1, 3, 2, 3, 2, 2, 3, 8};
     struct fleet *fleet = chaos->fleet;
     unsigned sum = 0, kind = 0;
     for (unsigned i = 0; i < CHAOS_KINDS; i++)
@@ -364,6 +457,12 @@ void chaos_strike(struct chaos *chaos) {
     case CHAOS_HELD_BYTES:
     case CHAOS_DELAYED_CONNECTION:
     case CHAOS_RESET: connection_fault(chaos, (enum chaos_kind)kind); break;
+    case CHAOS_STANDBY:
+        if (spare(chaos) != NULL)
+            fleet_standby_up(spare(chaos));
+        break;
+    case CHAOS_LEFT_BEHIND: leave_behind(chaos, store); break;
+    case CHAOS_HALF_CHANGE: cut_off(chaos, store); break;
     case CHAOS_POINT: arm(chaos); break;
     case CHAOS_KINDS: break;
     }
@@ -405,7 +504,8 @@ void chaos_tend(struct chaos *chaos) {
 void chaos_end(struct chaos *chaos) {
     struct fleet *fleet = chaos->fleet;
     fleet_log(fleet, "-- the faults are over");
-    chaos->armed = CHAOS_POINTS;
+    disarm(chaos);
+    chaos->half_over_ns = 0;
     while (chaos->undo_count > 0) {
         struct chaos_undo undo = chaos->undos[--chaos->undo_count];
         undo_run(chaos, &undo);
@@ -427,11 +527,13 @@ void chaos_end(struct chaos *chaos) {
 }
 
 void chaos_init(struct chaos *chaos, struct fleet *fleet, unsigned number, uint64_t (*hits)[CHAOS_ACTIONS]) {
-    *chaos = (struct chaos){.fleet = fleet, .random = &fleet->random, .armed = CHAOS_POINTS, .hits = hits};
-    chaos->next = next_point(CHAOS_POINTS - 1);
-    for (unsigned i = 0; i < number * 5 % CHAOS_POINTS; i++)
-        chaos->next = next_point(chaos->next);
-    chaos->action = (enum chaos_action)(number % CHAOS_ACTIONS);
+    *chaos = (struct chaos){.fleet = fleet, .random = &fleet->random, .hits = hits};
+    disarm(chaos);
+    chaos->next = next_pair(CHAOS_POINTS * CHAOS_ACTIONS - 1);
+    for (unsigned i = 0; i < number * CHAOS_ARMS % (CHAOS_POINTS * CHAOS_ACTIONS); i++)
+        chaos->next = next_pair(chaos->next);
+    for (unsigned i = 0; i < CHAOS_ARMS; i++)
+        arm(chaos);
     fleet->at_point = at_point;
     fleet->at_point_arg = chaos;
 }

@@ -26,7 +26,10 @@ enum chaos_kind {
     CHAOS_HELD_BYTES, /* of one connection; they come later, though it may have been given up */
     CHAOS_DELAYED_CONNECTION,
     CHAOS_RESET,
-    CHAOS_POINT, /* armed: it happens at a moment of the protocol */
+    CHAOS_STANDBY,     /* another engine that claims nothing yet */
+    CHAOS_LEFT_BEHIND, /* a store dies for long, and the engine with it */
+    CHAOS_HALF_CHANGE, /* a leg is cut off, and who has not stored the change that leaves it out dies with the engine */
+    CHAOS_POINT,       /* armed: it happens at a moment of the protocol */
     CHAOS_KINDS
 };
 
@@ -34,6 +37,7 @@ enum chaos_action { CHAOS_CRASH, CHAOS_STOP, CHAOS_DISCONNECT, CHAOS_ACTIONS };
 
 #define CHAOS_POINTS (VOLUME_POINTS + MIRROR_POINTS)
 #define CHAOS_UNDOS 64
+#define CHAOS_ARMS 4
 
 struct chaos_undo {
     uint64_t at_ns;
@@ -51,11 +55,14 @@ struct chaos {
     struct random *random;
     struct chaos_undo undos[CHAOS_UNDOS];
     unsigned undo_count;
-    /* the point that is armed, CHAOS_POINTS = none */
-    unsigned armed;
-    enum chaos_action action;
-    unsigned skip; /* so many times it passes */
-    unsigned next; /* the next one to be armed */
+    struct chaos_arm {
+        unsigned point; /* CHAOS_POINTS = none */
+        enum chaos_action action;
+        unsigned skip; /* so many times it passes */
+    } arms[CHAOS_ARMS];
+    unsigned next;         /* pair of point and action, the next one to be armed */
+    uint64_t half_over_ns; /* HALF_CHANGE: until then one is waited for */
+    uint64_t half_depth;   /* deeper than this */
     /* over all lives of the batch */
     uint64_t done[CHAOS_KINDS];
     uint64_t (*hits)[CHAOS_ACTIONS]; /* of each point */

@@ -118,8 +118,10 @@ void volume_point(struct volume *volume, enum volume_point point) {
     struct fleet_node *node = node_of_store(fleet, volume->store);
     if (node == NULL)
         return;
-    if (point == VOLUME_POINT_STORE_DURABLE)
+    if (point == VOLUME_POINT_STORE_DURABLE) {
+        node->stored_depth = volume->replica->record.epoch.depth;
         record_stored(fleet, &volume->replica->record);
+    }
     if (fleet->at_point != NULL)
         fleet->at_point(fleet, node, 0, point);
 }
@@ -268,6 +270,7 @@ static void engine_create(struct fleet_node *node) {
     reactor_timer_stop(node->plane.control, &node->attach_again);
     node->options.home = node->plane.data[0];
     node->options.term = node->term;
+    node->options.standby = node->standby;
     node->options.seed = random_u64(&node->fleet->random) | 1;
     for (unsigned i = 0; i < node->leg_count; i++)
         node->options.legs[i].device = node->legs[i].device;
@@ -368,12 +371,22 @@ static void engine_begin(struct fleet_node *node) {
     attach_all(node);
 }
 
-void fleet_engine_up(struct fleet_node *node, uint64_t term) {
+static void any_engine_up(struct fleet_node *node, uint64_t term, bool standby) {
     node->engine = true;
+    node->standby = standby;
     node->term = term;
     node->writer = ++node->fleet->writers;
-    fleet_log(node->fleet, "%s: an engine of term %llu", node->name, (unsigned long long)term);
     fleet_node_up(node);
+}
+
+void fleet_engine_up(struct fleet_node *node, uint64_t term) {
+    fleet_log(node->fleet, "%s: an engine of term %llu", node->name, (unsigned long long)term);
+    any_engine_up(node, term, false);
+}
+
+void fleet_standby_up(struct fleet_node *node) {
+    fleet_log(node->fleet, "%s: a standby", node->name);
+    any_engine_up(node, 0, true);
 }
 
 /* ---- death ---- */
@@ -530,6 +543,7 @@ void fleet_init(struct fleet *fleet, const struct fleet_options *options) {
     cluster_init(&fleet->cluster, options->seed);
     random_init(&fleet->random, options->seed);
     ledger_init(&fleet->ledger, FLEET_BLOCKS);
+    fleet->regions = FLEET_REGIONS;
     fleet->node_count = options->storages + options->engines;
     fleet->payloads = plain_alloc((size_t)fleet->node_count * FLEET_OPS * FLEET_OP_BLOCKS * FLEET_BLOCK);
     for (unsigned i = 0; i < fleet->node_count; i++) {

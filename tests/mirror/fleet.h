@@ -70,10 +70,12 @@ struct fleet_node {
     struct volume_command command;
     struct volume_store *store; /* open; NULL else */
     char device[UUID_TEXT_SIZE];
-    bool kept; /* has all that was acknowledged, since its process started */
+    bool kept;             /* has all that was acknowledged, since its process started */
+    uint64_t stored_depth; /* of the newest record that it was heard to have stored, durably */
 
     /* its engine */
     bool engine;     /* it has one while it is up */
+    bool standby;    /* which claims nothing until somebody says so */
     uint32_t writer; /* counts engines: whose versions are whose */
     uint64_t term;
     struct fleet_leg legs[FLEET_NODES];
@@ -85,8 +87,9 @@ struct fleet_node {
     struct block_channel *channel;
     struct reactor_message opened;
     struct fleet_op ops[FLEET_OPS];
-    bool served;     /* a request of it was answered with success */
-    unsigned failed; /* requests, in a row */
+    bool served;      /* a request of it was answered with success */
+    uint64_t answers; /* with success */
+    unsigned failed;  /* requests, in a row */
     uint64_t seen_points[MIRROR_LEGS_MAX + 1];
 };
 
@@ -108,6 +111,7 @@ struct fleet {
     struct random random;
     struct ledger ledger;
     uint8_t *payloads;
+    unsigned regions;    /* the mirror's size: at most FLEET_REGIONS */
     bool trace, driving; /* driving: whatever ends is followed by another request */
     uint32_t writers;
     uint64_t terms;
@@ -119,7 +123,7 @@ struct fleet {
     void (*at_point)(struct fleet *fleet, struct fleet_node *node, unsigned leg, unsigned point);
     void *at_point_arg;
     /* counts */
-    uint64_t reads, writes, flushes, failures, faults, losses;
+    uint64_t reads, writes, flushes, answers, failures, faults, losses; /* answers: with success */
 };
 
 void fleet_init(struct fleet *fleet, const struct fleet_options *options);
@@ -128,6 +132,7 @@ void fleet_fini(struct fleet *fleet);
 /* Its process starts and comes up. With `engine`: an engine of that term too. */
 void fleet_node_up(struct fleet_node *node);
 void fleet_engine_up(struct fleet_node *node, uint64_t term);
+void fleet_standby_up(struct fleet_node *node);
 enum fleet_death { FLEET_CLOSE, FLEET_VANISH, FLEET_POWER };
 /* Its process dies; from inside of one of its turns too, then this does not return. */
 void fleet_node_die(struct fleet_node *node, enum fleet_death death);
@@ -154,6 +159,8 @@ bool fleet_begin(struct fleet_node *node, enum block_op kind, unsigned first, un
 /* Begins requests until `depth` are under way. */
 void fleet_fill(struct fleet_node *node);
 unsigned fleet_busy(const struct fleet_node *node);
+/* The ledger's time at which the oldest request under way began; LEDGER_NEVER = there is none. */
+uint64_t fleet_oldest(const struct fleet *fleet);
 /* No engine has a request under way. */
 bool fleet_is_idle(struct fleet *fleet);
 

@@ -46,7 +46,7 @@ static void check(struct fleet *fleet, const uint8_t *bytes, unsigned block, uin
 
 /* ---- requests ---- */
 
-static uint64_t oldest(const struct fleet *fleet) {
+uint64_t fleet_oldest(const struct fleet *fleet) {
     uint64_t begin = LEDGER_NEVER;
     for (unsigned i = 0; i < fleet->node_count; i++)
         for (unsigned j = 0; fleet->nodes[i].channel != NULL && j < FLEET_OPS; j++)
@@ -72,6 +72,8 @@ static void done(struct block_request *request) {
               io_status_name(status));
     fleet->failures += !ok;
     node->failed = ok ? 0 : node->failed + 1;
+    node->answers += ok;
+    fleet->answers += ok;
     if (ok && !node->served) {
         node->served = true;
         ledger_writers_over(&fleet->ledger, node->writer);
@@ -83,7 +85,7 @@ static void done(struct block_request *request) {
         for (unsigned i = 0; ok && i < op->count; i++)
             check(fleet, op->payload + (size_t)i * FLEET_BLOCK, op->first + i, op->begin, "a read");
     } else if (ok) {
-        ledger_flush(&fleet->ledger, op->begin, oldest(fleet));
+        ledger_flush(&fleet->ledger, op->begin, fleet_oldest(fleet));
     }
     op->busy = false;
     sim_trace(fleet->cluster.sim, "answer", op->first, (uint64_t)request->op << 8 | status);
@@ -124,7 +126,7 @@ static bool prepare(struct fleet_op *op, enum block_op kind, unsigned first, uns
 
 static bool prepare_any(struct fleet_op *op) {
     struct random *random = &op->node->fleet->random;
-    unsigned what = (unsigned)random_below(random, 32), region = (unsigned)random_below(random, FLEET_REGIONS);
+    unsigned what = (unsigned)random_below(random, 32), region = (unsigned)random_below(random, op->node->fleet->regions);
     unsigned at = (unsigned)random_below(random, FLEET_BLOCKS_A_REGION);
     unsigned count = 1 + (unsigned)random_below(random, min_u32(FLEET_OP_BLOCKS, FLEET_BLOCKS_A_REGION - at));
     enum block_op kind = what < 2    ? BLOCK_FLUSH
@@ -370,7 +372,7 @@ void fleet_compare(struct fleet *fleet) {
             else
                 first = &looks[i];
         }
-    for (unsigned block = 0; block < FLEET_BLOCKS; block++)
+    for (unsigned block = 0; block < fleet->regions * FLEET_BLOCKS_A_REGION; block++)
         for (unsigned i = 0; i < fleet->node_count; i++) {
             if (fleet->nodes[i].disk == NULL)
                 continue;

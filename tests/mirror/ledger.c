@@ -10,14 +10,18 @@ static struct ledger_version *find(struct ledger *ledger, unsigned block, uint32
     return NULL;
 }
 
-void ledger_init(struct ledger *ledger, unsigned block_count) {
-    *ledger = (struct ledger){.block_count = block_count, .clock = 1};
-    ledger->blocks = plain_alloc(block_count * sizeof(ledger->blocks[0]));
-    for (unsigned i = 0; i < block_count; i++) {
+void ledger_cut(struct ledger *ledger, unsigned first) {
+    for (unsigned i = first; i < ledger->block_count; i++) {
         ledger->blocks[i].count = 1;
         ledger->blocks[i].versions[0] =
             (struct ledger_version){.zero = true, .answered = true, .dead = LEDGER_NEVER, .doubt = LEDGER_NEVER};
     }
+}
+
+void ledger_init(struct ledger *ledger, unsigned block_count) {
+    *ledger = (struct ledger){.block_count = block_count, .clock = 1};
+    ledger->blocks = plain_alloc(block_count * sizeof(ledger->blocks[0]));
+    ledger_cut(ledger, 0);
 }
 
 void ledger_fini(struct ledger *ledger) { plain_free(ledger->blocks); }
@@ -30,6 +34,9 @@ void ledger_copy(const struct ledger *ledger, struct ledger *ret_copy) {
 
 void ledger_revert(struct ledger *ledger, const struct ledger *copy) {
     memcpy(ledger->blocks, copy->blocks, ledger->block_count * sizeof(ledger->blocks[0]));
+    for (unsigned i = 0; i < ledger->block_count; i++)
+        for (unsigned j = 0; j < ledger->blocks[i].count; j++) /* what a snapshot shows is durable */
+            ledger->blocks[i].versions[j].gone |= ledger->blocks[i].versions[j].dead != LEDGER_NEVER;
 }
 
 uint32_t ledger_write_begin(struct ledger *ledger, unsigned block, uint32_t writer, bool zero, uint64_t begin) {

@@ -10,7 +10,7 @@
 
 #include "base/bytes.h"
 
-#define LEDGER_VERSIONS 1024
+#define LEDGER_VERSIONS 2048
 #define LEDGER_NEVER UINT64_MAX
 
 struct ledger_version {
@@ -56,5 +56,7 @@ void ledger_loss(struct ledger *ledger);
  * ledger_fini(). */
 void ledger_copy(const struct ledger *ledger, struct ledger *ret_copy);
 void ledger_revert(struct ledger *ledger, const struct ledger *copy);
+/* What was in these blocks is gone for good, while no request is under way: they read as zeros. */
+void ledger_cut(struct ledger *ledger, unsigned first);
 /* Nothing of what writers before this one sent takes effect any more. */
 void ledger_writers_over(struct ledger *ledger, uint32_t before);

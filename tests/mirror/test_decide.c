@@ -528,12 +528,46 @@ static void excluded_legs_are_not_asked(void **state) {
     assert_int_equal(result.outcome, DECIDE_REFUSE);
 }
 
+/* b says that a is left out, from when it was started without a; since then a was discarded, is back, and went on with c without
+ * b for longer than histories tell. c was there all the time. */
+static void an_exclusion_that_is_over_counts_no_more(void **state) {
+    (void)state;
+    struct row row = {
+        "",
+        REPLICA_ANY,
+        NULL,
+        NULL,
+        0,
+        {{true, "9 8", "ac", WHOLE, NULL, 0, 0}, {true, "3 2", "c", SYNC, "2", 0, 0}, {true, "9 8", "ac", WHOLE, NULL, 0, 0}},
+        0,
+        NULL,
+        {0}};
+    struct replica_status statuses[3];
+    struct decide_input input = {.leg_count = 3,
+                                 .legs = {{.status = &statuses[0]}, {.status = &statuses[1]}, {.status = &statuses[2]}}};
+    struct decide_result result;
+    for (unsigned i = 0; i < 3; i++)
+        make(&row, i, &statuses[i]);
+    statuses[0].record.legs[1].flags = statuses[2].record.legs[1].flags = REPLICA_LEG_EXCLUDED;
+    statuses[1].record.legs[0].flags = REPLICA_LEG_EXCLUDED;
+    decide(&input, &result);
+    assert_int_equal(result.outcome, DECIDE_START);
+    assert_int_equal(result.verdicts[0], DECIDE_SOURCE);
+    assert_int_equal(result.verdicts[1], DECIDE_DIVERGED);
+    assert_int_equal(result.verdicts[2], DECIDE_SOURCE);
+    /* without c nobody knows better */
+    input.leg_count = 2;
+    decide(&input, &result);
+    assert_int_equal(result.outcome, DECIDE_REFUSE);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(each_row),
         cmocka_unit_test(a_first_start_wants_all_legs),
         cmocka_unit_test(legs_that_do_not_belong_together_are_refused),
         cmocka_unit_test(excluded_legs_are_not_asked),
+        cmocka_unit_test(an_exclusion_that_is_over_counts_no_more),
     };
     return cmocka_run_group_tests_name("deciding", tests, NULL, NULL);
 }

@@ -5,9 +5,11 @@
  *
  * test_fleet_random [FIRST [COUNT [TWICE]]]: every TWICEth seed is lived twice. test_fleet_canary [NAME]. */
 #include "chaos.h"
+#include "orders.h"
 #include "trees.h"
 
 #include "blockdev/mirror/mirror_internal.h"
+#include "blockdev/volume/store.h"
 
 #include <signal.h>
 #include <stdio.h>
@@ -28,7 +30,8 @@ struct batch {
     int told;       /* pipe that hears of each seed, 0 = none */
     uint64_t hits[CHAOS_POINTS][CHAOS_ACTIONS];
     uint64_t done[CHAOS_KINDS];
-    uint64_t requests, faults, losses, failures, longest_ns, steps, changes, reverts;
+    uint64_t orders[MIRROR_RESUME + 1], leases_over, changes[REPLICA_DROP + 1];
+    uint64_t answers, failures, faults, losses, longest_ns, steps, fewest_answers, fewest_faults;
 };
 
 static void variant(uint64_t seed, struct fleet_options *ret_options) {
@@ -63,18 +66,24 @@ static void variant(uint64_t seed, struct fleet_options *ret_options) {
 }
 
 static bool all_stores_up(struct fleet *fleet) {
-    for (unsigned i = 0; i < fleet->node_count; i++)
-        if (fleet->nodes[i].exported && fleet->nodes[i].state != FLEET_UP)
+    for (unsigned i = 0; i < fleet->node_count; i++) {
+        const struct fleet_node *node = &fleet->nodes[i];
+        if (node->exported && (node->state != FLEET_UP || node->store->failed))
             return false;
+    }
     return true;
 }
 
-static uint64_t requests_of(const struct fleet *fleet) { return fleet->reads + fleet->writes + fleet->flushes; }
+#define IN_VAIN 32 /* requests in a row that failed: from then on only now and then another one */
 
 static void fill_all(struct fleet *fleet) {
-    for (unsigned i = 0; i < fleet->node_count; i++)
-        if (fleet->nodes[i].channel != NULL && !fleet->nodes[i].paused)
-            fleet_fill(&fleet->nodes[i]);
+    for (unsigned i = 0; i < fleet->node_count; i++) {
+        struct fleet_node *node = &fleet->nodes[i];
+        if (node->channel == NULL || node->paused || mirror_of(node->mirror)->state == MIRROR_STANDBY)
+            continue;
+        if (node->failed < IN_VAIN || random_chance(&fleet->random, 1, IN_VAIN))
+            fleet_fill(node);
+    }
 }
 
 /* A leg that was not there when the engine started needs an engine that starts when it is. */
@@ -86,15 +95,17 @@ static bool lacks_a_leg(const struct fleet_node *engine) {
     return false;
 }
 
-static void recover(struct chaos *chaos, struct trees *trees) {
+static void recover(struct chaos *chaos, struct trees *trees, struct orders *orders) {
     struct fleet *fleet = chaos->fleet;
     uint64_t end = sim_now_ns(fleet->cluster.sim) + RECOVERY_NS;
     chaos_end(chaos);
-    while (trees_tend(trees, false) || !fleet_all_whole(fleet) || !fleet_is_idle(fleet)) {
+    while (trees_tend(trees, false) || !orders_rest(orders) || !all_stores_up(fleet) || !fleet_all_whole(fleet) ||
+           !fleet_is_idle(fleet)) {
         if (sim_now_ns(fleet->cluster.sim) > end)
             fleet_fail(fleet, "the faults are over, and not all is well");
         fleet_run(fleet, 5 * NS_PER_MS);
         chaos_tend(chaos);
+        orders_tend(orders, false);
         for (unsigned i = 0; i < fleet->node_count; i++) {
             struct fleet_node *node = &fleet->nodes[i];
             if (node->state == FLEET_UP && node->mirror != NULL && all_stores_up(fleet) && lacks_a_leg(node)) {
@@ -105,10 +116,31 @@ static void recover(struct chaos *chaos, struct trees *trees) {
     }
 }
 
+static void count(struct batch *batch, const struct chaos *chaos, const struct trees *trees, const struct orders *orders,
+                  uint64_t recovery_ns) {
+    const struct fleet *fleet = chaos->fleet;
+    batch->answers += fleet->answers;
+    batch->failures += fleet->failures;
+    batch->faults += fleet->faults;
+    batch->fewest_answers = min_u64(batch->fewest_answers, fleet->answers);
+    batch->fewest_faults = min_u64(batch->fewest_faults, fleet->faults);
+    batch->losses += fleet->losses;
+    batch->longest_ns = max_u64(batch->longest_ns, recovery_ns);
+    batch->steps += sim_steps(fleet->cluster.sim);
+    batch->leases_over += orders->leases_over;
+    for (unsigned i = 0; i < CHAOS_KINDS; i++)
+        batch->done[i] += chaos->done[i];
+    for (unsigned i = 0; i < array_count(trees->done); i++)
+        batch->changes[i] += trees->done[i];
+    for (unsigned i = 0; i < array_count(orders->done); i++)
+        batch->orders[i] += orders->done[i];
+}
+
 static uint64_t live(struct batch *batch, uint64_t seed, bool counts) {
     struct fleet *fleet = plain_alloc(sizeof(*fleet));
     struct chaos *chaos = plain_alloc(sizeof(*chaos));
     struct trees trees;
+    struct orders orders;
     struct fleet_options options;
     if (batch->told != 0 && write(batch->told, &seed, sizeof(seed)) != (ssize_t)sizeof(seed))
         abort();
@@ -120,40 +152,31 @@ static uint64_t live(struct batch *batch, uint64_t seed, bool counts) {
     fleet_wait(fleet, fleet_all_whole, 20 * NS_PER_S, "the first start");
     chaos_init(chaos, fleet, (unsigned)seed, counts ? batch->hits : nowhere);
     trees_init(&trees, fleet);
+    orders_init(&orders, fleet);
     uint64_t last = 0;
-    while (requests_of(fleet) < REQUESTS || fleet->faults < FAULTS) {
+    while (fleet->answers < REQUESTS || fleet->faults < FAULTS) {
         bool held = batch->trees && trees_tend(&trees, true), quiet = !held && random_chance(&fleet->random, 1, 12);
+        orders_tend(&orders, true);
         fleet->driving = !held && !quiet;
         if (fleet->driving)
             fill_all(fleet);
         fleet_run(fleet, quiet ? random_below(&fleet->random, 3 * NS_PER_S) : 1 + random_below(&fleet->random, 2 * NS_PER_MS));
         chaos_tend(chaos);
         uint64_t due = REQUESTS / (FAULTS + 8);
-        if (requests_of(fleet) - last >= due || random_chance(&fleet->random, 1, 30)) {
-            last = requests_of(fleet);
+        if (fleet->answers - last >= due || random_chance(&fleet->random, 1, 30)) {
+            last = fleet->answers;
             chaos_strike(chaos);
         }
     }
     fleet->driving = false;
     uint64_t began = sim_now_ns(fleet->cluster.sim);
-    recover(chaos, &trees);
+    recover(chaos, &trees, &orders);
     began = sim_now_ns(fleet->cluster.sim) - began;
     fleet_compare(fleet);
-    sim_trace(fleet->cluster.sim, "requests", requests_of(fleet), fleet->failures);
+    sim_trace(fleet->cluster.sim, "answers", fleet->answers, fleet->failures);
     uint64_t hash = sim_trace_hash(fleet->cluster.sim);
-    if (counts) {
-        batch->requests += requests_of(fleet);
-        batch->faults += fleet->faults;
-        batch->losses += fleet->losses;
-        batch->failures += fleet->failures;
-        batch->longest_ns = max_u64(batch->longest_ns, began);
-        batch->steps += sim_steps(fleet->cluster.sim);
-        for (unsigned i = 0; i < CHAOS_KINDS; i++)
-            batch->done[i] += chaos->done[i];
-        for (unsigned i = 0; i < array_count(trees.done); i++)
-            batch->changes += trees.done[i];
-        batch->reverts += trees.done[REPLICA_REVERT];
-    }
+    if (counts)
+        count(batch, chaos, &trees, &orders, began);
     trees_fini(&trees);
     fleet_fini(fleet);
     plain_free(chaos);
@@ -161,7 +184,27 @@ static uint64_t live(struct batch *batch, uint64_t seed, bool counts) {
     return hash;
 }
 
-static struct batch batch = {.first = 1, .count = 20, .twice = 1};
+static struct batch batch = {
+    .first = 1, .count = 20, .twice = 1, .trees = true, .fewest_answers = UINT64_MAX, .fewest_faults = UINT64_MAX};
+
+static void tell(void) {
+    printf("note: %llu lives, %llu requests answered (%llu failed), %llu faults; at least %llu and %llu a life; slowest recovery "
+           "%.1f s, everything lost %llu times, %llu events\nnote: faults:",
+           (unsigned long long)batch.count, (unsigned long long)batch.answers, (unsigned long long)batch.failures,
+           (unsigned long long)batch.faults, (unsigned long long)batch.fewest_answers, (unsigned long long)batch.fewest_faults,
+           (double)batch.longest_ns / 1e9, (unsigned long long)batch.losses, (unsigned long long)batch.steps);
+    for (unsigned i = 0; i < CHAOS_KINDS; i++)
+        printf(" %s %llu,", chaos_kind_name((enum chaos_kind)i), (unsigned long long)batch.done[i]);
+    printf(
+        "\nnote: done meanwhile: snapshots %llu, deletions %llu, reverts %llu, resizes %llu; pauses %llu, given back %llu, over "
+        "by themselves %llu; releases %llu, promotions %llu, starts without a leg %llu, discards %llu\n",
+        (unsigned long long)batch.changes[REPLICA_SNAPSHOT], (unsigned long long)batch.changes[REPLICA_DELETE],
+        (unsigned long long)batch.changes[REPLICA_REVERT], (unsigned long long)batch.changes[REPLICA_RESIZE],
+        (unsigned long long)batch.orders[MIRROR_PAUSE], (unsigned long long)batch.orders[MIRROR_RESUME],
+        (unsigned long long)batch.leases_over, (unsigned long long)batch.orders[MIRROR_RELEASE],
+        (unsigned long long)batch.orders[MIRROR_PROMOTE], (unsigned long long)batch.orders[MIRROR_START],
+        (unsigned long long)batch.orders[MIRROR_DISCARD]);
+}
 
 static void random_lives(void **state) {
     (void)state;
@@ -170,11 +213,7 @@ static void random_lives(void **state) {
         if (batch.twice != 0 && seed % batch.twice == 0 && live(&batch, seed, false) != hash)
             fail_msg("seed %llu: two lives that differ", (unsigned long long)seed);
     }
-    printf("note: %llu lives, %llu requests (%llu failed), %llu faults, everything lost %llu times, slowest recovery %.1f s, "
-           "%llu changes of a tree, %llu of them reverts, %llu events\n",
-           (unsigned long long)batch.count, (unsigned long long)batch.requests, (unsigned long long)batch.failures,
-           (unsigned long long)batch.faults, (unsigned long long)batch.losses, (double)batch.longest_ns / 1e9,
-           (unsigned long long)batch.changes, (unsigned long long)batch.reverts, (unsigned long long)batch.steps);
+    tell();
 }
 
 #ifdef MIRROR_CANARY_RUNTIME
@@ -194,6 +233,7 @@ static const struct canary {
     {"syncing flag late", &mirror_canary_planted, MIRROR_CANARY_SYNCING_LATE},
     {"incarnation ignored", &mirror_canary_planted, MIRROR_CANARY_INCARNATION_IGNORED},
     {"flush retried", &volume_canary_planted, VOLUME_CANARY_FLUSH_RETRIED},
+    {"revert unmarked", &replica_canary_planted, REPLICA_CANARY_REVERT_UNMARKED},
     {"epoch acknowledged early", &mirror_canary_planted, MIRROR_CANARY_EPOCH_EARLY},
 };
 
@@ -273,7 +313,8 @@ int main(int argc, char **argv) {
         batch.count *= LONG_FACTOR;
         batch.twice = 1;
     }
-    batch.trees = getenv("MIRROR_TREES") != NULL;
+    const char *trees = getenv("MIRROR_TREES");
+    batch.trees = trees == NULL || strcmp(trees, "0") != 0;
     heap_keep_memory();
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(random_lives),

@@ -227,6 +227,36 @@ static void marks_are_kept_for_a_time(void **state) {
     end(world);
 }
 
+/* Two legs get other ids at the same moment: no epoch tells two changes of the configuration. */
+static void the_configuration_changes_by_one_leg_at_a_time(void **state) {
+    (void)state;
+    struct world *world = begin(3, REPLICA_ANY);
+    world->options.give_up_ms = 2000;
+    world_engine_start(world);
+    world_serve(world);
+    world_write_all(world);
+    world_vanish(world, 1);
+    world_vanish(world, 2);
+    world_write_all(world);
+    const struct replica_record *record = &world->disks[0].record;
+    struct replica_record seen = *record;
+    unsigned changed = 0;
+    for (unsigned i = 0; changed < 2; i++) {
+        assert_true(i < 200000);
+        world_run(world, 100 * NS_PER_US, 1);
+        unsigned here = 0;
+        for (unsigned leg = 0; leg < seen.leg_count; leg++)
+            here += !uuid_equal(&seen.legs[leg].id, &record->legs[leg].id);
+        assert_true(here <= 1 && record->leg_count == 3 && record->epoch.depth <= seen.epoch.depth + 1);
+        changed += here;
+        seen = *record;
+    }
+    world_appear(world, 1);
+    world_appear(world, 2);
+    world_settle(world);
+    end(world);
+}
+
 /* ---- held ---- */
 
 static void no_leg_is_there_for_too_long(void **state) {
@@ -333,6 +363,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(an_invalid_copy_is_copied_as_a_whole),
         cmocka_unit_test(a_majority_of_two_changes_its_legs),
         cmocka_unit_test(marks_are_kept_for_a_time),
+        cmocka_unit_test(the_configuration_changes_by_one_leg_at_a_time),
         cmocka_unit_test(no_leg_is_there_for_too_long),
         cmocka_unit_test(io_is_held_for_ever_if_so_wanted),
         cmocka_unit_test(a_pause_ends_by_resume_or_by_itself),

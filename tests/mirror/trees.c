@@ -19,25 +19,31 @@ void trees_fini(struct trees *trees) { forget(trees); }
 
 static void answered(struct mirror_tree_command *command) { container_of(command, struct trees, command)->answered = true; }
 
-static void submit(struct plane *plane, void *arg) {
-    struct trees *trees = arg;
+static void submit(struct reactor_message *message) {
+    struct trees *trees = container_of(message, struct trees, message);
     trees->command.device = trees->node->mirror;
-    trees->command.control = plane->control;
+    trees->command.control = trees->node->plane.control;
     mirror_tree_command(&trees->command);
 }
 
 static void ask(struct trees *trees, struct fleet_node *engine) {
     struct fleet *fleet = trees->fleet;
     enum replica_change what = REPLICA_SNAPSHOT;
-    uint64_t draw = random_below(&fleet->random, 5);
-    if (trees->kept && draw >= 2)
+    uint64_t draw = random_below(&fleet->random, 7);
+    if (draw >= 5)
+        what = REPLICA_RESIZE;
+    else if (trees->kept && draw >= 2)
         what = draw == 2 ? REPLICA_DELETE : REPLICA_REVERT;
-    if (what == REPLICA_SNAPSHOT)
+    trees->regions = 2 + (unsigned)random_below(&fleet->random, FLEET_REGIONS - 1);
+    if (what == REPLICA_RESIZE)
+        snprintf(trees->name, sizeof(trees->name), "%u", trees->regions);
+    else if (what == REPLICA_SNAPSHOT)
         snprintf(trees->name, sizeof(trees->name), "t%u", ++trees->made);
     else
         snprintf(trees->name, sizeof(trees->name), "%s", trees->kept_name);
     trees->command = (struct mirror_tree_command){.what = what,
                                                   .snapshot = trees->name,
+                                                  .size_bytes = trees->regions * REPLICA_REGION_BYTES,
                                                   .pairs = fleet_pairs,
                                                   .pair_count = what == REPLICA_SNAPSHOT ? FLEET_PAIRS : 0,
                                                   .done = answered};
@@ -47,7 +53,8 @@ static void ask(struct trees *trees, struct fleet_node *engine) {
     trees->sequence = mirror_of(engine->mirror)->tree_sequence;
     trees->phase = TREES_ASKED;
     fleet_log(fleet, "%s: tree change %d, of %s", engine->name, what, trees->name);
-    plane_do(&engine->plane, submit, trees);
+    trees->message = (struct reactor_message){.run = submit};
+    reactor_post(engine->plane.control, &trees->message);
 }
 
 static void was_done(struct trees *trees) {
@@ -59,10 +66,18 @@ static void was_done(struct trees *trees) {
         forget(trees);
         trees->kept = true;
         memcpy(trees->kept_name, trees->name, sizeof(trees->name));
+        trees->kept_regions = fleet->regions;
         ledger_copy(&fleet->ledger, &trees->then);
         break;
     case REPLICA_DELETE: forget(trees); break;
-    case REPLICA_REVERT: ledger_revert(&fleet->ledger, &trees->then); break;
+    case REPLICA_REVERT:
+        ledger_revert(&fleet->ledger, &trees->then);
+        fleet->regions = trees->kept_regions;
+        break;
+    case REPLICA_RESIZE: /* what grows was cut before, or never there */
+        fleet->regions = trees->regions;
+        ledger_cut(&fleet->ledger, fleet->regions * FLEET_BLOCKS_A_REGION);
+        break;
     default: break;
     }
     trees->phase = TREES_REST;
@@ -76,7 +91,8 @@ static void was_not_done(struct trees *trees) {
 /* A snapshot that may be there is never used; of one that may be gone it is no use to know. */
 static void is_unsure(struct trees *trees) {
     fleet_log(trees->fleet, "tree change %d, of %s: not known", trees->command.what, trees->name);
-    trees->phase = trees->command.what == REPLICA_REVERT ? TREES_UNSURE : TREES_REST;
+    bool matters = trees->command.what == REPLICA_REVERT || trees->command.what == REPLICA_RESIZE;
+    trees->phase = matters ? TREES_UNSURE : TREES_REST;
     if (trees->command.what == REPLICA_DELETE)
         forget(trees);
 }

@@ -1,7 +1,7 @@
-/* Changes of a fleet's tree at random moments: snapshots, their deletion, reverts to them. No request is under way while one is,
- * so that it is known what the mirror shows afterwards; faults are. Whether a revert was done whose engine died, or that was
- * answered with an error of I/O, is read from the tree's number when the next engine serves. Must not know which faults there
- * are. */
+/* Changes of a fleet's tree at random moments: snapshots, their deletion, reverts to them, shrinking and growing. No request is
+ * under way while one is, so that it is known what the mirror shows afterwards; faults are. Whether a revert or another size was
+ * done whose engine died, or that was answered with an error of I/O, is read from the tree's number when the next engine serves.
+ * Must not know which faults there are. */
 #pragma once
 
 #include "fleet.h"
@@ -18,6 +18,7 @@ struct trees {
     enum trees_phase phase;
     uint64_t since_ns;
     struct mirror_tree_command command;
+    struct reactor_message message;
     char name[16];
     bool answered;
     struct fleet_node *node; /* the engine's that was asked */
@@ -26,7 +27,9 @@ struct trees {
     /* the snapshot that may be reverted to, and what the mirror showed then */
     bool kept;
     char kept_name[16];
+    unsigned kept_regions;
     struct ledger then;
+    unsigned regions; /* RESIZE: asked for */
     unsigned made;
     uint64_t done[REPLICA_DROP + 1]; /* changes, by kind */
 };

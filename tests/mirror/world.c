@@ -70,6 +70,26 @@ static void check(struct world *world, const uint8_t *bytes, unsigned block, con
 
 /* ---- checked I/O ---- */
 
+static void lose_unflushed(struct world *world);
+
+static unsigned members_of(const struct world *world) {
+    const struct mirror *mirror = mirror_of(world->mirror);
+    unsigned members = 0;
+    mirror_for_each_leg(mirror, leg) for (unsigned i = 0; (mirror->members & leg->bit) != 0 && i < world->disk_count; i++)
+        members |= strcmp(leg->told.name, world->disks[i].name) == 0 ? 1u << i : 0;
+    return members;
+}
+
+/* Something was answered by those who are members: they have it. Under `majority` an engine may begin with legs alone that were
+ * opened anew, while one that was not is away. */
+static void look_at_members(struct world *world) {
+    unsigned members = members_of(world);
+    if (!world->judged && (members & world->kept) == 0 && world->options.policy == REPLICA_MAJORITY)
+        lose_unflushed(world);
+    world->judged = true;
+    world->kept = members;
+}
+
 static void op_done(struct block_request *request) {
     struct world_op *op = container_of(request, struct world_op, request);
     struct world *world = op->world;
@@ -77,6 +97,8 @@ static void op_done(struct block_request *request) {
     bool ok = request->status == IO_OK;
     op->busy = false;
     world->failed += !ok;
+    if (ok)
+        look_at_members(world);
     switch (request->op) {
     case BLOCK_READ:
         block->busy = false;
@@ -219,8 +241,7 @@ static void lose_unflushed(struct world *world) {
 }
 
 void world_engine_start(struct world *world) {
-    if (world->forgetful)
-        lose_unflushed(world);
+    world->judged = false;
     world->engines++;
     world_log(world, "an engine starts");
     plane_start(&world->plane, NULL);
@@ -266,8 +287,7 @@ static bool another_has_all(const struct world *world, unsigned but) {
 void world_cut(struct world *world, unsigned disk, bool lose) {
     bool lost = !another_has_all(world, disk);
     world_log(world, "%s: %s%s", world->disks[disk].name, lose ? "power fails" : "process dies", lost ? ", the last one" : "");
-    if (world->options.policy == REPLICA_MAJORITY && world->disks[disk].record.state == REPLICA_WHOLE)
-        world->forgetful = true;
+    world->kept &= ~(1u << disk);
     replica_disk_cut(&world->disks[disk], lose);
     if (lost) /* what one of them kept, nobody can know */
         lose_unflushed(world);
@@ -382,7 +402,7 @@ void world_mend(struct world *world, unsigned disk) {
 }
 
 void world_init(struct world *world, uint64_t seed, unsigned disk_count, enum replica_policy policy) {
-    *world = (struct world){.seed = seed, .disk_count = disk_count, .trace = getenv("MIRROR_TRACE") != NULL};
+    *world = (struct world){.seed = seed, .disk_count = disk_count, .kept = UINT32_MAX, .trace = getenv("MIRROR_TRACE") != NULL};
     cluster_init(&world->cluster, seed);
     random_init(&world->random, seed);
     plane_init(&world->plane, &world->cluster, "engine", "10.0.0.1", 1);

@@ -63,7 +63,8 @@ struct world {
     bool running;
     uint64_t reads, writes, flushes, failed, faults, engines, losses;
     bool trace;
-    bool forgetful; /* under `majority` a member forgot what was not flushed, and a start may have to do with it alone */
+    unsigned kept; /* bits: disks that have all that was acknowledged, and were not opened anew since */
+    bool judged;   /* an answer of this engine was heard: it is known whom it began with */
 };
 
 void world_init(struct world *world, uint64_t seed, unsigned disk_count, enum replica_policy policy);

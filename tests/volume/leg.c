@@ -9,10 +9,12 @@ const struct store_options leg_options = {
     .cache_bytes = MIB(4),
     .unit_bytes = MIB(1)};
 
-void begin(struct fixture *f) {
+void begin(struct fixture *f) { begin_on(f, &leg_options); }
+
+void begin_on(struct fixture *f, const struct store_options *options) {
     *f = (struct fixture){0};
     disk_image_init(&f->image, DISK_BYTES);
-    session_start(&f->session, &leg_options, &f->image, 7, true);
+    session_start(&f->session, options, &f->image, 7, true);
     assert_true(session_format(&f->session));
     assert_true(session_open(&f->session));
     session_uuid(1, &f->volume);

@@ -39,6 +39,8 @@ union ranges {
 static inline struct uuid id(uint8_t n) { return (struct uuid){.bytes = {n}}; }
 
 void begin(struct fixture *f);
+/* On another disk than leg_options'. */
+void begin_on(struct fixture *f, const struct store_options *options);
 /* Closes the store and checks the disk. */
 void end(struct fixture *f);
 /* Opened anew on what the disk has been told (`durable`: on what surely is on the medium). */

@@ -5,6 +5,7 @@
 
 #include "base/bitmap.h"
 #include "base/block_sum.h"
+#include "blockdev/volume/store.h"
 
 /* ---- claims ---- */
 
@@ -41,7 +42,7 @@ static void nobody_uses_a_leg_without_its_claim(void **state) {
     again(&f, true); /* the promise is durable, the claim is not */
     way(&f, &a);
     status = status_of(&f, &a);
-    assert_int_equal(status.flags, REPLICA_HAS_RECORD | REPLICA_CAN_WRITE);
+    assert_int_equal(status.flags, REPLICA_HAS_RECORD | REPLICA_CAN_WRITE | REPLICA_UNPROVEN);
     assert_int_equal(status.record.promised_term, 5);
     assert_int_equal(write_at(&f, &a, 0, 5), IO_NOT_READY);
     port_close(&a);
@@ -154,6 +155,73 @@ static void a_record_is_checked_and_durable(void **state) {
     end(&f);
 }
 
+/* A disk whose flush takes long and whose FUA does not: neither claims nor records nor marks wait for flushes of data. */
+static void a_record_waits_for_no_flush_of_data(void **state) {
+    (void)state;
+    struct fixture f;
+    struct store_options options = leg_options;
+    options.disk.flush_ns = 800 * NS_PER_MS;
+    options.disk.native_fua = true;
+    begin_on(&f, &options);
+    struct port a, b;
+    way(&f, &a);
+    way(&f, &b);
+    assert_int_equal(claim(&f, &a, 2, 1, 1), IO_OK);
+    assert_int_equal(store(&f, &a, 1, 0, 0), IO_OK);
+    assert_int_equal(write_at(&f, &a, 0, 1), IO_OK);
+    assert_int_equal(flush(&f, &a), IO_OK); /* the node of the marks is durable */
+    for (unsigned i = 0; i < 4; i++) {
+        uint64_t began = f.session.world.now_ns;
+        assert_int_equal(write_at(&f, &a, MIB(2 + i), 7), IO_OK); /* a mark, data, and bits that wait for a flush */
+        assert_int_equal(store(&f, &a, 2 + i, i, 1), IO_OK);
+        assert_true(f.session.world.now_ns - began < 100 * NS_PER_MS);
+        assert_true(f.session.store->commit.batch_words > 0);
+    }
+    uint64_t began = f.session.world.now_ns;
+    assert_int_equal(claim(&f, &b, 2, 1, 2), IO_OK);
+    assert_true(f.session.world.now_ns - began < 100 * NS_PER_MS);
+    port_close(&a);
+    port_close(&b);
+    again(&f, true); /* all of it is durable */
+    way(&f, &a);
+    assert_int_equal(status_of(&f, &a).record.epoch.depth, 5);
+    assert_int_equal(status_of(&f, &a).record.promised_attempt, 2);
+    assert_int_equal(claim(&f, &a, 2, 1, 3), IO_OK);
+    assert_int_equal(marks(&f, &a, 0) & (15u << 2 | 15u), 15u << 2 | 15u);
+    port_close(&a);
+    end(&f);
+}
+
+/* A ring that is nearly full holds up what writes to it, but no record. */
+static void a_record_waits_for_no_checkpoint(void **state) {
+    (void)state;
+    struct fixture f;
+    begin(&f);
+    struct port a;
+    way(&f, &a);
+    assert_int_equal(claim(&f, &a, 2, 1, 1), IO_OK);
+    assert_int_equal(store(&f, &a, 1, 0, 0), IO_OK);
+    assert_int_equal(write_at(&f, &a, 0, 1), IO_OK);
+    assert_int_equal(flush(&f, &a), IO_OK);
+    struct commit *commit = &f.session.store->commit;
+    uint32_t used = commit->used;
+    commit->used = commit->ring_blocks / 8 * 5 + 1;
+    f.session.store->checkpoint.state = CHECKPOINT_FLUSH; /* one that does not end */
+    static uint8_t buffer[4096];
+    struct io waits;
+    io_start(&a, &waits, BLOCK_WRITE, 0, MIB(5), sizeof(buffer), buffer);
+    assert_int_equal(store(&f, &a, 2, 3, 1), IO_OK);
+    assert_int_equal(marks(&f, &a, 2), 1u << 3);
+    assert_false(waits.done);
+    f.session.store->checkpoint.state = CHECKPOINT_IDLE;
+    commit->used = used + 2; /* at least what was written since */
+    checkpoint_start(f.session.store);
+    assert_int_equal(io_end(&f, &waits), IO_OK);
+    assert_int_equal(flush(&f, &a), IO_OK);
+    port_close(&a);
+    end(&f);
+}
+
 static void marks_tell_when_a_region_was_written(void **state) {
     (void)state;
     struct fixture f;
@@ -241,11 +309,12 @@ static void copies_to_an_empty_leg_leave_no_marks(void **state) {
 
 /* Whatever a cut leaves: a region whose data differ from what it held when its marks were cleared has a mark. Writes, zeroes and
  * trims without any flush of ours. */
-static void no_data_reach_the_disk_before_their_mark(void **state) {
-    (void)state;
+static void cut_while_regions_are_written(bool native_fua) {
     struct fixture f;
     static uint8_t held[VOLUME_BYTES];
-    begin(&f);
+    struct store_options options = leg_options;
+    options.disk.native_fua = native_fua;
+    begin_on(&f, &options);
     struct port a;
     way(&f, &a);
     assert_int_equal(claim(&f, &a, 2, 1, 1), IO_OK);
@@ -316,6 +385,12 @@ static void no_data_reach_the_disk_before_their_mark(void **state) {
     assert_in_range(changed, 30, 1000000);
     session_end(&f.session);
     disk_image_fini(&f.image);
+}
+
+static void no_data_reach_the_disk_before_their_mark(void **state) {
+    (void)state;
+    cut_while_regions_are_written(false);
+    cut_while_regions_are_written(true);
 }
 
 /* ---- what it tells ---- */
@@ -396,6 +471,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(nobody_uses_a_leg_without_its_claim),      cmocka_unit_test(terms_and_attempts_only_rise),
         cmocka_unit_test(a_claim_waits_for_what_was_let_in),        cmocka_unit_test(a_record_is_checked_and_durable),
+        cmocka_unit_test(a_record_waits_for_no_flush_of_data),      cmocka_unit_test(a_record_waits_for_no_checkpoint),
         cmocka_unit_test(marks_tell_when_a_region_was_written),     cmocka_unit_test(copies_to_an_empty_leg_leave_no_marks),
         cmocka_unit_test(no_data_reach_the_disk_before_their_mark), cmocka_unit_test(sums_and_owned_regions),
         cmocka_unit_test(a_leg_is_let_go_and_its_marks_with_it),

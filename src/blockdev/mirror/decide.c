@@ -91,6 +91,23 @@ static bool identities(struct decision *d) {
     return true;
 }
 
+/* True if the record excludes the leg, and nobody shows that this is over: a member of the record's epoch that has stored a
+ * deeper one since, which does not. Who is away for long enough is in no history any more. */
+static bool still_excludes(const struct decide_input *input, const struct replica_record *record, const struct uuid *leg) {
+    if (!excludes(record, leg))
+        return false;
+    for (unsigned i = 0; i < input->leg_count; i++) {
+        if (!has_epoch(&input->legs[i]))
+            continue;
+        const struct replica_record *later = &input->legs[i].status->record;
+        unsigned at = replica_record_leg(record, &later->leg);
+        if (at < record->leg_count && (record->legs[at].flags & REPLICA_LEG_MEMBER) != 0 &&
+            later->epoch.depth > record->epoch.depth && later->term >= record->term && !excludes(later, leg))
+            return false;
+    }
+    return true;
+}
+
 /* A leg that a newer record excludes is not asked; if two exclude each other, nobody knows better. */
 static bool exclusions(struct decision *d) {
     for (unsigned i = 0; i < d->input->leg_count; i++) {
@@ -102,9 +119,9 @@ static bool exclusions(struct decision *d) {
             if (j == i || !has_epoch(&d->input->legs[j]))
                 continue;
             const struct replica_record *other = &d->input->legs[j].status->record;
-            if (!excludes(other, &own->leg) || replica_record_knows(own, &other->epoch))
+            if (!still_excludes(d->input, other, &own->leg) || replica_record_knows(own, &other->epoch))
                 continue;
-            if (excludes(own, &other->leg))
+            if (still_excludes(d->input, own, &other->leg))
                 return refuse(d, ERROR_DAMAGED, "they diverged: each was started without the other", i, j);
             excluded = true;
         }

@@ -243,16 +243,27 @@ uint64_t mirror_config_wish(struct mirror_leg *leg, unsigned wish) {
     return ++leg->mirror->config_wanted;
 }
 
-/* Only between attempts, so that all records of an epoch tell one configuration. Who is a member, of an attempt at least, keeps
- * its place until a complete epoch has left it out: it may be the one that everything depends on. */
+/* An attempt that is not complete tells another configuration than the epoch before it. */
+static bool is_reconfiguring(const struct mirror *mirror) {
+    mirror_for_each_leg(mirror, leg) {
+        if (leg->counted != mirror_leg_counts(leg) || (leg->counted && !uuid_equal(&leg->counted_id, &leg->config.id)))
+            return true;
+    }
+    return false;
+}
+
+/* Only between attempts, so that all records of an epoch tell one configuration, and one leg's at a time until that is complete:
+ * then any two majorities by neighbouring ones meet. Who is a member, of an attempt at least, keeps its place until a complete
+ * epoch has left it out: it may be the one that everything depends on. */
 static void grant_wishes(struct mirror *mirror) {
-    bool all = true;
+    bool all = true, granted = !mirror->starting && is_reconfiguring(mirror);
     mirror_for_each_leg(mirror, leg) {
         bool member = ((mirror->members | mirror->named) & leg->bit) != 0;
-        if (member && (leg->wishes & (WISH_OUT | WISH_RENEW)) != 0) {
+        if (leg->wishes != 0 && (granted || (member && (leg->wishes & (WISH_OUT | WISH_RENEW)) != 0))) {
             all = false;
             continue;
         }
+        granted = granted || leg->wishes != 0;
         if ((leg->wishes & WISH_IN) != 0)
             leg->configured = true;
         if ((leg->wishes & WISH_OUT) != 0)
@@ -427,6 +438,11 @@ static void step(struct task *task) {
     struct mirror *mirror = container_of(task, struct mirror, epoch_task);
     if (mirror->state == MIRROR_ENDED || mirror->closing)
         return;
+    if (mirror->change_over && task->state != EPOCH_REST) {
+        task_move(task, EPOCH_REST);
+        return;
+    }
+    mirror->change_over = false;
     MIRROR_AT(mirror, NULL, MIRROR_POINT_EPOCH + task->state);
     switch ((enum epoch_phase)task->state) {
     case EPOCH_REST: {
@@ -506,6 +522,14 @@ static void step(struct task *task) {
 
 static const struct task_type type = {
     .name = "mirror epoch", .state_names = names, .state_count = EPOCH_PHASES, .moves = moves, .step = step};
+
+void mirror_epoch_forget(struct mirror *mirror) {
+    mirror->changing = mirror->starting = mirror->deeper = false;
+    mirror->named = mirror->sent_members = mirror->awaited = mirror->unsent = mirror->stored = mirror->raise = 0;
+    reactor_timer_stop(mirror->home, &mirror->store_deadline);
+    mirror->change_over = true;
+    mirror_epoch_wake(mirror);
+}
 
 void mirror_epoch_init(struct mirror *mirror) {
     mirror->store_deadline.run = store_late;

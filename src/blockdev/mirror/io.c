@@ -481,10 +481,15 @@ static void settle(struct mirror_io *io) {
 static void settle_all(struct reactor_job *job) {
     struct mirror *mirror = container_of(job, struct mirror, settle_job);
     struct list list;
+    unsigned count = 0;
     mirror->settle_queued = false;
     list_init(&list);
-    list_splice_back(&list, &mirror->under_way);
-    for (struct list_node *node; (node = list_pop_front(&list)) != NULL;) {
+    list_for_each (&mirror->under_way, const struct mirror_io, io, node) {
+        (void)io;
+        count++;
+    }
+    /* in the list all the time: others look whether it is empty, and at whom a lost leg concerns */
+    for (struct list_node *node; count > 0 && (node = list_pop_front(&mirror->under_way)) != NULL; count--) {
         list_push_back(&mirror->under_way, node);
         settle(list_entry(node, struct mirror_io, node));
     }

@@ -298,8 +298,10 @@ static void ask(struct mirror_leg *leg) {
 static void take(struct mirror_leg *leg) {
     struct mirror_layers *layers = leg->layers;
     if (layers->query < ASK_PAIRS)
-        for (size_t i = 0; i < layers->ask.slice.length / 8; i++)
+        for (size_t i = 0; i < layers->ask.slice.length / 8; i++) {
             leg->work[layers->piece / 8 + i] |= layers->answer[i];
+            leg->doubtful[layers->piece / 8 + i] |= layers->query == ASK_OWN || !by_marks(leg) ? layers->answer[i] : 0;
+        }
     layers->piece += layers->ask.slice.length;
     if (layers->query == ASK_PAIRS || layers->piece >= bitmap_words(leg->work_count) * 8) {
         layers->piece = 0;
@@ -346,8 +348,10 @@ void mirror_layers_list(struct mirror_leg *leg) {
     leg->listing = false;
     if (by_marks(leg)) { /* no marks are told of what lies beyond the volume's end of today */
         uint64_t known = layers->from.tree->head_size / REGION_BYTES;
-        if (known < leg->work_count)
+        if (known < leg->work_count) {
             bitmap_set_range(leg->work, known, leg->work_count - known);
+            bitmap_set_range(leg->doubtful, known, leg->work_count - known);
+        }
     }
     leg->blank = false;
     leg->fill = layers->source;

@@ -556,7 +556,10 @@ static void decided(struct mirror_leg *leg) {
         copy_all(leg);
         return;
     }
-    judge_record(leg);
+    if (!leg->recorded) /* else a start had more to judge by, and what it came to is in the leg's record now */
+        judge_record(leg);
+    else if (leg->verdict == DECIDE_SOURCE)
+        leg->verdict = DECIDE_RETURNING;
     if (leg->verdict == DECIDE_DIVERGED) {
         stick(leg, "it has another history: kept as it is until it is discarded");
         return;
@@ -607,6 +610,7 @@ static void adopt(struct mirror_leg *leg) {
     leg->keeping = leg->listing = false;
     leg->blank = (leg->status.flags & REPLICA_UNTOUCHED) != 0;
     leg->blind_left = 0;
+    leg->doubted = mirror_leg_is_doubtful(leg);
     leg->retry.deadline_ns = 0;
     task_move(&leg->task, LEG_KEEP);
 }
@@ -720,6 +724,7 @@ static void step(struct task *task) {
             break;
         tell(leg, "");
         mirror_missed_end(leg);
+        leg->doubted = false;
         leg->returned = true;
         leg->told.sync_total = leg->told.sync_done = 0;
         task_move(task, LEG_MEMBER);
@@ -763,6 +768,7 @@ void mirror_leg_fini(struct mirror_leg *leg) {
     mirror_missed_end(leg);
     mirror_layers_fini(leg);
     free(leg->work);
+    free(leg->doubtful);
     free(leg->call_document);
     free(leg->store_document);
 }

@@ -209,6 +209,7 @@ struct mirror_leg {
     unsigned cursor_step;
     uint64_t barrier;                /* requests before this sequence were sent without it */
     uint64_t *work;                  /* regions to copy, while syncing */
+    uint64_t *doubtful;              /* of those: what it shows there is no proof of what it holds, if it is doubted */
     uint64_t work_count, work_words; /* regions that it speaks of; words that there is room for */
     uint64_t piece;                  /* first region of the piece under way */
     uint64_t work_total, work_left, work_hand;
@@ -224,6 +225,7 @@ struct mirror_leg {
     enum io_status fault_status;    /* of its disk, last */
     unsigned faults;                /* how often it gave that, each time after a full return */
     bool returned, faulted;         /* returned: it was a member since the last fault */
+    bool doubted;                   /* opened anew since it was whole, and not closed before (REPLICA_UNPROVEN) */
     unsigned blind_left;            /* regions that are copied without checksums */
     bool blank;                     /* its head has never been written but by the mirror: what is not there reads as zeros */
     struct mirror_leg *source;      /* of marks */
@@ -333,8 +335,9 @@ struct mirror {
 
     /* the change under way */
     struct task epoch_task;
-    bool changing; /* no write may be sent */
-    bool starting; /* the change is a start's, with start_members */
+    bool changing;    /* no write may be sent */
+    bool change_over; /* the change under way counts no more: mirror_epoch_forget() */
+    bool starting;    /* the change is a start's, with start_members */
     mirror_mask start_members, raise, stored, awaited, unsent;
     mirror_mask fell;                                 /* lost since the attempt was sent */
     uint64_t config_wanted, config_sent, config_done; /* versions of the configuration: as it is, sent last, complete */
@@ -570,6 +573,8 @@ void mirror_end(struct mirror *mirror, enum error_code code, const char *why);
 
 /* An empty list for so many regions; false: no memory. */
 bool mirror_work_begin(struct mirror_leg *leg, uint64_t regions);
+/* True if the leg may show what its disk has given up: mirror->incarnations tells as which opening it was whole. */
+bool mirror_leg_is_doubtful(const struct mirror_leg *leg);
 /* Sums it up when it is complete. */
 void mirror_work_count(struct mirror_leg *leg);
 /* Each is the step of one phase of the leg's task. */
@@ -629,6 +634,19 @@ void mirror_layers_fini(struct mirror_leg *leg);
 
 /* ---- tree_command.c ---- */
 
+enum command_phase {
+    COMMAND_REST,
+    COMMAND_LIST,   /* a member's tree is asked for */
+    COMMAND_CHECK,  /* every member says whether it would */
+    COMMAND_SETTLE, /* until the members are equal */
+    COMMAND_HOLD,   /* until what is under way has ended */
+    COMMAND_SEND,
+    COMMAND_SIZES,  /* until all devices show the new size */
+    COMMAND_TOLD,   /* the mirror's own size, on the control reactor */
+    COMMAND_CHANGE, /* who did not do it is lost: the next epoch is without it */
+    COMMAND_PHASES
+};
+
 /* Takes all of the device. `granted` is called when it is held, unless hold->held is set at once. */
 void mirror_hold_begin(struct mirror *mirror, struct mirror_hold *hold, void (*granted)(struct mirror_hold *hold));
 void mirror_hold_end(struct mirror_hold *hold);
@@ -641,6 +659,9 @@ void mirror_tree_commands_fini(struct mirror *mirror);
 /* ---- epoch.c ---- */
 
 void mirror_epoch_init(struct mirror *mirror);
+/* The mirror starts anew, or serves no more: whatever was sent and is not complete is for the next start to find. Not from the
+ * change's own steps. */
+void mirror_epoch_forget(struct mirror *mirror);
 /* Something changed that a change may be needed for, or that one waits for. */
 void mirror_epoch_wake(struct mirror *mirror);
 /* The record of a leg as of the epoch sent last. */

@@ -28,6 +28,7 @@ struct mirror_copy {
     bool unmarked;          /* nobody has it marked: neither need the target */
     bool blind;             /* all of it is copied, without asking what differs */
     uint64_t differ[BLOCKS / 64];
+    uint64_t zero[BLOCKS / 64];     /* of those in the buffer, if blind: they take no room that they do not have */
     uint64_t at;                    /* first block not yet looked at */
     uint64_t read_first, read_last; /* blocks in the buffer */
     uint64_t sums[MIRROR_LEGS_MAX][BLOCKS];
@@ -85,7 +86,7 @@ static void send(struct mirror_copy *copy, struct mirror_leg *leg, enum block_op
     own->request = (struct block_request){.op = (uint8_t)op,
                                           .flags = BLOCK_FAIL_FAST | (unmarked ? BLOCK_UNMARKED : 0),
                                           .slices = &copy->slices[leg->index],
-                                          .slice_count = 1,
+                                          .slice_count = op == BLOCK_WRITE_ZEROES ? 0 : 1,
                                           .offset = offset,
                                           .length = length,
                                           .argument = argument,
@@ -146,12 +147,15 @@ static void write_run(struct mirror_copy *copy) {
         next_run(copy);
         return;
     }
-    uint64_t last = bitmap_find_clear(copy->differ, copy->read_last, first), length = (last - first) * REPLICA_BLOCK_BYTES;
+    bool zero = bitmap_test(copy->zero, first);
+    uint64_t last = bitmap_find_clear(copy->differ, copy->read_last, first);
+    last = min_u64(last, (zero ? bitmap_find_clear : bitmap_find_set)(copy->zero, copy->read_last, first));
+    uint64_t length = (last - first) * REPLICA_BLOCK_BYTES;
     copy->at = last;
     copy->then = write_run;
     mirror_for_each_leg(mirror, leg) if ((copy->targets & leg->bit) != 0 && is_there(copy, leg)) {
         leg->told.bytes_copied += length;
-        send(copy, leg, BLOCK_WRITE, 0, copy->offset + first * REPLICA_BLOCK_BYTES,
+        send(copy, leg, zero ? BLOCK_WRITE_ZEROES : BLOCK_WRITE, 0, copy->offset + first * REPLICA_BLOCK_BYTES,
              (uint8_t *)copy->buffer + (first - copy->read_first) * REPLICA_BLOCK_BYTES, length);
     }
     if (copy->waiting == 0)
@@ -163,13 +167,15 @@ static void read_done(struct mirror_copy *copy) {
         end(copy);
         return;
     }
+    memset(copy->zero, 0, sizeof(copy->zero));
+    for (uint64_t block = copy->read_first; copy->blind && block < copy->read_last; block++)
+        if (is_zero((uint8_t *)copy->buffer + (block - copy->read_first) * REPLICA_BLOCK_BYTES))
+            bitmap_set(copy->zero, block);
     /* what was never written reads as zeros */
-    mirror_for_each_leg(copy->mirror,
-                        leg) if ((copy->targets & leg->bit) != 0 && copy->blind &&
-                                 leg->blank) for (uint64_t block = copy->read_first; block < copy->read_last;
-                                                  block++) if (is_zero((uint8_t *)copy->buffer +
-                                                                       (block - copy->read_first) * REPLICA_BLOCK_BYTES))
-        bitmap_clear(copy->differ, block);
+    mirror_for_each_leg(copy->mirror, leg) if ((copy->targets & leg->bit) != 0 && copy->blind && leg->blank) {
+        for (unsigned i = 0; i < array_count(copy->differ); i++)
+            copy->differ[i] &= ~copy->zero[i];
+    }
     copy->at = copy->read_first;
     write_run(copy);
 }
@@ -249,7 +255,7 @@ static bool begin(struct mirror_copy *copy, uint64_t region, struct mirror_leg *
     copy->layer = fills != NULL ? fills->fill_layer : REPLICA_LAYER_HEAD;
     copy->length = min_u64(REGION_BYTES, (fills != NULL ? fills->fill_size : mirror->size) - copy->offset);
     copy->source = source;
-    copy->targets = targets & (mirror_mask)~source->bit;
+    copy->targets = source->doubted && equalise ? targets : targets & (mirror_mask)~source->bit;
     copy->equalise = equalise;
     copy->failed = copy->blind = copy->unmarked = false;
     copy->unreadable = 0;
@@ -258,9 +264,11 @@ static bool begin(struct mirror_copy *copy, uint64_t region, struct mirror_leg *
     copy->seed = (uint32_t)random_u64(&mirror->random) & 0xffffff;
     mirror_for_each_leg(mirror, leg) {
         copy->generations[leg->index] = leg->generation;
+        copy->blind = copy->blind || (equalise && (copy->targets & leg->bit) != 0 && leg->doubted);
         if (!equalise && (copy->targets & leg->bit) != 0) {
             leg->copying++;
-            copy->blind = fills == NULL && leg->verdict == DECIDE_FULL && (leg->blank || leg->blind_left > 0);
+            copy->blind = (fills == NULL && leg->verdict == DECIDE_FULL && (leg->blank || leg->blind_left > 0)) ||
+                          (leg->doubted && bitmap_test(leg->doubtful, region));
             leg->blind_left -= leg->blind_left > 0;
             copy->unmarked =
                 leg->replica && leg->verdict == DECIDE_FULL && (fills != NULL || !bitmap_test(mirror->regions.marked, region));

@@ -49,9 +49,9 @@ static bool is_seen(const struct mirror_leg *leg) {
 
 static void forget_all(struct mirror *mirror) {
     mirror->regions_known = false;
-    mirror->starting = false;
     mirror->start_members = 0;
-    mirror->named = mirror->standing = 0;
+    mirror->standing = 0;
+    mirror_epoch_forget(mirror);
     mirror_masks_update(mirror);
     mirror_io_forget_all(mirror);
     mirror_commands_cancel(mirror, ERROR_CANCELLED, "the mirror starts anew");
@@ -75,10 +75,9 @@ static void look_again(struct mirror *mirror) {
 static void stand_by(struct mirror *mirror) {
     mirror->stand_by = mirror->releasing = false;
     mirror->state = MIRROR_STANDBY;
-    mirror->members = mirror->sent_members = 0;
+    mirror->members = 0;
     mirror_for_each_leg(mirror, leg) if (mirror_leg_is_up(leg)) mirror_leg_lose(leg, "");
     mirror_for_each_leg(mirror, leg) mirror_leg_retry(leg);
-    mirror->changing = false;
     forget_all(mirror);
     arm(mirror, NS_PER_S);
     task_move(&mirror->start_task, START_STANDBY);
@@ -447,7 +446,10 @@ static void begin_epoch(struct mirror *mirror) {
     mirror_mask same = 0, sources = 0;
     configure(mirror);
     mirror_for_each_leg(mirror, leg) {
+        if (leg->task.state == LEG_STUCK)
+            continue; /* it is not looked at anew */
         leg->verdict = decision->verdicts[leg->index];
+        leg->doubted = mirror_leg_is_doubtful(leg);
         leg->base = decision->bases[leg->index];
         leg->from_depth = decision->from_depths[leg->index];
         leg->joined = 0;
@@ -502,6 +504,7 @@ static bool read_marks(struct mirror *mirror) {
     if (mirror->plain)
         return true;
     bool one = (mirror->members & (mirror->members - 1)) == 0;
+    mirror_for_each_leg(mirror, leg) one = one && !((mirror->members & leg->bit) != 0 && leg->doubted);
     mirror_for_each_leg(mirror, leg) {
         if ((mirror->standing & leg->bit) == 0)
             continue;

@@ -5,18 +5,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum command_phase {
-    COMMAND_REST,
-    COMMAND_LIST,   /* a member's tree is asked for */
-    COMMAND_CHECK,  /* every member says whether it would */
-    COMMAND_SETTLE, /* until the members are equal */
-    COMMAND_HOLD,   /* until what is under way has ended */
-    COMMAND_SEND,
-    COMMAND_SIZES,  /* until all devices show the new size */
-    COMMAND_TOLD,   /* the mirror's own size, on the control reactor */
-    COMMAND_CHANGE, /* who did not do it is lost: the next epoch is without it */
-    COMMAND_PHASES
-};
 #define M(phase) TASK_MOVE(COMMAND_##phase)
 static const uint64_t moves[COMMAND_PHASES] = {
     [COMMAND_REST] = M(LIST),

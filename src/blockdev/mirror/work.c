@@ -8,22 +8,33 @@ bool mirror_work_begin(struct mirror_leg *leg, uint64_t regions) {
     uint64_t words = bitmap_words(regions);
     if (words > leg->work_words) {
         uint64_t *work = realloc(leg->work, words * sizeof(uint64_t));
-        if (work == NULL)
+        leg->work = work != NULL ? work : leg->work;
+        uint64_t *doubtful = realloc(leg->doubtful, words * sizeof(uint64_t));
+        leg->doubtful = doubtful != NULL ? doubtful : leg->doubtful;
+        if (work == NULL || doubtful == NULL)
             return false;
-        leg->work = work;
         leg->work_words = words;
     }
     leg->work_count = regions;
-    if (words > 0)
+    if (words > 0) {
         memset(leg->work, 0, words * sizeof(uint64_t));
+        memset(leg->doubtful, 0, words * sizeof(uint64_t));
+    }
     return true;
+}
+
+bool mirror_leg_is_doubtful(const struct mirror_leg *leg) {
+    return (leg->status.flags & REPLICA_UNPROVEN) != 0 && (leg->status.flags & REPLICA_UNTOUCHED) == 0 &&
+           leg->status.incarnation != leg->mirror->incarnations[leg->index];
 }
 
 /* Merges the piece of a bitmap that a call brought. */
 static void merge(struct mirror_leg *leg, const struct mirror_leg *from) {
     const uint64_t *bits = from->call_document;
-    for (size_t i = 0; i < from->call.slice.length / 8; i++)
+    for (size_t i = 0; i < from->call.slice.length / 8; i++) {
         leg->work[leg->piece / 64 + i] |= bits[i];
+        leg->doubtful[leg->piece / 64 + i] |= from == leg ? bits[i] : 0;
+    }
 }
 
 static size_t piece_bytes(const struct mirror *mirror, uint64_t piece, size_t most) {
@@ -181,6 +192,7 @@ void mirror_work_listed(struct mirror_leg *leg) {
     }
     leg->piece = 0;
     if (leg->verdict == DECIDE_FULL) {
+        bitmap_set_range(leg->doubtful, 0, leg->work_count);
         leg->owned_step = 0;
         task_move(&leg->task, LEG_OWNED);
         mirror_leg_get(leg, REPLICA_OWNED, REPLICA_LAYER_HEAD, 0, piece_bytes(mirror, 0, REPLICA_OWNED_MAX));

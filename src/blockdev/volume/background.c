@@ -86,7 +86,7 @@ static void step(struct background *background) {
         return;
     /* A cluster that was moved into the child is written in place from then on: were the deletion lost, the snapshot would come
      * back with other content. */
-    if (store->commit.durable_sequence < background->after) {
+    if (store->commit.durable_batches < background->after) {
         commit_join(store, &background->waiter);
         return;
     }
@@ -160,7 +160,7 @@ void background_start(struct volume_store *store, struct layer *layer) {
         background->store = store;
         background->layer = layer;
         background->waiter.wake = wake;
-        background->after = store->commit.closed_sequence + (list_empty(&store->commit.batch) ? 0 : 1);
+        background->after = store->commit.closed_batches + (list_empty(&store->commit.batch) ? 0 : 1);
         list_push_back(&store->backgrounds, &background->node);
         store->background_count++;
     }

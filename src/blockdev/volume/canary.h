@@ -45,7 +45,8 @@ enum replica_canary {
     REPLICA_CANARY_NONE,
     REPLICA_CANARY_FENCE_BY_NUMBER, /* whoever comes is let in, as long as somebody has the claim */
     REPLICA_CANARY_MARKS_RESET,     /* a new epoch begins without marks */
-    REPLICA_CANARY_MARK_AFTER_DATA  /* a write does not wait for its mark */
+    REPLICA_CANARY_MARK_AFTER_DATA, /* a write does not wait for its mark */
+    REPLICA_CANARY_REVERT_UNMARKED  /* what a revert changes has no mark */
 };
 #ifdef REPLICA_CANARY_RUNTIME
 extern int replica_canary_planted; /* defined by the test */
@@ -65,6 +66,8 @@ enum volume_point {
     VOLUME_POINT_MARK_DURABLE,
     VOLUME_POINT_CLEAR,
     VOLUME_POINT_CLEAR_DURABLE,
+    VOLUME_POINT_TREE, /* a change of the tree that the mirror makes */
+    VOLUME_POINT_TREE_DURABLE,
     VOLUME_POINTS
 };
 #ifdef VOLUME_POINTS_RUNTIME

@@ -33,6 +33,8 @@ void commit_init(struct volume_store *store) {
     commit->timer.run = timer_run;
     commit->hold.run = hold_run;
     list_init(&commit->batch);
+    list_init(&commit->urgent);
+    list_init(&commit->urgent_waiters);
     list_init(&commit->waiters);
     list_init(&commit->running_waiters);
     list_init(&commit->room_waiters);
@@ -40,12 +42,12 @@ void commit_init(struct volume_store *store) {
 
 void commit_kick(struct volume_store *store) {
     struct commit *commit = &store->commit;
-    if (commit->wanted || !list_empty(&commit->waiters))
+    if (commit->wanted || !list_empty(&commit->waiters) || !list_empty(&commit->urgent_waiters))
         schedule(store);
 }
 
 void commit_hasten(struct volume_store *store) {
-    store->commit.wanted = store->commit.urgent = true;
+    store->commit.wanted = store->commit.hasty = true;
     schedule(store);
 }
 
@@ -60,12 +62,17 @@ void commit_join(struct volume_store *store, struct waiter *waiter) {
     schedule(store);
 }
 
+void commit_join_ahead(struct volume_store *store, struct waiter *waiter) {
+    list_push_back(&store->commit.urgent_waiters, &waiter->node);
+    schedule(store);
+}
+
 /* Those whom the last commit answered write again and come back within half a flush: a commit for the first of them
  * alone would make the others wait for a second one. */
 static bool hold_back(struct volume_store *store) {
     struct commit *commit = &store->commit;
     uint64_t until = commit->ended_ns + commit->took_ns / 2;
-    if (commit->urgent || commit->joined * 4 >= commit->expected * 3 || reactor_now_ns(store->home) >= until)
+    if (commit->hasty || commit->joined * 4 >= commit->expected * 3 || reactor_now_ns(store->home) >= until)
         return false;
     reactor_timer_start(store->home, &commit->hold, until);
     return true;
@@ -86,10 +93,11 @@ static bool ring_tight(const struct commit *commit) { return commit->used > comm
 enum got commit_room(struct volume_store *store, uint32_t words, struct waiter *waiter) {
     struct commit *commit = &store->commit;
     uint32_t taken = commit->batch_words + commit->reserved_words;
-    if (likely(taken + words + WORDS_SLACK <= commit->words_max && !ring_tight(commit)) || store_frozen(store))
+    bool tight = ring_tight(commit) && commit->urge != COMMIT_AHEAD_OF_ALL;
+    if (likely(taken + words + WORDS_SLACK <= commit->words_max && !tight) || store_frozen(store))
         return GOT;
     list_push_back(&commit->room_waiters, &waiter->node);
-    if (ring_tight(commit))
+    if (tight)
         checkpoint_start(store);
     else
         commit_hasten(store);
@@ -119,11 +127,45 @@ static bool left_out(const struct volume_store *store, const struct page *page) 
     return layer != NULL && layer->frozen;
 }
 
+static struct record_change *first_change(struct commit *commit) {
+    return (struct record_change *)(void *)(commit->record + sizeof(struct record_header));
+}
+
+static uint32_t blocks_of(uint32_t words) {
+    return (uint32_t)divide_up(sizeof(struct record_header) + words * sizeof(struct record_change), BLOCK_BYTES);
+}
+
+/* Its changes are there: header and checksum. */
+static void seal(struct volume_store *store, uint32_t count) {
+    struct commit *commit = &store->commit;
+    size_t bytes = sizeof(struct record_header) + count * sizeof(struct record_change);
+    commit->record_blocks = blocks_of(count);
+    memset(commit->record + bytes, 0, (size_t)commit->record_blocks * BLOCK_BYTES - bytes);
+    struct record_header header = {.magic = RECORD_MAGIC,
+                                   .blocks = commit->record_blocks,
+                                   .change_count = count,
+                                   .sequence = commit->closed_sequence,
+                                   .opening_id = commit->opening_id,
+                                   .store_id = store->store_id,
+                                   .previous_crc = commit->durable_crc,
+                                   .durable_sequence = commit->durable_sequence};
+    memcpy(commit->record, &header, sizeof(header));
+    commit->record_crc = format_crc(commit->record, (size_t)commit->record_blocks * BLOCK_BYTES, RECORD_CRC_FIELD);
+    put_le32(commit->record + RECORD_CRC_FIELD, commit->record_crc);
+    commit->used += commit->record_blocks;
+}
+
+static void forget_urgent(struct commit *commit) {
+    for (struct list_node *node; (node = list_pop_front(&commit->urgent)) != NULL;)
+        list_entry(node, struct page, urgent_node)->in_urgent = false;
+}
+
 static void compose(struct volume_store *store) {
     struct commit *commit = &store->commit;
-    struct record_change *change = (struct record_change *)(void *)(commit->record + sizeof(struct record_header));
+    struct record_change *change = first_change(commit);
     uint32_t count = 0;
     commit->closed_sequence++;
+    commit->closed_batches++;
     for (struct list_node *node; (node = list_pop_front(&commit->batch)) != NULL;) {
         struct page *page = list_entry(node, struct page, batch_node);
         bool skip = left_out(store, page);
@@ -139,20 +181,74 @@ static void compose(struct volume_store *store) {
             checkpoint_take_image(store, page);
     }
     commit->batch_words = 0;
-    size_t bytes = sizeof(struct record_header) + count * sizeof(struct record_change);
-    commit->record_blocks = (uint32_t)divide_up(bytes, BLOCK_BYTES);
-    memset(commit->record + bytes, 0, (size_t)commit->record_blocks * BLOCK_BYTES - bytes);
-    struct record_header header = {.magic = RECORD_MAGIC,
-                                   .blocks = commit->record_blocks,
-                                   .change_count = count,
-                                   .sequence = commit->closed_sequence,
-                                   .opening_id = commit->opening_id,
-                                   .store_id = store->store_id,
-                                   .previous_crc = commit->durable_crc,
-                                   .durable_sequence = commit->durable_sequence};
-    memcpy(commit->record, &header, sizeof(header));
-    commit->record_crc = format_crc(commit->record, (size_t)commit->record_blocks * BLOCK_BYTES, RECORD_CRC_FIELD);
-    put_le32(commit->record + RECORD_CRC_FIELD, commit->record_crc);
+    seal(store, count);
+}
+
+/* ---- ahead of the batch ---- */
+
+/* True if a node that the page is in, or its holder is in, was made in the open batch: replay must hear of it first. */
+static bool is_new(struct volume_store *store, const struct page *page) {
+    uint32_t space = page->space, index = page->index;
+    while (SPACE_KIND(space) == PAGE_MAP || SPACE_KIND(space) == PAGE_DIR) {
+        unsigned word, sub;
+        page_holder(space, index, &space, &index, &word, &sub);
+        const struct page *holder = page_find(store, space, index);
+        if (holder != NULL && holder->in_batch && (holder->changed[word >> 6] >> (word & 63) & 1) != 0)
+            return true;
+    }
+    return false;
+}
+
+/* What belongs together must not be torn apart: of a layer's record only what writes of data change may stay behind. */
+static bool tears(const struct page *page) {
+    bool torn = false;
+    for (unsigned word = 0; SPACE_KIND(page->space) == PAGE_TABLE && word < PAGE_WORDS; word++) {
+        bool stays = ((page->changed[word >> 6] & ~page->urgent[word >> 6]) >> (word & 63) & 1) != 0;
+        torn =
+            torn || (stays && word != LAYER_USED && word != LAYER_NODES && (word < LAYER_ROOTS || word >= LAYER_IDENTITY_WORDS));
+    }
+    return torn;
+}
+
+/* How many words can go ahead; UINT32_MAX if they cannot now. */
+static uint32_t count_urgent(struct volume_store *store) {
+    uint32_t count = 0;
+    list_for_each (&store->commit.urgent, const struct page, page, urgent_node) {
+        if (is_new(store, page) || tears(page))
+            return UINT32_MAX;
+        for (unsigned i = 0; i < 8; i++)
+            count += (uint32_t)__builtin_popcountll(page->urgent[i] & page->changed[i]);
+    }
+    return count;
+}
+
+static void compose_urgent(struct volume_store *store) {
+    struct commit *commit = &store->commit;
+    struct record_change *change = first_change(commit);
+    uint32_t count = 0;
+    commit->closed_sequence++;
+    for (struct list_node *node; (node = list_pop_front(&commit->urgent)) != NULL;) {
+        struct page *page = list_entry(node, struct page, urgent_node);
+        uint64_t rest = 0;
+        page->in_urgent = false;
+        for (unsigned i = 0; i < 8; i++) {
+            for (uint64_t bits = page->urgent[i] & page->changed[i]; bits != 0; bits &= bits - 1) {
+                unsigned word = i * 64 + (unsigned)__builtin_ctzll(bits);
+                change[count++] = (struct record_change){page->space, page->index * PAGE_WORDS + word, journaled(page, word)};
+            }
+            page->changed[i] &= ~page->urgent[i];
+            rest |= page->changed[i];
+        }
+        page->last_sequence = commit->closed_sequence;
+        if (rest != 0)
+            continue;
+        list_remove(&page->batch_node);
+        page->in_batch = false;
+        if (page->image_wanted != NULL)
+            checkpoint_take_image(store, page);
+    }
+    commit->batch_words -= count;
+    seal(store, count);
 }
 
 /* ---- the steps of one commit ---- */
@@ -160,9 +256,14 @@ static void compose(struct volume_store *store) {
 static void commit_end(struct volume_store *store) {
     struct commit *commit = &store->commit;
     commit->state = COMMIT_IDLE;
-    commit->ended_ns = reactor_now_ns(store->home);
-    commit->took_ns = commit->ended_ns - commit->closed_ns;
-    commit->expected = commit->answered + commit->joined;
+    if (!commit->ahead) {
+        commit->durable_batches = commit->closed_batches;
+        commit->ended_ns = reactor_now_ns(store->home);
+        commit->took_ns = commit->ended_ns - commit->closed_ns;
+        commit->expected = commit->answered + commit->joined;
+    }
+    commit->ahead_before = commit->ahead;
+    commit->ahead = false;
     store->commits++;
     if (commit->record_blocks > 0) {
         commit->durable_sequence = commit->closed_sequence;
@@ -183,6 +284,7 @@ static bool step_failed(struct volume_store *store, enum io_status status, const
         return false;
     store_fail(store, "%s failed: %s; open the store anew to recover", what, io_status_name(status));
     store->commit.state = COMMIT_IDLE;
+    store->commit.ahead = false;
     waiters_wake(&store->commit.running_waiters, IO_MEDIUM_WRITE);
     commit_kick(store);
     checkpoint_kick(store);
@@ -209,6 +311,10 @@ static void record_written(struct store_io *io) {
     }
     if (--commit->record_parts > 0)
         return;
+    if (commit->ahead && store->base_handle.device->native_fua) {
+        commit_end(store);
+        return;
+    }
     commit->state = COMMIT_RECORD_FLUSH;
     io_use(&commit->ios[0], store, record_flushed, NULL);
     io_flush(&commit->ios[0]);
@@ -223,6 +329,8 @@ static void write_record(struct volume_store *store) {
     commit->record_parts = rest > 0 ? 2 : 1;
     io_use(&commit->ios[0], store, record_written, NULL);
     io_use(&commit->ios[1], store, record_written, NULL);
+    if (commit->ahead && store->base_handle.device->native_fua)
+        commit->ios[0].request.flags = commit->ios[1].request.flags = BLOCK_FUA;
     io_buffer(&commit->ios[0], BLOCK_WRITE, ring + (uint64_t)commit->head * BLOCK_BYTES, commit->record,
               (size_t)first * BLOCK_BYTES);
     if (rest > 0)
@@ -244,8 +352,7 @@ static void data_flushed(struct store_io *io) {
  * nothing under way and nothing let in, that one empties the batch for good. */
 static bool ring_has_room(struct volume_store *store) {
     struct commit *commit = &store->commit;
-    uint32_t needed =
-        (uint32_t)divide_up(sizeof(struct record_header) + commit->batch_words * sizeof(struct record_change), BLOCK_BYTES);
+    uint32_t needed = blocks_of(commit->batch_words);
     uint32_t there = commit->ring_blocks - commit->used;
     if (there >= needed + commit->record_blocks_max)
         return true;
@@ -253,18 +360,42 @@ static bool ring_has_room(struct volume_store *store) {
     return ring_tight(commit) && commit->reserved_words == 0 && there > needed;
 }
 
+/* Writes the words that may go ahead, if there are some: they wait for no data, nor for a layer that drains. False: they cannot,
+ * or it is the batch's turn. */
+static bool step_ahead(struct volume_store *store) {
+    struct commit *commit = &store->commit;
+    if (list_empty(&commit->urgent_waiters) || (commit->ahead_before && commit->wanted && store->draining == 0))
+        return false;
+    uint32_t count = count_urgent(store), there = commit->ring_blocks - commit->used;
+    if (count == 0) { /* they went with a batch, which is durable */
+        forget_urgent(commit);
+        waiters_wake(&commit->urgent_waiters, IO_OK);
+        return false;
+    }
+    if (count > commit->words_max || there < blocks_of(count) + commit->record_blocks_max) {
+        commit->wanted = commit->hasty = true;
+        return false;
+    }
+    list_splice_back(&commit->running_waiters, &commit->urgent_waiters);
+    commit->ahead = true;
+    compose_urgent(store);
+    write_record(store);
+    return true;
+}
+
 static void commit_step(struct volume_store *store) {
     struct commit *commit = &store->commit;
     if (commit->state != COMMIT_IDLE)
         return;
     if (store_frozen(store)) {
-        commit->wanted = commit->urgent = false;
+        commit->wanted = commit->hasty = false;
         reactor_timer_stop(store->home, &commit->timer);
         reactor_timer_stop(store->home, &commit->hold);
+        list_splice_back(&commit->waiters, &commit->urgent_waiters);
         waiters_wake(&commit->waiters, store->failed ? IO_MEDIUM_WRITE : IO_READ_ONLY);
         return;
     }
-    if (!commit->wanted)
+    if (step_ahead(store) || !commit->wanted)
         return;
     if (store->draining > 0 && VOLUME_CANARY == VOLUME_CANARY_NEW_HEAD_FLUSH_EARLY)
         waiters_wake(&commit->waiters, IO_OK);
@@ -272,23 +403,24 @@ static void commit_step(struct volume_store *store) {
         return; /* the end of the drain comes back here */
     bool empty = list_empty(&commit->batch);
     if (empty && !store->unflushed && store->flushing == 0)
-        commit->urgent = true; /* nothing to wait for */
-    if (hold_back(store))
+        commit->hasty = true;                                    /* nothing to wait for */
+    if (hold_back(store) || (!empty && !ring_has_room(store))) { /* its timer comes back here, or the checkpoint's end */
+        commit->ahead_before = false;
+        (void)step_ahead(store);
         return;
-    if (!empty && !ring_has_room(store))
-        return; /* so does the checkpoint's */
+    }
     reactor_timer_stop(store->home, &commit->hold);
-    commit->wanted = commit->urgent = false;
+    commit->wanted = commit->hasty = false;
     commit->answered = commit->joined;
     commit->joined = 0;
     commit->closed_ns = reactor_now_ns(store->home);
     reactor_timer_stop(store->home, &commit->timer);
     list_splice_back(&commit->running_waiters, &commit->waiters);
+    list_splice_back(&commit->running_waiters, &commit->urgent_waiters);
+    forget_urgent(commit);
     commit->record_blocks = 0;
-    if (!empty) {
+    if (!empty)
         compose(store);
-        commit->used += commit->record_blocks;
-    }
     freed_close(store);
     waiters_wake(&store->drain_waiters, IO_OK);
     commit->state = COMMIT_DATA_FLUSH;

@@ -319,6 +319,8 @@ static void ring_read(struct bulk *bulk) {
         fail_memory(opening);
         return;
     }
+    bool clean = (store->super.flags & SUPERBLOCK_CLEAN) != 0 && store->replayed_records == 0;
+    store->unproven = !clean && store->commit.closed_sequence != 0; /* 0: it was never used */
     if (store_frozen(store)) {
         replayed(opening);
         return;

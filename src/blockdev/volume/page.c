@@ -123,6 +123,9 @@ static void unbatch(struct volume_store *store, struct page *page) {
         return;
     list_remove(&page->batch_node);
     page->in_batch = false;
+    if (page->in_urgent)
+        list_remove(&page->urgent_node);
+    page->in_urgent = false;
     for (unsigned i = 0; i < 8; i++)
         store->commit.batch_words -= (uint32_t)__builtin_popcountll(page->changed[i]);
 }
@@ -170,13 +173,26 @@ void page_mark_dirty(struct volume_store *store, struct page *page) {
         store->dirty_count++;
 }
 
+/* What is in the open batch may go ahead of it. */
+static void page_urge(struct volume_store *store, struct page *page, unsigned word) {
+    if (!page->in_urgent) {
+        memset(page->urgent, 0, sizeof(page->urgent));
+        page->in_urgent = true;
+        list_push_back(&store->commit.urgent, &page->urgent_node);
+    }
+    page->urgent[word >> 6] |= UINT64_C(1) << (word & 63);
+}
+
 void page_set(struct volume_store *store, struct page *page, unsigned word, uint64_t value) {
     assert(!page->dropped && !page->loading);
+    uint64_t bit = UINT64_C(1) << (word & 63);
+    bool pending = page->in_batch && (page->changed[word >> 6] & bit) != 0;
+    if (unlikely(store->commit.urge != COMMIT_IN_TURN) && (pending || page->words[word] != value))
+        page_urge(store, page, word);
     if (page->words[word] == value)
         return;
     page->words[word] = value;
-    uint64_t bit = UINT64_C(1) << (word & 63);
-    if ((page->changed[word >> 6] & bit) != 0 && page->in_batch)
+    if (pending)
         return;
     if (!page->in_batch) {
         memset(page->changed, 0, sizeof(page->changed));

@@ -104,6 +104,7 @@ static void put_committed(struct waiter *waiter, enum io_status status) {
     case REPLICA_STORE: VOLUME_AT(op->volume, STORE_DURABLE); break;
     case REPLICA_MARK: VOLUME_AT(op->volume, MARK_DURABLE); break;
     case REPLICA_CLEAR: VOLUME_AT(op->volume, CLEAR_DURABLE); break;
+    case REPLICA_TREE: VOLUME_AT(op->volume, TREE_DURABLE); break;
     default: break;
     }
     op_end(op, status);
@@ -113,6 +114,12 @@ void replica_put_commit(struct volume_op *op) {
     op->waiter.wake = put_committed;
     commit_hasten(op->volume->store);
     commit_join(op->volume->store, &op->waiter);
+}
+
+/* The same for words that were set ahead of the batch. */
+static void put_commit_ahead(struct volume_op *op) {
+    op->waiter.wake = put_committed;
+    commit_join_ahead(op->volume->store, &op->waiter);
 }
 
 /* True for the association with the claim; else the PUT is ended. */
@@ -253,16 +260,22 @@ static void claim_run(struct volume_op *op) {
         fence(replica, claim);
         op->put->fenced = true;
     }
-    if (!alone(op) || commit_room(store, sizeof(struct replica_record) / 8 + 8, &op->waiter) != GOT)
+    if (!alone(op))
+        return;
+    store->commit.urge = COMMIT_AHEAD_OF_ALL;
+    enum got room = commit_room(store, sizeof(struct replica_record) / 8 + 8, &op->waiter);
+    store->commit.urge = COMMIT_IN_TURN;
+    if (room != GOT)
         return;
     VOLUME_AT(volume, CLAIM);
     replica->record.promised_term = claim->term;
     replica->record.promised_engine = claim->engine;
     replica->record.promised_attempt = claim->attempt;
+    store->commit.urge = COMMIT_AHEAD_OF_ALL;
     record_put(store, volume->layer, &replica->record);
+    store->commit.urge = COMMIT_IN_TURN;
     op->waiter.wake = claim_durable;
-    commit_hasten(store);
-    commit_join(store, &op->waiter);
+    commit_join_ahead(store, &op->waiter);
 }
 
 static void release_run(struct volume_op *op) {
@@ -319,6 +332,7 @@ static void store_run(struct volume_op *op) {
     }
     enum io_status status = IO_OK;
     enum got got = GOT;
+    volume->store->commit.urge = COMMIT_AHEAD_OF_ALL;
     if (REPLICA_CANARY == REPLICA_CANARY_MARKS_RESET && document->record.epoch.depth != replica->record.epoch.depth)
         got = replica_marks_set(replica, 0, divide_up(layer_size(volume->layer) << BLOCK_SHIFT, REPLICA_REGION_BYTES), 0,
                                 &op->waiter, &status);
@@ -326,6 +340,7 @@ static void store_run(struct volume_op *op) {
         got = mark_ranges(op, &document->marks, (uint32_t)document->record.epoch.depth, &status);
     if (got == GOT)
         got = commit_room(volume->store, sizeof(struct replica_record) / 8 + 8, &op->waiter);
+    volume->store->commit.urge = COMMIT_IN_TURN;
     if (got == FAILED)
         op_end(op, status);
     if (got != GOT)
@@ -336,8 +351,10 @@ static void store_run(struct volume_op *op) {
         memset(replica->marked, 0, bitmap_words(replica->region_count) * sizeof(uint64_t));
     replica->record = document->record;
     replica->record.promised_attempt = attempt;
+    volume->store->commit.urge = COMMIT_AHEAD_OF_ALL;
     record_put(volume->store, volume->layer, &replica->record);
-    replica_put_commit(op);
+    volume->store->commit.urge = COMMIT_IN_TURN;
+    put_commit_ahead(op);
 }
 
 static void marks_run(struct volume_op *op) {

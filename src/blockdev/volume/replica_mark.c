@@ -41,13 +41,15 @@ enum got replica_marks_set(struct replica *replica, uint64_t first, uint64_t cou
             return got;
         if (word == 0) /* and no page is made for that */
             continue;
+        enum commit_urge urge = store->commit.urge;
+        store->commit.urge = COMMIT_IN_TURN; /* what a new node takes is not for a record of its own */
         got = map_page_for_write(store, replica->marks, (uint32_t)region, false, waiter, &page, ret_status);
+        store->commit.urge = urge;
         if (got == GOT)
             got = commit_room(store, 1, waiter);
         if (got != GOT)
             return got;
-        if (page->words[region % PAGE_WORDS] != mark_word(depth))
-            page_set(store, page, (unsigned)(region % PAGE_WORDS), mark_word(depth));
+        page_set(store, page, (unsigned)(region % PAGE_WORDS), mark_word(depth));
     }
     return GOT;
 }
@@ -103,10 +105,12 @@ static void mark_run(struct volume_op *op) {
     }
     op->mark_first = op->mark_end = region;
     op->mark_depth = depth;
+    store->commit.urge = COMMIT_AHEAD;
     while (got == GOT && op->mark_end < end && op->mark_end - region < REPLICA_MARKS_A_TURN) {
         got = replica_marks_set(replica, op->mark_end, 1, depth, &op->waiter, &status);
         op->mark_end += got == GOT;
     }
+    store->commit.urge = COMMIT_IN_TURN;
     if (got == FAILED)
         op_fail(op, status);
     if (got != GOT)
@@ -118,7 +122,7 @@ static void mark_run(struct volume_op *op) {
     VOLUME_AT(op->volume, MARK);
     op->mark_wake = op->waiter.wake;
     op->waiter.wake = mark_committed;
-    commit_join(store, &op->waiter);
+    commit_join_ahead(store, &op->waiter);
 }
 
 void replica_mark(struct volume_op *op, void (*next)(struct volume_op *op)) {

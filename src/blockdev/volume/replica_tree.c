@@ -97,7 +97,8 @@ void replica_tree_stamp(struct volume_command *command) {
     struct volume *leg = command->leg;
     stamp(leg, tree);
     bool cuts = tree->what == REPLICA_RESIZE && command->subject_blocks > layer_size(leg->layer);
-    if (tree->what == REPLICA_REVERT || cuts) /* what a leg that misses it has to compare */
+    bool reverts = tree->what == REPLICA_REVERT && REPLICA_CANARY != REPLICA_CANARY_REVERT_UNMARKED;
+    if (reverts || cuts) /* what a leg that misses it has to compare */
         layer_set(leg->store, leg->replica->marks, LAYER_TREE, leg->replica->record.epoch.depth);
 }
 
@@ -138,6 +139,8 @@ static void carried_out(struct reactor_message *message) {
     struct volume_op *op = work->op;
     enum io_status status = work->command.ok ? IO_OK : status_of(&work->command.error);
     free(work);
+    if (status == IO_OK)
+        VOLUME_AT(op->volume, TREE_DURABLE);
     op_end(op, status);
 }
 
@@ -311,6 +314,7 @@ void replica_tree_run(struct volume_op *op) {
         op_end(op, status);
         return;
     }
+    VOLUME_AT(leg, TREE);
     if (start == NULL || start == volume_delete) {
         if (run_here(op, work, tree, start != NULL))
             free(work);

@@ -33,16 +33,18 @@ struct page {
     struct list_node cache_node; /* store->cache, for kinds that can be evicted */
     struct list_node dirty_node; /* store->dirty[kind] or the checkpoint's queue */
     struct list_node batch_node; /* pages with changes in the open batch */
-    struct list waiters;         /* while it is being read */
+    struct list_node urgent_node;
+    struct list waiters; /* while it is being read */
     uint32_t space, index;
     uint32_t pins;
-    bool loading, dirty, in_batch, referenced, dropped;
+    bool loading, dirty, in_batch, in_urgent, referenced, dropped;
     bool imaging;            /* in the checkpoint's group: copied, or to be copied when the batch closes */
     uint8_t *image_wanted;   /* copy it here at the next close */
     uint64_t image_sequence; /* of the copy */
     uint64_t last_sequence;  /* newest closed record that has a change of this page */
     uint64_t disk_sequence;  /* of the copy on disk; 0 = none. Of owners: the move generation in which they were found out */
     uint64_t changed[8];     /* in the open batch */
+    uint64_t urgent[8];      /* of those: may go ahead of it */
     uint64_t *shadow;        /* ALLOC: clusters not to be given out although their bit is clear; NULL = none */
     uint32_t shadow_count;
     uint8_t *bytes; /* 4 KiB, aligned: header and words */
@@ -109,7 +111,7 @@ struct background {
     struct reactor_job job;
     bool queued;
     enum io_status stopped; /* IO_OK: goes on. IO_NO_SPACE, IO_NO_MEMORY: waits for some. Else: not before the next opening */
-    uint64_t after;         /* sequence of the record that says so: nothing is moved before it is durable */
+    uint64_t after;         /* number of the batch that says so: nothing is moved before it is durable */
     struct walk walk;
     bool walking;
     uint32_t roots; /* reclaimed so far */
@@ -245,23 +247,32 @@ struct volume_op {
 };
 
 /* ---- commit ---- */
+/* Words that depend on no data and on no other change may go to the journal ahead of the batch that they are in, by a record of
+ * their own, which waits for no flush of data: a replica's record and its marks. A full ring holds up only the latter. */
+enum commit_urge { COMMIT_IN_TURN, COMMIT_AHEAD, COMMIT_AHEAD_OF_ALL };
 enum commit_state { COMMIT_IDLE, COMMIT_DATA_FLUSH, COMMIT_RECORD, COMMIT_RECORD_FLUSH };
 struct commit {
     enum commit_state state;
     bool scheduled, wanted;
-    bool urgent; /* wanted by more than a FLUSH: not held back for company */
+    bool hasty; /* wanted by more than a FLUSH: not held back for company */
     struct reactor_job job;
     struct reactor_timer timer, hold;
     uint32_t joined, answered, expected;   /* waiters of the open batch; of the commit under way; who may come soon */
     uint64_t closed_ns, ended_ns, took_ns; /* took_ns: the last commit, from close to end */
     struct list batch;                     /* pages with changes */
     uint32_t batch_words, reserved_words;  /* in the open batch; promised to writes under way */
+    enum commit_urge urge;                 /* what page_set() sets now may go ahead of the open batch */
+    bool ahead;                            /* the record under way is of such words */
+    bool ahead_before;                     /* so was the last one: the batch's turn, if it is wanted */
+    struct list urgent;                    /* pages with such words */
+    struct list urgent_waiters;            /* for them */
     struct list waiters;                   /* join the open batch */
     struct list running_waiters;           /* of the commit under way */
     struct list room_waiters;              /* wait for the batch to have room */
     uint64_t closed_sequence;              /* of the last record composed */
     uint64_t durable_sequence;
-    uint8_t *record; /* record_blocks_max blocks */
+    uint64_t closed_batches, durable_batches; /* batches with changes; records ahead of them do not count */
+    uint8_t *record;                          /* record_blocks_max blocks */
     uint32_t record_blocks, record_blocks_max, words_max;
     uint32_t record_parts;      /* writes under way */
     uint32_t ring_blocks, head; /* head: block where the next record begins */
@@ -328,6 +339,7 @@ struct volume_store {
     uint32_t total_clusters;
     bool read_only; /* asked for, or because of damage or unknown features */
     bool failed;    /* rule 10 */
+    bool unproven;  /* it was not closed before this opening */
     bool closing;
     char reason[256];
 
@@ -525,6 +537,8 @@ void alloc_page_init(const struct superblock *super, uint32_t index, uint64_t *w
 void commit_init(struct volume_store *store);
 /* The waiter is woken when all that is completed and changed now is durable. */
 void commit_join(struct volume_store *store, struct waiter *waiter);
+/* The same, of words that were set while commit->urge was not COMMIT_IN_TURN: woken when those are durable. */
+void commit_join_ahead(struct volume_store *store, struct waiter *waiter);
 /* Closes the open batch soon. */
 void commit_hasten(struct volume_store *store);
 /* Room in the open batch for `words` more changes; else WAIT. Asked before changes of the same turn, or with commit_reserve(). */
