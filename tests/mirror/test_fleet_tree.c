@@ -202,6 +202,36 @@ static void a_leg_that_missed_it_gets_it(void **state) {
         }
 }
 
+/* A leg comes at any moment of a revert that makes the mirror larger: what it lists must reach to the new end. */
+static void a_leg_that_comes_while_the_size_changes(void **state) {
+    (void)state;
+    for (unsigned i = 0; i < 16; i++) {
+        struct tale *tale = tale_new(70 + i, false);
+        struct fleet *fleet = tale->fleet;
+        struct ledger was;
+        drive(tale, 200, false);
+        must(tale, REPLICA_SNAPSHOT, "s1");
+        ledger_copy(&fleet->ledger, &was);
+        if (!run(tale, REPLICA_RESIZE, NULL, FLEET_BYTES / 2))
+            fleet_fail(fleet, "a shrink: %s", tale->command.error.text);
+        fleet->regions = FLEET_REGIONS / 2;
+        ledger_cut(&fleet->ledger, FLEET_BLOCKS / 2);
+        fleet_node_die(&fleet->nodes[0], FLEET_CLOSE);
+        assert_true(fleet_begin(tale->engine, BLOCK_WRITE, 1, 2));
+        fleet_wait(fleet, fleet_has_two_members, 4 * NS_PER_S, "the change");
+        fleet_wait(fleet, fleet_is_idle, 4 * NS_PER_S, "a write without the leg");
+        fleet_node_up(&fleet->nodes[0]);
+        fleet_run(fleet, i * NS_PER_MS / 2);
+        must(tale, REPLICA_REVERT, "s1");
+        fleet->regions = FLEET_REGIONS;
+        ledger_revert(&fleet->ledger, &was);
+        fleet_wait(fleet, fleet_all_whole, 100 * NS_PER_S, "all legs");
+        drive(tale, 60, false);
+        tale_end(tale);
+        ledger_fini(&was);
+    }
+}
+
 /* ---- crashes at every step ---- */
 
 struct crash {
@@ -294,6 +324,7 @@ int main(void) {
         cmocka_unit_test(under_load_every_leg_gets_the_same),
         cmocka_unit_test(a_reverts_mark_on_everything_goes),
         cmocka_unit_test(a_leg_that_missed_it_gets_it),
+        cmocka_unit_test(a_leg_that_comes_while_the_size_changes),
         cmocka_unit_test(whatever_dies_at_any_step_the_trees_are_equal),
         cmocka_unit_test(whatever_dies_while_a_tree_is_brought_up),
     };

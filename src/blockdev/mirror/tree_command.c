@@ -421,6 +421,7 @@ static void sizes(struct mirror_tree_commands *commands) {
         return;
     }
     mirror_tell_size(mirror);
+    send_back_others(mirror); /* who came since it was done lists the regions of the size before */
     task_move(&commands->task, COMMAND_TOLD);
 }
 
