@@ -187,9 +187,10 @@ static bool anew(const struct cut *cut) {
     return false;
 }
 
-static bool one(struct cut *cut, bool always) {
+/* `plain`: none, all, or the newest write alone. */
+static bool one(struct cut *cut, bool plain) {
     uint64_t seed = hash_u64(cut->pass->seed ^ hash_u64(((uint64_t)cut->cursor->position << 32) + cut->image++));
-    if (!anew(cut) || (!always && (seed & 0xffff) >= cut->pass->image_chance))
+    if (!anew(cut) || (seed & 0xffff) >= (plain ? cut->pass->plain_chance : cut->pass->image_chance))
         return true;
     return cut->visit(cut->arg, cut->cursor, cut->keep, seed);
 }
@@ -406,7 +407,8 @@ static bool second_life(struct level *level, struct session *session, uint64_t s
     driver_free(driver);
     session_crash(session);
     struct enumeration_pass pass = *level->pass;
-    pass.image_chance = level->pass->image_chance / 16;
+    pass.plain_chance = level->pass->second_plain_chance;
+    pass.image_chance = level->pass->second_image_chance;
     pass.seed = seed;
     pass.exhaustive_max = min_u32(pass.exhaustive_max, 4);
     struct model_view view;

@@ -18,12 +18,16 @@ struct enumeration {
     char failure[1024]; /* "" = none */
 };
 
+enum { ENUMERATION_ALL = 65536 };
+
 struct enumeration_pass {
     uint64_t seed;
     unsigned exhaustive_max; /* all subsets up to so many outstanding writes */
     unsigned seeded;         /* subsets drawn beyond that */
     bool torn;
-    uint32_t image_chance;  /* in 65536: of the images beyond none, all and the newest write alone */
+    uint32_t plain_chance;                             /* in 65536: of the images none, all and the newest write alone */
+    uint32_t image_chance;                             /* in 65536: of the images beyond those */
+    uint32_t second_plain_chance, second_image_chance; /* the same for cuts of a recovery and of what follows it */
     uint32_t second_chance; /* in 65536: that a cut is followed by a second one during or after its recovery */
     unsigned second_operations;
     double cpu_until_s; /* ends early, by the process's CPU clock; 0 = never */

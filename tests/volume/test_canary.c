@@ -62,7 +62,7 @@ static const struct workload *workload_named(const char *name) {
 }
 
 static bool survives(const struct workload *workload, double until_s, char *text, size_t size) {
-    static const struct enumeration_pass light = {.seed = 1, .second_operations = 40};
+    static const struct enumeration_pass light = {.seed = 1, .plain_chance = ENUMERATION_ALL, .second_operations = 40};
     struct enumeration *e = malloc(sizeof(*e));
     bool ok = enumeration_start(e, workload);
     if (ok && workload->fail_count == 0) {
@@ -72,7 +72,9 @@ static bool survives(const struct workload *workload, double until_s, char *text
         pass.exhaustive_max = 6;
         pass.seeded = 8;
         pass.torn = true;
-        pass.image_chance = 65536 / 8;
+        pass.image_chance = ENUMERATION_ALL / 8;
+        pass.second_plain_chance = ENUMERATION_ALL;
+        pass.second_image_chance = ENUMERATION_ALL / 128;
         pass.second_chance = 65536 / 12;
         ok = ok && enumeration_pass(e, &pass);
     }

@@ -1,6 +1,8 @@
 /* Power cuts at every write of every workload: what enumerate.h does, for the workloads with index % parts == part.
  * Budget: PENSTOCK_TEST_BUDGET=long: everything; else about PENSTOCK_TEST_IMAGES images of each workload: every cut first, then a
- * drawn share of further images and second cuts. The draw depends on the number alone, so that a run here is the run elsewhere.
+ * drawn share of further images and second cuts; "sanitized": of every cut's images a drawn share too, since the plain run sees
+ * them all and these look for what the code does with its memory. The draw depends on the numbers alone: a run here is the run
+ * elsewhere.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,12 +13,19 @@
 
 static double max_double(double a, double b) { return a > b ? a : b; }
 
+static bool sanitized(void) {
+    const char *budget = getenv("PENSTOCK_TEST_BUDGET");
+    return budget != NULL && strcmp(budget, "sanitized") == 0;
+}
+
 static uint64_t budget_images(void) {
     const char *budget = getenv("PENSTOCK_TEST_BUDGET"), *images = getenv("PENSTOCK_TEST_IMAGES");
     if (budget != NULL && strcmp(budget, "long") == 0)
         return 0;
-    return images != NULL ? strtoull(images, NULL, 10) : 750;
+    return images != NULL ? strtoull(images, NULL, 10) : sanitized() ? 400 : 3000;
 }
+
+static uint32_t budget_plain_chance(void) { return sanitized() ? ENUMERATION_ALL / 8 : ENUMERATION_ALL; }
 
 struct totals {
     unsigned workloads, operations, commands;
@@ -24,9 +33,11 @@ struct totals {
     uint32_t outstanding_max;
 };
 
+static uint32_t chance_of(double share) { return share > 1 ? ENUMERATION_ALL : (uint32_t)(share * ENUMERATION_ALL); }
+
 /* `images` 0 = all. */
 static bool passes(struct enumeration *e, uint64_t images) {
-    struct enumeration_pass pass = {.seed = e->workload->seed, .second_operations = 50};
+    struct enumeration_pass pass = {.seed = e->workload->seed, .plain_chance = budget_plain_chance(), .second_operations = 50};
     if (!enumeration_pass(e, &pass)) /* every cut: none, all, the newest alone */
         return false;
     if (images == 0) {
@@ -34,17 +45,26 @@ static bool passes(struct enumeration *e, uint64_t images) {
                                          .exhaustive_max = 8,
                                          .seeded = 16,
                                          .torn = true,
-                                         .image_chance = 65536,
-                                         .second_chance = 65536 / 4,
+                                         .plain_chance = ENUMERATION_ALL,
+                                         .image_chance = ENUMERATION_ALL,
+                                         .second_plain_chance = ENUMERATION_ALL,
+                                         .second_image_chance = ENUMERATION_ALL / 16,
+                                         .second_chance = ENUMERATION_ALL / 4,
                                          .second_operations = 50};
         return enumeration_pass(e, &pass);
     }
     double fit = (double)images, wanted = (double)e->cuts * 60;
-    pass = (struct enumeration_pass){
-        .seed = e->workload->seed, .exhaustive_max = 8, .seeded = 16, .torn = true, .second_operations = 50};
     double share = fit * 0.5 / wanted, seconds = max_double(fit * 0.5 / 600, 3) / (double)(e->cuts + 1);
-    pass.image_chance = share > 1 ? 65536 : (uint32_t)(share * 65536);
-    pass.second_chance = seconds > 1 ? 65536 : (uint32_t)(seconds * 65536) + 1;
+    uint32_t chance = chance_of(share);
+    pass = (struct enumeration_pass){.seed = e->workload->seed,
+                                     .exhaustive_max = 8,
+                                     .seeded = 16,
+                                     .torn = true,
+                                     .image_chance = chance,
+                                     .second_plain_chance = budget_plain_chance(),
+                                     .second_image_chance = chance / 16,
+                                     .second_chance = min_u32(chance_of(seconds) + 1, ENUMERATION_ALL),
+                                     .second_operations = 50};
     return enumeration_pass(e, &pass);
 }
 
