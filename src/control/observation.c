@@ -143,6 +143,7 @@ static void add_mirror(struct observation *seen, const json_t *listed) {
                                    .engine = text_of(listed, "engine"),
                                    .error_code = text_of(error, "code"),
                                    .error = text_of(error, "text"),
+                                   .awaited = json_object_get(listed, "awaited"),
                                    .bytes = number_of(listed, "size"),
                                    .term = number_of(listed, "term"),
                                    .depth = number_of(json_object_get(listed, "epoch"), "depth"),

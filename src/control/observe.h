@@ -73,6 +73,7 @@ struct observed_mirror {
     uint64_t bytes, term, depth;
     unsigned leg_count;
     struct observed_leg legs[OBSERVED_LEGS_MAX];
+    const json_t *awaited; /* legs of the records that it waits for: id, name; NULL = not told */
     bool paused;
     json_t *tree; /* as mirror_get_snapshots answers; the last one that was had. NULL = never */
 };

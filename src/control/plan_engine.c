@@ -240,12 +240,14 @@ static void refuse_mirror(const struct control_goal *goal, const struct observed
     plan_refuse(plan, code, "%s%s%s", mirror->error != NULL ? mirror->error : mirror->state, also[0] != '\0' ? "; " : "", also);
 }
 
-/* The legs that are not there may stay away, whatever they have. */
+/* The legs that are not there may stay away, whatever they have. The records name them as another engine may have called them:
+ * their ids count. */
 static void plan_salvage(const struct observed_mirror *mirror, struct plan *plan) {
     json_t *absent = json_array();
-    for (unsigned i = 0; i < mirror->leg_count; i++)
-        if (strcmp(mirror->legs[i].state, "absent") == 0 || strcmp(mirror->legs[i].state, "set aside") == 0)
-            json_array_append_new(absent, json_string(mirror->legs[i].name));
+    size_t i;
+    const json_t *leg;
+    json_array_foreach(mirror->awaited, i, leg) if (json_is_string(json_object_get(leg, "id")))
+        json_array_append(absent, json_object_get(leg, "id"));
     plan_add(plan, "mirror_start", json_pack("{s:s, s:o}", "name", mirror->name, "accept_absent", absent));
 }
 
@@ -257,7 +259,8 @@ static void plan_create(const struct control_goal *goal, const struct observatio
         plan_no_mirror(record, seen, plan);
         plan_ways(goal, record, seen, plan);
         plan_mirror(record, "yield", true, plan); /* a standby, if another engine lives */
-    } else if (strcmp(mirror->state, "configuring") == 0 && goal->salvage && !goal->salvaged) {
+    } else if (strcmp(mirror->state, "configuring") == 0 && goal->salvage && !goal->salvaged &&
+               json_array_size(mirror->awaited) > 0) {
         plan_salvage(mirror, plan);
         plan->salvages = true;
     } else if (!plan_mirror_serves(mirror) && !plan_mirror_stands_by(mirror)) {

@@ -18,6 +18,8 @@ struct gateway_options {
     const char *address; /* of the node, as callers see it */
     const char *version;
     uint16_t port;              /* of this node's own service; 0 = where peers look */
+    struct tls_context *tls;    /* a client's, for calls of nodes; NULL = they are plain. Stays until gateway_destroy() */
+    const char *tls_node_name;  /* what nodes' certificates must hold; NULL = each its address */
     struct grpc_server *server; /* set by gateway_create() */
 };
 

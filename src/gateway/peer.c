@@ -1,18 +1,41 @@
-/* Calls of other nodes' penstockd, or of this one: the same service, at the port where peers look for it. A connection is kept
- * for each address that was ever asked, up to a limit. */
+/* Calls of other nodes' penstockd, or of this one: the same service, at the port where peers look for it, under TLS if this
+ * node's own is. A connection is kept for each address that was ever asked, up to a limit. */
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "gateway/internal.h"
 #include "grpc/channel.h"
+#include "wire/tls/tls.h"
 
 enum { PEERS_MAX = 256 };
 
 struct gateway_peer {
     struct list_node node;
     struct host_address address;
+    struct tls_context *tls; /* NULL = plain */
     struct grpc_channel *channel;
 };
+
+static void peer_destroy(struct gateway_peer *take_peer) {
+    if (take_peer->channel != NULL)
+        grpc_channel_destroy(take_peer->channel);
+    tls_context_destroy(take_peer->tls);
+    free(take_peer);
+}
+
+/* A peer is asked nothing before its certificate says that it is who was meant. */
+static bool set_up(struct gateway *gateway, struct gateway_peer *peer) {
+    const struct gateway_options *options = &gateway->options;
+    struct grpc_channel_options channel = {.reactor = options->control->options.reactor, .address = peer->address};
+    if (options->tls != NULL) {
+        peer->tls = tls_context_for(options->tls, options->tls_node_name != NULL ? options->tls_node_name : peer->address.text);
+        if (peer->tls == NULL)
+            return false;
+        channel.tls = peer->tls;
+    }
+    peer->channel = grpc_channel_create(&channel);
+    return peer->channel != NULL;
+}
 
 static struct gateway_peer *find_peer(struct gateway *gateway, const struct host_address *address) {
     unsigned count = 0;
@@ -25,10 +48,8 @@ static struct gateway_peer *find_peer(struct gateway *gateway, const struct host
     if (peer == NULL)
         return NULL;
     peer->address = *address;
-    peer->channel = grpc_channel_create(
-        &(struct grpc_channel_options){.reactor = gateway->options.control->options.reactor, .address = *address});
-    if (peer->channel == NULL) {
-        free(peer);
+    if (!set_up(gateway, peer)) {
+        peer_destroy(peer);
         return NULL;
     }
     list_push_back(&gateway->peers, &peer->node);
@@ -122,9 +143,6 @@ void gateway_ask_node(struct gateway *gateway, struct gateway_ask *ask, const ch
 }
 
 void gateway_peers_end(struct gateway *gateway) {
-    while (!list_empty(&gateway->peers)) {
-        struct gateway_peer *peer = list_entry(list_pop_front(&gateway->peers), struct gateway_peer, node);
-        grpc_channel_destroy(peer->channel);
-        free(peer);
-    }
+    while (!list_empty(&gateway->peers))
+        peer_destroy(list_entry(list_pop_front(&gateway->peers), struct gateway_peer, node));
 }

@@ -266,23 +266,28 @@ def end_process(pid, number=signal.SIGKILL):
         os.close(handle)
 
 
+def openssl(folder, *arguments):
+    subprocess.run(["openssl", *arguments], check=True, capture_output=True, cwd=folder)
+
+
+def certificate(folder, name, alternatives, authority="ca"):
+    """NAME.crt and NAME.key, signed; `alternatives`: "DNS:…,IP:…"."""
+    openssl(folder, "req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}.test")
+    (folder / "ext").write_text(f"subjectAltName={alternatives}\n")
+    openssl(folder, "x509", "-req", "-in", f"{name}.csr", "-CA", f"{authority}.crt", "-CAkey", f"{authority}.key", "-CAcreateserial",
+            "-out", f"{name}.crt", "-days", "2", "-extfile", "ext")  # fmt: skip
+
+
 def certificates(folder):
     """An authority, and what it and another one have signed; False without the openssl command."""
-
-    def openssl(*arguments):
-        subprocess.run(["openssl", *arguments], check=True, capture_output=True, cwd=folder)
-
     try:
         for authority in ("ca", "other"):
-            openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", f"{authority}.key", "-out", f"{authority}.crt", "-subj",
-                    f"/CN={authority}", "-days", "2")  # fmt: skip
-        for name, authority in (("server", "ca"), ("client", "ca"), ("cousin", "ca"), ("stranger", "other")):
-            openssl("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}.test")
-            (folder / "ext").write_text(f"subjectAltName=DNS:{name}.test\n")
-            openssl("x509", "-req", "-in", f"{name}.csr", "-CA", f"{authority}.crt", "-CAkey", f"{authority}.key", "-CAcreateserial",
-                    "-out", f"{name}.crt", "-days", "2", "-extfile", "ext")  # fmt: skip
+            openssl(folder, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", f"{authority}.key", "-out", f"{authority}.crt",
+                    "-subj", f"/CN={authority}", "-days", "2")  # fmt: skip
     except FileNotFoundError:
         return False
+    for name, authority in (("server", "ca"), ("client", "ca"), ("cousin", "ca"), ("stranger", "other")):
+        certificate(folder, name, f"DNS:{name}.test", authority)
     return True
 
 

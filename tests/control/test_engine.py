@@ -291,6 +291,24 @@ def test_salvage(world):
     whole(world.nodes[2], "vol-e-1", 2)
 
 
+def test_salvage_without(world):
+    """By an engine of another name than the one before, while one copy's node is away: the replicas' records call it by the old one."""
+    data = pattern(world.folder, 1)
+    client = world.nodes[2].client
+    write(world.engine("vol-e-0", 2, REPLICAS[:2]), data)
+    client.EngineDelete(name="vol-e-0")
+    world.nodes[1].kill()
+    world.nodes[1].kill_plane()
+    engine = world.engine("vol-e-2", 2, REPLICAS[:2])
+    assert engine["state"] == "error" and f"{REPLICAS[1][-10:]}@vol-e-0" in engine["error_msg"], engine
+    engine = world.engine("vol-e-2", 2, REPLICAS[:2], salvage_requested=True)
+    assert engine["state"] == "running" and engine["replica_mode_map"][REPLICAS[0]] == RW, engine
+    assert read(engine) == data.read_bytes()
+    world.nodes[1].start()
+    engine = until(lambda: (e := client.EngineGet(name="vol-e-2"))["replica_mode_map"][REPLICAS[1]] == ERR and e, "what was given up is told")
+    assert "diverged" in engine["error_msg"], engine
+
+
 # ---- snapshots, size ----
 
 

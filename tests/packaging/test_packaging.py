@@ -178,7 +178,7 @@ def case_the_configuration_is_right(folder):
     assert run(DAEMON, "--config", config, "--check").returncode == 0
     # What is commented out is right as well, and every option that it could have is known.
     text = re.sub(r"^# ?(?=[a-z-]+: [^ ]+$)", "", config.read_text(encoding="utf-8"), flags=re.MULTILINE)
-    assert text.count("\ntls-") == 3, text
+    assert text.count("\ntls-") == 4, text
     more = pathlib.Path(folder) / "more.yaml"
     more.write_text(text.replace("a name that stays when the address changes", "node1"), encoding="utf-8")
     done = run(DAEMON, "--config", more, "--check")

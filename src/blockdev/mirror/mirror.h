@@ -149,6 +149,12 @@ struct mirror_leg_status {
     bool held;                         /* another association than ours had it claimed then */
 };
 
+/* A leg of the records that a start waits for, under any name: its id is what says which one it is. */
+struct mirror_awaited {
+    struct uuid id;
+    char name[28]; /* in the records */
+};
+
 struct mirror_status {
     enum mirror_state state;
     struct error error; /* CONFIGURING, REFUSED, ENDED: why; STANDBY: who has the legs, where it yielded */
@@ -158,6 +164,8 @@ struct mirror_status {
     struct replica_epoch epoch;
     unsigned leg_count;
     struct mirror_leg_status legs[MIRROR_LEGS_MAX];
+    unsigned awaited_count; /* CONFIGURING; none at a first start, when there are no records */
+    struct mirror_awaited awaited[MIRROR_LEGS_MAX];
     uint64_t unequal_regions, marked_regions;
     uint64_t changes, reads_repeated;
     uint64_t longest_stall_ns;       /* of a change: while it went on, no write was sent */

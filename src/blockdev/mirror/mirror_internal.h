@@ -405,7 +405,9 @@ struct mirror {
     uint64_t held_since_ns; /* looks, one after the other, have shown a leg with a living engine; 0 = the last one did not */
     bool releasing;         /* as paused, on the way there */
     bool release_waits;
-    unsigned decided; /* how often since it was asked */
+    unsigned decided;                                 /* how often since it was asked */
+    struct mirror_awaited waits_for[MIRROR_LEGS_MAX]; /* by the last decision */
+    unsigned waits_for_count;
     unsigned accept_count;
     char accept[MIRROR_LEGS_MAX][BLOCK_NAME_SIZE]; /* legs that may be missing at the start */
     struct mirror_fan *release_fan;

@@ -334,6 +334,21 @@ static bool sizes_agree(struct mirror *mirror) {
     return true;
 }
 
+/* Whom people may do without, by whatever name he is looked for now. */
+static void note_awaited(struct mirror *mirror) {
+    const struct replica_record *newest = mirror->decision.newest;
+    static_assert(sizeof(mirror->waits_for[0].name) == sizeof(newest->legs[0].name), "as in the record");
+    mirror->waits_for_count = 0;
+    for (unsigned at = 0; newest != NULL && at < newest->leg_count; at++) {
+        struct mirror_awaited *awaited = &mirror->waits_for[mirror->waits_for_count];
+        if ((mirror->decision.missing >> at & 1) == 0)
+            continue;
+        awaited->id = newest->legs[at].id;
+        snprintf(awaited->name, sizeof(awaited->name), "%.27s", newest->legs[at].name);
+        mirror->waits_for_count++;
+    }
+}
+
 /* False: it was refused or has to wait. */
 static bool decide_now(struct mirror *mirror) {
     run_decide(mirror);
@@ -342,6 +357,7 @@ static bool decide_now(struct mirror *mirror) {
     case DECIDE_FIRST_START: return sizes_agree(mirror);
     case DECIDE_WAIT:
         mirror->error = mirror->decision.error;
+        note_awaited(mirror);
         if (mirror->decision.newest == NULL)
             name_missing(mirror);
         look_again(mirror);

@@ -202,6 +202,18 @@ static void put_verify(struct json_writer *writer, const struct plane_mirror *mi
     json_end(writer);
 }
 
+/* Whom a start waits for. */
+static void put_awaited(struct json_writer *writer, const struct mirror_status *status) {
+    json_begin_array(writer, "awaited");
+    for (unsigned i = 0; i < status->awaited_count; i++) {
+        json_begin_object(writer, NULL);
+        json_put_uuid(writer, "id", &status->awaited[i].id);
+        json_put_string(writer, "name", status->awaited[i].name);
+        json_end(writer);
+    }
+    json_end(writer);
+}
+
 static void put_counters(struct json_writer *writer, const struct plane_mirror *mirror) {
     const struct mirror_status *status = &mirror->status;
     json_begin_object(writer, "counters");
@@ -249,6 +261,8 @@ void mirror_put_object(struct json_writer *writer, const struct plane_mirror *mi
     json_put_u64(writer, "bytes_per_s", mirror->options.rates.bytes_per_s);
     json_put_u64(writer, "share_percent", share(mirror));
     put_verify(writer, mirror);
+    if (status->state == MIRROR_CONFIGURING)
+        put_awaited(writer, status);
     json_begin_array(writer, "legs");
     for (unsigned i = 0; i < status->leg_count; i++)
         if (status->legs[i].name[0] != '\0')

@@ -48,21 +48,27 @@ bool credentials_read(const char *const names[CREDENTIALS_TEXTS], const char *co
     return ok;
 }
 
-bool credentials_load(const struct daemon_options *options, struct tls_context **ret_context, struct error *error) {
+bool credentials_load(const struct daemon_options *options, struct tls_context **ret_server, struct tls_context **ret_client,
+                      struct error *error) {
     static const char *const names[] = {"--tls-certificate", "--tls-key", "--tls-ca"};
     const char *paths[] = {options->tls_certificate, options->tls_key, options->tls_ca};
     char *texts[CREDENTIALS_TEXTS] = {0};
-    *ret_context = NULL;
+    *ret_server = *ret_client = NULL;
     bool ok = credentials_read(names, paths, texts, error);
     if (ok && texts[0] == NULL && options->tls_client_name != NULL)
         ok = error_invalid(error, "--tls-client-name", options->tls_client_name, "the other --tls- options beside it");
+    if (ok && texts[0] == NULL && options->tls_node_name != NULL)
+        ok = error_invalid(error, "--tls-node-name", options->tls_node_name, "the other --tls- options beside it");
     struct tls_options tls = {.server = true,
                               .certificate_pem = texts[0],
                               .key_pem = texts[1],
                               .ca_pem = texts[2],
                               .peer_name = options->tls_client_name};
+    struct tls_options client = tls;
+    client.server = false;
+    client.peer_name = NULL; /* each node's: tls_context_for() */
     if (ok && texts[0] != NULL)
-        ok = tls_context_create(&tls, ret_context, error);
+        ok = tls_context_create(&tls, ret_server, error) && tls_context_create(&client, ret_client, error);
     for (unsigned i = 0; i < CREDENTIALS_TEXTS; i++)
         credentials_forget(texts[i]);
     return ok;

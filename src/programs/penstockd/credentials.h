@@ -15,6 +15,7 @@ char *credentials_read_file(const char *option, const char *path, struct error *
 /* Overwrites and frees it. NULL is fine. */
 void credentials_forget(char *take_text);
 
-/* For a server. *ret_context: NULL if the options name none. ERROR_INVALID names the option: some but not all are given, a file
- * cannot be read, or holds nothing that fits. */
-bool credentials_load(const struct daemon_options *options, struct tls_context **ret_context, struct error *error);
+/* For the server, and for what this node asks of others as a client. Both NULL if the options name none. ERROR_INVALID names the
+ * option: some but not all are given, a file cannot be read, or holds nothing that fits. */
+bool credentials_load(const struct daemon_options *options, struct tls_context **ret_server, struct tls_context **ret_client,
+                      struct error *error);

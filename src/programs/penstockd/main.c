@@ -35,7 +35,8 @@ struct app {
     struct control *control;
     struct fleet *fleet;
     struct grpc_server *server;
-    struct tls_context *tls; /* of the TCP listener; NULL = plain */
+    struct tls_context *tls;       /* of the TCP listener; NULL = plain */
+    struct tls_context *nodes_tls; /* for calls of nodes */
     struct grpc_health *health;
     struct grpc_reflection *reflection;
     struct gateway *gateway;
@@ -90,6 +91,7 @@ static void stopped(void *arg) {
     if (app->server != NULL)
         grpc_server_destroy(app->server);
     tls_context_destroy(app->tls);
+    tls_context_destroy(app->nodes_tls);
     if (app->fleet != NULL)
         fleet_destroy(app->fleet);
     if (app->control != NULL)
@@ -152,11 +154,15 @@ static bool serve(struct app *app, struct error *error) {
                                       .fleet = app->fleet,
                                       .address = app->options.address,
                                       .version = PENSTOCK_VERSION,
-                                      .port = app->options.port};
+                                      .port = app->options.port,
+                                      .tls_node_name = app->options.tls_node_name};
     struct host_address tcp = {.family = strchr(app->options.address, ':') != NULL ? HOST_IPV6 : HOST_IPV4,
                                .port = app->options.port},
                         local = {.family = HOST_UNIX};
     uint16_t port;
+    if (!credentials_load(&app->options, &app->tls, &app->nodes_tls, error))
+        return false;
+    gateway.tls = app->nodes_tls;
     app->server = grpc_server_create(&options);
     app->health = app->server == NULL ? NULL : grpc_health_create(app->server);
     app->reflection = app->health == NULL ? NULL : grpc_reflection_create(app->server);
@@ -171,8 +177,7 @@ static bool serve(struct app *app, struct error *error) {
         return error_invalid(error, "--node-address", app->options.address, "a numeric address");
     memcpy(tcp.text, app->options.address, strlen(app->options.address) + 1);
     memcpy(local.text, app->grpc_path, strlen(app->grpc_path) + 1);
-    if (!credentials_load(&app->options, &app->tls, error) || !listen_at(app, &tcp, app->tls, &port, error) ||
-        !listen_at(app, &local, NULL, NULL, error))
+    if (!listen_at(app, &tcp, app->tls, &port, error) || !listen_at(app, &local, NULL, NULL, error))
         return false;
     log_notice(&app->log, LOG_AREA_APP, "gRPC%s on %s port %u and %s", app->tls != NULL ? " under TLS" : "", app->options.address,
                port, app->grpc_path);

@@ -70,6 +70,8 @@ static const struct described table[] = {
     {"tls-key", "FILE", "the key of that certificate", TEXT(tls_key)},
     {"tls-ca", "FILE", "the authority of the clients", TEXT(tls_ca)},
     {"tls-client-name", "NAME", "only clients whose certificate holds this name", TEXT(tls_client_name)},
+    {"tls-node-name", "NAME", "what the certificates of nodes hold that are asked (default: each its address)",
+     TEXT(tls_node_name)},
     {"socket", "PATH", "Unix socket of gRPC (default: penstockd.sock in the state's folder)", TEXT(socket)},
     {"http", "IP:PORT", "serve /metrics (Prometheus) and /healthz there, on loopback (default: not at all)", TEXT(http)},
     {"plane", "PROGRAM", "the storage plane (default: penstock-block beside this program, else in $PATH)", TEXT(plane)},

@@ -19,6 +19,7 @@ struct daemon_options {
     const char *socket;                             /* of gRPC; NULL = penstockd.sock beside the state */
     const char *http;                               /* ADDRESS:PORT; NULL = not served */
     const char *tls_certificate, *tls_key, *tls_ca; /* files; NULL = not given: all or none */
+    const char *tls_node_name;                      /* what other nodes' must hold; NULL = each its address */
     const char *tls_client_name;                    /* what a client's certificate must hold; NULL = any of the CA's */
     const char *plane;                              /* program; NULL = penstock-block beside this one, or in $PATH */
     const char *plane_socket;                       /* of a plane that somebody else starts; NULL = we do */

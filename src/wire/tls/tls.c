@@ -144,6 +144,18 @@ bool tls_context_create(const struct tls_options *options, struct tls_context **
     return true;
 }
 
+struct tls_context *tls_context_for(const struct tls_context *context, const char *peer_name) {
+    struct tls_context *made = strlen(peer_name) < sizeof(made->peer_name) ? calloc(1, sizeof(*made)) : NULL;
+    if (made == NULL || SSL_CTX_up_ref(context->ssl) != 1) {
+        free(made);
+        return NULL;
+    }
+    made->ssl = context->ssl;
+    made->server = context->server;
+    memcpy(made->peer_name, peer_name, strlen(peer_name) + 1);
+    return made;
+}
+
 void tls_context_destroy(struct tls_context *context) {
     if (context == NULL)
         return;

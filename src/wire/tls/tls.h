@@ -18,6 +18,8 @@ struct tls_options {
 
 /* False: error says which of them is unfit, and why. */
 bool tls_context_create(const struct tls_options *options, struct tls_context **ret_context, struct error *error);
+/* The same credentials, towards peers that must hold another name (copied). NULL: no memory, or it is longer than 255 bytes. */
+struct tls_context *tls_context_for(const struct tls_context *context, const char *peer_name);
 /* Its streams are gone. NULL allowed. */
 void tls_context_destroy(struct tls_context *context);
 
