@@ -33,6 +33,7 @@ class Daemon:
         seat = os.getpid() % 240000 * 64 + index  # all of 127/8 is this machine
         self.address = f"127.{1 + seat // 62500 % 250}.{1 + seat // 250 % 250}.{1 + seat % 250}"
         self.plane_socket = self.folder / "state" / "packet.sock"
+        self.cpu_map = f"0-63={min(os.sched_getaffinity(0))}"
         self.process = None
 
     def __enter__(self):
@@ -44,7 +45,7 @@ class Daemon:
     def start(self):
         daemon, plane = self.programs
         command = [daemon, "--state-dir", str(self.folder / "state"), "--node-address", self.address, "--spp-rest", f"{self.address}:7777",
-                   "--packet-plane", plane, "--packet-argument=--poll=never", "--vhost-folder", str(self.folder), *self.options]  # fmt: skip
+                   "--packet-plane", plane, "--packet-argument=--poll=never", "--cpu-map", self.cpu_map, "--vhost-folder", str(self.folder), *self.options]  # fmt: skip
         with open(self.folder / "daemon.log", "a", encoding="utf-8") as log:
             self.process = subprocess.Popen(command, stderr=log, stdin=subprocess.DEVNULL)
         until(self.answers, "penstockd answers")
@@ -107,6 +108,11 @@ class Daemon:
             components[component["name"]] = (component["type"], ends["rx"], ends["tx"], entries)
         ports = {port["name"]: (port["kind"], port["where"]) for port in self.plane("packet_get_ports")}
         return components, ports
+
+    def places(self):
+        """Which vf, core and processor each component of the plane runs on."""
+        workers = {worker["worker"]: (worker.get("vf"), worker.get("core"), worker["cpu"]) for worker in self.plane("packet_get_status")["workers"]}
+        return {component["name"]: workers[component["worker"]] for component in self.plane("packet_get_components")}
 
     def plane_pid(self):
         status = self.plane("packet_get_status")

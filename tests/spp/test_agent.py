@@ -6,6 +6,7 @@ Usage: test_agent.py PENSTOCKD PENSTOCK-PACKET [CASE]"""
 
 import concurrent.futures
 import json
+import os
 import signal
 import sys
 import tempfile
@@ -78,6 +79,8 @@ def wait_wired(daemon, name="vf:2:merger", count=2):
 def test_wiring_of_the_seed(daemon, etcd):
     """Two NICs with two vhosts each: names, ports and cores as networking-spp has them."""
     configure(etcd)
+    cpus = sorted(os.sched_getaffinity(0))
+    daemon.cpu_map = f"1={cpus[0]},2-7={cpus[0]},10-15={cpus[-1]}"  # two processors do for the seed's sixteen cores
     daemon.start()
     wait_wired(daemon)
     cores = {component["name"]: component["core"] for vf in (1, 2) for component in daemon.get(f"/v1/vfs/{vf}")["components"]}
@@ -85,6 +88,10 @@ def test_wiring_of_the_seed(daemon, etcd):
                      "forward_3_tx": 12, "forward_3_rx": 13, "classifier": 14, "merger": 15}, cores  # fmt: skip
     first = {component["name"]: component for component in daemon.get("/v1/vfs/1")["components"]}
     assert (first["classifier"]["core"], first["merger"]["core"]) == (6, 7)
+    assert [(vf["id"], vf["core_mask"], vf["master"]) for vf in daemon.plane("packet_get_vfs")] == [(1, "0xfe", 1), (2, "0xfc02", 1)]
+    places = daemon.places()
+    assert places["vf:1:classifier"] == (1, 6, cpus[0]) and places["vf:2:classifier"] == (2, 14, cpus[-1]), places
+    assert {(vf, core) for vf, core, _ in places.values()} == {(1, core) for core in range(2, 8)} | {(2, core) for core in range(10, 16)}, places
     ends = {name: ([end["port"] for end in part["rx_port"]], [end["port"] for end in part["tx_port"]]) for name, part in first.items()}
     assert ends == {"forward_0_tx": (["ring:0"], ["vhost:0"]), "forward_0_rx": (["vhost:0"], ["ring:1"]), "forward_1_tx": (["ring:2"], ["vhost:1"]),
                     "forward_1_rx": (["vhost:1"], ["ring:3"]), "classifier": (["phy:0"], ["ring:0", "ring:2"]),

@@ -5,6 +5,7 @@ Usage: test_rest.py PENSTOCKD PENSTOCK-PACKET [CASE]"""
 
 import concurrent.futures
 import json
+import os
 import pathlib
 import random
 import signal
@@ -115,6 +116,49 @@ def test_refused_by_the_plane(daemon):
     daemon.kill()
     daemon.start()
     assert {port["port"] for component in daemon.get("/v1/vfs/1")["components"] for port in component["rx_port"]} == {"ring:0", "ring:1"}
+
+
+def test_cores(daemon):
+    """A process is a vf of the plane, on the cores of its mask; cores that are not there are refused, or left out after a restart."""
+    cpu = min(os.sched_getaffinity(0))
+    daemon.kill()
+    daemon.cpu_map = f"1-15={cpu}"
+    daemon.start()
+    launch(daemon, 1, "1-7")
+    launch(daemon, 2, "1,10-11", program="spp_mirror")
+    assert [(vf["id"], vf["core_mask"]) for vf in daemon.plane("packet_get_vfs")] == [(1, "0xfe"), (2, "0xc02")]
+    status, _, text = daemon.rest("PUT", "/v1/primary/launch", json.dumps({"client_id": 3, "proc_name": "spp_vf", "app": {},
+                                                                           "eal": {"-l": "1,20", "--proc-type": "secondary"}}))  # fmt: skip
+    assert status == 400 and "there is no core 20" in text, (status, text)
+    assert len(daemon.get("/v1/processes")) == 3 and len(daemon.plane("packet_get_vfs")) == 2, "nothing of it stays"
+    for core in (2, 7):
+        daemon.do("POST", "/v1/vfs/1/components", name=f"f{core}", core=core, type="forward")
+    daemon.do("POST", "/v1/mirrors/2/components", name="m", core=10, type="mirror")
+    attach(daemon, 1, "f2", "ring:0", "rx")
+    want = {"vf:1:f2": (1, 2, cpu), "vf:1:f7": (1, 7, cpu), "mirror:2:m": (2, 10, cpu)}
+    assert daemon.places() == want, daemon.places()
+    # What has no core of its own has the worker that is nobody's.
+    daemon.do("PUT", "/v1/primary/ports", action="add", port="ring:5")
+    daemon.do("PUT", "/v1/primary/ports", action="add", port="nullpmd:0")
+    daemon.do("PUT", "/v1/primary/patches", src="ring:5", dst="nullpmd:0")
+    daemon.do("PUT", "/v1/primary/forward", action="start")
+    want["primary:0:to:nullpmd:0"] = (None, None, None)
+    assert daemon.places() == want, daemon.places()
+    # Another machine, with fewer cores.
+    daemon.kill()
+    daemon.kill_plane()
+    daemon.cpu_map = f"1-9={cpu}"
+    daemon.start()
+    del want["mirror:2:m"]
+    rig.until(lambda: daemon.plane_pid() is not None and daemon.places() == want, "what can run runs")
+    assert "there is no core 10" in daemon.log()
+    launch(daemon, 3, "1,8")
+    daemon.do("DELETE", "/v1/mirrors/2")
+    # A process that goes takes its cores with it, and one that comes again has others.
+    daemon.do("DELETE", "/v1/vfs/1")
+    assert [vf["id"] for vf in daemon.plane("packet_get_vfs")] == [3]
+    launch(daemon, 1, "1,3-5")
+    assert {vf["id"]: vf["core_mask"] for vf in daemon.plane("packet_get_vfs")} == {1: "0x3a", 3: "0x102"}
 
 
 def test_many_at_once(daemon):

@@ -223,19 +223,37 @@ static bool judge_port(struct judge *judge, const char *method, const json_t *pa
 
 static bool judge_component(struct judge *judge, const char *method, const json_t *params) {
     static const char *const types[] = {"forward", "merge", "classifier", "mirror"};
+    unsigned worker = (unsigned)json_integer_value(json_object_get(params, "worker"));
     if (strcmp(method, "packet_component_delete") == 0)
         return model_remove_component(judge->model, text_of(params, "name"), &error);
+    if (json_object_get(params, "vf") != NULL &&
+        !model_find_worker(judge->model, (uint32_t)json_integer_value(json_object_get(params, "vf")),
+                           (uint32_t)json_integer_value(json_object_get(params, "core")), &worker, &error))
+        return false;
     for (unsigned type = 0; type < array_count(types); type++)
         if (strcmp(types[type], text_of(params, "type")) == 0)
-            return model_add_component(judge->model, text_of(params, "name"), (enum component_type)type,
-                                       (unsigned)json_integer_value(json_object_get(params, "worker")), &error);
+            return model_add_component(judge->model, text_of(params, "name"), (enum component_type)type, worker, &error);
     return false;
+}
+
+static bool is_there(int cpu) { return cpu >= 0; }
+
+static bool judge_vf(struct judge *judge, const char *method, const json_t *params) {
+    static const struct cores_map map;
+    struct model_vf vf = {.id = (uint32_t)json_integer_value(json_object_get(params, "id")),
+                          .share = json_is_true(json_object_get(params, "share"))};
+    if (strcmp(method, "packet_vf_delete") == 0)
+        return model_remove_vf(judge->model, vf.id, &error);
+    return cores_parse_mask("core_mask", text_of(params, "core_mask"), &vf.mask, &error) &&
+           model_add_vf(judge->model, &vf, &map, is_there, &error);
 }
 
 static bool judge_command(struct judge *judge, const json_t *command) {
     const char *method = json_string_value(json_array_get(command, 0));
     const json_t *params = json_array_get(command, 1), *vlan = json_object_get(params, "vlan");
     unsigned vid = vlan == NULL ? TABLE_UNTAGGED : (unsigned)json_integer_value(vlan);
+    if (strncmp(method, "packet_vf_", 10) == 0)
+        return judge_vf(judge, method, params);
     if (strncmp(method, "packet_port_", 12) == 0)
         return judge_port(judge, method, params);
     if (strcmp(method, "packet_component_create") == 0 || strcmp(method, "packet_component_delete") == 0)
@@ -272,6 +290,14 @@ static void edit(json_t *wiring, struct random *random) {
     int vlan = random_below(random, 2) == 0 ? WIRING_UNTAGGED : (int)random_below(random, 3);
     struct wiring_vlan operation = {operations[random_below(random, 3)], 5, 0};
     json_t *options;
+    if (random_below(random, 20) == 0) {
+        struct wiring_process again = {
+            .type = "vf", .id = 1, .cores = random_below(random, 2) == 0 ? 0xfe : 0x17e, .shared = true};
+        (void)wiring_remove_process(wiring, "vf:1", &error);
+        if (random_below(random, 3) != 0)
+            check(wiring_add_process(wiring, &again, &error));
+        return;
+    }
     switch (random_below(random, 12)) {
     case 0:
     case 1: (void)wiring_add_component(wiring, process, component, core, types[random_below(random, 3)], &error); break;
@@ -298,12 +324,13 @@ static bool is_reached(const json_t *desired, const json_t *there) {
     json_t *component, *port;
     bool ok =
         json_object_size(json_object_get(desired, "components")) == json_object_size(json_object_get(there, "components")) &&
-        json_object_size(json_object_get(desired, "ports")) == json_object_size(json_object_get(there, "ports"));
+        json_object_size(json_object_get(desired, "ports")) == json_object_size(json_object_get(there, "ports")) &&
+        json_equal(json_object_get(desired, "vfs"), json_object_get(there, "vfs"));
     json_object_foreach(json_object_get(desired, "components"), name, component) {
         const json_t *has = json_object_get(json_object_get(there, "components"), name);
         ok = ok && json_equal(json_object_get(component, "rx"), json_object_get(has, "rx")) &&
              json_equal(json_object_get(component, "tx"), json_object_get(has, "tx")) &&
-             json_equal(json_object_get(component, "worker"), json_object_get(has, "worker"));
+             json_equal(json_object_get(component, "place"), json_object_get(has, "place"));
         json_object_foreach(json_object_get(component, "entries"), entry,
                             port) if (json_object_get(json_object_get(component, "tx"), json_string_value(port)) != NULL) ok =
             ok && json_equal(port, json_object_get(json_object_get(has, "entries"), entry));
@@ -313,8 +340,8 @@ static bool is_reached(const json_t *desired, const json_t *there) {
     return ok;
 }
 
-static void check_steps(json_t *wiring, struct judge *judge, json_t *there, struct random *random, const json_t *cpus) {
-    struct compile_options options = {cpus, "/tmp"};
+static void check_steps(json_t *wiring, struct judge *judge, json_t *there, struct random *random) {
+    struct compile_options options = {"/tmp"};
     for (unsigned edits = (unsigned)random_below(random, 6); edits > 0; edits--)
         edit(wiring, random);
     json_t *desired = wiring_compile(wiring, &options), *none = json_object(), *command;
@@ -349,17 +376,16 @@ static void case_random_plans(void **state) {
     for (uint64_t seed = 1; seed <= 60; seed++) {
         struct random random;
         random_init(&random, seed);
-        json_t *wiring = make(), *cpus = json_pack("[i, n, i]", 2, 4);
-        json_t *there = json_pack("{s{} s{}}", "ports", "components");
+        json_t *wiring = make();
+        json_t *there = json_pack("{s{} s{} s{}}", "vfs", "ports", "components");
         struct judge judge = {.model = model_create(), .seed = seed};
         add_vf(wiring, 1, 0xfe);
         struct wiring_process second = {.type = "vf", .id = 2, .cores = 0xfe, .shared = true};
         check(wiring_add_process(wiring, &second, &error));
         for (unsigned step = 0; step < 60; step++)
-            check_steps(wiring, &judge, there, &random, cpus);
+            check_steps(wiring, &judge, there, &random);
         model_destroy(judge.model);
         json_decref(there);
-        json_decref(cpus);
         json_decref(wiring);
     }
 }
@@ -367,7 +393,7 @@ static void case_random_plans(void **state) {
 /* A port that cannot be made is left out with what needs it, and the rest is there. */
 static void case_failed_port(void **state) {
     (void)state;
-    json_t *wiring = make(), *cpus = json_pack("[n]"), *there = json_pack("{s{} s{}}", "ports", "components");
+    json_t *wiring = make(), *there = json_pack("{s{} s{} s{}}", "vfs", "ports", "components");
     add_vf(wiring, 1, 0xfe);
     check(wiring_add_component(wiring, "vf:1", "c", 4, "classifier", &error));
     check(wiring_attach(wiring, "vf:1", "c", "phy:0", "rx", NULL, &error));
@@ -375,15 +401,16 @@ static void case_failed_port(void **state) {
     check(wiring_attach(wiring, "vf:1", "c", "vhost:1", "tx", NULL, &error));
     check(wiring_add_entry(wiring, "vf:1", "fa:16:3e:00:00:01", WIRING_UNTAGGED, "vhost:0", &error));
     check(wiring_add_entry(wiring, "vf:1", "fa:16:3e:00:00:02", WIRING_UNTAGGED, "vhost:1", &error));
-    struct compile_options options = {cpus, "/run/vhost"};
+    struct compile_options options = {"/run/vhost"};
     json_t *desired = wiring_compile(wiring, &options), *failed = json_pack("{ss}", "vhost:0", "no");
     json_t *commands = packet_plan(desired, there, failed, false);
     char *text = json_dumps(commands, JSON_COMPACT);
     assert_string_equal(
         text,
-        "[[\"packet_port_create\",{\"kind\":\"null\",\"name\":\"phy:0\"}],"
+        "[[\"packet_vf_create\",{\"id\":1,\"core_mask\":\"0xfe\",\"share\":true}],"
+        "[\"packet_port_create\",{\"kind\":\"null\",\"name\":\"phy:0\"}],"
         "[\"packet_port_create\",{\"kind\":\"vhost_user\",\"socket\":\"/run/vhost/sock1\",\"client\":true,\"name\":\"vhost:1\"}],"
-        "[\"packet_component_create\",{\"name\":\"vf:1:c\",\"type\":\"classifier\",\"worker\":0}],"
+        "[\"packet_component_create\",{\"name\":\"vf:1:c\",\"type\":\"classifier\",\"vf\":1,\"core\":4}],"
         "[\"packet_component_attach\",{\"component\":\"vf:1:c\",\"port\":\"vhost:1\",\"direction\":\"tx\"}],"
         "[\"packet_component_attach\",{\"component\":\"vf:1:c\",\"port\":\"phy:0\",\"direction\":\"rx\"}],"
         "[\"packet_classifier_add_entry\",{\"component\":\"vf:1:c\",\"mac\":\"fa:16:3e:00:00:02\",\"port\":\"vhost:1\"}]]");
@@ -392,18 +419,44 @@ static void case_failed_port(void **state) {
     json_decref(failed);
     json_decref(desired);
     json_decref(there);
-    json_decref(cpus);
+    json_decref(wiring);
+}
+
+/* Cores that are not there: what is on them is left out, ports are made, and another vf has what it needs. */
+static void case_failed_vf(void **state) {
+    (void)state;
+    json_t *wiring = make(), *there = json_pack("{s{} s{} s{}}", "vfs", "ports", "components");
+    add_vf(wiring, 1, 0xfe);
+    add_vf(wiring, 2, 0xc02);
+    check(wiring_add_component(wiring, "vf:1", "f", 4, "forward", &error));
+    check(wiring_attach(wiring, "vf:1", "f", "phy:0", "rx", NULL, &error));
+    check(wiring_add_component(wiring, "vf:2", "f", 10, "forward", &error));
+    check(wiring_attach(wiring, "vf:2", "f", "ring:1", "tx", NULL, &error));
+    struct compile_options options = {"/tmp"};
+    json_t *desired = wiring_compile(wiring, &options), *failed = json_pack("{ss}", "vf 1", "no");
+    json_t *commands = packet_plan(desired, there, failed, false);
+    char *text = json_dumps(commands, JSON_COMPACT);
+    assert_string_equal(text,
+                        "[[\"packet_vf_create\",{\"id\":2,\"core_mask\":\"0xc02\",\"share\":true}],"
+                        "[\"packet_port_create\",{\"kind\":\"null\",\"name\":\"phy:0\"}],"
+                        "[\"packet_port_create\",{\"kind\":\"ring\",\"name\":\"ring:1\"}],"
+                        "[\"packet_component_create\",{\"name\":\"vf:2:f\",\"type\":\"forward\",\"vf\":2,\"core\":10}],"
+                        "[\"packet_component_attach\",{\"component\":\"vf:2:f\",\"port\":\"ring:1\",\"direction\":\"tx\"}]]");
+    free(text);
+    json_decref(commands);
+    json_decref(failed);
+    json_decref(desired);
+    json_decref(there);
     json_decref(wiring);
 }
 
 /* Where the plane can, a tag's change is one command, and no moment without the port. */
 static void case_retag(void **state) {
     (void)state;
-    json_t *wiring = make(), *cpus = json_pack("[n]"), *there = json_pack("{s{} s{}}", "ports", "components"),
-           *none = json_object();
+    json_t *wiring = make(), *there = json_pack("{s{} s{} s{}}", "vfs", "ports", "components"), *none = json_object();
     json_t *command;
     size_t i;
-    struct compile_options options = {cpus, "/tmp"};
+    struct compile_options options = {"/tmp"};
     struct wiring_vlan vlan = {.operation = "add", .id = 100};
     add_vf(wiring, 1, 0xfe);
     check(wiring_add_component(wiring, "vf:1", "f", 4, "forward", &error));
@@ -425,7 +478,6 @@ static void case_retag(void **state) {
     json_decref(desired);
     json_decref(there);
     json_decref(none);
-    json_decref(cpus);
     json_decref(wiring);
 }
 
@@ -433,7 +485,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(case_cores),       cmocka_unit_test(case_ports),   cmocka_unit_test(case_limits_of_components),
         cmocka_unit_test(case_entries),     cmocka_unit_test(case_records), cmocka_unit_test(case_random_plans),
-        cmocka_unit_test(case_failed_port), cmocka_unit_test(case_retag),
+        cmocka_unit_test(case_failed_port), cmocka_unit_test(case_retag),   cmocka_unit_test(case_failed_vf),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -11,7 +11,7 @@ enum { NAME_SIZE = 64 };
 struct compiling {
     const json_t *wiring;
     const struct compile_options *options;
-    json_t *ports, *components;
+    json_t *vfs, *ports, *components;
 };
 
 static const char *text_of(const json_t *object, const char *key) {
@@ -27,15 +27,6 @@ const char *compile_where(const json_t *parameters) {
         if (json_object_get(parameters, keys[i]) != NULL)
             return text_of(parameters, keys[i]);
     return "";
-}
-
-/* A worker that is pinned to the core, else any, the same one each time. */
-static unsigned worker_of(const struct compiling *compiling, unsigned core) {
-    size_t count = json_array_size(compiling->options->cpus), i;
-    json_t *cpu;
-    json_array_foreach((json_t *)compiling->options->cpus, i,
-                       cpu) if (json_is_integer(cpu) && json_integer_value(cpu) == (json_int_t)core) return (unsigned)i;
-    return count == 0 ? 0 : core % (unsigned)count;
 }
 
 /* ---- ports ---- */
@@ -90,9 +81,16 @@ static const char *need_port(struct compiling *compiling, const char *port, cons
 
 /* ---- components ---- */
 
-static json_t *make_component(struct compiling *compiling, const char *name, const char *type, unsigned core) {
-    json_t *component =
-        json_pack("{ss si s{} s{} s{}}", "type", type, "worker", (int)worker_of(compiling, core), "rx", "tx", "entries");
+/* On a core of the process; one that has none of its own runs on the plane's first worker, which is nobody's. */
+static json_t *make_place(const json_t *process, json_int_t core) {
+    return json_array_size(json_object_get(process, "cores")) == 0
+               ? json_pack("{si}", "worker", 0)
+               : json_pack("{sO sI}", "vf", json_object_get(process, "id"), "core", core);
+}
+
+static json_t *make_component(struct compiling *compiling, const char *name, const char *type, const json_t *process,
+                              json_int_t core) {
+    json_t *component = json_pack("{ss so s{} s{} s{}}", "type", type, "place", make_place(process, core), "rx", "tx", "entries");
     json_object_set_new(compiling->components, name, component);
     return component;
 }
@@ -147,7 +145,7 @@ static void put_table(struct compiling *compiling, const char *key, const json_t
 }
 
 /* Patches that end in one port are one component, since a port has one writer. */
-static void put_patches(struct compiling *compiling, const char *key, const json_t *process, unsigned core, bool client) {
+static void put_patches(struct compiling *compiling, const char *key, const json_t *process, json_int_t core, bool client) {
     json_t *patch;
     size_t i;
     json_array_foreach(json_object_get(process, "patches"), i, patch) {
@@ -155,35 +153,48 @@ static void put_patches(struct compiling *compiling, const char *key, const json
         snprintf(name, sizeof(name), "%s:to:%s", key, text_of(patch, "dst"));
         json_t *component = json_object_get(compiling->components, name);
         if (component == NULL) {
-            component = make_component(compiling, name, "merge", core);
+            component = make_component(compiling, name, "merge", process, core);
             attach(compiling, component, "tx", text_of(patch, "dst"), NULL, client);
         }
         attach(compiling, component, "rx", text_of(patch, "src"), NULL, client);
     }
 }
 
-static void put_capture(struct compiling *compiling, const char *key, const json_t *process, unsigned core, bool client) {
+static void put_capture(struct compiling *compiling, const char *key, const json_t *process, json_int_t core, bool client) {
     char name[NAME_SIZE], file[NAME_SIZE];
     snprintf(name, sizeof(name), "%s:capture", key);
     snprintf(file, sizeof(file), "%s:file", key);
-    json_t *component = make_component(compiling, name, "forward", core);
+    json_t *component = make_component(compiling, name, "forward", process, core);
     json_object_set_new(compiling->ports, file, json_pack("{ss ss}", "kind", "pcap", "tx_file", text_of(process, "file")));
     json_object_set_new(json_object_get(component, "tx"), file, json_pack("{ss}", "operation", "none"));
     attach(compiling, component, "rx", text_of(process, "port"), NULL, client);
 }
 
+/* Its cores. Whether others may have them too was decided when it was made. */
+static void put_vf(struct compiling *compiling, const json_t *process) {
+    uint64_t mask = 1ULL << (json_integer_value(json_object_get(process, "master")) & 63);
+    char id[24], text[24];
+    json_t *core;
+    size_t i;
+    json_array_foreach(json_object_get(process, "cores"), i, core) mask |= 1ULL << (json_integer_value(core) & 63);
+    snprintf(id, sizeof(id), "%lld", (long long)json_integer_value(json_object_get(process, "id")));
+    snprintf(text, sizeof(text), "0x%llx", (unsigned long long)mask);
+    json_object_set_new(compiling->vfs, id, json_pack("{ss sb}", "core_mask", text, "share", 1));
+}
+
 static void put_process(struct compiling *compiling, const char *key, const json_t *process) {
     const json_t *cores = json_object_get(process, "cores");
     bool client = json_is_true(json_object_get(process, "vhost_client"));
-    unsigned core = json_array_size(cores) > 0 ? (unsigned)json_integer_value(json_array_get(cores, 0))
-                                               : (unsigned)json_integer_value(json_object_get(process, "master"));
+    json_int_t core = json_integer_value(json_array_get(cores, 0));
     json_t *component;
     size_t i;
+    if (json_array_size(cores) > 0)
+        put_vf(compiling, process);
     json_array_foreach(json_object_get(process, "components"), i, component) {
         char name[NAME_SIZE];
         snprintf(name, sizeof(name), "%s:%s", key, text_of(component, "name"));
-        json_t *made = make_component(compiling, name, text_of(component, "type"),
-                                      (unsigned)json_integer_value(json_object_get(component, "core")));
+        json_t *made = make_component(compiling, name, text_of(component, "type"), process,
+                                      json_integer_value(json_object_get(component, "core")));
         put_ends(compiling, made, component, "rx", client);
         put_ends(compiling, made, component, "tx", client);
     }
@@ -195,9 +206,9 @@ static void put_process(struct compiling *compiling, const char *key, const json
 }
 
 json_t *wiring_compile(const json_t *wiring, const struct compile_options *options) {
-    struct compiling compiling = {wiring, options, json_object(), json_object()};
+    struct compiling compiling = {wiring, options, json_object(), json_object(), json_object()};
     const char *key;
     json_t *process;
     json_object_foreach(json_object_get(wiring, "processes"), key, process) put_process(&compiling, key, process);
-    return json_pack("{so so}", "ports", compiling.ports, "components", compiling.components);
+    return json_pack("{so so so}", "vfs", compiling.vfs, "ports", compiling.ports, "components", compiling.components);
 }

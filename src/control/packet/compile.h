@@ -1,8 +1,9 @@
-/* The wiring as the plane knows it: a flat set of ports, components and entries.
+/* The wiring as the plane knows it: a flat set of vfs (a process's cores), ports, components and entries.
  *
- *   {"ports": {"vhost:0": {"kind", ..}},                                   (parameters of packet_port_create)
- *    "components": {"vf:1:classifier": {"type", "worker", "rx": {"phy:0": {"operation", ..}}, "tx": {..},
- *                                       "entries": {"fa:16:3e:00:00:01/100": "ring:0"}}}}      (untagged: without /VLAN)
+ *   {"vfs": {"1": {"core_mask", "share"}},                                 (parameters of packet_vf_create, by the process's id)
+ *    "ports": {"vhost:0": {"kind", ..}},                                   (parameters of packet_port_create)
+ *    "components": {"vf:1:classifier": {"type", "place": {"vf", "core"} or {"worker"}, "rx": {"phy:0": {"operation", ..}}, "tx":
+ * {..}, "entries": {"fa:16:3e:00:00:01/100": "ring:0"}}}}      (untagged: without /VLAN)
  *
  * Pure. Must not know: what the plane has. */
 #pragma once
@@ -12,7 +13,6 @@
 #include "base/error.h"
 
 struct compile_options {
-    const json_t *cpus;        /* of the plane's workers, in their order: numbers, or null */
     const char *socket_folder; /* of vhost-user: sockN is there */
 };
 

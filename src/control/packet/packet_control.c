@@ -5,7 +5,6 @@
 
 #include "base/text.h"
 #include "control/packet/compile.h"
-#include "control/packet/plan.h"
 
 enum { CALL_MS = 20000, RETRY_MS = 5000, RECORD_AGAIN_MS = 500 };
 
@@ -219,12 +218,18 @@ static void call_plane(struct packet_control *control, const char *method, json_
     control_plane_call(&control->plane, &control->call);
 }
 
+static void forget_told(struct packet_control *control) {
+    json_decref(control->told.workers);
+    json_decref(control->told.vfs);
+    json_decref(control->told.ports);
+    json_decref(control->told.components);
+    json_decref(control->told.entries);
+    control->told = (struct packet_told){0};
+}
+
 static void look_done(struct packet_control *control) {
-    control->observed = packet_observed(control->seen_ports, control->seen_components, control->seen_entries);
-    json_decref(control->seen_ports);
-    json_decref(control->seen_components);
-    json_decref(control->seen_entries);
-    control->seen_ports = control->seen_components = control->seen_entries = NULL;
+    control->observed = packet_observed(&control->told);
+    forget_told(control);
     if (control->observed == NULL) {
         error_set(&control->trouble, ERROR_INTERNAL, "the packet plane's listing is none");
         in_ms(control, RETRY_MS);
@@ -243,16 +248,16 @@ static void entries_told(struct plane_call *call) {
         failed_call(control, call);
         return;
     }
-    json_object_set_new(control->seen_entries,
-                        json_string_value(json_object_get(json_array_get(control->seen_components, control->entry_at), "name")),
+    json_object_set_new(control->told.entries,
+                        json_string_value(json_object_get(json_array_get(control->told.components, control->entry_at), "name")),
                         call->result);
     control->entry_at++;
     look_at_entries(control);
 }
 
 static void look_at_entries(struct packet_control *control) {
-    for (; control->entry_at < json_array_size(control->seen_components); control->entry_at++) {
-        const json_t *component = json_array_get(control->seen_components, control->entry_at);
+    for (; control->entry_at < json_array_size(control->told.components); control->entry_at++) {
+        const json_t *component = json_array_get(control->told.components, control->entry_at);
         const char *name = json_string_value(json_object_get(component, "name"));
         if (name == NULL || json_integer_value(json_object_get(component, "entries")) == 0)
             continue;
@@ -269,8 +274,8 @@ static void components_told(struct plane_call *call) {
         failed_call(control, call);
         return;
     }
-    control->seen_components = call->result;
-    control->seen_entries = json_object();
+    control->told.components = call->result;
+    control->told.entries = json_object();
     control->entry_at = 0;
     look_at_entries(control);
 }
@@ -282,51 +287,72 @@ static void ports_told(struct plane_call *call) {
         failed_call(control, call);
         return;
     }
-    control->seen_ports = call->result;
+    control->told.ports = call->result;
     call_plane(control, "packet_get_components", NULL, components_told);
 }
 
-static void status_told(struct plane_call *call) {
+static void vfs_told(struct plane_call *call) {
     struct packet_control *control = call->arg;
-    json_t *worker;
-    size_t i;
     control->busy = false;
     if (!call->ok) {
         failed_call(control, call);
         return;
     }
-    json_decref(control->cpus);
-    control->cpus = json_array();
-    json_array_foreach(json_object_get(call->result, "workers"), i, worker)
-        json_array_append(control->cpus, json_object_get(worker, "cpu"));
-    control->generation = (uint64_t)json_integer_value(json_object_get(call->result, "generation"));
-    json_decref(call->result);
+    control->told.vfs = call->result;
     call_plane(control, "packet_get_ports", NULL, ports_told);
 }
 
+static void status_told(struct plane_call *call) {
+    struct packet_control *control = call->arg;
+    control->busy = false;
+    if (!call->ok) {
+        failed_call(control, call);
+        return;
+    }
+    control->told.workers = json_incref(json_object_get(call->result, "workers"));
+    control->generation = (uint64_t)json_integer_value(json_object_get(call->result, "generation"));
+    json_decref(call->result);
+    call_plane(control, "packet_get_vfs", NULL, vfs_told);
+}
+
 static void look(struct packet_control *control) {
-    json_decref(control->seen_ports);
-    json_decref(control->seen_components);
-    json_decref(control->seen_entries);
-    control->seen_ports = control->seen_components = control->seen_entries = NULL;
+    forget_told(control);
     call_plane(control, "packet_get_status", NULL, status_told);
 }
 
 /* ---- carrying out ---- */
 
 static json_t *compile(const struct packet_control *control, const json_t *wiring) {
-    struct compile_options options = {control->cpus, control->options.socket_folder};
+    struct compile_options options = {control->options.socket_folder};
     return wiring_compile(wiring, &options);
 }
 
-/* A port that was meant to be there before the change under way fails by itself, and not because of the change. */
-static bool is_own_trouble(const struct packet_control *control, const char *method, const json_t *params) {
+/* What a command makes that may be left out of the plan, by its key in `failed` (the text's owner is the command, or `to`), and
+ * where it is in a compiled wiring. NULL: it makes no such thing. */
+static const char *made_by(const json_t *command, char to[PLAN_VF_NAME_SIZE], const char **ret_folder, const char **ret_key,
+                           char id[24]) {
+    const char *method = json_string_value(json_array_get(command, 0));
+    const json_t *params = json_array_get(command, 1);
+    if (strcmp(method, "packet_port_create") == 0) {
+        *ret_folder = "ports";
+        return *ret_key = json_string_value(json_object_get(params, "name"));
+    }
+    if (strcmp(method, "packet_vf_create") != 0)
+        return NULL;
+    snprintf(id, 24, "%lld", (long long)json_integer_value(json_object_get(params, "id")));
+    *ret_folder = "vfs";
+    *ret_key = id;
+    return packet_vf_name(id, to);
+}
+
+/* What was meant to be there before the change under way fails by itself, and not because of the change. */
+static bool is_own_trouble(const struct packet_control *control, const char *folder, const char *key) {
     if (control->before == NULL || head(control) == NULL)
         return true;
-    if (strcmp(method, "packet_port_create") != 0)
+    if (key == NULL)
         return false;
     json_t *before = compile(control, control->before);
-    bool own = json_object_get(json_object_get(before, "ports"), json_string_value(json_object_get(params, "name"))) != NULL;
+    bool own = json_object_get(json_object_get(before, folder), key) != NULL;
     json_decref(before);
     return own;
 }
@@ -340,21 +366,20 @@ static void drop_commands(struct packet_control *control) {
 
 static void refused(struct packet_control *control, struct plane_call *call) {
     const json_t *command = json_array_get(control->commands, control->command_at);
-    const char *method = json_string_value(json_array_get(command, 0));
-    const json_t *params = json_array_get(command, 1);
-    const char *name = json_string_value(json_object_get(params, "name"));
-    log_warning(control->options.log, LOG_AREA_APP, "packet plane: %s%s%s: %s", method, name != NULL ? " " : "",
-                name != NULL ? name : "", call->error.text);
-    bool own = is_own_trouble(control, method, params);
+    const char *folder = NULL, *key = NULL;
+    char vf[PLAN_VF_NAME_SIZE], id[24];
+    const char *name = made_by(command, vf, &folder, &key, id);
+    log_warning(control->options.log, LOG_AREA_APP, "packet plane: %s%s%s: %s", json_string_value(json_array_get(command, 0)),
+                name != NULL ? " " : "", name != NULL ? name : "", call->error.text);
+    bool own = is_own_trouble(control, folder, key), again = own && name != NULL;
     if (own) {
         control->trouble = call->error;
-        if (strcmp(method, "packet_port_create") == 0)
+        if (again)
             json_object_set_new(control->failed, name, json_string(call->error.text));
         else
             forget_observation(control);
         in_ms(control, RETRY_MS);
     }
-    bool again = own && strcmp(method, "packet_port_create") == 0;
     drop_commands(control);
     if (!own)
         revert(control, &call->error);
@@ -408,8 +433,9 @@ static void carry_out(struct packet_control *control) {
         in_ms(control, RETRY_MS);
         return;
     }
-    bool nothing =
-        json_object_size(json_object_get(desired, "ports")) == 0 && json_object_size(json_object_get(desired, "components")) == 0;
+    bool nothing = json_object_size(json_object_get(desired, "vfs")) == 0 &&
+                   json_object_size(json_object_get(desired, "ports")) == 0 &&
+                   json_object_size(json_object_get(desired, "components")) == 0;
     if (!nothing)
         control_plane_want(&control->plane);
     if (!control->plane.wanted) {
@@ -579,10 +605,7 @@ void packet_control_destroy(struct packet_control *control) {
     json_decref(control->next);
     json_decref(control->observed);
     json_decref(control->failed);
-    json_decref(control->cpus);
-    json_decref(control->seen_ports);
-    json_decref(control->seen_components);
-    json_decref(control->seen_entries);
+    forget_told(control);
     json_decref(control->commands);
     free(control);
 }

@@ -6,6 +6,7 @@
 #pragma once
 
 #include "base/list.h"
+#include "control/packet/plan.h"
 #include "control/packet/wiring.h"
 #include "control/plane.h"
 #include "control/store/store.h"
@@ -49,13 +50,12 @@ struct packet_record {
 struct packet_control {
     struct packet_control_options options;
     struct control_plane plane;
-    json_t *wiring;                                      /* as recorded */
-    json_t *before;                                      /* the wiring before the change under way; NULL = there is none */
-    json_t *next;                                        /* being recorded */
-    json_t *observed;                                    /* NULL: to be looked at */
-    json_t *failed;                                      /* ports that cannot be made, with the reason */
-    json_t *cpus;                                        /* of the plane's workers */
-    json_t *seen_ports, *seen_components, *seen_entries; /* an observation under way */
+    json_t *wiring;          /* as recorded */
+    json_t *before;          /* the wiring before the change under way; NULL = there is none */
+    json_t *next;            /* being recorded */
+    json_t *observed;        /* NULL: to be looked at */
+    json_t *failed;          /* ports and vfs that cannot be made, with the reason */
+    struct packet_told told; /* an observation under way */
     json_t *commands;
     size_t command_at, entry_at;
     bool busy, stopping, loaded, reverting;

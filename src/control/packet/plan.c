@@ -1,6 +1,7 @@
 #include "control/packet/plan.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/bytes.h"
@@ -20,6 +21,11 @@ struct planning {
     json_t *commands;
     bool retag;
 };
+
+const char *packet_vf_name(const char *id, char to[PLAN_VF_NAME_SIZE]) {
+    snprintf(to, PLAN_VF_NAME_SIZE, "vf %.16s", id);
+    return to;
+}
 
 /* ---- commands ---- */
 
@@ -53,6 +59,20 @@ static json_t *entry_parameters(const char *component, const char *entry, const 
 
 /* ---- what goes ---- */
 
+/* It is meant to be there, with those cores. */
+static bool vf_stays(const struct planning *planning, const char *id) {
+    const json_t *desired = json_object_get(json_object_get(planning->desired, "vfs"), id);
+    return desired != NULL && json_equal(json_object_get(json_object_get(planning->there, "vfs"), id), (json_t *)desired);
+}
+
+/* {"worker"}, or {"vf", "core"} of a vf that stays. */
+static bool place_stays(const struct planning *planning, const json_t *place) {
+    char id[24];
+    const json_t *vf = json_object_get(place, "vf");
+    snprintf(id, sizeof(id), "%lld", (long long)json_integer_value(vf));
+    return vf == NULL || vf_stays(planning, id);
+}
+
 static bool same_port(const json_t *there, const json_t *desired) {
     return strcmp(text_of(there, "kind"), text_of(desired, "kind")) == 0 &&
            strcmp(text_of(there, "where"), compile_where(desired)) == 0;
@@ -73,7 +93,8 @@ static void remove_components(struct planning *planning) {
     json_object_foreach_safe(components, next, name, there) {
         const json_t *desired = json_object_get(json_object_get(planning->desired, "components"), name);
         if (desired == NULL || strcmp(text_of(desired, "type"), text_of(there, "type")) != 0 ||
-            !json_equal(json_object_get(desired, "worker"), json_object_get(there, "worker")))
+            !json_equal(json_object_get(desired, "place"), json_object_get(there, "place")) ||
+            !place_stays(planning, json_object_get(there, "place")))
             command(planning, "packet_component_delete", json_pack("{ss}", "name", name));
     }
 }
@@ -128,7 +149,34 @@ static void remove_ports(struct planning *planning) {
         command(planning, "packet_port_delete", json_pack("{ss}", "name", name));
 }
 
+static json_t *vf_parameters(const char *id, const json_t *more) {
+    json_t *params = json_pack("{sI}", "id", (json_int_t)strtoll(id, NULL, 10));
+    json_object_update(params, (json_t *)more);
+    return params;
+}
+
+static void remove_vfs(struct planning *planning) {
+    const char *id;
+    json_t *vf;
+    void *next;
+    json_t *vfs = json_object_get(planning->there, "vfs");
+    json_object_foreach_safe(vfs, next, id, vf) if (!vf_stays(planning, id))
+        command(planning, "packet_vf_delete", vf_parameters(id, NULL));
+}
+
 /* ---- what comes ---- */
+
+/* Before all ports: what cannot be had is told by one command. */
+static void add_vfs(struct planning *planning) {
+    const char *id;
+    json_t *vf;
+    json_object_foreach(json_object_get(planning->desired, "vfs"), id, vf) {
+        char name[PLAN_VF_NAME_SIZE];
+        if (json_object_get(json_object_get(planning->there, "vfs"), id) == NULL &&
+            json_object_get(planning->failed, packet_vf_name(id, name)) == NULL)
+            command(planning, "packet_vf_create", vf_parameters(id, vf));
+    }
+}
 
 static void add_ports(struct planning *planning) {
     const char *name;
@@ -146,11 +194,14 @@ static void add_ports(struct planning *planning) {
 static void add_components(struct planning *planning) {
     const char *name;
     json_t *component;
-    json_object_foreach(json_object_get(planning->desired, "components"), name,
-                        component) if (json_object_get(json_object_get(planning->there, "components"), name) == NULL)
-        command(planning, "packet_component_create",
-                json_pack("{ss ss sO}", "name", name, "type", text_of(component, "type"), "worker",
-                          json_object_get(component, "worker")));
+    json_object_foreach(json_object_get(planning->desired, "components"), name, component) {
+        json_t *place = json_object_get(component, "place");
+        if (json_object_get(json_object_get(planning->there, "components"), name) != NULL || !place_stays(planning, place))
+            continue;
+        json_t *params = json_pack("{ss ss}", "name", name, "type", text_of(component, "type"));
+        json_object_update(params, place);
+        command(planning, "packet_component_create", params);
+    }
 }
 
 static void add_ends(struct planning *planning, const char *name, const json_t *component, const char *direction) {
@@ -158,7 +209,7 @@ static void add_ends(struct planning *planning, const char *name, const json_t *
     const char *port;
     json_t *vlan;
     json_object_foreach(json_object_get(component, direction), port, vlan) {
-        if (json_object_get(json_object_get(there, direction), port) != NULL ||
+        if (there == NULL || json_object_get(json_object_get(there, direction), port) != NULL ||
             json_object_get(json_object_get(planning->there, "ports"), port) == NULL)
             continue;
         json_t *params = json_pack("{ss ss ss}", "component", name, "port", port, "direction", direction);
@@ -186,6 +237,8 @@ json_t *packet_plan(const json_t *desired, const json_t *observed, const json_t 
     remove_components(&planning);
     remove_parts(&planning);
     remove_ports(&planning);
+    remove_vfs(&planning);
+    add_vfs(&planning);
     add_ports(&planning);
     add_components(&planning);
     for (unsigned i = 0; i < 2; i++)
@@ -215,6 +268,24 @@ static void port_applied(json_t *ports, const char *method, const json_t *params
         json_object_del(ports, text_of(params, "name"));
 }
 
+static void vf_applied(json_t *vfs, const char *method, const json_t *params) {
+    char id[24];
+    snprintf(id, sizeof(id), "%lld", (long long)json_integer_value(json_object_get(params, "id")));
+    if (strcmp(method, "packet_vf_create") == 0)
+        json_object_set_new(
+            vfs, id,
+            json_pack("{sO sO}", "core_mask", json_object_get(params, "core_mask"), "share", json_object_get(params, "share")));
+    else if (strcmp(method, "packet_vf_delete") == 0)
+        json_object_del(vfs, id);
+}
+
+/* Of the parameters of a component that is made, or of a worker that is told of. */
+static json_t *read_place(const json_t *from) {
+    const json_t *vf = json_object_get(from, "vf");
+    return vf != NULL ? json_pack("{sO sO}", "vf", vf, "core", json_object_get(from, "core"))
+                      : json_pack("{sO?}", "worker", json_object_get(from, "worker"));
+}
+
 void packet_applied(json_t *observed, const json_t *done) {
     const char *method = json_string_value(json_array_get(done, 0));
     const json_t *params = json_array_get(done, 1), *vlan = json_object_get(params, "vlan");
@@ -222,11 +293,12 @@ void packet_applied(json_t *observed, const json_t *done) {
     json_t *component = json_object_get(components, text_of(params, "component"));
     json_t *ends = json_object_get(component, text_of(params, "direction"));
     char entry[48];
+    vf_applied(json_object_get(observed, "vfs"), method, params);
     port_applied(json_object_get(observed, "ports"), method, params);
     if (strcmp(method, "packet_component_create") == 0)
         json_object_set_new(components, text_of(params, "name"),
-                            json_pack("{ss sO s{} s{} s{}}", "type", text_of(params, "type"), "worker",
-                                      json_object_get(params, "worker"), "rx", "tx", "entries"));
+                            json_pack("{ss so s{} s{} s{}}", "type", text_of(params, "type"), "place", read_place(params), "rx",
+                                      "tx", "entries"));
     else if (strcmp(method, "packet_component_delete") == 0)
         json_object_del(components, text_of(params, "name"));
     else if (strcmp(method, "packet_component_attach") == 0 || strcmp(method, "packet_component_set_vlan") == 0)
@@ -263,23 +335,33 @@ static json_t *read_entries(const json_t *listed) {
     return entries;
 }
 
-json_t *packet_observed(const json_t *ports, const json_t *components, const json_t *entries) {
-    json_t *observed = json_pack("{s{} s{}}", "ports", "components"), *item;
+static json_t *place_of(const json_t *workers, const json_t *number) {
+    json_t *worker;
     size_t i;
-    if (observed == NULL || !json_is_array(ports) || !json_is_array(components)) {
+    json_array_foreach((json_t *)workers, i,
+                       worker) if (json_equal(json_object_get(worker, "worker"), (json_t *)number)) return read_place(worker);
+    return json_object();
+}
+
+json_t *packet_observed(const struct packet_told *told) {
+    json_t *observed = json_pack("{s{} s{} s{}}", "vfs", "ports", "components"), *item;
+    const json_t *vfs = told->vfs, *ports = told->ports, *components = told->components;
+    size_t i;
+    if (observed == NULL || !json_is_array(vfs) || !json_is_array(ports) || !json_is_array(components)) {
         json_decref(observed);
         return NULL;
     }
+    json_array_foreach((json_t *)vfs, i, item) vf_applied(json_object_get(observed, "vfs"), "packet_vf_create", item);
     json_array_foreach((json_t *)ports, i, item)
         json_object_set_new(json_object_get(observed, "ports"), text_of(item, "name"),
                             json_pack("{ss ss}", "kind", text_of(item, "kind"), "where", text_of(item, "where")));
     json_array_foreach((json_t *)components, i, item) {
         const char *name = text_of(item, "name");
         json_object_set_new(json_object_get(observed, "components"), name,
-                            json_pack("{ss sO? so so so}", "type", text_of(item, "type"), "worker",
-                                      json_object_get(item, "worker"), "rx", read_ends(json_object_get(item, "rx")), "tx",
-                                      read_ends(json_object_get(item, "tx")), "entries",
-                                      read_entries(json_object_get(entries, name))));
+                            json_pack("{ss so so so so}", "type", text_of(item, "type"), "place",
+                                      place_of(told->workers, json_object_get(item, "worker")), "rx",
+                                      read_ends(json_object_get(item, "rx")), "tx", read_ends(json_object_get(item, "tx")),
+                                      "entries", read_entries(json_object_get(told->entries, name))));
     }
     return observed;
 }

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "base/text.h"
+#include "packet/cores.h"
 
 /* What may be said of an option, on the command line and in the file. */
 struct described {
@@ -46,6 +47,13 @@ static bool set_agent_retry(struct daemon_options *options, const char *value, s
 
 static bool set_agent_reclaim(struct daemon_options *options, const char *value, struct error *error) {
     return set_u32("agent-reclaim-ms", value, 100, 3600000, &options->agent_reclaim_ms, error);
+}
+
+static bool set_cpu_map(struct daemon_options *options, const char *value, struct error *error) {
+    struct cores_map map;
+    options->cpu_map = value;
+    return cores_parse_map(value, &map) ||
+           error_invalid(error, "cpu-map", value, "cores (0 to 63) and their processors, such as 1=0,2-7=0,8-15=1, none twice");
 }
 
 static bool set_log_format(struct daemon_options *options, const char *value, struct error *error) {
@@ -91,6 +99,8 @@ static const struct described table[] = {
      TEXT(packet_plane)},
     {"packet-argument", "ARG", "one more argument for it; may be repeated", LIST(packet_arguments)},
     {"packet-socket", "PATH", "the packet plane is somebody else's: look for it there, never start one", TEXT(packet_socket)},
+    {"cpu-map", "MAP", "processors that stand for cores in processes' masks, such as 1=0,2-7=0,8-15=1 (default: the same number)",
+     .set = set_cpu_map},
     {"interface", "KIND:NAME", "what phy:0 is, then phy:1, …: af_packet:eth1, tap:tap0, null; may be repeated", LIST(interfaces)},
     {"vhost-folder", "DIR", "where sockets of vhost-user ports are: DIR/sockN (default /tmp)", TEXT(vhost_folder)},
     {"etcd", "IP:PORT", "be the agent of networking-spp: with the keys of this etcd; may be repeated (default: not)", LIST(etcd)},

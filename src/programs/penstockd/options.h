@@ -29,6 +29,7 @@ struct daemon_options {
     const char *spp_controller;                     /* IP of a foreign spp-ctl; NULL = there is none */
     const char *packet_plane, *packet_socket;       /* as plane and plane_socket, of the packet plane */
     struct daemon_list packet_arguments;
+    const char *cpu_map;                                      /* of the packet plane: processors of cores; NULL = none */
     const char *vhost_folder;                                 /* sockets of vhost-user ports: DIR/sockN */
     struct daemon_list interfaces;                            /* KIND:INTERFACE of phy:0, phy:1, … */
     struct daemon_list etcd;                                  /* IP:PORT of the agent's etcd; empty = no agent */

@@ -21,6 +21,8 @@ bool packet_part_init(struct packet_part *part, const struct daemon_options *opt
                              "a path that is short enough for a socket");
     plane_program_init(&part->program, "packet plane", options->packet_plane != NULL ? options->packet_plane : part->program_path,
                        part->socket_path, part->log_path, &options->packet_arguments);
+    if (options->cpu_map != NULL)
+        plane_program_add(&part->program, "--cpu-map", options->cpu_map);
     return true;
 }
 

@@ -42,6 +42,14 @@ void plane_program_init(struct plane_program *program, const char *name, const c
     for (unsigned i = 0; i < arguments->count; i++)
         program->command[count++] = arguments->items[i];
     program->command[count] = NULL;
+    program->count = count;
+}
+
+void plane_program_add(struct plane_program *program, const char *option, const char *value) {
+    assert(program->count + 2 < array_count(program->command));
+    program->command[program->count++] = option;
+    program->command[program->count++] = value;
+    program->command[program->count] = NULL;
 }
 
 struct control_processes plane_program_processes(struct plane_program *program) {

@@ -9,10 +9,13 @@ struct plane_program {
     struct log *log;
     const char *name; /* "storage plane" */
     const char *log_path;
-    const char *command[DAEMON_LIST_MAX + 4];
+    const char *command[DAEMON_LIST_MAX + 6];
+    unsigned count;
 };
 
 /* PROGRAM -r SOCKET ARGUMENT…; all stays. */
 void plane_program_init(struct plane_program *program, const char *name, const char *path, const char *socket_path,
                         const char *log_path, const struct daemon_list *arguments);
+/* An option of ours besides, with its value; one at most. */
+void plane_program_add(struct plane_program *program, const char *option, const char *value);
 struct control_processes plane_program_processes(struct plane_program *program);
