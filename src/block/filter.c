@@ -10,7 +10,7 @@ static void base_event(struct block_handle *handle, enum block_event event) {
         block_device_set_size(&filter->device, atomic_load(&handle->device->block_count));
 }
 
-bool block_filter_create(struct block_filter *filter, struct block_graph *graph, const char *base_name, struct error *error) {
+bool block_filter_open(struct block_filter *filter, struct block_graph *graph, const char *base_name, struct error *error) {
     struct block_device *base = block_graph_find(graph, base_name), *device = &filter->device;
     if (base == NULL)
         return error_set(error, ERROR_NO_DEVICE, "no device is called %s", base_name);
@@ -27,11 +27,18 @@ bool block_filter_create(struct block_filter *filter, struct block_graph *graph,
     device->volatile_cache = base->volatile_cache;
     device->trim_reads_zero = base->trim_reads_zero;
     device->prompt = base->prompt;
+    device->cache_life = base->cache_life;
     atomic_store(&device->path_down, atomic_load(&base->path_down));
     atomic_store(&device->read_only, read_only);
     atomic_store(&device->block_count, atomic_load(&base->block_count));
     device->home = NULL;
-    if (block_device_register(graph, device, error))
+    return true;
+}
+
+bool block_filter_create(struct block_filter *filter, struct block_graph *graph, const char *base_name, struct error *error) {
+    if (!block_filter_open(filter, graph, base_name, error))
+        return false;
+    if (block_device_register(graph, &filter->device, error))
         return true;
     block_handle_close(&filter->base);
     return false;

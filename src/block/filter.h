@@ -32,6 +32,9 @@ struct block_filter_channel {
  * device, with the base's size and abilities. ERROR_NO_DEVICE, ERROR_PERMISSION, and the errors of block_device_register(). On
  * failure the memory is the caller's again. Control reactor. */
 bool block_filter_create(struct block_filter *filter, struct block_graph *graph, const char *base_name, struct error *error);
+/* The half of it before registering, for a kind that does not hand everything through: it may have a home, and changes what the
+ * base's abilities are not its own before it registers the device itself. */
+bool block_filter_open(struct block_filter *filter, struct block_graph *graph, const char *base_name, struct error *error);
 /* Begins to remove it, as block_device_remove(). Also called by itself when the base is removed. */
 bool block_filter_remove(struct block_filter *filter, void (*removed)(struct block_device *device, void *arg), void *arg,
                          struct error *error);

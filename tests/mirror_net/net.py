@@ -257,15 +257,20 @@ class Node:
 
     # what a node has
 
-    def open_disk(self, size=512 * MIB):
-        """Opens its disk, as a new one if there is none."""
+    def open_disk(self, size=512 * MIB, cache_seed=None):
+        """Opens its disk, as a new one if there is none. With a seed it has a write cache that is lost when the process is killed."""
         new = not os.path.exists(self.disk)
         if new:
             with open(self.disk, "wb") as f:
                 f.truncate(size)
         self.call("bdev_aio_create", name="disk", filename=self.disk, block_size=4096, fallocate=True)
+        base = "disk"
+        if cache_seed is not None:
+            base = self.call("bdev_volatile_create", name="cache", base_bdev_name="disk", seed=cache_seed)
         if new:
-            self.call("bdev_lvol_create_lvstore", bdev_name="disk", lvs_name="disk", cluster_sz=MIB)
+            self.call("bdev_lvol_create_lvstore", bdev_name=base, lvs_name="disk", cluster_sz=MIB)
+        elif cache_seed is not None:
+            self.call("bdev_examine", name=base)
 
     def create_volume(self, name, size_mib):
         return self.call("bdev_lvol_create", lvs_name="disk", lvol_name=name, size_in_mib=size_mib, thin_provision=True)
@@ -303,14 +308,21 @@ class Replica(Node):
         self.name = f"r{index}"  # of the controller on the engine's node
         self.leg = f"{self.name}n1"
         self.filter = None  # "error": the leg is served through that device of the fault kit
+        self.loses_power = False  # a kill is a loss of power: its disk has a write cache in the process's memory
+        self.starts = 0
         self.relay = None   # through which the engine reaches it
         if world.namespaces:
             self.link = Link(index)
             self.address = self.link.there
 
     def start(self):
-        super().start()
-        self.open_disk()
+        self.starts += 1
+        if self.loses_power:
+            super().start("--json", self.world.unexamined())
+            self.open_disk(cache_seed=1000 * self.index + self.starts)
+        else:
+            super().start()
+            self.open_disk()
         if not self.call("bdev_lvol_get_lvols"):
             self.create_volume("v", self.size_mib)
         self.transport()
@@ -361,6 +373,13 @@ class World:
         with socket.socket() as s:
             s.bind(("127.0.0.1", 0))
             return s.getsockname()[1]
+
+    def unexamined(self):
+        """A configuration by which stores are only looked for where that is asked."""
+        path = os.path.join(self.folder, "unexamined.json")
+        with open(path, "w", encoding="utf-8") as f:
+            json.dump({"subsystems": [{"subsystem": "bdev", "config": [{"method": "bdev_set_options", "params": {"bdev_auto_examine": False}}]}]}, f)
+        return path
 
     # the mirror
 

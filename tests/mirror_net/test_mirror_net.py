@@ -216,18 +216,106 @@ def case_all_nodes_are_cut(world):
     load = world.load(6)
     for _ in range(2):
         time.sleep(1)
-        for node in [world.engine, *world.replicas]:
-            node.process.kill()
-        load.unflushed_may_be_gone()
-        for node in [world.engine, *world.replicas]:
-            node.process.wait()
-            node.socket.close()
+        cut_power(world.engine, *world.replicas, load=load)
         for replica in world.replicas:
             replica.start()
         world.start_engine()
     result = load.result()
     world.check_equal()
     return told(result)
+
+
+def cut_power(*nodes, load=None):
+    """At once, or as nearly as signals are. The load is told that what was not flushed may be gone: when nothing is answered any more."""
+    for node in nodes:
+        node.process.kill()
+    for node in nodes:
+        node.process.wait()
+        node.socket.close()
+    if load is not None:
+        load.unflushed_may_be_gone()
+
+
+def with_power_to_lose(world):
+    for replica in world.replicas:
+        replica.loses_power = True
+    world.start()
+
+
+def unflushed_were_lost(world):
+    """The disks' caches do what they are there for."""
+    return sum(replica.call("bdev_get_bdevs", name="cache")[0]["driver_specific"]["volatile"]["unflushed_bytes"] for replica in world.replicas)
+
+
+def case_all_nodes_lose_power(world):
+    """All at once, under load, with what their disks had not flushed; what was flushed is there."""
+    with_power_to_lose(world)
+    load = world.load(6)
+    lost = 0
+    for _ in range(3):
+        time.sleep(1)
+        lost += unflushed_were_lost(world)
+        cut_power(world.engine, *world.replicas, load=load)
+        for replica in world.replicas:
+            replica.start()
+        world.start_engine()
+    result = load.result()
+    check(lost > 0, "no disk had anything to lose")
+    world.check_equal()
+    return f"{told(result)}, about {lost >> 10} KiB had not been flushed"
+
+
+def case_nodes_lose_power_in_turn(world):
+    """One after the other, each while the others are whole: nothing at all is lost."""
+    with_power_to_lose(world)
+    load = world.load(60)
+    for victim in (*world.replicas, *world.replicas):
+        time.sleep(0.3)
+        watch = world.watch()
+        cut_power(victim)
+        watch.lost(victim)
+        time.sleep(0.2)
+        victim.start()
+        watch.whole(victim)
+    load.stop()
+    result = load.result()
+    world.check_legs_equal()
+    return told(result)
+
+
+def case_the_engine_and_a_leg_lose_power(world):
+    """At once, each of the legs in turn; the other two are up all the time, so nothing at all is lost."""
+    with_power_to_lose(world)
+    load = world.load(60)
+    for victim in world.replicas:
+        time.sleep(0.7)
+        cut_power(world.engine, victim)
+        victim.start()
+        world.start_engine()
+        world.wait_whole()
+    load.stop()
+    result = load.result()
+    world.check_equal()
+    return told(result)
+
+
+def case_legs_lose_power_until_none_is_left(world):
+    """One after the other and none comes back, then the engine's node too; the legs are back in every order."""
+    with_power_to_lose(world)
+    for order in itertools.permutations(world.replicas):
+        load = world.load(60)
+        time.sleep(0.4)
+        for victim in order[:2]:
+            world.lose(victim, Node.kill)
+            time.sleep(0.2)
+        cut_power(world.engine, order[2], load=load)
+        for replica in order:
+            replica.start()
+        world.start_engine()
+        world.wait_whole()
+        load.stop()
+        load.result()
+    world.check_legs_equal()
 
 
 def case_an_old_engine_writes_on(world):
@@ -304,8 +392,9 @@ def case_a_node_comes_up_while_a_leg_is_away(world):
     world.check_equal()
 
 
-SHORT = [case_a_leg_is_killed, case_a_leg_hangs, case_all_nodes_are_cut, case_an_old_engine_writes_on]
-LONG = [case_each_leg_alone_is_right, case_bytes_of_a_given_up_connection_come_late, case_a_leg_is_far_away, case_a_leg_is_unplugged, case_all_to_a_leg_is_dropped, case_all_from_a_leg_is_dropped, case_a_leg_is_lossy, case_a_leg_is_slow,
+SHORT = [case_a_leg_is_killed, case_a_leg_hangs, case_all_nodes_lose_power, case_an_old_engine_writes_on]
+LONG = [case_all_nodes_are_cut, case_nodes_lose_power_in_turn, case_the_engine_and_a_leg_lose_power, case_legs_lose_power_until_none_is_left,
+        case_each_leg_alone_is_right, case_bytes_of_a_given_up_connection_come_late, case_a_leg_is_far_away, case_a_leg_is_unplugged, case_all_to_a_leg_is_dropped, case_all_from_a_leg_is_dropped, case_a_leg_is_lossy, case_a_leg_is_slow,
         case_a_leg_is_full, case_a_disk_fails, case_two_legs_are_lost_and_return, case_only_the_newest_may_start,
         case_the_tree_changes_while_a_leg_is_away, case_a_node_comes_up_while_a_leg_is_away]
 NEED_LINKS = [case_a_leg_is_unplugged, case_all_to_a_leg_is_dropped, case_all_from_a_leg_is_dropped, case_a_leg_is_lossy, case_a_leg_is_slow]

@@ -9,12 +9,14 @@
 #include "blockdev/file/file.h"
 #include "blockdev/memory/memory.h"
 #include "blockdev/null/null.h"
+#include "blockdev/volatile/volatile_device.h"
 #include "plane_rpc/examine.h"
 #include "plane_rpc/methods/bdev_object.h"
 #include "plane_rpc/methods/lvol.h"
 #include "plane_rpc/methods/methods.h"
 #include "plane_rpc/methods/mirror_object.h"
 #include "plane_rpc/rpc_methods.h"
+#include "plane_rpc/stores.h"
 
 /* ---- listing, waiting ---- */
 
@@ -295,6 +297,26 @@ static void put_error(struct json_writer *writer, const struct block_device *dev
     methods_config_end(writer);
 }
 
+static void put_volatile(struct json_writer *writer, const struct block_device *device) {
+    struct volatile_device_facts facts;
+    volatile_device_facts(device, &facts);
+    methods_config_begin(writer, "bdev_volatile_create");
+    json_put_string(writer, "name", device->name);
+    json_put_string(writer, "base_bdev_name", facts.base_name);
+    json_put_u64(writer, "cache_mib", facts.cache_bytes / MIB(1));
+    json_put_u64(writer, "early_percent", facts.early_percent);
+    json_put_u64(writer, "seed", facts.seed);
+    json_put_uuid(writer, "uuid", &device->uuid);
+    methods_config_end(writer);
+}
+
+/* A store that is not found by itself when the node comes up again. */
+static void put_examine(struct json_writer *writer, const struct block_device *device) {
+    methods_config_begin(writer, "bdev_examine");
+    json_put_string(writer, "name", device->name);
+    methods_config_end(writer);
+}
+
 void methods_put_bdev_config(struct plane *plane, struct json_writer *writer) {
     methods_config_begin(writer, "bdev_set_options");
     json_put_bool(writer, "bdev_auto_examine", plane->auto_examine);
@@ -316,7 +338,11 @@ void methods_put_bdev_config(struct plane *plane, struct json_writer *writer) {
             put_delay(writer, device);
         else if (error_device_is(device))
             put_error(writer, device);
+        else if (volatile_device_is(device))
+            put_volatile(writer, device);
         else if (plane_mirror_of(plane, device) != NULL)
             mirror_put_config(writer, plane_mirror_of(plane, device));
+        if (!plane->auto_examine && plane_store_on(plane, device) != NULL)
+            put_examine(writer, device);
     }
 }

@@ -1,6 +1,7 @@
-/* Methods of the fault kit: error and delay devices. */
+/* Methods of the fault kit: error, delay and volatile devices. */
 #include "blockdev/delay/delay.h"
 #include "blockdev/error/error_device.h"
+#include "blockdev/volatile/volatile_device.h"
 #include "plane_rpc/methods/methods.h"
 #include "plane_rpc/rpc_methods.h"
 
@@ -111,4 +112,25 @@ void method_bdev_delay_delete(struct rpc_call *call, const struct params_bdev_de
     struct block_device *device = methods_device_of(call, params->name, delay_device_is, "a device of bdev_delay_create");
     if (device != NULL)
         methods_remove_device(call, device, delay_device_delete);
+}
+
+void method_bdev_volatile_create(struct rpc_call *call, const struct params_bdev_volatile_create *params) {
+    struct block_device *device;
+    struct error error;
+    struct volatile_device_options options = {.name = params->name,
+                                              .base_name = params->base_bdev_name,
+                                              .uuid = params->uuid,
+                                              .cache_bytes = params->cache_mib * MIB(1),
+                                              .early_percent = params->early_percent,
+                                              .seed = params->seed};
+    if (volatile_device_create(&plane_of(call)->graph, &options, &device, &error))
+        rpc_call_result_string(call, device->name);
+    else
+        rpc_call_fail(call, &error);
+}
+
+void method_bdev_volatile_delete(struct rpc_call *call, const struct params_bdev_volatile_delete *params) {
+    struct block_device *device = methods_device_of(call, params->name, volatile_device_is, "a device of bdev_volatile_create");
+    if (device != NULL)
+        methods_remove_device(call, device, volatile_device_delete);
 }

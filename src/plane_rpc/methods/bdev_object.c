@@ -9,6 +9,7 @@
 #include "blockdev/memory/memory.h"
 #include "blockdev/null/null.h"
 #include "blockdev/nvme_tcp/nvme_tcp.h"
+#include "blockdev/volatile/volatile_device.h"
 #include "plane_rpc/methods/methods.h"
 #include "plane_rpc/methods/mirror_object.h"
 #include "plane_rpc/methods/nvme.h"
@@ -110,6 +111,18 @@ static void put_driver_specific(struct json_writer *writer, const struct block_d
         json_put_string(writer, "name", device->name);
         json_put_string(writer, "base_bdev", error_device_base(device)->name);
         json_put_u64(writer, "hits", error_device_hits(device));
+        json_end(writer);
+    } else if (volatile_device_is(device)) {
+        struct volatile_device_facts facts;
+        volatile_device_facts(device, &facts);
+        json_begin_object(writer, "volatile");
+        json_put_string(writer, "name", device->name);
+        json_put_string(writer, "base_bdev_name", facts.base_name);
+        json_put_u64(writer, "cache_mib", facts.cache_bytes / MIB(1));
+        json_put_u64(writer, "early_percent", facts.early_percent);
+        json_put_u64(writer, "seed", facts.seed);
+        json_put_u64(writer, "unflushed_bytes", facts.unflushed_bytes);
+        json_put_u64(writer, "early_bytes", facts.early_bytes);
         json_end(writer);
     } else if (mirror != NULL) {
         json_begin_object(writer, "raid");
