@@ -232,6 +232,27 @@ static void a_leg_that_comes_while_the_size_changes(void **state) {
     }
 }
 
+/* A leg comes, and is copied to, at any moment of a snapshot: neither waits for the other. */
+static void a_leg_that_is_copied_to_keeps_no_snapshot_back(void **state) {
+    (void)state;
+    for (unsigned i = 0; i < 24; i++) {
+        struct tale *tale = tale_new(90 + i, false);
+        struct fleet *fleet = tale->fleet;
+        drive(tale, 100, false);
+        for (unsigned victim = 0; victim < 2; victim++) {
+            fleet_node_die(&fleet->nodes[victim], FLEET_CLOSE);
+            drive(tale, 200, false);
+        }
+        for (unsigned victim = 0; victim < 2; victim++)
+            fleet_node_up(&fleet->nodes[victim]);
+        drive(tale, 1, true);
+        fleet_run(fleet, i * NS_PER_MS / 2);
+        must(tale, REPLICA_SNAPSHOT, "s1");
+        drive(tale, 60, false);
+        tale_end(tale);
+    }
+}
+
 /* ---- crashes at every step ---- */
 
 struct crash {
@@ -325,6 +346,7 @@ int main(void) {
         cmocka_unit_test(a_reverts_mark_on_everything_goes),
         cmocka_unit_test(a_leg_that_missed_it_gets_it),
         cmocka_unit_test(a_leg_that_comes_while_the_size_changes),
+        cmocka_unit_test(a_leg_that_is_copied_to_keeps_no_snapshot_back),
         cmocka_unit_test(whatever_dies_at_any_step_the_trees_are_equal),
         cmocka_unit_test(whatever_dies_while_a_tree_is_brought_up),
     };

@@ -656,6 +656,8 @@ bool mirror_tree_commands_init(struct mirror *mirror);
 void mirror_tree_commands_begin(struct mirror *mirror);
 void mirror_tree_commands_wake(struct mirror *mirror);
 bool mirror_tree_commands_are_busy(const struct mirror *mirror);
+/* One holds all requests, or is about to: a copy that begins now would wait for its end, and it for the copy's. */
+bool mirror_tree_commands_hold(const struct mirror *mirror);
 void mirror_tree_commands_fini(struct mirror *mirror);
 
 /* ---- epoch.c ---- */

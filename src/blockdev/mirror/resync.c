@@ -348,7 +348,7 @@ static struct mirror_leg *source_of(struct mirror *mirror, uint64_t region) {
 
 static void look(struct mirror *mirror) {
     if (mirror->state != MIRROR_SERVING || mirror->standing == 0 || !mirror->regions_known || mirror->closing ||
-        mirror->releasing)
+        mirror->releasing || mirror_tree_commands_hold(mirror))
         return;
     if (reactor_now_ns(mirror->home) < mirror->copy_rest_ns) {
         reactor_timer_start(mirror->home, &mirror->copy_timer, mirror->copy_rest_ns);

@@ -323,6 +323,7 @@ static void hold(struct mirror_tree_commands *commands) {
         return;
     if (!are_equal(mirror)) { /* who makes them equal must not be held */
         mirror_hold_end(&commands->hold);
+        mirror_copy_wake(mirror);
         task_move(&commands->task, COMMAND_SETTLE);
         return;
     }
@@ -492,6 +493,8 @@ bool mirror_tree_commands_init(struct mirror *mirror) {
 bool mirror_tree_commands_are_busy(const struct mirror *mirror) {
     return mirror->tree_commands->command != NULL || !list_empty(&mirror->tree_commands->queue);
 }
+
+bool mirror_tree_commands_hold(const struct mirror *mirror) { return mirror->tree_commands->hold.waits; }
 
 void mirror_tree_commands_fini(struct mirror *mirror) {
     struct mirror_tree_commands *commands = mirror->tree_commands;
