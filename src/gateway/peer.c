@@ -7,7 +7,7 @@
 #include "grpc/channel.h"
 #include "wire/tls/tls.h"
 
-enum { PEERS_MAX = 256 };
+enum { PEERS_MAX = 256, RECONNECT_MAX_MS = 500 };
 
 struct gateway_peer {
     struct list_node node;
@@ -26,7 +26,8 @@ static void peer_destroy(struct gateway_peer *take_peer) {
 /* A peer is asked nothing before its certificate says that it is who was meant. */
 static bool set_up(struct gateway *gateway, struct gateway_peer *peer) {
     const struct gateway_options *options = &gateway->options;
-    struct grpc_channel_options channel = {.reactor = options->control->options.reactor, .address = peer->address};
+    struct grpc_channel_options channel = {
+        .reactor = options->control->options.reactor, .address = peer->address, .reconnect_max_ms = RECONNECT_MAX_MS};
     if (options->tls != NULL) {
         peer->tls = tls_context_for(options->tls, options->tls_node_name != NULL ? options->tls_node_name : peer->address.text);
         if (peer->tls == NULL)
@@ -123,6 +124,7 @@ static void ask_at(struct gateway *gateway, struct gateway_ask *ask, const struc
         return;
     }
     grpc_channel_prepare(peer->channel, &ask->call, GRPC_UNARY, ask->path, receives, timeout_ms);
+    ask->call.wait_attempt = true; /* the node may be back */
     ask->call.call.arg = ask;
     ask->call.call.message = got;
     ask->call.call.done = done;

@@ -23,6 +23,8 @@ struct grpc_channel {
     struct reactor_timer timer;
     uint64_t retry_ns;   /* no attempt before */
     uint64_t backoff_ms; /* the next pause; 0 = none so far */
+    uint64_t backoff_max_ms;
+    uint64_t attempts; /* to connect, begun so far */
     struct random random;
     char why[192]; /* the last attempt failed; "" = it did not */
 };
@@ -39,7 +41,7 @@ static void look_soon(struct grpc_channel *channel) {
 static void failed(struct grpc_channel *channel, const char *why) {
     uint64_t now_ns = reactor_now_ns(channel->reactor);
     channel->backoff_ms =
-        channel->backoff_ms == 0 ? GRPC_RECONNECT_MIN_MS : min_u64(channel->backoff_ms * 2, GRPC_RECONNECT_MAX_MS);
+        channel->backoff_ms == 0 ? GRPC_RECONNECT_MIN_MS : min_u64(channel->backoff_ms * 2, channel->backoff_max_ms);
     /* Four fifths to six fifths, so that those who lost a server together do not come back together. */
     channel->retry_ns = now_ns + channel->backoff_ms * NS_PER_MS / 5 * 4 +
                         random_below(&channel->random, channel->backoff_ms * NS_PER_MS / 5 * 2 + 1);
@@ -85,6 +87,7 @@ static void connect_now(struct grpc_channel *channel) {
                                              .established = on_established,
                                              .arg = channel};
     channel->ready = false;
+    channel->attempts++;
     channel->current = grpc_transport_connect(&options, &channel->address, &error);
     if (channel->current == NULL)
         failed(channel, error.text);
@@ -116,7 +119,8 @@ static uint64_t expire_waiting(struct grpc_channel *channel, uint64_t now_ns) {
     struct list due;
     list_init(&due);
     list_for_each_safe (&channel->waiting, struct grpc_channel_call, call, node) {
-        bool hopeless = channel->why[0] != '\0' && channel->current == NULL && now_ns < channel->retry_ns && !call->wait_ready;
+        bool hopeless = channel->why[0] != '\0' && channel->current == NULL && now_ns < channel->retry_ns && !call->wait_ready &&
+                        (!call->wait_attempt || channel->attempts != call->attempts);
         if (now_ns >= call->call.deadline_ns || hopeless || call->call.broken != NULL) {
             list_remove(&call->node);
             list_push_back(&due, &call->node);
@@ -176,13 +180,14 @@ void grpc_channel_prepare(struct grpc_channel *channel, struct grpc_channel_call
     call->path = path;
     call->metadata = NULL;
     call->metadata_count = 0;
-    call->wait_ready = false;
+    call->wait_ready = call->wait_attempt = false;
     call->channel = channel;
     list_node_init(&call->node);
 }
 
 void grpc_channel_start(struct grpc_channel *channel, struct grpc_channel_call *call) {
     bool first = list_empty(&channel->waiting);
+    call->attempts = channel->attempts;
     list_push_back(&channel->waiting, &call->node);
     if (channel->ready && first && call->call.broken == NULL &&
         grpc_connection_takes_calls(&channel->current->connection)) /* its clock may be old, as may be the deadline */
@@ -217,6 +222,7 @@ struct grpc_channel *grpc_channel_create(const struct grpc_channel_options *opti
     channel->limits = options->limits != NULL ? *options->limits : grpc_limits_default;
     channel->address = options->address;
     channel->tls = options->tls;
+    channel->backoff_max_ms = options->reconnect_max_ms != 0 ? options->reconnect_max_ms : GRPC_RECONNECT_MAX_MS;
     channel->job.run = on_job;
     channel->timer.run = on_timer;
     budget_init(&channel->memory, NULL, options->memory_bytes != 0 ? options->memory_bytes : GRPC_DEFAULT_SERVER_BYTES);

@@ -16,6 +16,7 @@ struct grpc_channel_options {
     struct tls_context *tls;          /* a client's; NULL = plain; stays until the channel is destroyed */
     const struct grpc_limits *limits; /* NULL = the defaults; copied */
     size_t memory_bytes;              /* that all calls may hold; 0 = GRPC_DEFAULT_SERVER_BYTES */
+    uint64_t reconnect_max_ms;        /* the longest pause between attempts to connect; 0 = GRPC_RECONNECT_MAX_MS */
 };
 
 /* A call through a channel: prepare it, set the callbacks of `call`, grpc_call_send() its request, start it. */
@@ -24,10 +25,12 @@ struct grpc_channel_call {
     const char *path;                     /* stays until done */
     const struct grpc_metadata *metadata; /* the same */
     size_t metadata_count;
-    bool wait_ready; /* a failed attempt to connect does not end it, only its deadline does */
+    bool wait_ready;   /* a failed attempt to connect does not end it, only its deadline does */
+    bool wait_attempt; /* only one that was begun after it does: what was so before it is not held against it */
     /* the channel's */
     struct grpc_channel *channel;
     struct list_node node; /* waiting */
+    uint64_t attempts;     /* to connect, when it was started */
 };
 
 struct grpc_channel *grpc_channel_create(const struct grpc_channel_options *options);

@@ -350,6 +350,20 @@ static void without_a_server_calls_fail_or_wait(void **state) {
     assert_int_equal(patient.dones, 0);
     step_host_refuse(world->host, false, false);
     expect(world, &patient, GRPC_OK);
+    /* One waits for the next attempt, another ends by what was so before it. */
+    channel_close(world, 0);
+    channel_open(world, 0, false);
+    step_host_refuse(world->host, true, false);
+    call(world, &quick, 0, GRPC_UNARY, ECHO_PATH("Say"), 0, 0);
+    expect(world, &quick, GRPC_UNAVAILABLE);
+    step_host_refuse(world->host, false, false);
+    prepare(world, &patient, 0, GRPC_UNARY, ECHO_PATH("Say"), WORDS, 60000);
+    patient.call.wait_attempt = true;
+    call(world, &quick, 0, GRPC_UNARY, ECHO_PATH("Say"), 0, 0);
+    go(world, &patient, &words.base);
+    expect(world, &quick, GRPC_UNAVAILABLE);
+    assert_int_equal(patient.dones, 0);
+    expect(world, &patient, GRPC_OK);
     /* A connect that is never answered. */
     channel_close(world, 0);
     channel_open(world, 0, false);
