@@ -90,7 +90,7 @@ struct control_replica *control_find_replica(struct control *control, const char
 
 const struct observed_volume *control_find_snapshot(struct control *control, const struct control_replica *replica,
                                                     const char *snapshot) {
-    const struct observation *seen = control_seen(control);
+    const struct observation *seen = control_shown(control, control_find_disk(control, replica->record.disk));
     char name[NAMES_VOLUME_SIZE];
     if (seen == NULL || snapshot[0] == '\0' || !names_make_snapshot(replica->record.name, snapshot, name))
         return NULL;
@@ -635,10 +635,9 @@ static void loaded(struct store_request *request) {
         control_goal_ended(control);
         return;
     }
-    bool away = store_get_status(control->options.store)->state == STORE_UNREACHABLE || request->error.code == ERROR_TIMED_OUT;
-    if (request->outcome != STORE_DONE && away) {
+    if (request->outcome != STORE_DONE && store_is_away(request)) {
         log_warning(control->options.log, LOG_AREA_APP, "the state cannot be read yet: %s", request->error.text);
-        load(control, control->loading.after, control->loading.revision);
+        load(control, request->after, request->revision);
         return;
     }
     if (request->outcome != STORE_DONE) {

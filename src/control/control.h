@@ -237,6 +237,7 @@ enum control_verb {
     /* Nothing but an observation that is not older than a second, if one can be had soon; also of what changes without an event,
      * as how full things are: of a disk, replica or engine by its name, "" = of all. */
     CONTROL_REFRESH,
+    CONTROL_AWAIT_DISK, /* the same; and while the plane is away, or opens the disk of the replica `name`, that is waited for */
     CONTROL_VERB_COUNT
 };
 

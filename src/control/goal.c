@@ -283,9 +283,14 @@ static void carry_out(struct control_goal *goal) {
 
 /* The plane has been started again, and the replica's disk is being opened: that observes, too. */
 static bool waits_for_disk(struct control_goal *goal) {
-    if (goal->object == NULL || goal->object->kind != CONTROL_REPLICAS)
+    const struct control_replica *replica = NULL;
+    if (goal->verb == CONTROL_AWAIT_DISK || goal->verb == CONTROL_SNAPSHOT_RANGES)
+        replica = control_find_replica(goal->control, goal->name);
+    else if (goal->object != NULL && goal->object->kind == CONTROL_REPLICAS)
+        replica = replica_of(goal->object);
+    if (replica == NULL)
         return false;
-    const struct control_replica_record *record = &replica_of(goal->object)->record;
+    const struct control_replica_record *record = &replica->record;
     const struct control_disk *disk = control_find_disk(goal->control, record->disk);
     return disk != NULL && disk->state == CONTROL_CREATING && observed_store(control_seen(goal->control), record->store) == NULL;
 }
@@ -375,6 +380,24 @@ void goal_helper_changed(struct control_goal *goal) {
         ask_helper(goal);
 }
 
+/* A refresh is content with what is known; one that is for a disk only once that is open. True: that was all. */
+static bool expire_refresh(struct control_goal *goal) {
+    uint64_t pause_ns = verb_seconds(goal->verb) * NS_PER_S;
+    bool opens = goal->verb == CONTROL_AWAIT_DISK && (!control_plane_ready(&goal->control->plane) || waits_for_disk(goal));
+    if (goal->verb != CONTROL_REFRESH && goal->verb != CONTROL_AWAIT_DISK)
+        return false;
+    if (opens && ++goal->rounds * pause_ns > CONTROL_GOAL_S * NS_PER_S)
+        return false;
+    if (opens) {
+        goal->deadline_ns = now_ns(goal) + pause_ns;
+        reactor_timer_start(reactor_of(goal), &goal->deadline, goal->deadline_ns);
+        return true;
+    }
+    observer_forget(&goal->waiter);
+    end(goal);
+    return true;
+}
+
 /* A call under way has its own end, and so has a write. */
 static void expire(struct reactor_timer *timer) {
     struct control_goal *goal = container_of(timer, struct control_goal, deadline);
@@ -386,12 +409,8 @@ static void expire(struct reactor_timer *timer) {
     if (goal->stage == GOAL_QUEUED) {
         error_set(&goal->error, ERROR_TIMED_OUT, "what was asked for before took too long");
         end(goal);
-    } else if (goal->stage == GOAL_OBSERVING) {
+    } else if (goal->stage == GOAL_OBSERVING && !expire_refresh(goal)) {
         observer_forget(&goal->waiter);
-        if (goal->verb == CONTROL_REFRESH) {
-            end(goal);
-            return;
-        }
         if (control_plane_ready(plane))
             error_set(&error, ERROR_TIMED_OUT, "%s answers too slowly", what);
         else

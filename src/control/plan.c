@@ -493,7 +493,8 @@ void plan_make(const struct control_goal *goal, const struct observation *seen, 
     case CONTROL_LOG_GET_LEVEL: plan_question(goal, "log_get_level", ret_plan); break;
     case CONTROL_LOG_SET_FLAGS: plan_log_set_flags(goal, ret_plan); break;
     case CONTROL_LOG_GET_FLAGS: plan_question(goal, "log_get_flags", ret_plan); break;
-    case CONTROL_REFRESH: break;
+    case CONTROL_REFRESH:
+    case CONTROL_AWAIT_DISK: break;
     case CONTROL_SNAPSHOT_RANGES: plan_ranges(goal, ret_plan); break;
     case CONTROL_ENGINE_CREATE:
     case CONTROL_ENGINE_TEND:

@@ -17,7 +17,8 @@ uint64_t verb_seconds(enum control_verb verb) {
     case CONTROL_REBUILD_SNAPSHOT:
     case CONTROL_REBUILD_END:
     case CONTROL_CLONE_END: return SLOW_S;
-    case CONTROL_REFRESH: return 2;
+    case CONTROL_REFRESH:
+    case CONTROL_AWAIT_DISK: return 2;
     case CONTROL_FRONTEND_ATTACH: return ATTACH_S;
     default: return CONTROL_GOAL_S;
     }
@@ -250,6 +251,9 @@ bool verb_accept(struct control_goal *goal) {
     case CONTROL_LOG_SET_FLAGS:
     case CONTROL_LOG_GET_FLAGS: return accept_log(goal);
     case CONTROL_REFRESH: return goal->control->plane.wanted && refresh(goal->control, goal->name);
+    case CONTROL_AWAIT_DISK:
+        (void)refresh(goal->control, goal->name);
+        return control_find_replica(goal->control, goal->name) != NULL;
     case CONTROL_SNAPSHOT_RANGES: return accept_ranges(goal);
     case CONTROL_DISK_OPEN:
     case CONTROL_DISK_DELETE: return check(goal) && accept_disk(goal);

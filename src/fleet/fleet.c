@@ -5,7 +5,7 @@
 
 #include "fleet/internal.h"
 
-enum { PAUSE_MIN_MS = 50, PAUSE_SHORT_MS = 1000, PAUSE_MAX_MS = 30000, CARE_S = 5 };
+enum { PAUSE_MIN_MS = 50, PAUSE_SHORT_MS = 1000, PAUSE_MAX_MS = 30000, CARE_S = 5, LOAD_MS = 2000 };
 
 static void kick(struct fleet_volume *volume);
 static void proceed(struct fleet_volume *volume);
@@ -739,6 +739,11 @@ static void loaded(struct store_request *request) {
         look_whether_stopped(fleet);
         return;
     }
+    if (request->outcome != STORE_DONE && store_is_away(request)) {
+        log_warning(fleet->log, LOG_AREA_APP, "the state of volumes cannot be read yet: %s", request->error.text);
+        load(fleet, request->after, request->revision);
+        return;
+    }
     if (request->outcome != STORE_DONE) {
         fleet->ready(fleet->arg, &request->error);
         return;
@@ -760,6 +765,7 @@ static void load(struct fleet *fleet, const char *after, int64_t revision) {
                                             .prefix = true,
                                             .after = after,
                                             .revision = revision,
+                                            .timeout_ms = LOAD_MS,
                                             .arg = fleet,
                                             .done = loaded};
     fleet->is_loading = true;

@@ -7,14 +7,14 @@
 #include "gateway/internal.h"
 
 /* A call that needs to know what is there now. */
-static void look_first(struct grpc_call *call, const ProtobufCMessage *request, const char *name,
+static void look_first(struct grpc_call *call, const ProtobufCMessage *request, enum control_verb how, const char *name,
                        void (*answer)(struct gateway_pending *pending)) {
     struct error error;
     if (!names_check(name, "name", &error)) {
         gateway_fail(call, &error, true);
         return;
     }
-    struct gateway_pending *pending = gateway_pend(call, request, CONTROL_REFRESH, "", answer);
+    struct gateway_pending *pending = gateway_pend(call, request, how, how == CONTROL_REFRESH ? "" : name, answer);
     if (pending != NULL)
         gateway_start(pending);
 }
@@ -30,7 +30,7 @@ static void start(struct gateway_pending *pending) {
 }
 
 void gateway_snapshot_hash(struct grpc_call *call, const ProtobufCMessage *message) {
-    look_first(call, message, ((const Spdkrpc__SnapshotHashRequest *)message)->name, start);
+    look_first(call, message, CONTROL_AWAIT_DISK, ((const Spdkrpc__SnapshotHashRequest *)message)->name, start);
 }
 
 static void answer_status(struct gateway_pending *pending) {
@@ -50,7 +50,7 @@ static void answer_status(struct gateway_pending *pending) {
 }
 
 void gateway_snapshot_hash_status(struct grpc_call *call, const ProtobufCMessage *message) {
-    look_first(call, message, ((const Spdkrpc__SnapshotHashStatusRequest *)message)->name, answer_status);
+    look_first(call, message, CONTROL_REFRESH, ((const Spdkrpc__SnapshotHashStatusRequest *)message)->name, answer_status);
 }
 
 static void answer_ranges(struct gateway_pending *pending) {

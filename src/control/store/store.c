@@ -45,6 +45,10 @@ void store_look_soon(struct store *store) {
 
 const struct store_status *store_get_status(const struct store *store) { return &store->status; }
 
+bool store_is_away(const struct store_request *request) {
+    return request->store->status.state == STORE_UNREACHABLE || request->error.code == ERROR_TIMED_OUT;
+}
+
 void store_set_state(struct store *store, enum store_state state, const struct error *error) {
     if (store->status.state == STORE_FAILED)
         return;

@@ -214,6 +214,8 @@ struct store_options {
 };
 
 const struct store_status *store_get_status(const struct store *store);
+/* Inside `done` of a request that is not DONE: it may be answered when it is submitted again. */
+bool store_is_away(const struct store_request *request);
 /* Ends watches and leases (which run out, later) without a callback. Requests that were begun are finished, if need be with
  * UNKNOWN, others get NOT_DONE; then `closed`, and the store is no more. */
 void store_close(struct store *store, void (*closed)(void *arg), void *arg);
