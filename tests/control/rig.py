@@ -150,13 +150,14 @@ def refused(code, call, **values):
     raise AssertionError(f"answered {answer}")
 
 
-def until(condition, what, seconds=DEADLINE_S):
-    deadline = time.monotonic() + seconds
+def until(condition, what):
+    """`what`: words, or a function that says at the end how it is."""
+    deadline = time.monotonic() + DEADLINE_S
     while True:
         value = condition()
         if value:
             return value
-        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
+        assert time.monotonic() < deadline, f"not within {DEADLINE_S} s: {what() if callable(what) else what}"
         time.sleep(0.01)
 
 

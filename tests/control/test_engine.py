@@ -22,7 +22,7 @@ except ImportError as reason:
     sys.exit(77)
 
 from rig import Contract, Failure, refused, until
-from world import ERR, MIB, NQN, REPLICAS, RW, SIZE, VOLUME, WO, Programs, World, modes, pattern, raw, settled, whole
+from world import ERR, MIB, NQN, REPLICAS, RW, SIZE, VOLUME, WO, Programs, World, modes, pattern, raw, settled, settled_as, whole, within_lease
 
 DAEMON, PLANE, BENCH, TABLE = sys.argv[1:5]
 PROGRAMS = Programs(DAEMON, PLANE, BENCH, Contract(TABLE))
@@ -39,10 +39,11 @@ def test_life(world):
     assert client.EngineList()["engines"] == {}
     refused("NOT_FOUND", client.EngineGet, name="vol-e-0")
     client.EngineDelete(name="vol-e-0")
-    engine = world.engine()
-    assert engine["state"] == "running" and engine["error_msg"] == "", engine
+    assert world.engine()["state"] == "running"
+    engine = whole(node)
+    assert engine["error_msg"] == "", engine
     assert engine["spec_size"] == SIZE and engine["ip"] == node.address and 20001 <= engine["port"] <= 30000
-    assert modes(engine) == [RW, RW, RW] and engine["replica_address_map"] == {r: world.addresses[r] for r in REPLICAS[:3]}
+    assert engine["replica_address_map"] == {r: world.addresses[r] for r in REPLICAS[:3]}
     assert engine["head"]["name"] == "volume-head" and engine["snapshots"] == {}
     assert set(client.EngineList()["engines"]) == {"vol-e-0"}
     assert "is there" in refused("ALREADY_EXISTS", world.engine)
@@ -56,7 +57,8 @@ def test_life(world):
     assert raw(node, "mirror_get") == [] and raw(node, "bdev_nvme_get_controllers") == []
     assert not [s for s in raw(node, "nvmf_get_subsystems") if "volume-" in s["nqn"]]
     again = world.engine()
-    assert again["state"] == "running" and again["port"] == port and modes(again) == [RW, RW, RW], again
+    assert again["state"] == "running" and again["port"] == port, again
+    whole(node)
     watch = client.start("EngineWatch")
     listed = client.start("EngineReplicaList", engine_name="vol-e-0")
     assert listed.exception() is None, "it has asked other nodes"
@@ -89,9 +91,9 @@ def test_a_replica_that_is_not_there(world):
     world.nodes[0].client.EngineDelete(name="vol-e-0")
     world.nodes[2].kill()
     world.nodes[2].kill_plane()
-    engine = world.engine()
-    assert engine["state"] == "running" and modes(engine) == [RW, RW, WO], engine
-    assert REPLICAS[2] in engine["error_msg"]
+    assert world.engine()["state"] == "running"
+    engine = settled_as(world.nodes[0], [RW, RW, WO])
+    assert REPLICAS[2] in engine["error_msg"], engine
     world.nodes[2].start()
     whole(world.nodes[0])
 
@@ -228,8 +230,8 @@ def test_dead_engine(world):
     assert world.engine()["state"] == "running"
     a.kill()
     a.kill_plane()
-    engine = world.engine("vol-e-1", 1)
-    assert engine["state"] == "running" and modes(engine) == [WO, RW, RW], engine
+    assert world.engine("vol-e-1", 1)["state"] == "running"
+    engine = settled_as(b, [WO, RW, RW], "vol-e-1")
     data = pattern(world.folder, 1)
     write(engine, data)
     term = raw(b, "mirror_get")[0]["term"]
@@ -253,16 +255,15 @@ def test_dead_engine(world):
 def test_leg_is_out(world):
     """WO with the reason, ERR when its time is over, and RW again by itself."""
     node = world.nodes[0]
-    node.kill()
-    node.options = (*node.options, "--leg-return-window", "4")
-    node.start()
     world.engine()
     world.nodes[2].kill()
     world.nodes[2].kill_plane()
-    engine = until(lambda: (e := node.client.EngineGet(name="vol-e-0")) and modes(e) == [RW, RW, WO] and e, "it is out")
-    assert engine["state"] == "running" and REPLICAS[2] in engine["error_msg"], engine
-    engine = until(lambda: (e := node.client.EngineGet(name="vol-e-0")) and modes(e) == [RW, RW, ERR] and e, "its time is over", 20)
-    assert engine["state"] == "running", engine
+    engine = settled_as(node, [RW, RW, WO])
+    assert REPLICAS[2] in engine["error_msg"], engine
+    node.kill()
+    node.options = (*node.options, "--leg-return-window", "1")
+    node.start()
+    settled_as(node, [RW, RW, ERR])
     world.nodes[2].start()
     whole(node)
 
@@ -316,7 +317,7 @@ def names(world, snapshots, replicas=REPLICAS[:3]):
     """Every replica has these, and no others: its node looks once a second."""
     for name in replicas:
         node = next(n for n in world.nodes if name in n.client.ReplicaList()["replicas"])
-        until(lambda: set(node.client.ReplicaGet(name=name)["snapshots"]) == set(snapshots), f"{name} has {snapshots}", 5)  # noqa: B023
+        until(lambda: set(node.client.ReplicaGet(name=name)["snapshots"]) == set(snapshots), f"{name} has {snapshots}")  # noqa: B023
 
 
 def test_snapshots(world):
@@ -449,7 +450,7 @@ def test_expansion(world):
     assert engine["spec_size"] == 2 * SIZE and engine["head"]["spec_size"] == 2 * SIZE, engine
     assert engine["snapshots"]["small"]["spec_size"] == SIZE and not engine["is_expanding"]
     for i, name in enumerate(REPLICAS[:3]):
-        until(lambda: world.nodes[i].client.ReplicaGet(name=name)["head"]["spec_size"] == 2 * SIZE, "it has grown", 5)  # noqa: B023
+        until(lambda: world.nodes[i].client.ReplicaGet(name=name)["head"]["spec_size"] == 2 * SIZE, "it has grown")  # noqa: B023
     assert read(engine, 2 * SIZE) == data.read_bytes() + bytes(SIZE)
     world.nodes[0].kill_plane()
     until(lambda: raw(world.nodes[0], "mirror_get"), "it is made again")
@@ -472,7 +473,7 @@ def test_replicas_come_and_go(world):
     refused("INVALID_ARGUMENT", client.EngineReplicaAdd, engine_name="vol-e-0", replica_name=fourth, replica_address=address, engine_frontend_name="f")
     refused("NOT_FOUND", client.EngineReplicaAdd, engine_name="none", replica_name=fourth, replica_address=address)
     refused("ALREADY_EXISTS", client.EngineReplicaAdd, engine_name="vol-e-0", replica_name=REPLICAS[0], replica_address=address)
-    assert modes(client.EngineGet(name="vol-e-0")) == [RW, RW, RW]
+    whole(world.nodes[0])
     client.EngineReplicaAdd(engine_name="vol-e-0", replica_name=fourth, replica_address=address)
     engine = whole(world.nodes[0], count=4)
     names(world, ["s1"], REPLICAS)
@@ -504,7 +505,7 @@ def test_watch(world):
     seen = len(changes)
     world.nodes[0].client.EngineSnapshotCreate(name="vol-e-0", snapshot_name="s")
     until(lambda: len(changes) > seen, "and of its snapshot")
-    until(lambda: modes(world.nodes[0].client.EngineGet(name="vol-e-0")) == [RW] * 3, "all is well")
+    whole(world.nodes[0])
     seen = len(changes)
     world.nodes[2].kill_plane()
     until(lambda: len(changes) > seen, "and of a replica that goes away, though nobody asks")
@@ -588,14 +589,19 @@ def test_suspend(world):
     watch = client.start("EngineFrontendWatch")
     changes = []
     threading.Thread(target=lambda: changes.extend(iter_quietly(watch)), daemon=True).start()
+
+    def pause():
+        client.EngineFrontendSuspend(name="vol-ef")
+        assert client.EngineFrontendGet(name="vol-ef")["state"] == "suspended"
+        assert raw(world.nodes[0], "mirror_get")[0]["paused"]
+        refused("FAILED_PRECONDITION", client.EngineFrontendSuspend, name="vol-ef")
+        client.EngineFrontendResume(name="vol-ef")
+
+    runs = lambda: client.EngineFrontendGet(name="vol-ef")["state"] == "running"  # noqa: E731
+    within_lease(pause, lambda: until(runs, "a pause that was too short is over"))
+    assert runs() and not raw(world.nodes[0], "mirror_get")[0]["paused"]
     client.EngineFrontendSuspend(name="vol-ef")
-    assert client.EngineFrontendGet(name="vol-ef")["state"] == "suspended"
-    assert raw(world.nodes[0], "mirror_get")[0]["paused"]
-    refused("FAILED_PRECONDITION", client.EngineFrontendSuspend, name="vol-ef")
-    client.EngineFrontendResume(name="vol-ef")
-    assert client.EngineFrontendGet(name="vol-ef")["state"] == "running" and not raw(world.nodes[0], "mirror_get")[0]["paused"]
-    client.EngineFrontendSuspend(name="vol-ef")
-    until(lambda: client.EngineFrontendGet(name="vol-ef")["state"] == "running", "a pause ends by itself", 10)
+    until(runs, "a pause ends by itself")
     refused("FAILED_PRECONDITION", client.EngineFrontendResume, name="vol-ef")
     until(lambda: len(changes) >= 4, "each change is told")
     watch.cancel()
