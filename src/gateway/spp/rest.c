@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "base/text.h"
+#include "gateway/spp/ask.h"
 #include "gateway/spp/body.h"
 #include "gateway/spp/show.h"
 
@@ -36,6 +37,9 @@ struct rest_call {
     const struct route *route;
     struct packet_change change;
     struct plane_call plane;
+    struct spp_question question; /* to a process that is not ours */
+    struct ask ask;
+    json_t *list, *others; /* of cpu_usage: what is to be told, and who is still to be asked */
     void (*answer)(void *arg, unsigned status, const char *type, const char *text, size_t length);
     void *arg;
     json_t *body;
@@ -51,6 +55,8 @@ struct rest_call {
 static void call_destroy(struct rest_call *call) {
     call->rest->calls--;
     json_decref(call->body);
+    json_decref(call->list);
+    json_decref(call->others);
     free(call);
 }
 
@@ -318,16 +324,101 @@ static bool edit_launch(struct packet_change *change, json_t *wiring, struct err
     process.id = (unsigned)id;
     process.vhost_client = json_object_get(app, "--vhost-client") != NULL;
     wiring_key(process.type, process.id, call->key);
+    if (spp_guests_has_id(call->rest->options.guests, process.id))
+        return error_set(error, ERROR_EXISTS, "process id %u is that of a process that has connected", process.id);
     return wiring_add_process(wiring, &process, error) &&
            (strcmp(process.type, "pcap") != 0 || launch_capture(call, app, wiring, error));
+}
+
+/* ---- processes that are not ours ---- */
+
+static void guest_answered(struct spp_question *question, const json_t *answer, const struct error *failed) {
+    struct rest_call *call = container_of(question, struct rest_call, question);
+    struct error error;
+    json_t *body = NULL;
+    if (failed != NULL)
+        end_text(call, 503, failed->text);
+    else if (answer != NULL && !ask_read(call->route->type, &call->ask, answer, &body, &error))
+        end_error(call, 400, &error);
+    else if (body != NULL)
+        end_json(call, body);
+    else
+        end_done(call);
+}
+
+static bool ask_guest(struct rest_call *call, const char *key,
+                      void (*done)(struct spp_question *, const json_t *, const struct error *), struct error *error) {
+    call->question = (struct spp_question){.text = call->ask.text, .exits = call->ask.exits, .done = done};
+    return spp_guests_ask(call->rest->options.guests, key, &call->question, error);
+}
+
+static void serve_guest(struct rest_call *call) {
+    unsigned first = strcmp(call->route->type, "primary") == 0 ? 2 : 3;
+    struct error error;
+    if (!ask_make(call->route->type, call->route->method, call->words + first,
+                  call->word_count > first ? call->word_count - first : 0, call->body, &call->ask, &error))
+        end_error(call, 400, &error);
+    else if (!ask_guest(call, call->key, guest_answered, &error))
+        end_text(call, 503, error.text);
 }
 
 /* ---- requests that look ---- */
 
 static const json_t *wiring_of(const struct rest_call *call) { return packet_control_wiring(call->rest->options.control); }
 
-static void serve_processes(struct rest_call *call) { end_json(call, show_processes(wiring_of(call))); }
-static void serve_cpu_usage(struct rest_call *call) { end_json(call, show_cpu_usage(wiring_of(call))); }
+static void serve_processes(struct rest_call *call) {
+    json_t *all = json_copy(json_object_get(wiring_of(call), "processes")), *guests = spp_guests_list(call->rest->options.guests);
+    json_object_update(all, guests);
+    json_decref(guests);
+    json_t *wiring = json_pack("{so}", "processes", all);
+    end_json(call, show_processes(wiring));
+    json_decref(wiring);
+}
+
+static void next_cpu_usage(struct rest_call *call);
+
+static void usage_told(struct spp_question *question, const json_t *answer, const struct error *failed) {
+    struct rest_call *call = container_of(question, struct rest_call, question);
+    json_t *body = NULL;
+    struct error error;
+    const char *type = json_string_value(json_object_get(json_array_get(call->others, 0), "type"));
+    if (failed == NULL && answer != NULL && ask_read(type, &call->ask, answer, &body, &error)) {
+        if (strcmp(type, "primary") == 0)
+            json_array_set_new(call->list, 0, ask_cpu_usage(type, body));
+        else
+            json_array_append_new(call->list, ask_cpu_usage(type, body));
+        json_decref(body);
+    }
+    json_array_remove(call->others, 0);
+    next_cpu_usage(call);
+}
+
+/* Those who do not answer are left out. */
+static void next_cpu_usage(struct rest_call *call) {
+    char key[24];
+    struct error error;
+    for (;; json_array_remove(call->others, 0)) {
+        const json_t *other = json_array_get(call->others, 0);
+        const char *type = json_string_value(json_object_get(other, "type"));
+        if (other == NULL)
+            break;
+        wiring_key(type, (unsigned)json_integer_value(json_object_get(other, "id")), key);
+        if (ask_make(type, "GET", NULL, 0, NULL, &call->ask, &error) && ask_guest(call, key, usage_told, &error))
+            return;
+    }
+    end_json(call, json_incref(call->list));
+}
+
+static void serve_cpu_usage(struct rest_call *call) {
+    json_t *guests = spp_guests_list(call->rest->options.guests), *guest;
+    const char *key;
+    call->list = show_cpu_usage(wiring_of(call));
+    call->others = json_array();
+    json_object_foreach(guests, key, guest) json_array_append(call->others, guest);
+    json_decref(guests);
+    next_cpu_usage(call);
+}
+
 static void serve_nothing(struct rest_call *call) { end_done(call); }
 static void serve_process(struct rest_call *call) { end_json(call, show_process(wiring_process(wiring_of(call), call->key))); }
 
@@ -500,10 +591,13 @@ void spp_rest_serve(struct spp_rest *rest, const struct spp_rest_request *reques
     const char *type = route->type;
     if (type != NULL)
         wiring_key(type, strcmp(type, "primary") == 0 ? 0 : (unsigned)call->id, call->key);
-    if (type != NULL && strcmp(type, "primary") != 0 && wiring_process(wiring_of(call), call->key) == NULL)
+    bool guest = type != NULL && spp_guests_has(rest->options.guests, call->key);
+    if (type != NULL && !guest && strcmp(type, "primary") != 0 && wiring_process(wiring_of(call), call->key) == NULL)
         end_unknown_process(call);
     else if (!read_body(call, request))
         end_text(call, 400, "Not in json format.");
+    else if (guest)
+        serve_guest(call);
     else
         call->route->serve(call);
 }

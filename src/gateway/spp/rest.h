@@ -5,6 +5,7 @@
 #pragma once
 
 #include "control/packet/packet_control.h"
+#include "gateway/spp/guests.h"
 
 enum { SPP_REST_BODY_MAX = 64 * 1024, SPP_REST_PATH_MAX = 255, SPP_REST_CALLS_MAX = 256 };
 
@@ -13,6 +14,7 @@ struct spp_rest;
 struct spp_rest_options {
     struct reactor *reactor;
     struct packet_control *control;
+    struct spp_guests *guests; /* processes that are not ours; NULL = there are none. They end before the requests do */
 };
 
 struct spp_rest_request {

@@ -49,6 +49,10 @@ static bool set_agent_reclaim(struct daemon_options *options, const char *value,
     return set_u32("agent-reclaim-ms", value, 100, 3600000, &options->agent_reclaim_ms, error);
 }
 
+static bool set_spp_answer(struct daemon_options *options, const char *value, struct error *error) {
+    return set_u32("spp-answer-ms", value, 10, 3600000, &options->spp_answer_ms, error);
+}
+
 static bool set_cpu_map(struct daemon_options *options, const char *value, struct error *error) {
     struct cores_map map;
     options->cpu_map = value;
@@ -95,6 +99,10 @@ static const struct described table[] = {
     {"spp-controller", "IP",
      "let an spp-ctl there rule the packet plane, as its processes: connect to its ports 5555 and 6666 (default: not)",
      TEXT(spp_controller)},
+    {"spp-listen", "IP",
+     "be the spp-ctl of Soft Patch Panel's own processes: listen on its ports 5555 and 6666 there (default: not)",
+     TEXT(spp_listen)},
+    {"spp-answer-ms", "MS", "a process of those that does not answer so long is let go (default 10000)", .set = set_spp_answer},
     {"packet-plane", "PROGRAM", "the packet plane (default: penstock-packet beside this program, else in $PATH)",
      TEXT(packet_plane)},
     {"packet-argument", "ARG", "one more argument for it; may be repeated", LIST(packet_arguments)},

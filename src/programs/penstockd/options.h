@@ -27,6 +27,8 @@ struct daemon_options {
     const char *blockdev;                           /* program; NULL = penstock-blockdev beside this one, or in $PATH */
     const char *spp_rest;                           /* IP:PORT of spp-ctl's REST; NULL = not served */
     const char *spp_controller;                     /* IP of a foreign spp-ctl; NULL = there is none */
+    const char *spp_listen;                         /* IP where foreign processes find their spp-ctl; NULL = nowhere */
+    uint32_t spp_answer_ms;                         /* how long they may take to answer; 0 = the usual */
     const char *packet_plane, *packet_socket;       /* as plane and plane_socket, of the packet plane */
     struct daemon_list packet_arguments;
     const char *cpu_map;                                      /* of the packet plane: processors of cores; NULL = none */

@@ -46,7 +46,7 @@ static void serve(void *arg, struct host_linux_http_request *request, const stru
 static bool serve_rest(struct packet_part *part, struct error *error) {
     struct host_linux_http_options http = {
         .loop = part->reactor->loop, .anywhere = true, .body_max = SPP_REST_BODY_MAX, .serve = serve, .arg = part};
-    struct spp_rest_options rest = {.reactor = part->reactor, .control = part->control};
+    struct spp_rest_options rest = {.reactor = part->reactor, .control = part->control, .guests = part->guests};
     uint16_t port;
     part->rest = spp_rest_create(&rest);
     if (part->options->spp_rest == NULL)
@@ -60,22 +60,41 @@ static bool serve_rest(struct packet_part *part, struct error *error) {
     return true;
 }
 
-/* ---- a controller of somebody else's ---- */
+/* ---- Soft Patch Panel's sockets: its controller, and its processes ---- */
 
-enum { PRIMARY_PORT = 5555, SECONDARY_PORT = 6666 };
+enum { PRIMARY_PORT = 5555, SECONDARY_PORT = 6666, ANSWER_MS = 10000 };
+
+static bool parse_controller(const char *option, const char *text, struct host_address *ret_primary,
+                             struct host_address *ret_secondary, struct error *error) {
+    *ret_primary = (struct host_address){.family = strchr(text, ':') != NULL ? HOST_IPV6 : HOST_IPV4, .port = PRIMARY_PORT};
+    if (strlen(text) >= sizeof(ret_primary->text))
+        return error_invalid(error, option, text, "a numeric address");
+    memcpy(ret_primary->text, text, strlen(text) + 1);
+    *ret_secondary = *ret_primary;
+    ret_secondary->port = SECONDARY_PORT;
+    return true;
+}
+
+static bool meet_processes(struct packet_part *part, struct error *error) {
+    const char *text = part->options->spp_listen;
+    struct spp_guests_options options = {.reactor = part->reactor,
+                                         .log = part->log,
+                                         .control = part->control,
+                                         .answer_ms =
+                                             part->options->spp_answer_ms != 0 ? part->options->spp_answer_ms : ANSWER_MS};
+    if (text == NULL)
+        return true;
+    return parse_controller("spp-listen", text, &options.primary, &options.secondary, error) &&
+           spp_guests_create(&options, &part->guests, error);
+}
 
 static bool meet_controller(struct packet_part *part, struct error *error) {
     const char *text = part->options->spp_controller;
     struct spp_seats_options options = {.reactor = part->reactor, .log = part->log, .control = part->control, .rest = part->rest};
     if (text == NULL)
         return true;
-    if (strlen(text) >= sizeof(options.primary.text))
-        return error_invalid(error, "spp-controller", text, "a numeric address");
-    options.primary.family = strchr(text, ':') != NULL ? HOST_IPV6 : HOST_IPV4;
-    memcpy(options.primary.text, text, strlen(text) + 1);
-    options.secondary = options.primary;
-    options.primary.port = PRIMARY_PORT;
-    options.secondary.port = SECONDARY_PORT;
+    if (!parse_controller("spp-controller", text, &options.primary, &options.secondary, error))
+        return false;
     part->seats = spp_seats_create(&options);
     return part->seats != NULL || error_set(error, ERROR_NO_MEMORY, "no memory");
 }
@@ -158,7 +177,10 @@ static void control_ready(void *arg, const struct error *failed) {
         part->interfaces.edit = set_interfaces;
         part->interfaces.done = interfaces_set;
         packet_control_submit(part->control, &part->interfaces);
-        failed = serve_rest(part, &error) && meet_controller(part, &error) && start_agent(part, &error) ? NULL : &error;
+        failed =
+            meet_processes(part, &error) && serve_rest(part, &error) && meet_controller(part, &error) && start_agent(part, &error)
+                ? NULL
+                : &error;
     }
     part->ready(part->arg, failed);
 }
@@ -202,6 +224,8 @@ void packet_part_stop(struct packet_part *part, void (*stopped)(void *arg), void
         agent_stop(part->agent);
     if (part->seats != NULL)
         spp_seats_stop(part->seats);
+    if (part->guests != NULL)
+        spp_guests_stop(part->guests);
     if (part->control != NULL)
         packet_control_stop(part->control);
     if (part->http != NULL)
@@ -223,6 +247,9 @@ void packet_part_fini(struct packet_part *part) {
     if (part->seats != NULL)
         spp_seats_destroy(part->seats);
     part->seats = NULL;
+    if (part->guests != NULL)
+        spp_guests_destroy(part->guests);
+    part->guests = NULL;
     if (part->control != NULL)
         packet_control_destroy(part->control);
     part->control = NULL;

@@ -20,7 +20,8 @@ struct packet_part {
     struct plane_program program;
     struct packet_control *control;
     struct spp_rest *rest;
-    struct spp_seats *seats; /* NULL = there is no controller to meet */
+    struct spp_seats *seats;   /* NULL = there is no controller to meet */
+    struct spp_guests *guests; /* NULL = no process of others is met */
     struct host_linux_http *http;
     struct packet_change interfaces;
     struct store *etcd; /* NULL = no agent */
@@ -34,7 +35,8 @@ struct packet_part {
 /* Paths and the plane's command. `self`: argv[0]. False: error names an option. */
 bool packet_part_init(struct packet_part *part, const struct daemon_options *options, const char *self, struct error *error);
 static inline bool packet_part_wanted(const struct packet_part *part) {
-    return part->options->spp_rest != NULL || part->options->spp_controller != NULL || part->options->etcd.count > 0;
+    return part->options->spp_rest != NULL || part->options->spp_controller != NULL || part->options->spp_listen != NULL ||
+           part->options->etcd.count > 0;
 }
 /* `ready` comes once, from the loop, when REST is served; not if it is stopped before. */
 void packet_part_start(struct packet_part *part, struct reactor *reactor, struct log *log, struct store *store, const char *node,
