@@ -6,6 +6,7 @@ import base64
 import http.client
 import json
 import os
+import ssl
 import subprocess
 import time
 
@@ -31,7 +32,7 @@ def coded(value):
 class Etcd:
     def __init__(self, folder, address):
         self.folder, self.address = folder, address
-        self.process = None
+        self.process = self.tls = self.token = None
 
     def __enter__(self):
         self.start()
@@ -40,12 +41,47 @@ class Etcd:
     def __exit__(self, *unused):
         self.kill()
 
+    def file(self, name):
+        return str(self.folder / name)
+
+    def openssl(self, *arguments):
+        subprocess.run(["openssl", *arguments], check=True, capture_output=True, cwd=self.folder)
+
+    def secure(self):
+        """Under mutual TLS from its next start on: an authority, and what it has signed for the server and its clients. False: no openssl."""
+        curve = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
+        try:
+            self.openssl("req", "-x509", *curve, "-keyout", "ca.key", "-out", "ca.crt", "-subj", "/CN=ca", "-days", "2")
+        except FileNotFoundError:
+            return False
+        for name in ("etcd", "client", "caller"):
+            (self.folder / "names").write_text(f"subjectAltName=DNS:{name}.test\n", encoding="utf-8")
+            self.openssl("req", *curve, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", "/O=caller" if name == "caller" else f"/CN={name}.test")
+            self.openssl("x509", "-req", "-in", f"{name}.csr", "-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial", "-out", f"{name}.crt",
+                         "-days", "2", "-extfile", "names")  # fmt: skip
+        self.tls = ssl.create_default_context(cafile=self.file("ca.crt"))
+        self.tls.check_hostname = False
+        self.tls.load_cert_chain(self.file("caller.crt"), self.file("caller.key"))  # the gateway takes nobody with a common name
+        return True
+
+    def enable_users(self, name, password, prefix):
+        """One who may read and write below a prefix, and root, whom our own calls come from."""
+        self.call("auth/role/add", name=name)
+        end = prefix[:-1] + chr(ord(prefix[-1]) + 1)
+        self.call("auth/role/grant", name=name, perm={"permType": "READWRITE", "key": coded(prefix), "range_end": coded(end)})
+        for user, word, role in ((name, password, name), ("root", "of all", "root")):
+            self.call("auth/user/add", name=user, password=word)
+            self.call("auth/user/grant", user=user, role=role)
+        self.call("auth/enable")
+        self.token = self.call("auth/authenticate", name="root", password="of all")["token"]
+
     def start(self):
-        client, peer = f"http://{self.address}:2379", f"http://{self.address}:2380"
+        client, peer = f"http{'s' if self.tls else ''}://{self.address}:2379", f"http://{self.address}:2380"
+        tls = ["--cert-file", self.file("etcd.crt"), "--key-file", self.file("etcd.key"), "--trusted-ca-file", self.file("ca.crt"), "--client-cert-auth"]
         with open(self.folder / "etcd.log", "a", encoding="utf-8") as log:
             self.process = subprocess.Popen(
                 [find(), "--data-dir", str(self.folder / "etcd"), "--name", "one", "--listen-client-urls", client, "--advertise-client-urls", client,
-                 "--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer, "--initial-cluster", f"one={peer}", "--unsafe-no-fsync"],
+                 "--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer, "--initial-cluster", f"one={peer}", "--unsafe-no-fsync", *(tls if self.tls else [])],
                 stdout=log, stderr=log, stdin=subprocess.DEVNULL)  # fmt: skip
         deadline = time.monotonic() + DEADLINE_S
         while True:
@@ -63,11 +99,15 @@ class Etcd:
             self.process = None
 
     def call(self, path, **body):
-        connection = http.client.HTTPConnection(self.address, 2379, timeout=DEADLINE_S)
+        plain = self.tls is None
+        connection = (http.client.HTTPConnection(self.address, 2379, timeout=DEADLINE_S) if plain
+                      else http.client.HTTPSConnection(self.address, 2379, timeout=DEADLINE_S, context=self.tls))  # fmt: skip
         try:
-            connection.request("POST", f"/v3/{path}", json.dumps(body))
+            connection.request("POST", f"/v3/{path}", json.dumps(body), {"Authorization": self.token} if self.token else {})
             answer = connection.getresponse()
-            value = json.loads(answer.read())
+            data = answer.read()
+            assert answer.status == 200 or data[:1] == b"{", (path, answer.status, data)
+            value = json.loads(data)
             if answer.status != 200:
                 raise ValueError(value)
             return value

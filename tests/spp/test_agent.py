@@ -8,6 +8,7 @@ import concurrent.futures
 import json
 import os
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -333,6 +334,40 @@ def test_lease(daemon, etcd):
     rig.until(lambda: lease() not in (None, before), "the key is there again, with another lease")
     daemon.kill()
     rig.until(lambda: etcd.get(ROOT + "agent/" + HOST) is None, "the key goes")
+
+
+def test_under_tls(daemon, etcd):
+    """Mutual TLS, and a user who may do no more than the agent needs."""
+    etcd.kill()
+    if not etcd.secure():
+        print("note: no openssl command: TLS is not looked at")
+        return
+    etcd.start()
+    configure(etcd)
+    etcd.enable_users("agent", "a word", ROOT)
+    word = daemon.folder / "word"
+    word.write_text("another\n", encoding="utf-8")
+    tls = ["--etcd-ca", etcd.file("ca.crt"), "--etcd-certificate", etcd.file("client.crt"), "--etcd-key", etcd.file("client.key")]
+    plain = daemon.options
+    # What does not go together is told before anything is begun.
+    for options, told in ((["--etcd-user", "agent"], "etcd-user and etcd-password-file go together"), (tls[:2], "go together"),
+                          ([*tls, "--etcd-user", "agent", "--etcd-password-file", "/nowhere"], "a file that can be read")):  # fmt: skip
+        ended = subprocess.run([daemon.programs[0], "--state-dir", str(daemon.folder / "other"), "--node-address", daemon.address, "--port", "0", *plain, *options],
+                               stdin=subprocess.DEVNULL, capture_output=True, encoding="utf-8", timeout=rig.DEADLINE_S, check=False)  # fmt: skip
+        assert ended.returncode != 0 and told in ended.stderr, (options, ended)
+    # Without TLS, with a name that the certificate has not, with a wrong password: it waits, and says why.
+    user = ["--etcd-user", "agent", "--etcd-password-file", str(word)]
+    for options in (user, [*tls, "--etcd-name", "else.test", *user], [*tls, "--etcd-name", "etcd.test", *user]):
+        daemon.options = [*plain, *options]
+        said = len(daemon.log()) if (daemon.folder / "daemon.log").exists() else 0
+        daemon.start()
+        rig.until(lambda said=said: "WARNING app: etcd: " in daemon.log()[said:], f"it says what is wrong with {options}")
+        assert daemon.get("/v1/processes") == [{"type": "primary"}], "nothing is wired"
+        daemon.kill()
+    word.write_text("a word\n", encoding="utf-8")
+    daemon.start()
+    wait_wired(daemon)
+    rig.until(lambda: etcd.get(ROOT + "agent/" + HOST) is not None, "its key is there")
 
 
 def run(program, plane, index, test):

@@ -13,6 +13,14 @@ struct daemon_list {
     unsigned count;
 };
 
+/* An etcd, and how to speak to it. NULL = not given. */
+struct daemon_etcd {
+    struct daemon_list endpoints;       /* IP:PORT of each member; none = there is no such etcd */
+    const char *ca, *certificate, *key; /* files: all or none */
+    const char *name;                   /* that its certificates must hold; NULL = the endpoint's address */
+    const char *user, *password_file;
+};
+
 struct daemon_options {
     const char *state_dir, *address, *node;
     uint16_t port;                                  /* 0 = any free one */
@@ -34,13 +42,10 @@ struct daemon_options {
     const char *cpu_map;                                      /* of the packet plane: processors of cores; NULL = none */
     const char *vhost_folder;                                 /* sockets of vhost-user ports: DIR/sockN */
     struct daemon_list interfaces;                            /* KIND:INTERFACE of phy:0, phy:1, … */
-    struct daemon_list etcd;                                  /* IP:PORT of the agent's etcd; empty = no agent */
+    struct daemon_etcd etcd;                                  /* the agent's; none = no agent */
     const char *agent_host;                                   /* of its keys; NULL = node */
     uint32_t agent_lease_s, agent_retry_ms, agent_reclaim_ms; /* 0 = none, and the usual */
-    struct daemon_list state_etcd; /* IP:PORT of the etcd that has the state; empty = a file in the state directory */
-    const char *state_etcd_ca, *state_etcd_certificate, *state_etcd_key; /* files; NULL = not given: all or none */
-    const char *state_etcd_name; /* that its certificates must hold; NULL = the endpoint's address */
-    const char *state_etcd_user, *state_etcd_password_file;
+    struct daemon_etcd state_etcd;                            /* that has the state; none = a file in the state directory */
     enum host_linux_log_format log_format;
     uint64_t leg_return_s;         /* how long a replica may be away; 0 = the default */
     char *texts[DAEMON_TEXTS_MAX]; /* values of the file, which others point to */

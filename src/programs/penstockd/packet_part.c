@@ -3,8 +3,8 @@
 #include <stdio.h>
 
 #include "base/text.h"
-#include "control/store/etcd/etcd.h"
 #include "host/linux/http.h"
+#include "programs/penstockd/etcd_open.h"
 #include "programs/penstockd/place.h"
 
 bool packet_part_init(struct packet_part *part, const struct daemon_options *options, const char *self, struct error *error) {
@@ -111,22 +111,11 @@ static void etcd_changed(void *arg, const struct store_status *status) {
 
 static bool start_agent(struct packet_part *part, struct error *error) {
     const struct daemon_options *options = part->options;
-    struct host_address endpoints[STORE_ETCD_ENDPOINTS_MAX];
-    struct store_etcd_options etcd = {.store = {.reactor = part->reactor, .arg = part, .changed = etcd_changed},
-                                      .endpoints = endpoints,
-                                      .endpoint_count = options->etcd.count};
-    if (options->etcd.count == 0)
-        return true;
-    if (options->etcd.count > STORE_ETCD_ENDPOINTS_MAX)
-        return error_invalid(error, "etcd", options->etcd.items[STORE_ETCD_ENDPOINTS_MAX], "at most %d of them",
-                             STORE_ETCD_ENDPOINTS_MAX);
-    for (unsigned i = 0; i < options->etcd.count; i++)
-        if (!place_parse("etcd", options->etcd.items[i], &endpoints[i], error))
-            return false;
-    if (!store_etcd_create(&etcd, &part->etcd, error)) {
-        part->etcd = NULL;
+    struct store_options store = {.reactor = part->reactor, .arg = part, .changed = etcd_changed};
+    if (!etcd_open("etcd", &options->etcd, &store, &part->etcd, error))
         return false;
-    }
+    if (part->etcd == NULL)
+        return true;
     struct agent_options agent = {.reactor = part->reactor,
                                   .log = part->log,
                                   .store = part->etcd,

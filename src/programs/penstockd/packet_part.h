@@ -36,7 +36,7 @@ struct packet_part {
 bool packet_part_init(struct packet_part *part, const struct daemon_options *options, const char *self, struct error *error);
 static inline bool packet_part_wanted(const struct packet_part *part) {
     return part->options->spp_rest != NULL || part->options->spp_controller != NULL || part->options->spp_listen != NULL ||
-           part->options->etcd.count > 0;
+           part->options->etcd.endpoints.count > 0;
 }
 /* `ready` comes once, from the loop, when REST is served; not if it is stopped before. */
 void packet_part_start(struct packet_part *part, struct reactor *reactor, struct log *log, struct store *store, const char *node,
