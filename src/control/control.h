@@ -73,6 +73,8 @@ struct control_replica_record {
 struct control_leg_record {
     char name[CONTROL_NAME_MAX + 1], address[CONTROL_ADDRESS_SIZE];
     bool changing; /* it is being added or taken away: what was not answered is as the mirror has it */
+    bool foreign;  /* it keeps no record of the mirror: it was rebuilt call by call */
+    bool filling;  /* that has not come to its end */
 };
 
 struct control_engine_record {
@@ -156,6 +158,7 @@ struct control_leg {
     uint64_t out_since_ns;               /* neither whole nor being copied to since; 0 = it is */
     unsigned percent;                    /* of its copying */
     uint64_t copied_bytes, behind_bytes; /* since it came back; what it lacks */
+    bool rebuilt;                        /* call by call, from here, now */
 };
 
 struct control_engine {
@@ -221,8 +224,9 @@ enum control_verb {
     CONTROL_ENGINE_SNAPSHOT_MAX,
     CONTROL_ENGINE_REPLICA_ADD,
     CONTROL_ENGINE_REPLICA_DELETE,
-    CONTROL_ENGINE_LIMIT, /* of the speed of its copies */
-    CONTROL_ENGINE_ANA,   /* the state of its target's listener; a standby that is to be optimized is promoted */
+    CONTROL_ENGINE_FILLED, /* a replica that is rebuilt call by call has all its snapshots */
+    CONTROL_ENGINE_LIMIT,  /* of the speed of its copies */
+    CONTROL_ENGINE_ANA,    /* the state of its target's listener; a standby that is to be optimized is promoted */
     CONTROL_FRONTEND_CREATE,
     CONTROL_FRONTEND_SETTLE, /* what was heard of its engine */
     CONTROL_FRONTEND_ATTACH, /* its block device, over `target` too, if that is given */
@@ -256,6 +260,13 @@ struct goal_aside {
 };
 
 /* A request. Its owner sets what stands above the line and lets all of it stay until `done`, which comes once, from the loop. */
+/* Number of the tree of an engine's mirror as it was observed last, if its newest snapshot is that one; else 1, which is no
+ * tree's that has a snapshot. */
+uint64_t control_engine_tree(const struct control *control, const char *engine, const char *snapshot);
+
+/* A replica is not rebuilt any more, call by call: done, or it never will be. */
+void control_engine_rebuilt(struct control *control, const char *engine, const char *replica);
+
 struct control_goal {
     enum control_verb verb;
     const char *name;                    /* of the disk or replica; log: level or flags */
@@ -279,6 +290,9 @@ struct control_goal {
     bool delta;    /* rebuild: the scratch volume begins as the snapshot that is there */
     bool complete; /* rebuild, clone: everything was copied */
     bool salvage;  /* engine: what is not there may be missing although it may have newer data */
+    uint64_t tree; /* engine: number of its mirror's tree when the head of a replica came to stand upon its newest snapshot */
+    bool rebuilds; /* engine: it is asked for by who rebuilds a replica, when no other snapshot may be made */
+    bool stays;    /* engine: the replica taken away is listed on, as one whose rebuilding has failed */
     int64_t snapshot_max;
     const char *ana;                             /* engine */
     enum switch_step step;                       /* frontend */

@@ -26,9 +26,32 @@ void engine_remove(struct control_engine *engine) {
     free(engine);
 }
 
+uint64_t control_engine_tree(const struct control *control, const char *engine, const char *snapshot) {
+    const struct observation *seen = control_seen(control);
+    const struct observed_mirror *mirror = seen == NULL ? NULL : observed_mirror(seen, engine);
+    size_t i;
+    const json_t *listed;
+    if (mirror != NULL)
+        json_array_foreach(mirror->tree, i, listed) {
+            const char *name = json_string_value(json_object_get(listed, "name"));
+            if (name != NULL && strcmp(name, snapshot) == 0 && json_is_true(json_object_get(listed, "under_head")))
+                return max_u64(mirror->tree_number, 1);
+        }
+    return 1;
+}
+
 /* ---- states ---- */
 
 #define set_engine(engine, ...) control_set_state(&(engine)->state, (engine)->reason, sizeof((engine)->reason), __VA_ARGS__)
+
+/* One that is rebuilt call by call: how far it is, its own node tells. */
+static void judge_filling(struct control_leg *leg) {
+    leg->mode = leg->rebuilt ? CONTROL_LEG_WO : CONTROL_LEG_ERR;
+    leg->percent = 0;
+    snprintf(leg->text, sizeof(leg->text), "%s",
+             leg->rebuilt ? "it is rebuilt call by call"
+                          : "its rebuilding did not come to its end: take it away, and add it again");
+}
 
 static void judge_leg(const struct control *control, struct control_leg *leg, const struct observed_leg *seen) {
     uint64_t now = host_now_ns(control->options.reactor->host),
@@ -58,7 +81,8 @@ static void judge_leg(const struct control *control, struct control_leg *leg, co
 /* A standby claims nothing, and so cannot tell how far they are: those that it reaches are as well as they can be. */
 static void judge_standby_leg(struct control_leg *leg, const struct observed_leg *seen) {
     bool reached = seen != NULL && strcmp(seen->state, "connecting") == 0;
-    *leg = (struct control_leg){.mode = reached ? CONTROL_LEG_RW : CONTROL_LEG_WO, .percent = reached ? 100 : 0};
+    *leg = (struct control_leg){
+        .mode = reached ? CONTROL_LEG_RW : CONTROL_LEG_WO, .percent = reached ? 100 : 0, .rebuilt = leg->rebuilt};
     if (!reached)
         snprintf(leg->text, sizeof(leg->text), "%s%s%s", seen == NULL ? "absent" : seen->state,
                  seen != NULL && seen->why[0] != '\0' ? ": " : "", seen != NULL ? seen->why : "");
@@ -71,6 +95,8 @@ static void judge_legs(const struct control *control, struct control_engine *eng
             judge_standby_leg(&engine->legs[i], leg);
         else
             judge_leg(control, &engine->legs[i], leg);
+        if (engine->record.legs[i].filling)
+            judge_filling(&engine->legs[i]);
     }
 }
 
@@ -281,6 +307,7 @@ static bool check(struct control_goal *goal) {
         return verb_check_snapshot(goal);
     case CONTROL_ENGINE_SNAPSHOT_DELETE:
     case CONTROL_ENGINE_SNAPSHOT_REVERT: return verb_check_snapshot(goal);
+    case CONTROL_ENGINE_FILLED:
     case CONTROL_ENGINE_REPLICA_ADD: return check_leg(goal, &goal->legs[0]);
     case CONTROL_ENGINE_ANA:
         return names_ana(goal->ana) != NULL ||
@@ -303,6 +330,13 @@ bool engine_accept(struct control_goal *goal) {
         return error_set(&goal->error, ERROR_NO_MEMORY, "no memory for an engine");
     goal->object = &engine->object;
     return true;
+}
+
+void control_engine_rebuilt(struct control *control, const char *name, const char *replica) {
+    struct control_engine *engine = control_find_engine(control, name);
+    for (unsigned i = 0; engine != NULL && i < engine->record.leg_count; i++)
+        if (strcmp(engine->record.legs[i].name, replica) == 0)
+            engine->legs[i].rebuilt = false;
 }
 
 /* ---- the beginning ---- */
@@ -428,6 +462,9 @@ static enum verb_next begin_replica_add(struct control_goal *goal) {
     enum verb_next next = begin_on(goal);
     if (next == VERB_END)
         return next;
+    unsigned at = find_leg(record, leg->name, leg->address);
+    if (leg->foreign && at < record->leg_count && record->legs[at].filling)
+        return VERB_OBSERVE; /* that it is one is known since it was tried as another */
     if (find_leg(record, leg->name, "") < record->leg_count || find_leg(record, "", leg->address) < record->leg_count)
         return end_with(error_set(&goal->error, ERROR_EXISTS, "engine %s has a replica %s or one at %s", record->name, leg->name,
                                   leg->address));
@@ -437,6 +474,20 @@ static enum verb_next begin_replica_add(struct control_goal *goal) {
     record->legs[record->leg_count] = *leg;
     record->legs[record->leg_count++].changing = true;
     return VERB_RECORD;
+}
+
+static enum verb_next begin_filled(struct control_goal *goal) {
+    const struct control_engine_record *record = &engine_of(goal->object)->record;
+    enum verb_next next = begin_on(goal);
+    unsigned at = find_leg(record, goal->legs[0].name, "");
+    if (next == VERB_END)
+        return next;
+    if (at == record->leg_count || !record->legs[at].filling)
+        return end_with(
+            error_set(&goal->error, ERROR_PERMISSION, "engine %s rebuilds no replica %s", record->name, goal->legs[0].name));
+    goal->leg_meant = record->legs[at];
+    goal->legs = &goal->leg_meant;
+    return VERB_OBSERVE;
 }
 
 static enum verb_next begin_replica_delete(struct control_goal *goal) {
@@ -468,6 +519,7 @@ enum verb_next engine_begin(struct control_goal *goal) {
     case CONTROL_ENGINE_ANA: return begin_ana(goal);
     case CONTROL_ENGINE_REPLICA_ADD: return begin_replica_add(goal);
     case CONTROL_ENGINE_REPLICA_DELETE: return begin_replica_delete(goal);
+    case CONTROL_ENGINE_FILLED: return begin_filled(goal);
     default: return begin_on(goal);
     }
 }
@@ -603,9 +655,25 @@ static enum verb_next settle_replicas(struct control_goal *goal) {
     unsigned at = find_leg(&engine->record, goal->legs[0].name, "");
     if (at == engine->record.leg_count || (!done && (goal->plane_lost || !is_refusal(goal->error.code))))
         return VERB_END;
-    engine->record.legs[at].changing = false;
-    if (done != adds)
+    struct control_leg_record *leg = &engine->record.legs[at];
+    leg->changing = false;
+    if (adds && leg->filling)
+        return VERB_END;                                 /* whoever rebuilds it takes it away if need be */
+    if (adds && goal->error.code == ERROR_UNSUPPORTED) { /* it keeps no record: the caller rebuilds it call by call */
+        leg->foreign = leg->filling = true;
+        engine->legs[at].rebuilt = true;
+    } else if (done != adds && !(done && goal->stays)) {
         drop_leg(engine, goal->legs[0].name);
+    }
+    return VERB_RECORD;
+}
+
+static enum verb_next settle_filled(struct control_goal *goal) {
+    struct control_engine *engine = engine_of(goal->object);
+    unsigned at = find_leg(&engine->record, goal->legs[0].name, "");
+    if (at == engine->record.leg_count || goal->error.code != ERROR_NONE)
+        return VERB_END;
+    engine->record.legs[at].filling = engine->legs[at].rebuilt = false;
     return VERB_RECORD;
 }
 
@@ -635,6 +703,7 @@ enum verb_next engine_settle(struct control_goal *goal) {
     case CONTROL_ENGINE_ANA: return settle_ana(goal);
     case CONTROL_ENGINE_REPLICA_ADD:
     case CONTROL_ENGINE_REPLICA_DELETE: return settle_replicas(goal);
+    case CONTROL_ENGINE_FILLED: return settle_filled(goal);
     default: return VERB_END;
     }
 }

@@ -146,6 +146,7 @@ static void add_mirror(struct observation *seen, const json_t *listed) {
                                    .awaited = json_object_get(listed, "awaited"),
                                    .bytes = number_of(listed, "size"),
                                    .term = number_of(listed, "term"),
+                                   .tree_number = number_of(listed, "tree"),
                                    .depth = number_of(json_object_get(listed, "epoch"), "depth"),
                                    .paused = true_of(listed, "paused")};
     size_t i;

@@ -70,7 +70,7 @@ struct observed_leg {
 struct observed_mirror {
     const char *name, *uuid, *state, *engine;
     const char *error_code, *error; /* NULL = none */
-    uint64_t bytes, term, depth;
+    uint64_t bytes, term, depth, tree_number;
     unsigned leg_count;
     struct observed_leg legs[OBSERVED_LEGS_MAX];
     const json_t *awaited; /* legs of the records that it waits for: id, name; NULL = not told */

@@ -508,6 +508,7 @@ void plan_make(const struct control_goal *goal, const struct observation *seen, 
     case CONTROL_ENGINE_REPLICA_ADD:
     case CONTROL_ENGINE_LIMIT:
     case CONTROL_ENGINE_REPLICA_DELETE:
+    case CONTROL_ENGINE_FILLED:
     case CONTROL_ENGINE_ANA: plan_engine(goal, seen, address, ret_plan); break;
     case CONTROL_FRONTEND_SUSPEND:
     case CONTROL_FRONTEND_RESUME: plan_frontend(goal, seen, ret_plan); break;

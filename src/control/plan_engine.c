@@ -67,9 +67,16 @@ static bool misses(const struct control_engine_record *record, const struct cont
     return controller == NULL || is_astray(controller, &way);
 }
 
+/* One that is rebuilt call by call is reached when it is in the mirror, and not before. */
+static bool is_expected(const struct control_engine_record *record, const struct control_leg_record *leg,
+                        const struct observation *seen) {
+    const struct observed_mirror *mirror = observed_mirror(seen, record->name);
+    return !leg->changing && (!leg->filling || (mirror != NULL && plan_find_leg(record, leg, mirror) != NULL));
+}
+
 bool plan_engine_misses_way(const struct control_engine_record *record, const struct observation *seen) {
     for (unsigned i = 0; i < record->leg_count; i++)
-        if (!record->legs[i].changing && misses(record, &record->legs[i], seen))
+        if (is_expected(record, &record->legs[i], seen) && misses(record, &record->legs[i], seen))
             return true;
     return false;
 }
@@ -89,12 +96,12 @@ static void plan_ways(const struct control_goal *goal, const struct control_engi
     for (unsigned i = 0; i < record->leg_count && !goal->asides_done; i++) {
         find_way(record, &record->legs[i], &way);
         const struct observed_controller *controller = observed_controller(seen, way.name);
-        if (controller != NULL && is_astray(controller, &way))
+        if (controller != NULL && is_expected(record, &record->legs[i], seen) && is_astray(controller, &way))
             detach(way.name, plan);
     }
     for (unsigned i = 0; i < record->leg_count && !goal->asides_done; i++) {
         find_way(record, &record->legs[i], &way);
-        if (!record->legs[i].changing && misses(record, &record->legs[i], seen))
+        if (is_expected(record, &record->legs[i], seen) && misses(record, &record->legs[i], seen))
             plan_add_aside(plan, "bdev_nvme_attach_controller", attach_params(&way));
     }
 }
@@ -206,14 +213,22 @@ static void plan_no_mirror(const struct control_engine_record *record, const str
 static json_t *mirror_params(const struct control_engine_record *record) {
     char leg[NAMES_LEG_SIZE];
     struct names_identity identity;
-    json_t *legs = json_array();
+    json_t *legs = json_array(), *foreign = json_array();
     for (unsigned i = 0; i < record->leg_count; i++) {
+        if (record->legs[i].filling)
+            continue;
         names_make_leg(record->legs[i].name, record->name, leg);
         json_array_append_new(legs, json_string(leg));
+        if (record->legs[i].foreign)
+            json_array_append_new(foreign, json_string(leg));
     }
     names_make_identity(record->volume, &identity);
-    return json_pack("{s:s, s:o, s:s, s:s}", "name", record->name, "legs", legs, "policy",
-                     record->leg_count >= 3 ? "majority" : "any", "uuid", identity.uuid);
+    json_t *params = json_pack("{s:s, s:o, s:s, s:s}", "name", record->name, "legs", legs, "policy",
+                               json_array_size(legs) - json_array_size(foreign) >= 3 ? "majority" : "any", "uuid", identity.uuid);
+    if (json_array_size(foreign) > 0)
+        json_object_set(params, "foreign", foreign);
+    json_decref(foreign);
+    return params;
 }
 
 static void plan_mirror(const struct control_engine_record *record, const char *how, bool wait, struct plan *plan) {
@@ -457,22 +472,57 @@ static void plan_expand(const struct control_goal *goal, const struct observed_m
     }
 }
 
-/* The record has it already. */
-static void plan_replica_add(const struct control_goal *goal, const struct observation *seen,
-                             const struct observed_mirror *mirror, struct plan *plan) {
+/* The record has it already. `upon`: as mirror_add_leg has it; 0 = it keeps a record, or all of it is copied. */
+static void plan_leg(const struct control_goal *goal, const struct control_leg_record *of, uint64_t upon,
+                     const struct observation *seen, struct plan *plan) {
     const struct control_engine_record *record = record_of(goal);
     char leg[NAMES_LEG_SIZE];
     struct way way;
-    names_make_leg(goal->legs[0].name, record->name, leg);
-    find_way(record, &goal->legs[0], &way);
-    if (plan_find_leg(record, &goal->legs[0], mirror) != NULL)
-        return;
+    names_make_leg(of->name, record->name, leg);
+    find_way(record, of, &way);
     const struct observed_controller *controller = observed_controller(seen, way.name);
-    if (controller != NULL && is_astray(controller, &way))
+    bool anew = controller != NULL && (is_astray(controller, &way) || of->foreign); /* its head is another device by now */
+    if (anew)
         detach(way.name, plan);
-    if (controller == NULL || is_astray(controller, &way))
+    if (controller == NULL || anew)
         plan_add(plan, "bdev_nvme_attach_controller", attach_params(&way));
-    plan_add(plan, "mirror_add_leg", json_pack("{s:s, s:s}", "name", record->name, "leg", leg));
+    json_t *params = json_pack("{s:s, s:s}", "name", record->name, "leg", leg);
+    if (of->foreign) {
+        json_object_set_new(params, "foreign", json_true());
+        json_object_set_new(params, "upon", json_integer((json_int_t)min_u64(upon, INT64_MAX)));
+    }
+    plan_add(plan, "mirror_add_leg", params);
+}
+
+static void plan_replica_add(const struct control_goal *goal, const struct observation *seen,
+                             const struct observed_mirror *mirror, struct plan *plan) {
+    if (plan_find_leg(record_of(goal), &goal->legs[0], mirror) == NULL)
+        plan_leg(goal, &goal->legs[0], goal->legs[0].foreign ? goal->tree : 0, seen, plan);
+}
+
+/* Another run of the mirror does not have it any more: all of it is copied then. */
+static void plan_filled(const struct control_goal *goal, const struct observation *seen, const struct observed_mirror *mirror,
+                        struct plan *plan) {
+    const struct control_engine_record *record = record_of(goal);
+    char leg[NAMES_LEG_SIZE];
+    names_make_leg(goal->legs[0].name, record->name, leg);
+    if (plan_find_leg(record, &goal->legs[0], mirror) == NULL)
+        plan_leg(goal, &goal->legs[0], 0, seen, plan);
+    else if (!goal->carried_out)
+        plan_add(plan, "mirror_leg_filled", json_pack("{s:s, s:s}", "name", record->name, "leg", leg));
+}
+
+/* Snapshots and size of one that keeps no record are its node's: it would lack what is done here. */
+static bool has_foreign(const struct control_goal *goal, struct plan *plan) {
+    const struct control_engine_record *record = record_of(goal);
+    for (unsigned i = 0; i < record->leg_count && !goal->rebuilds; i++)
+        if (record->legs[i].foreign) {
+            plan_refuse(plan, ERROR_PERMISSION,
+                        "replica %s of engine %s keeps no record, and would not take part: take it away first",
+                        record->legs[i].name, record->name);
+            return true;
+        }
+    return false;
 }
 
 static void plan_replica_delete(const struct control_goal *goal, const struct observation *seen,
@@ -494,7 +544,11 @@ static void plan_on_engine(const struct control_goal *goal, const struct observa
         plan_replica_add(goal, seen, mirror, plan);
     else if (goal->verb == CONTROL_ENGINE_REPLICA_DELETE)
         plan_replica_delete(goal, seen, mirror, plan);
+    else if (goal->verb == CONTROL_ENGINE_FILLED)
+        plan_filled(goal, seen, mirror, plan);
     else if (goal->carried_out)
+        return;
+    else if (goal->verb != CONTROL_ENGINE_LIMIT && has_foreign(goal, plan))
         return;
     else if (goal->verb == CONTROL_ENGINE_SNAPSHOT_CREATE)
         plan_snapshot_create(goal, mirror, plan);

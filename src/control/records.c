@@ -43,8 +43,9 @@ bool records_write_replica(const struct control_replica_record *record, struct t
 static json_t *legs_json(const struct control_engine_record *record) {
     json_t *legs = json_array();
     for (unsigned i = 0; i < record->leg_count; i++)
-        json_array_append_new(legs, json_pack("{s:s, s:s, s:b}", "name", record->legs[i].name, "address", record->legs[i].address,
-                                              "changing", record->legs[i].changing));
+        json_array_append_new(legs, json_pack("{s:s, s:s, s:b, s:b, s:b}", "name", record->legs[i].name, "address",
+                                              record->legs[i].address, "changing", record->legs[i].changing, "foreign",
+                                              record->legs[i].foreign, "filling", record->legs[i].filling));
     return legs;
 }
 
@@ -204,6 +205,8 @@ static bool read_legs(const json_t *legs, struct control_engine_record *record, 
             !records_read_text(leg, "address", to->address, sizeof(to->address), error))
             return false;
         to->changing = json_is_true(json_object_get(leg, "changing"));
+        to->foreign = json_is_true(json_object_get(leg, "foreign"));
+        to->filling = json_is_true(json_object_get(leg, "filling"));
     }
     return true;
 }

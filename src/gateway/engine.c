@@ -336,14 +336,24 @@ void gateway_engine_replica_add(struct grpc_call *call, const ProtobufCMessage *
     }
     struct gateway_pending *pending =
         gateway_pend(call, message, CONTROL_ENGINE_REPLICA_ADD, request->engine_name, gateway_answer_added);
-    if (pending != NULL && take_leg(pending, request->replica_name, request->replica_address))
-        gateway_start(pending);
+    if (pending == NULL || !take_leg(pending, request->replica_name, request->replica_address))
+        return;
+    pending->failed = gateway_rebuild_by_calls;
+    gateway_start(pending);
+}
+
+/* One whose rebuilding had not come to its end leaves something at its node, and at the source's. */
+static void answer_taken_away(struct gateway_pending *pending) {
+    const struct control_leg_record *leg = &pending->goal.leg_meant;
+    if (leg->filling)
+        gateway_rebuild_over(gateway_of(pending->call), pending->goal.name, leg);
+    gateway_answer_empty(pending);
 }
 
 void gateway_engine_replica_delete(struct grpc_call *call, const ProtobufCMessage *message) {
     const Spdkrpc__EngineReplicaDeleteRequest *request = (const Spdkrpc__EngineReplicaDeleteRequest *)message;
     struct gateway_pending *pending =
-        gateway_pend(call, message, CONTROL_ENGINE_REPLICA_DELETE, request->engine_name, gateway_answer_empty);
+        gateway_pend(call, message, CONTROL_ENGINE_REPLICA_DELETE, request->engine_name, answer_taken_away);
     if (pending == NULL || !take_leg(pending, request->replica_name, request->replica_address))
         return;
     pending->plain_errors = true;

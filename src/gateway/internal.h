@@ -18,6 +18,7 @@ struct gateway {
     struct list peers;            /* peer.c */
     struct list switches;         /* switch.c */
     struct list rebuilds, clones; /* rebuild.c, clone.c: into replicas of this node */
+    struct list engine_rebuilds;  /* engine_rebuild.c: by engines of this node */
     bool stopping;
     struct grpc_method methods[];
 };
@@ -30,6 +31,7 @@ struct gateway_pending {
     struct grpc_call *call;
     const ProtobufCMessage *request;
     void (*answer)(struct gateway_pending *pending);  /* the goal is reached */
+    bool (*failed)(struct gateway_pending *pending);  /* it is not; true: the call is somebody else's now. NULL: it ends so */
     struct control_leg_record legs[CONTROL_LEGS_MAX]; /* of an engine */
     char text[256];                                   /* why a frontend could not be made */
     bool plain_errors; /* what has a code of its own elsewhere is UNKNOWN here, as its callers know it */
@@ -153,6 +155,12 @@ void gateway_answer_added(struct gateway_pending *pending);
 /* The engine that has the replica is asked, and the call will be answered. False: none is known. */
 bool gateway_check_engine(struct grpc_call *call, const struct control_replica *replica);
 bool gateway_limit_engine(struct grpc_call *call, const struct control_replica *replica, uint64_t bytes_per_s);
+/* engine_rebuild.c */
+/* EngineReplicaAdd of a replica that turned out to keep no record: true, and the call will be answered. */
+bool gateway_rebuild_by_calls(struct gateway_pending *pending);
+/* Such a replica was taken away from its engine before it was whole: nodes are told. */
+void gateway_rebuild_over(struct gateway *gateway, const char *engine, const struct control_leg_record *leg);
+void gateway_engine_rebuilds_end(struct gateway *gateway);
 /* engine_all.c */
 gateway_handler gateway_engine_snapshot_hash, gateway_engine_snapshot_hash_status, gateway_engine_snapshot_purge;
 /* copy.c: this node has the source. */

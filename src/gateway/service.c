@@ -161,6 +161,7 @@ struct gateway *gateway_create(struct grpc_server *server, const struct gateway_
     list_init(&gateway->looks);
     list_init(&gateway->rebuilds);
     list_init(&gateway->clones);
+    list_init(&gateway->engine_rebuilds);
     gateway->options.server = server;
     for (unsigned i = 0; i < described->n_methods; i++) {
         const ProtobufCMethodDescriptor *method = &described->methods[i];
@@ -191,6 +192,7 @@ void gateway_stop(struct gateway *gateway) {
     gateway->stopping = true;
     gateway_switches_end(gateway);
     gateway_rebuilds_end(gateway);
+    gateway_engine_rebuilds_end(gateway);
     gateway_clones_end(gateway);
     gateway_peers_end(gateway);
     gateway_rates_end(gateway);
@@ -200,6 +202,7 @@ void gateway_destroy(struct gateway *gateway) {
     assert(list_empty(&gateway->watches) && list_empty(&gateway->quiet_watches));
     gateway_rates_fini(gateway);
     gateway_rebuilds_end(gateway); /* those whose beginning was under way */
+    gateway_engine_rebuilds_end(gateway);
     gateway_clones_end(gateway);
     free(gateway);
 }
@@ -243,7 +246,9 @@ void gateway_fail(struct grpc_call *call, const struct error *error, bool plain_
 
 static void goal_done(struct control_goal *goal) {
     struct gateway_pending *pending = container_of(goal, struct gateway_pending, goal);
-    if (goal->error.code != ERROR_NONE)
+    if (goal->error.code != ERROR_NONE && pending->failed != NULL && pending->failed(pending))
+        (void)pending; /* its call goes on */
+    else if (goal->error.code != ERROR_NONE)
         gateway_fail(pending->call, &goal->error, pending->plain_errors);
     else
         pending->answer(pending);

@@ -310,6 +310,96 @@ def test_salvage_without(world):
     assert "diverged" in engine["error_msg"], engine
 
 
+# ---- a replica that keeps no record ----
+
+
+def hashed(client, replica, snapshot):
+    client.ReplicaSnapshotHash(name=replica, snapshot_name=snapshot)
+
+    def look():
+        status = client.ReplicaSnapshotHashStatus(name=replica, snapshot_name=snapshot)
+        assert status["state"] in ("in_progress", "complete"), status
+        return status["checksum"] if status["state"] == "complete" else None
+
+    return until(look, f"{snapshot} of {replica} has a checksum")
+
+
+def by_calls(world, source, destination):
+    """A replica of the engine's node has records, the other one keeps none: it is rebuilt call by call, under I/O, snapshots and all."""
+    client, its = world.nodes[source].client, world.nodes[destination].client
+    old, new = REPLICAS[source], REPLICAS[destination]
+    engine = world.engine(node=source, replicas=[old])
+    for seed in (1, 2, 3):
+        write(engine, pattern(world.folder, seed, (4 + seed) * MIB))
+        if seed < 3:
+            client.EngineSnapshotCreate(name="vol-e-0", snapshot_name=f"s{seed}", user_created=True, snapshot_timestamp=STAMP)
+    client.EngineReplicaAdd(engine_name="vol-e-0", replica_name=new, replica_address=world.addresses[new], fast_sync=True)
+    told = its.ReplicaRebuildingDstShallowCopyCheck(name=new)
+    assert told["src_replica_name"] == old and told["total_state"] in ("in_progress", "complete"), told
+    engine = client.EngineGet(name="vol-e-0")
+    data = bytearray(read(engine))
+    late = pattern(world.folder, 4, 2 * MIB)
+    PROGRAMS.load(engine, f"--from={late}", f"--offset={5 * MIB}", f"--length={2 * MIB}")
+    data[5 * MIB : 7 * MIB] = late.read_bytes()
+    whole(world.nodes[source], count=2)
+    made = {name for name in client.EngineGet(name="vol-e-0")["snapshots"]}
+    assert len(made) == 3 and {"s1", "s2"} < made, made
+    names(world, made, [old, new])
+    for name in made:
+        assert hashed(client, old, name) == hashed(its, new, name), name
+    there = its.ReplicaGet(name=new)
+    assert there["snapshots"]["s2"]["parent"] == "s1" and there["snapshots"]["s1"]["snapshot_timestamp"] == STAMP, there
+    assert [s["nqn"] for s in raw(world.nodes[source], "nvmf_get_subsystems") if "-snap-" in s["nqn"]] == [], "nothing is exported any more"
+    leg = next(leg for leg in raw(world.nodes[source], "mirror_get")[0]["legs"] if leg["name"].startswith(new[-10:]))
+    assert leg["bytes_copied"] <= 4 * MIB, ("its own node has copied the rest", leg)
+    assert read(engine) == bytes(data)
+    assert "keeps no record" in refused("UNKNOWN", client.EngineSnapshotCreate, name="vol-e-0", snapshot_name="s3")
+    client.EngineDelete(name="vol-e-0")
+    target = PROGRAMS.replica_target(world.addresses[new], new) + f"?hostnqn={NQN}internal-host"
+    assert PROGRAMS.read(target) == bytes(data), "it holds what the volume held"
+
+
+def test_by_calls(world):
+    by_calls(world, 0, 1)
+
+
+def test_by_calls_the_other_way(world):
+    by_calls(world, 1, 0)
+
+
+test_by_calls.recordless = (1,)
+test_by_calls_the_other_way.recordless = (0,)
+
+
+def test_by_calls_fails(world):
+    """The replica's node dies in the middle: nothing is left, and it may be added again."""
+    client, node = world.nodes[0].client, world.nodes[1]
+    old, new = REPLICAS[:2]
+    engine = world.engine(replicas=[old])
+    data = pattern(world.folder, 1)
+    write(engine, data)
+    add = {"engine_name": "vol-e-0", "replica_name": new, "replica_address": world.addresses[new]}
+    node.kill()
+    text = refused("UNAVAILABLE", client.EngineReplicaAdd, **add)  # its plane lives, and says that there are no records
+    assert new in text, text
+    assert modes(client.EngineGet(name="vol-e-0")) == [RW], "nothing is left of it"
+    node.start()
+    until(lambda: node.client.ReplicaGet(name=new)["state"] == "running", "it is there again")
+    client.EngineReplicaAdd(**add)
+    node.kill()
+    until(lambda: client.EngineGet(name="vol-e-0")["replica_mode_map"].get(new) in (ERR, RW), "it came to an end")
+    node.start()
+    if client.EngineGet(name="vol-e-0")["replica_mode_map"][new] == ERR:
+        client.EngineReplicaDelete(engine_name="vol-e-0", replica_name=new)
+        assert modes(client.EngineGet(name="vol-e-0")) == [RW]
+        client.EngineSnapshotCreate(name="vol-e-0", snapshot_name="s1")
+        until(lambda: [s for s in raw(world.nodes[0], "nvmf_get_subsystems") if "-snap-" in s["nqn"]] == [], "the source exports nothing any more")
+    assert read(client.EngineGet(name="vol-e-0")) == data.read_bytes()
+
+
+test_by_calls_fails.recordless = (1,)
+
+
 # ---- snapshots, size ----
 
 
@@ -620,6 +710,7 @@ def run(test, seat):
     with tempfile.TemporaryDirectory(prefix="penstockd-") as folder:
         try:
             world = World(PROGRAMS, folder, seat)
+            world.recordless = getattr(test, "recordless", ())
             world.start()
             test(world)
         except Exception:

@@ -356,7 +356,8 @@ static void test_plans_of_engines(void **state) {
         const char *what;
         enum control_verb verb;
         const char *exports, *ways, *mirrors, *wanted;
-        const char *flags; /* carried out, asides done, resumes, salvage, failed, no target, standBy, promoting, inaccessible */
+        const char *flags; /* carried out, asides done, resumes, salvage, failed, no target, standBy, promoting, inaccessible, the
+                              second one is being rebuilt call by call */
     } rows[] = {
         {"from nothing", CONTROL_ENGINE_CREATE, "", "", "", "nvme_attach_controller nvme_attach_controller mirror_create", ""},
         {"one way is there", CONTROL_ENGINE_CREATE, "", WAY("r-0000000a", "20001"), "", "nvme_attach_controller mirror_create",
@@ -412,6 +413,13 @@ static void test_plans_of_engines(void **state) {
         {"drained, and done", CONTROL_ENGINE_ANA, TARGET_IN("inaccessible"), WAYS, MIRROR("serving", ""), "=", "ic"},
         {"brought back as it was", CONTROL_ENGINE_TEND, TARGET_IN("optimized"), WAYS, MIRROR("serving", ""),
          "listener_set_ana_state", "i"},
+        {"brought back without who is being rebuilt", CONTROL_ENGINE_TEND, "", "", "", "nvme_attach_controller mirror_create",
+         "rx"},
+        {"no snapshot beside one that keeps no record", CONTROL_ENGINE_SNAPSHOT_CREATE, TARGET(ENGINE), WAYS,
+         MIRROR("serving", ""), "!permission", "x"},
+        {"nor another size", CONTROL_ENGINE_EXPAND, TARGET(ENGINE), WAYS, MIRROR("serving", ""), "!permission", "x"},
+        {"it has all its snapshots", CONTROL_ENGINE_FILLED, TARGET(ENGINE), WAYS, MIRROR("serving", ""), "mirror_leg_filled",
+         "x"},
         {"not another's target", CONTROL_ENGINE_DELETE, TARGET("vol-e-1"), "", "", "=", ""},
     };
     (void)state;
@@ -426,8 +434,10 @@ static void test_plans_of_engines(void **state) {
         engine.record.promoting = strchr(rows[i].flags, 'p') != NULL;
         if (strchr(rows[i].flags, 'i') != NULL)
             snprintf(engine.record.ana, sizeof(engine.record.ana), "inaccessible");
+        engine.record.legs[1].foreign = engine.record.legs[1].filling = strchr(rows[i].flags, 'x') != NULL;
         struct control_goal goal = {.verb = rows[i].verb,
                                     .object = &engine.object,
+                                    .legs = &engine.record.legs[1],
                                     .carried_out = (strchr(rows[i].flags, 'c') != NULL),
                                     .asides_done = (strchr(rows[i].flags, 'a') != NULL),
                                     .resumes = (strchr(rows[i].flags, 'r') != NULL),

@@ -53,11 +53,15 @@ class World:
         self.programs, self.folder = programs, pathlib.Path(folder)
         self.nodes = [make(programs.daemon, programs.plane, programs.contract, self.folder / str(i), seat + i, options) for i in range(count)]
         self.addresses = {}
+        self.recordless = ()
 
     def start(self):
+        """Replicas of `recordless` nodes keep no record of a mirror: one is larger than what their transport carries."""
         for i, node in enumerate(self.nodes):
             node.start()
             self.disk(i)
+            if i in self.recordless:
+                raw(node, "nvmf_create_transport", trtype="TCP", max_io_size=32768)
             self.replica(i)
 
     def disk(self, i, name="d"):

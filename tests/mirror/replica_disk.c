@@ -256,6 +256,13 @@ static enum io_status get(struct operation *operation) {
                 operation->payload[i / 8] |= (uint8_t)(1u << i % 8);
         }
         return IO_OK;
+    case REPLICA_OWNED:
+        if (disk->owned == NULL)
+            return IO_UNSUPPORTED;
+        for (uint64_t i = 0; i < operation->length * 8; i++)
+            if (operation->offset * 8 + i < regions_of(disk) && bitmap_test(disk->owned, operation->offset * 8 + i))
+                operation->payload[i / 8] |= (uint8_t)(1u << i % 8);
+        return IO_OK;
     case REPLICA_SUMS:
         if (cannot_be_read(disk, operation->offset, operation->length / 8 * BLOCK_BYTES))
             return IO_MEDIUM_READ;

@@ -21,8 +21,9 @@ struct replica_disk {
     char name[16];
     uint64_t size; /* bytes */
     uint8_t *bytes, *durable;
-    uint64_t *dirty; /* blocks that were not flushed */
-    uint32_t *marks; /* of each region; always durable */
+    uint64_t *dirty;       /* blocks that were not flushed */
+    uint32_t *marks;       /* of each region; always durable */
+    const uint64_t *owned; /* regions that its head holds itself; NULL = it does not tell */
     struct replica_record record;
     bool has_record, untouched, up, hung;
     bool plain;            /* no replica: it keeps no record, and knows no fence */

@@ -307,6 +307,88 @@ static void one_is_removed_and_added(void **state) {
     end(world);
 }
 
+/* ---- upon a snapshot ---- */
+
+static bool is_filling(struct world *world) { return strstr(now(world).legs[2].why, "filled by somebody else") != NULL; }
+
+/* Two members whose head stands upon a snapshot, tree 7, and has had region 2 written since; the third one's head stands upon the
+ * same, by somebody else's doing. */
+static struct world *upon(uint64_t seed, const uint64_t *owned) {
+    struct world *world = make(seed, 3, 4);
+    world->options.leg_count = 2;
+    world->apart = 4;
+    for (unsigned i = 0; i < 2; i++) {
+        world->disks[i].owned = owned;
+        world->disks[i].tree_sequence = 7;
+    }
+    world_engine_start(world);
+    world_serve(world);
+    world_write_all(world);
+    world_settle(world);
+    memcpy(world->disks[2].bytes, world->disks[0].bytes, BYTES);
+    memset(world->disks[2].bytes + MIB(2), 0x55, MIB(1));
+    return world;
+}
+
+static void what_was_written_since_is_copied_alone(void **state) {
+    (void)state;
+    static const uint64_t owned[1] = {1u << 2};
+    for (uint64_t seed = 71; seed < 75; seed++) {
+        struct world *world = upon(seed, owned);
+        struct mirror_command command = {.foreign = true, .upon = 7};
+        for (unsigned i = 0; i < 20; i++) /* also while it comes: these are copied or written */
+            world_begin_any(world);
+        assert_int_equal(world_do(world, MIRROR_ADD_LEG, "c", &command), ERROR_NONE);
+        world->apart = 0;
+        for (unsigned i = 0; i < 40; i++) {
+            world_begin_any(world);
+            world_run(world, 100 * NS_PER_US, 20);
+        }
+        world_until(world, is_filling, "it does not get as far as that");
+        assert_int_equal(now(world).legs[2].state, MIRROR_LEG_SYNCING);
+        struct mirror *mirror = mirror_of(world->mirror);
+        assert_int_equal(mirror->readers, 3);
+        assert_int_equal(mirror->writers, 7);
+        assert_true(now(world).legs[2].bytes_copied <= MIB(1));
+        world_write_all(world);
+        assert_int_equal(ask(world, MIRROR_FILLED, "d", false, &command), ERROR_NOT_FOUND);
+        assert_int_equal(ask(world, MIRROR_FILLED, "c", false, &command), ERROR_NONE);
+        assert_int_equal(now(world).legs[2].state, MIRROR_LEG_WHOLE);
+        assert_int_equal(mirror->readers, 7);
+        check_equal(world);
+        uint64_t copied = now(world).legs[2].bytes_copied;
+        lose(world, 2); /* nothing is known of what it misses */
+        world_mend(world, 2);
+        check_equal(world);
+        assert_int_equal(now(world).legs[2].bytes_copied - copied, BYTES);
+        end(world);
+    }
+}
+
+/* What the members' heads hold says nothing of it. */
+static void with_another_tree_all_is_copied(void **state) {
+    (void)state;
+    static const uint64_t owned[1] = {0};
+    struct world *world = upon(81, owned);
+    struct mirror_command command = {.foreign = true, .upon = 6};
+    assert_int_equal(world_do(world, MIRROR_ADD_LEG, "c", &command), ERROR_NONE);
+    world->apart = 0;
+    world_until(world, is_filling, "it does not get as far as that");
+    assert_int_equal(now(world).legs[2].bytes_copied, BYTES);
+    assert_int_equal(ask(world, MIRROR_FILLED, "c", false, &command), ERROR_NONE);
+    check_equal(world);
+    end(world);
+    world = upon(82, NULL); /* nor do they tell */
+    command = (struct mirror_command){.foreign = true, .upon = 7};
+    assert_int_equal(world_do(world, MIRROR_ADD_LEG, "c", &command), ERROR_NONE);
+    world->apart = 0;
+    world_until(world, is_filling, "it does not get as far as that");
+    assert_int_equal(now(world).legs[2].bytes_copied, BYTES);
+    assert_int_equal(ask(world, MIRROR_FILLED, "c", false, &command), ERROR_NONE);
+    check_equal(world);
+    end(world);
+}
+
 /* ---- refused ---- */
 
 static bool says_why(struct world *world) { return strstr(now(world).legs[2].why, "record") != NULL; }
@@ -342,6 +424,8 @@ int main(void) {
         cmocka_unit_test(members_are_not_judged_by_it),
         cmocka_unit_test(verify_reads_it),
         cmocka_unit_test(one_is_removed_and_added),
+        cmocka_unit_test(what_was_written_since_is_copied_alone),
+        cmocka_unit_test(with_another_tree_all_is_copied),
         cmocka_unit_test(what_is_named_wrongly_is_refused),
     };
     return cmocka_run_group_tests_name("legs without a record", tests, NULL, NULL);

@@ -70,6 +70,8 @@ static void add_opened(struct reactor_message *message) {
         leg->attempt = 0;
         leg->tie_breaker = command->tie_breaker;
         leg->foreign = command->foreign;
+        leg->upon = command->foreign ? command->upon : 0;
+        leg->filling = leg->upon != 0;
         leg->config = (struct replica_leg){.id = mirror_random_id(mirror),
                                            .flags = REPLICA_LEG_BLANK | (command->tie_breaker ? REPLICA_LEG_TIE_BREAKER : 0u)};
         leg->told = (struct mirror_leg_status){0};
@@ -177,6 +179,14 @@ static bool add(struct mirror *mirror, struct mirror_command *command) {
     }
 }
 
+static bool fill(struct mirror *mirror, struct mirror_command *command) {
+    struct mirror_leg *leg = mirror_leg_named(mirror, command->leg);
+    if (leg == NULL)
+        return !fail(command, ERROR_NOT_FOUND, "there is no such leg");
+    mirror_leg_filled(leg);
+    return true;
+}
+
 /* ---- remove ---- */
 
 enum { REMOVE_BEGIN, REMOVE_ASK, REMOVE_TELL, REMOVE_FORGET, REMOVE_LEAVE };
@@ -282,6 +292,7 @@ static bool discard(struct mirror *mirror, struct mirror_command *command) {
 static bool run(struct mirror *mirror, struct mirror_command *command) {
     switch (command->verb) {
     case MIRROR_ADD_LEG: return add(mirror, command);
+    case MIRROR_FILLED: return fill(mirror, command);
     case MIRROR_REMOVE_LEG:
     case MIRROR_INVALIDATE: return take_out(mirror, command);
     case MIRROR_DISCARD: return discard(mirror, command);

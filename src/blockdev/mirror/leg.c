@@ -24,10 +24,10 @@ static const uint64_t moves[LEG_PHASES] = {
     [LEG_FILL] = ALWAYS | M(FILL_FLUSH) | M(TREES),
     [LEG_FILL_FLUSH] = ALWAYS | M(TREE_CHANGE),
     [LEG_LISTED] = ALWAYS | M(OWN_MARKS) | M(OWNED),
-    [LEG_OWNED] = ALWAYS | M(OWN_MARKS),
+    [LEG_OWNED] = ALWAYS | M(OWN_MARKS) | M(COPY),
     [LEG_OWN_MARKS] = ALWAYS | M(JOIN),
     [LEG_JOIN] = ALWAYS | M(BARRIER),
-    [LEG_BARRIER] = ALWAYS | M(SOURCE_MARKS) | M(COPY),
+    [LEG_BARRIER] = ALWAYS | M(SOURCE_MARKS) | M(COPY) | M(OWNED),
     [LEG_SOURCE_MARKS] = ALWAYS | M(MARK) | M(COPY),
     [LEG_MARK] = ALWAYS | M(SOURCE_MARKS),
     [LEG_COPY] = ALWAYS | M(FLUSH),
@@ -519,7 +519,8 @@ static void copy_all(struct mirror_leg *leg) {
         mirror_leg_lose(leg, "no memory for its work");
         return;
     }
-    bitmap_set_range(leg->work, 0, leg->work_count);
+    if (leg->upon == 0)
+        bitmap_set_range(leg->work, 0, leg->work_count);
     mirror_missed_end(leg);
     leg->verdict = DECIDE_FULL;
     leg->base = (struct replica_epoch){0};
@@ -638,12 +639,19 @@ static bool is_stranger(const struct mirror_leg *leg) {
 
 /* It has everything, and is read from here on. Nothing depends on it: no record says so. */
 static void is_foreign(struct mirror_leg *leg) {
-    leg->mirror->foreign |= leg->bit;
+    if (!leg->filling)
+        leg->mirror->foreign |= leg->bit;
     mirror_masks_update(leg->mirror);
-    tell(leg, "it keeps no record: it is copied as a whole whenever it returns");
-    leg->returned = true;
-    leg->told.sync_total = leg->told.sync_done = 0;
-    task_move(&leg->task, LEG_FOREIGN);
+    tell(leg, leg->filling ? "what lies under its head is being filled by somebody else"
+                           : "it keeps no record: it is copied as a whole whenever it returns");
+}
+
+void mirror_leg_filled(struct mirror_leg *leg) {
+    leg->filling = false;
+    if (leg->task.state != LEG_FOREIGN || !mirror_leg_is_up(leg))
+        return;
+    is_foreign(leg);
+    task_wake(&leg->task);
 }
 
 static void step(struct task *task) {
@@ -685,7 +693,7 @@ static void step(struct task *task) {
     case LEG_FILL: mirror_layers_fill(leg); break;
     case LEG_FILL_FLUSH: mirror_layers_freeze(leg); break;
     case LEG_LISTED: mirror_work_listed(leg); break;
-    case LEG_OWNED: mirror_work_owned(leg); break;
+    case LEG_OWNED: (leg->replica ? mirror_work_owned : mirror_work_upon)(leg); break;
     case LEG_OWN_MARKS: mirror_work_own_marks(leg); break;
     case LEG_JOIN: join(leg); break;
     case LEG_BARRIER:
@@ -695,8 +703,8 @@ static void step(struct task *task) {
         /* A copy among the members may have begun without it, from one whose marks are not asked. */
         for (uint64_t i = 0; mirror->regions.unequal_count > 0 && i < bitmap_words(mirror->regions.count); i++)
             leg->work[i] |= mirror->regions.unequal[i];
-        task_move(task, leg->replica ? LEG_SOURCE_MARKS : LEG_COPY);
-        if (!leg->replica) {
+        task_move(task, leg->replica ? LEG_SOURCE_MARKS : leg->upon != 0 ? LEG_OWNED : LEG_COPY);
+        if (!leg->replica && leg->upon == 0) {
             mirror_work_count(leg);
             mirror_copy_wake(mirror);
         }
@@ -714,6 +722,9 @@ static void step(struct task *task) {
             break;
         if (leg->foreign) {
             is_foreign(leg);
+            leg->returned = true;
+            leg->told.sync_total = leg->told.sync_done = 0;
+            task_move(task, LEG_FOREIGN);
             break;
         }
         task_move(task, LEG_RAISE);
@@ -737,9 +748,10 @@ static void step(struct task *task) {
     case LEG_OVER:
     case LEG_PHASES: break;
     }
-    leg->told.state = leg->channel == NULL                       ? MIRROR_LEG_ABSENT
-                      : leg->faulted && task->state == LEG_STUCK ? MIRROR_LEG_FAULTED
-                                                                 : shown[task->state];
+    leg->told.state = leg->channel == NULL                         ? MIRROR_LEG_ABSENT
+                      : leg->faulted && task->state == LEG_STUCK   ? MIRROR_LEG_FAULTED
+                      : leg->filling && task->state == LEG_FOREIGN ? MIRROR_LEG_SYNCING
+                                                                   : shown[task->state];
 }
 
 static void step_and_tell(struct task *task) {

@@ -260,6 +260,7 @@ void mirror_status_get(const struct block_device *device, struct mirror_status *
     mirror_verify_status_get(mirror, &ret_status->verify);
     memcpy(ret_status->stall_leg, mirror->stall_leg, sizeof(ret_status->stall_leg));
     ret_status->leg_count = mirror->leg_count;
+    ret_status->tree = mirror->tree_sequence;
     ret_status->awaited_count = mirror->state == MIRROR_CONFIGURING ? mirror->waits_for_count : 0;
     memcpy(ret_status->awaited, mirror->waits_for, sizeof(ret_status->awaited));
     mirror_for_each_leg(mirror, leg) {

@@ -171,6 +171,7 @@ struct mirror_status {
     uint64_t longest_stall_ns;       /* of a change: while it went on, no write was sent */
     uint64_t stall_before_ns;        /* of that: until the record could be sent */
     char stall_leg[BLOCK_NAME_SIZE]; /* whose answer to it came last; "" = no change yet */
+    uint64_t tree;                   /* number of the members' snapshots and size: another one = they have changed */
     bool settled, paused;
     bool sync_paused; /* MIRROR_SYNC_PAUSE */
     struct mirror_rates rates;
@@ -274,6 +275,9 @@ enum mirror_verb {
     /* A new leg: `leg` is the name of a device that is there, and is a leg of no other mirror (ERROR_PERMISSION). It gets a new
      * leg id, joins write-only and is copied to as a whole; what it held is gone. Ends when all records name it. */
     MIRROR_ADD_LEG,
+    /* What lies under the head of a foreign leg that was added upon a snapshot is filled: it is read from now on. Nothing if it
+     * was not added so. ERROR_NOT_FOUND: no such leg. */
+    MIRROR_FILLED,
     /* No leg any more: ends when the other records say so, its own record and marks are forgotten (if it can be reached: if not
      * it keeps them, and they mean nothing) and its device is given back. ERROR_PERMISSION for the last whole copy. */
     MIRROR_REMOVE_LEG,
@@ -307,6 +311,8 @@ struct mirror_command {
     char leg[BLOCK_NAME_SIZE]; /* a device's name, a leg's as the records have it, or its id */
     bool tie_breaker;          /* ADD_LEG: it holds a record and no data */
     bool foreign;              /* ADD_LEG: it keeps no record, beside legs that do */
+    uint64_t upon;             /* of such a leg: its head stands upon what the newest snapshot was when `tree` had this number,
+                                  and somebody else fills what lies under it until MIRROR_FILLED; 0 = no */
     uint64_t term;             /* START, PROMOTE */
     struct uuid engine;        /* PROMOTE: id of the run that begins, that no other has; nil = random */
     uint64_t lease_ms, lease;  /* PAUSE, RESUME */

@@ -174,6 +174,8 @@ struct mirror_leg {
     struct replica_leg config; /* as in records; a nil id: not known yet */
     bool tie_breaker, replica;
     bool foreign;                /* not configured; beside legs with records */
+    uint64_t upon;               /* its head is the newest snapshot of the tree of this number; 0 = nothing is known */
+    bool filling;                /* what lies under its head is filled by somebody else: it is not read */
     struct uuid counted_id;      /* as which leg it is counted */
     struct uuid own_id;          /* which leg it said it is when it was claimed */
     bool configured;             /* stands in records, or will with the next change */
@@ -546,6 +548,8 @@ void mirror_leg_lose(struct mirror_leg *leg, const char *why);
 void mirror_leg_detach(struct mirror_leg *leg, const char *why);
 /* It is no leg any more: gives its device and its slot back; leg->vacant when it has. */
 void mirror_leg_depart(struct mirror_leg *leg, const char *why);
+/* It may be read: what lies under its head is there. */
+void mirror_leg_filled(struct mirror_leg *leg);
 /* It rests: tries again now. */
 void mirror_leg_retry(struct mirror_leg *leg);
 /* Lost for an error of its disk; the same one after two full returns makes it faulted. Only where another member stands. */
@@ -585,6 +589,8 @@ void mirror_work_own_marks(struct mirror_leg *leg);
 void mirror_work_source_marks(struct mirror_leg *leg);
 void mirror_work_marked(struct mirror_leg *leg);
 void mirror_work_owned(struct mirror_leg *leg);
+/* Of a leg without a record, whose head stands upon the newest snapshot: it takes writes already. */
+void mirror_work_upon(struct mirror_leg *leg);
 /* The member that was asked may be asked by others. */
 void mirror_work_leave_source(struct mirror_leg *leg);
 
@@ -655,6 +661,8 @@ void mirror_hold_end(struct mirror_hold *hold);
 bool mirror_tree_commands_init(struct mirror *mirror);
 void mirror_tree_commands_begin(struct mirror *mirror);
 void mirror_tree_commands_wake(struct mirror *mirror);
+/* One that changes it is under way. */
+bool mirror_tree_is_changing(const struct mirror *mirror);
 bool mirror_tree_commands_are_busy(const struct mirror *mirror);
 /* One holds all requests, or is about to: a copy that begins now would wait for its end, and it for the copy's. */
 bool mirror_tree_commands_hold(const struct mirror *mirror);

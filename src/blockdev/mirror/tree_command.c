@@ -490,6 +490,11 @@ bool mirror_tree_commands_init(struct mirror *mirror) {
     return commands->document != NULL;
 }
 
+bool mirror_tree_is_changing(const struct mirror *mirror) {
+    const struct mirror_tree_command *command = mirror->tree_commands->command;
+    return command != NULL && command->what != 0;
+}
+
 bool mirror_tree_commands_are_busy(const struct mirror *mirror) {
     return mirror->tree_commands->command != NULL || !list_empty(&mirror->tree_commands->queue);
 }

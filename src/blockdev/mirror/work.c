@@ -182,6 +182,20 @@ void mirror_work_owned(struct mirror_leg *leg) {
     ask_own_marks(leg);
 }
 
+void mirror_work_upon(struct mirror_leg *leg) {
+    struct mirror *mirror = leg->mirror;
+    if (!owned_of_source(leg))
+        return;
+    mirror_work_leave_source(leg);
+    /* A snapshot since, or one that is just being made, leaves a head that tells less. */
+    if (leg->upon != mirror->tree_sequence || mirror_tree_is_changing(mirror))
+        owned_by_all(leg);
+    leg->upon = 0; /* what it misses when it is away is not known */
+    mirror_work_count(leg);
+    task_move(&leg->task, LEG_COPY);
+    mirror_copy_wake(mirror);
+}
+
 /* Its tree is the mirror's: the work on its head begins with what may be there at all, if nothing is known of it, or its own
  * marks. */
 void mirror_work_listed(struct mirror_leg *leg) {

@@ -167,7 +167,17 @@ void mirror_change_leg(struct rpc_call *call, struct plane_mirror *mirror, enum 
 }
 
 void method_mirror_add_leg(struct rpc_call *call, const struct params_mirror_add_leg *params) {
-    mirror_change_leg(call, mirror_find(call, params->name), MIRROR_ADD_LEG, params->leg, params->tie_breaker, params->foreign);
+    struct mirror_command *command = ask(call, mirror_find(call, params->name), MIRROR_ADD_LEG, params->leg);
+    if (command == NULL)
+        return;
+    command->tie_breaker = params->tie_breaker;
+    command->foreign = params->foreign || params->upon != 0;
+    command->upon = params->upon;
+    mirror_command(command);
+}
+
+void method_mirror_leg_filled(struct rpc_call *call, const struct params_mirror_leg_filled *params) {
+    mirror_change_leg(call, mirror_find(call, params->name), MIRROR_FILLED, params->leg, false, false);
 }
 
 void method_mirror_remove_leg(struct rpc_call *call, const struct params_mirror_remove_leg *params) {

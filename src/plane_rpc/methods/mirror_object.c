@@ -252,6 +252,7 @@ void mirror_put_object(struct json_writer *writer, const struct plane_mirror *mi
     json_put_u64(writer, "depth", status->epoch.depth);
     json_put_uuid(writer, "id", &status->epoch.id);
     json_end(writer);
+    json_put_u64(writer, "tree", status->tree);
     json_put_bool(writer, "settled", status->settled);
     json_put_bool(writer, "paused", status->paused);
     json_put_bool(writer, "sync_paused", status->sync_paused);
