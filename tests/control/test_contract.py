@@ -1,8 +1,10 @@
 #!/usr/bin/env python3
 """The compiled descriptors of spdkrpc against the table of its contract: every message, field, number and type, every enumeration,
-every method and its kind; nothing more, nothing less. Arguments: protoc, the root of the .proto files, the table, the files."""
+every method and its kind; nothing more, nothing less. docs/longhorn.md has each method once, and names tests that exist. Arguments:
+protoc, the root of the .proto files, the table, the files."""
 
 import pathlib
+import re
 import subprocess
 import sys
 import tempfile
@@ -67,6 +69,21 @@ def describe(descriptors):
     return rows
 
 
+def check_page(methods):
+    """docs/longhorn.md: rows of methods, and `FILE test` for each that proves something."""
+    root = pathlib.Path(__file__).resolve().parents[2]
+    page = (root / "docs/longhorn.md").read_text(encoding="utf-8")
+    told = [name for row in re.findall(r"^\| ([A-Z]\w+(?:, [A-Z]\w+)*) \|", page, re.MULTILINE) for name in row.split(", ")]
+    assert sorted(told) == sorted(methods), set(told) ^ set(methods) or "one stands there twice"
+    cited = re.findall(r"`([\w/]+\.(?:py|c)) (\w+)`", page)
+    assert len(cited) > 60, cited
+    for file, test in cited:
+        path = root / (file if "/" in file else f"tests/control/{file}")
+        assert re.search(rf"\b(test_)?{test}\(", path.read_text(encoding="utf-8")), f"{file} has no {test}"
+    for path in re.findall(r"`(tests/[\w/.]+)", page):
+        assert (root / path).exists(), path
+
+
 def main():
     protoc, root, table, *files = sys.argv[1:]
     with tempfile.TemporaryDirectory(prefix="contract-") as folder:
@@ -77,6 +94,7 @@ def main():
     wanted = [line for line in pathlib.Path(table).read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
     assert len(wanted) > 600 and len(set(wanted)) == len(wanted)
     assert len(set(compiled)) == len(compiled)
+    check_page([line.split()[1] for line in wanted if line.startswith("method ")])
     for row in sorted(set(wanted) - set(compiled)):
         print(f"missing: {row}")
     for row in sorted(set(compiled) - set(wanted)):
