@@ -161,6 +161,33 @@ def test_cores(daemon):
     assert {vf["id"]: vf["core_mask"] for vf in daemon.plane("packet_get_vfs")} == {1: "0x3a", 3: "0x102"}
 
 
+def test_policies(daemon):
+    """A policy is there with its port, before frames come by, and again after the plane's death; a hand in the plane does not stay."""
+
+    def policy(port):
+        return daemon.plane("packet_get_ports", name=port)[0].get("policy")
+
+    daemon.do("PUT", "/v1/ports/vhost:0/policy", macs=["fa:16:3e:00:00:01"], vlan_check=True)
+    wire(daemon, 1, "1-7")
+    want = {"macs": ["fa:16:3e:00:00:01"], "vlan_check": True, "vlans": [], "rx_rate": {"bits_per_s": 0, "packets_per_s": 0},
+            "tx_rate": {"bits_per_s": 0, "packets_per_s": 0}}  # fmt: skip
+    assert policy("vhost:0") == want == daemon.get("/v1/ports/vhost:0/policy") and policy("vhost:1") is None
+    want["tx_rate"]["bits_per_s"] = 1000000
+    daemon.do("PUT", "/v1/ports/vhost:0/policy", **want)
+    assert policy("vhost:0") == want
+    daemon.plane("packet_port_set_policy", name="vhost:0")
+    daemon.plane("packet_port_set_policy", name="vhost:1", macs=["fa:16:3e:00:00:09"])
+    daemon.kill()
+    daemon.start()
+    rig.until(lambda: policy("vhost:0") == want and policy("vhost:1") is None, "it is mended")
+    pid = daemon.plane_pid()
+    daemon.kill_plane()
+    rig.until(lambda: daemon.plane_pid() not in (None, pid), "the plane is started again")
+    rig.until(lambda: "vf:1:merger" in daemon.tables()[0] and policy("vhost:0") == want, "it is there again")
+    daemon.do("DELETE", "/v1/ports/vhost:0/policy")
+    assert policy("vhost:0") is None and daemon.get("/v1/ports/vhost:0/policy") == {}
+
+
 def test_many_at_once(daemon):
     """Requests of many callers: each takes effect once, as if they had come one after the other."""
     launch(daemon, 1, "1-7")

@@ -254,6 +254,8 @@ static bool judge_command(struct judge *judge, const json_t *command) {
     unsigned vid = vlan == NULL ? TABLE_UNTAGGED : (unsigned)json_integer_value(vlan);
     if (strncmp(method, "packet_vf_", 10) == 0)
         return judge_vf(judge, method, params);
+    if (strcmp(method, "packet_port_set_policy") == 0)
+        return model_find_port(judge->model, text_of(params, "name")) != NULL;
     if (strncmp(method, "packet_port_", 12) == 0)
         return judge_port(judge, method, params);
     if (strcmp(method, "packet_component_create") == 0 || strcmp(method, "packet_component_delete") == 0)
@@ -298,6 +300,12 @@ static void edit(json_t *wiring, struct random *random) {
             check(wiring_add_process(wiring, &again, &error));
         return;
     }
+    if (random_below(random, 8) == 0) {
+        json_t *policy = random_below(random, 2) == 0 ? NULL : json_pack("{s[s]}", "macs", mac);
+        check(wiring_set_policy(wiring, port, policy, &error));
+        json_decref(policy);
+        return;
+    }
     switch (random_below(random, 12)) {
     case 0:
     case 1: (void)wiring_add_component(wiring, process, component, core, types[random_below(random, 3)], &error); break;
@@ -325,6 +333,7 @@ static bool is_reached(const json_t *desired, const json_t *there) {
     bool ok =
         json_object_size(json_object_get(desired, "components")) == json_object_size(json_object_get(there, "components")) &&
         json_object_size(json_object_get(desired, "ports")) == json_object_size(json_object_get(there, "ports")) &&
+        json_equal(json_object_get(desired, "policies"), json_object_get(there, "policies")) &&
         json_equal(json_object_get(desired, "vfs"), json_object_get(there, "vfs"));
     json_object_foreach(json_object_get(desired, "components"), name, component) {
         const json_t *has = json_object_get(json_object_get(there, "components"), name);
@@ -377,7 +386,7 @@ static void case_random_plans(void **state) {
         struct random random;
         random_init(&random, seed);
         json_t *wiring = make();
-        json_t *there = json_pack("{s{} s{} s{}}", "vfs", "ports", "components");
+        json_t *there = json_pack("{s{} s{} s{} s{}}", "vfs", "ports", "policies", "components");
         struct judge judge = {.model = model_create(), .seed = seed};
         add_vf(wiring, 1, 0xfe);
         struct wiring_process second = {.type = "vf", .id = 2, .cores = 0xfe, .shared = true};
@@ -393,7 +402,7 @@ static void case_random_plans(void **state) {
 /* A port that cannot be made is left out with what needs it, and the rest is there. */
 static void case_failed_port(void **state) {
     (void)state;
-    json_t *wiring = make(), *there = json_pack("{s{} s{} s{}}", "vfs", "ports", "components");
+    json_t *wiring = make(), *there = json_pack("{s{} s{} s{} s{}}", "vfs", "ports", "policies", "components");
     add_vf(wiring, 1, 0xfe);
     check(wiring_add_component(wiring, "vf:1", "c", 4, "classifier", &error));
     check(wiring_attach(wiring, "vf:1", "c", "phy:0", "rx", NULL, &error));
@@ -425,7 +434,7 @@ static void case_failed_port(void **state) {
 /* Cores that are not there: what is on them is left out, ports are made, and another vf has what it needs. */
 static void case_failed_vf(void **state) {
     (void)state;
-    json_t *wiring = make(), *there = json_pack("{s{} s{} s{}}", "vfs", "ports", "components");
+    json_t *wiring = make(), *there = json_pack("{s{} s{} s{} s{}}", "vfs", "ports", "policies", "components");
     add_vf(wiring, 1, 0xfe);
     add_vf(wiring, 2, 0xc02);
     check(wiring_add_component(wiring, "vf:1", "f", 4, "forward", &error));
@@ -453,7 +462,8 @@ static void case_failed_vf(void **state) {
 /* Where the plane can, a tag's change is one command, and no moment without the port. */
 static void case_retag(void **state) {
     (void)state;
-    json_t *wiring = make(), *there = json_pack("{s{} s{} s{}}", "vfs", "ports", "components"), *none = json_object();
+    json_t *wiring = make(), *there = json_pack("{s{} s{} s{} s{}}", "vfs", "ports", "policies", "components"),
+           *none = json_object();
     json_t *command;
     size_t i;
     struct compile_options options = {"/tmp"};

@@ -210,5 +210,9 @@ json_t *wiring_compile(const json_t *wiring, const struct compile_options *optio
     const char *key;
     json_t *process;
     json_object_foreach(json_object_get(wiring, "processes"), key, process) put_process(&compiling, key, process);
-    return json_pack("{so so so}", "vfs", compiling.vfs, "ports", compiling.ports, "components", compiling.components);
+    json_t *policies = json_object(), *port;
+    json_object_foreach(compiling.ports, key, port)
+        json_object_set(policies, key, json_object_get(json_object_get(wiring, "policies"), key));
+    return json_pack("{so so so so}", "policies", policies, "vfs", compiling.vfs, "ports", compiling.ports, "components",
+                     compiling.components);
 }

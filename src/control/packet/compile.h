@@ -2,6 +2,7 @@
  *
  *   {"vfs": {"1": {"core_mask", "share"}},                                 (parameters of packet_vf_create, by the process's id)
  *    "ports": {"vhost:0": {"kind", ..}},                                   (parameters of packet_port_create)
+ *    "policies": {"vhost:0": {..}},                                         (parameters of packet_port_set_policy, all of them)
  *    "components": {"vf:1:classifier": {"type", "place": {"vf", "core"} or {"worker"}, "rx": {"phy:0": {"operation", ..}}, "tx":
  * {..}, "entries": {"fa:16:3e:00:00:01/100": "ring:0"}}}}      (untagged: without /VLAN)
  *

@@ -106,9 +106,9 @@ static bool note_folder(struct packet_control *control, const char *folder, cons
 }
 
 static bool note_records(struct packet_control *control, const json_t *from, const json_t *to) {
-    static const char *const folders[] = {"processes", "ports"};
+    static const char *const folders[] = {"processes", "ports", "policies"};
     drop_records(control);
-    for (unsigned i = 0; i < 2; i++)
+    for (unsigned i = 0; i < array_count(folders); i++)
         if (!note_folder(control, folders[i], json_object_get(from, folders[i]), json_object_get(to, folders[i])))
             return false;
     return true;
@@ -503,19 +503,22 @@ static bool load_entry(struct packet_control *control, const struct store_entry 
     struct error why;
     if (slash == NULL)
         return true;
-    bool process = strncmp(name, "processes/", 10) == 0, port = strncmp(name, "ports/", 6) == 0;
-    json_t *value = json_loadb(entry->value, entry->value_length, 0, NULL);
-    bool ok = value != NULL || error_set(&why, ERROR_DAMAGED, "not JSON");
-    if (ok)
-        ok = process ? wiring_check_process(slash + 1, value, &why) : !port || wiring_check_port_options(slash + 1, value, &why);
-    if (!ok) {
+    static const struct {
+        const char *folder;
+        bool (*check)(const char *name, const json_t *value, struct error *error);
+    } kinds[] = {{"processes", wiring_check_process}, {"ports", wiring_check_port_options}, {"policies", wiring_check_policy}};
+    for (size_t i = 0; i < array_count(kinds); i++) {
+        size_t length = strlen(kinds[i].folder);
+        if ((size_t)(slash - name) != length || strncmp(name, kinds[i].folder, length) != 0)
+            continue;
+        json_t *value = json_loadb(entry->value, entry->value_length, 0, NULL);
+        if (value == NULL ? error_set(&why, ERROR_DAMAGED, "not JSON") : kinds[i].check(slash + 1, value, &why)) {
+            json_object_set_new(json_object_get(control->wiring, kinds[i].folder), slash + 1, value);
+            return true;
+        }
         json_decref(value);
         return error_set(error, ERROR_DAMAGED, "the state's record %.100s: %.120s", entry->key, why.text);
     }
-    if (process || port)
-        json_object_set_new(json_object_get(control->wiring, process ? "processes" : "ports"), slash + 1, value);
-    else
-        json_decref(value);
     return true;
 }
 

@@ -191,6 +191,22 @@ static void add_ports(struct planning *planning) {
     }
 }
 
+/* Before anything is attached: no frame comes by without it. Of strangers too. */
+static void set_policies(struct planning *planning) {
+    const char *name;
+    json_t *port;
+    json_object_foreach(json_object_get(planning->there, "ports"), name, port) {
+        const json_t *there = json_object_get(json_object_get(planning->there, "policies"), name);
+        const json_t *desired = json_object_get(json_object_get(planning->desired, "policies"), name);
+        if (desired == NULL ? there == NULL : json_equal((json_t *)there, (json_t *)desired))
+            continue;
+        json_t *params = json_pack("{ss}", "name", name);
+        if (desired != NULL)
+            json_object_update(params, (json_t *)desired);
+        command(planning, "packet_port_set_policy", params);
+    }
+}
+
 static void add_components(struct planning *planning) {
     const char *name;
     json_t *component;
@@ -240,6 +256,7 @@ json_t *packet_plan(const json_t *desired, const json_t *observed, const json_t 
     remove_vfs(&planning);
     add_vfs(&planning);
     add_ports(&planning);
+    set_policies(&planning);
     add_components(&planning);
     for (unsigned i = 0; i < 2; i++)
         json_object_foreach(json_object_get(desired, "components"), name, component)
@@ -266,6 +283,18 @@ static void port_applied(json_t *ports, const char *method, const json_t *params
                             json_pack("{ss ss}", "kind", text_of(params, "kind"), "where", compile_where(params)));
     else if (strcmp(method, "packet_port_delete") == 0)
         json_object_del(ports, text_of(params, "name"));
+}
+
+static void policy_applied(json_t *policies, const char *method, const json_t *params) {
+    const char *name = text_of(params, "name");
+    bool sets = strcmp(method, "packet_port_set_policy") == 0;
+    if (sets && json_object_size(params) > 1) {
+        json_t *policy = json_copy((json_t *)params);
+        json_object_del(policy, "name");
+        json_object_set_new(policies, name, policy);
+    } else if (sets || strcmp(method, "packet_port_delete") == 0) {
+        json_object_del(policies, name);
+    }
 }
 
 static void vf_applied(json_t *vfs, const char *method, const json_t *params) {
@@ -295,6 +324,7 @@ void packet_applied(json_t *observed, const json_t *done) {
     char entry[48];
     vf_applied(json_object_get(observed, "vfs"), method, params);
     port_applied(json_object_get(observed, "ports"), method, params);
+    policy_applied(json_object_get(observed, "policies"), method, params);
     if (strcmp(method, "packet_component_create") == 0)
         json_object_set_new(components, text_of(params, "name"),
                             json_pack("{ss so s{} s{} s{}}", "type", text_of(params, "type"), "place", read_place(params), "rx",
@@ -344,7 +374,7 @@ static json_t *place_of(const json_t *workers, const json_t *number) {
 }
 
 json_t *packet_observed(const struct packet_told *told) {
-    json_t *observed = json_pack("{s{} s{} s{}}", "vfs", "ports", "components"), *item;
+    json_t *observed = json_pack("{s{} s{} s{} s{}}", "vfs", "ports", "policies", "components"), *item;
     const json_t *vfs = told->vfs, *ports = told->ports, *components = told->components;
     size_t i;
     if (observed == NULL || !json_is_array(vfs) || !json_is_array(ports) || !json_is_array(components)) {
@@ -352,9 +382,11 @@ json_t *packet_observed(const struct packet_told *told) {
         return NULL;
     }
     json_array_foreach((json_t *)vfs, i, item) vf_applied(json_object_get(observed, "vfs"), "packet_vf_create", item);
-    json_array_foreach((json_t *)ports, i, item)
+    json_array_foreach((json_t *)ports, i, item) {
+        json_object_set(json_object_get(observed, "policies"), text_of(item, "name"), json_object_get(item, "policy"));
         json_object_set_new(json_object_get(observed, "ports"), text_of(item, "name"),
                             json_pack("{ss ss}", "kind", text_of(item, "kind"), "where", text_of(item, "where")));
+    }
     json_array_foreach((json_t *)components, i, item) {
         const char *name = text_of(item, "name");
         json_object_set_new(json_object_get(observed, "components"), name,

@@ -32,7 +32,7 @@ static bool append(json_t *array, json_t *take_value, struct error *error) {
     return json_array_append_new(array, take_value) == 0 || no_memory(error);
 }
 
-json_t *wiring_create(void) { return json_pack("{s{}s{}}", "processes", "ports"); }
+json_t *wiring_create(void) { return json_pack("{s{} s{} s{}}", "processes", "ports", "policies"); }
 
 const char *wiring_key(const char *type, unsigned id, char to[24]) {
     snprintf(to, 24, "%.12s:%u", type, id);

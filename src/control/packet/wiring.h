@@ -7,7 +7,9 @@
  *                           "table": [{"mac", "vlan"?, "port"}]},            (mac: "default" or lower case with colons)
  *                  "nfv:1": {.., "ports": [..], "pipes": {..}, "patches": [{"src", "dst"}], "running"},     (and primary:0)
  *                  "pcap:1": {.., "port", "file", "running"}},
- *    "ports": {"phy:0": {"kind", ..}}}                                      (parameters of packet_port_create)
+ *    "ports": {"phy:0": {"kind", ..}},                                      (parameters of packet_port_create)
+ *    "policies": {"vhost:0": {"macs", "vlan_check", "vlans", "rx_rate", "tx_rate"}}}  (of packet_port_set_policy: all, VLANs in
+ * order)
  *
  * Pure. An edit that is refused (false) leaves the wiring as it was. Must not know: the plane's state, workers. */
 #pragma once
@@ -84,6 +86,10 @@ bool wiring_run(json_t *wiring, const char *process, bool running, const char *f
 
 /* What a port is made of, from now on, attached or not; options NULL = as its name says, refused while it is attached. */
 bool wiring_set_port(json_t *wiring, const char *name, const json_t *options, struct error *error);
+/* What may come in by a port and how much may go through it, from now on, whether it is there or not; what `policy` leaves out is
+ * not limited. NULL = none. */
+bool wiring_set_policy(json_t *wiring, const char *port, const json_t *policy, struct error *error);
+bool wiring_check_policy(const char *port, const json_t *policy, struct error *error);
 /* "phy:0", "vhost:12": KIND:NUMBER of a kind that is known. */
 bool wiring_check_port(const char *name, const char *field, struct error *error);
 /* 12 of "vhost:12", which has been checked. */

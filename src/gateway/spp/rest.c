@@ -362,6 +362,23 @@ static void serve_guest(struct rest_call *call) {
         end_text(call, 503, error.text);
 }
 
+/* ---- policies of ports, which spp-ctl has not ---- */
+
+static bool edit_policy(struct packet_change *change, json_t *wiring, struct error *error) {
+    const struct rest_call *call = call_of(change);
+    return wiring_set_policy(wiring, call->words[2], call->body, error);
+}
+
+static void serve_policy(struct rest_call *call) {
+    const json_t *policies = json_object_get(packet_control_wiring(call->rest->options.control), "policies");
+    json_t *policy = json_object_get(policies, call->words[2]);
+    struct error error;
+    if (!wiring_check_port(call->words[2], "port", &error))
+        end_error(call, 400, &error);
+    else
+        end_json(call, policy != NULL ? json_deep_copy(policy) : json_object());
+}
+
 /* ---- requests that look ---- */
 
 static const json_t *wiring_of(const struct rest_call *call) { return packet_control_wiring(call->rest->options.control); }
@@ -499,6 +516,9 @@ static const struct route routes[] = {
     {"DELETE", "primary/patches", serve_change, edit_reset, "primary", false},
     {"PUT", "primary/launch", serve_change, edit_launch, "primary", true},
     {"DELETE", "primary", serve_change, edit_delete_primary, "primary", false},
+    {"GET", "ports/*/policy", serve_policy, NULL, NULL, false},
+    {"PUT", "ports/*/policy", serve_change, edit_policy, NULL, true},
+    {"DELETE", "ports/*/policy", serve_change, edit_policy, NULL, false},
     {"POST", "primary/flow_rules/port_id/#", serve_new_flow, NULL, "primary", true},
     {"POST", "primary/flow_rules/port_id/#/validate", serve_new_flow, NULL, "primary", true},
     {"DELETE", "primary/flow_rules/port_id/#", serve_flow, NULL, "primary", false},
