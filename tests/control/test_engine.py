@@ -545,6 +545,16 @@ def test_expansion(world):
     world.nodes[0].kill_plane()
     until(lambda: raw(world.nodes[0], "mirror_get"), "it is made again")
     assert whole(world.nodes[0])["spec_size"] == 2 * SIZE
+    # One that was a replica of it, and is smaller than it is by now.
+    client.EngineReplicaDelete(engine_name="vol-e-0", replica_name=REPLICAS[2])
+    client.EngineExpand(name="vol-e-0", size=3 * SIZE)
+    third = {"engine_name": "vol-e-0", "replica_name": REPLICAS[2], "replica_address": world.addresses[REPLICAS[2]]}
+    assert "not as large" in refused("INVALID_ARGUMENT", client.EngineReplicaAdd, **third)
+    whole(world.nodes[0], count=2)
+    world.nodes[2].client.ReplicaExpand(name=REPLICAS[2], size=3 * SIZE)
+    client.EngineReplicaAdd(**third)
+    whole(world.nodes[0])
+    assert read(engine, 3 * SIZE) == data.read_bytes() + bytes(2 * SIZE)
 
 
 # ---- replicas come and go ----
@@ -704,12 +714,12 @@ def iter_quietly(stream):
         return
 
 
-def run(test, seat):
+def run(test):
     """What there is to say of its failure; nothing if it passed. Tests mostly wait, so they run at the same time."""
     said, world = [], None
     with tempfile.TemporaryDirectory(prefix="penstockd-") as folder:
         try:
-            world = World(PROGRAMS, folder, seat)
+            world = World(PROGRAMS, folder)
             world.recordless = getattr(test, "recordless", ())
             world.start()
             test(world)
@@ -728,7 +738,7 @@ def run_all(tests):
         tests = [test for test in tests if test.__name__ in sys.argv[5:]]
     failed = 0
     with concurrent.futures.ThreadPoolExecutor(6) as pool:
-        runs = {test: pool.submit(run, test, 4 * seat) for seat, test in enumerate(tests)}
+        runs = {test: pool.submit(run, test) for test in tests}
         for test, future in runs.items():
             said = future.result()
             failed += said != ""

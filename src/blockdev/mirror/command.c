@@ -145,8 +145,11 @@ static bool add_looked(struct mirror_command *command, struct mirror_leg *leg) {
         return fail(command, ERROR_INVALID, "it is not as large as the mirror");
     if (has && !mirror_leg_trade(leg))
         return fail(command, ERROR_EXISTS, "it is one of the legs already");
+    /* It was a leg once, and comes as another one: what it missed of the mirror's size goes with what it was. */
+    if (!leg->configured && has && mirror->size > 0 && !leg->tie_breaker && leg->status.size != mirror->size)
+        return fail(command, ERROR_INVALID, "it is not as large as the mirror");
     if (!leg->configured) {
-        leg->forget = has; /* it was a leg once, and comes as another one */
+        leg->forget = has;
         command->config = mirror_config_wish(leg, WISH_IN);
     }
     return true;
