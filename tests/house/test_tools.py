@@ -123,6 +123,13 @@ test('hangs', sh, args: ['-c', 'sleep 1000 & wait'], suite: 'three', timeout: 1)
         self.assertEqual(sums.read_text(encoding="ascii"), "3 0 1\n")
         self.assertNotIn("\n3 passed", output)
 
+    def test_failures_go_to_a_file_too(self):
+        failures = self.path / "failures"
+        output = self.run_it("--failures", failures)[1]
+        kept = failures.read_text(encoding="utf-8")
+        self.assertIn("\n--- ", kept)
+        self.assertIn(kept, output)
+
 
 class Need(unittest.TestCase):
     """tools/need with a path of our own: it never reaches a real package manager here."""
