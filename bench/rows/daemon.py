@@ -37,7 +37,7 @@ class Nodes:
     def __init__(self, bench, folder, count=3):
         self.bench, made = bench, rig()
         contract = made.Contract(f"{TESTS}/spdkrpc.table")
-        self.nodes = [made.Node(bench.program("penstockd"), bench.program("penstock-block"), contract, pathlib.Path(folder) / str(i), i) for i in range(count)]
+        self.nodes = [made.Node(bench.program("penstockd"), bench.program("penstock-block"), contract, pathlib.Path(folder) / str(i)) for i in range(count)]
 
     def __enter__(self):
         for node in self.nodes:

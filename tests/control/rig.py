@@ -17,6 +17,7 @@ import uuid
 import grpc
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "support"))
+from addresses import Address
 from message import fields
 
 DEADLINE_S = 60
@@ -173,12 +174,12 @@ def state_options():
 class Node:
     """penstockd in a folder; its plane outlives it, and is ended with the node."""
 
-    def __init__(self, daemon, plane, contract, folder, index=0, options=()):
+    def __init__(self, daemon, plane, contract, folder, options=()):
         self.daemon, self.plane, self.contract, self.options = daemon, plane, contract, options
         self.folder = pathlib.Path(folder)
         self.folder.mkdir(exist_ok=True)
-        seat = os.getpid() % 240000 * 64 + index  # all of 127/8 is this machine
-        self.address = f"127.{1 + seat // 62500 % 250}.{1 + seat // 250 % 250}.{1 + seat % 250}"
+        self.held = Address()
+        self.address = self.held.text
         self.socket = self.folder / "state" / "plane.sock"
         self.process = self.client = None
         self.others = []  # nodes that end with it
@@ -208,7 +209,8 @@ class Node:
             return None
 
     def log(self):
-        return (self.folder / "daemon.log").read_text(encoding="utf-8")
+        log = self.folder / "daemon.log"
+        return log.read_text(encoding="utf-8") if log.exists() else ""
 
     def kill(self, number=signal.SIGKILL):
         """Ends penstockd; its exit status."""
@@ -251,6 +253,7 @@ class Node:
             self.process.kill()
             self.process.wait(DEADLINE_S)
         self.kill_plane()
+        self.held.end()
 
 
 def end_process(pid, number=signal.SIGKILL):
@@ -300,9 +303,9 @@ def run_tests(tests, prefix, daemon, plane, contract, choice):
         tests = tests[int(part[1]) - 1 :: int(part[2])] if part else [test for test in tests if test.__name__ in choice.split(",")]
         assert tests, "no such test"
     failed = 0
-    for index, test in enumerate(tests):
+    for test in tests:
         with tempfile.TemporaryDirectory(prefix=prefix) as folder:
-            node = Node(daemon, plane, contract, folder, index % 4)
+            node = Node(daemon, plane, contract, folder)
             began = time.monotonic()
             try:
                 test(node)
@@ -310,8 +313,7 @@ def run_tests(tests, prefix, daemon, plane, contract, choice):
                 failed += 1
                 print(f"--- {test.__name__}")
                 traceback.print_exc(file=sys.stdout)
-                if (node.folder / "daemon.log").exists():
-                    print(node.log()[-9000:])
+                print(node.log()[-9000:])
             finally:
                 node.end()
             if os.environ.get("PENSTOCK_TIMES"):

@@ -255,7 +255,7 @@ class Chaos:
     def __init__(self, programs, folder, seed, units):
         self.programs, self.seed, self.luck = programs, seed, random.Random(seed)
         self.folder = pathlib.Path(folder)
-        self.world = World(programs, folder, 0, make=UnitNode if units else Node)
+        self.world = World(programs, folder, make=UnitNode if units else Node)
         self.volume, self.load, self.engine = Volume(self.world), None, None
         self.kills = self.step = self.settled_errors = self.calls = 0
         self.answers = {}

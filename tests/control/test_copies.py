@@ -15,7 +15,7 @@ sys.path.append("/usr/lib/python3/dist-packages")  # where Debian's python3-grpc
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 try:
     import grpc
-    from rig import DEADLINE_S, Contract, Failure, Node, refused, run_tests, until
+    from rig import DEADLINE_S, Address, Contract, Failure, Node, refused, run_tests, until
 except ImportError as reason:
     print(f"skipped: no python3-grpcio for this interpreter: {reason}")
     sys.exit(77)
@@ -194,8 +194,8 @@ def test_checksums_that_fail(node):
 # ---- rebuilding, call by call
 
 
-def other_node(node, index=16):
-    other = Node(DAEMON, PLANE, CONTRACT, node.folder / f"other-{index}", index)
+def other_node(node):
+    other = Node(DAEMON, PLANE, CONTRACT, node.folder / f"other-{len(node.others)}")
     node.others.append(other)
     other.start()
     make_disk(other)
@@ -512,12 +512,18 @@ def test_rebuild_deaths(node):
 class FakeSource:
     """A daemon that answers what it is told to."""
 
-    def __init__(self, address):
+    def __init__(self):
+        self.held = Address()
+        self.address = f"{self.held.text}:20001"
         self.answers, self.asked = {}, []
         self.server = grpc.server(futures.ThreadPoolExecutor(2))
         self.server.add_generic_rpc_handlers((self,))
-        assert self.server.add_insecure_port(f"{address}:8504")
+        assert self.server.add_insecure_port(f"{self.held.text}:8504")
         self.server.start()
+
+    def end(self):
+        self.server.stop(0)
+        self.held.end()
 
     def service(self, call):
         method = call.method.rpartition("/")[2]
@@ -536,18 +542,11 @@ class FakeSource:
         return grpc.unary_unary_rpc_method_handler(answer)
 
 
-def fake_for(target):
-    """On an address that no node of any test has."""
-    start, end = target.address.rsplit(".", 1)
-    address = f"{start}.{int(end) % 250 + 3}"
-    return FakeSource(address), f"{address}:20001"
-
-
 def test_rebuild_nonsense(node):
     """The source's data is there, and what its daemon says of it is nonsense."""
     target = set_up(node)
     src, dst = node.client.ReplicaGet(name=A), target.client.ReplicaGet(name=B)
-    fake, fake_address = fake_for(target)
+    fake = FakeSource()
     at = node.client.ReplicaRebuildingSrcStart(name=A, dst_replica_name=B, dst_replica_address=address_of(dst), exposed_snapshot_name="rebuild-1")
     good = {"name": A, "snapshots": {"s1": {"name": "s1", "spec_size": SIZE}}}
     no_sums = {"range_hash_map": {}}
@@ -562,7 +561,7 @@ def test_rebuild_nonsense(node):
         ("sums", {"ReplicaGet": {"name": A, "snapshots": {"s1": {"name": "s1", "spec_size": SIZE, "snapshot_checksum": "1"}}}, "ReplicaSnapshotRangeHashGet": no_sums}),
     ):  # fmt: skip
         fake.answers = answers
-        target.client.ReplicaRebuildingDstStart(name=B, src_replica_name=A, src_replica_address=fake_address, external_snapshot_name="rebuild-1",
+        target.client.ReplicaRebuildingDstStart(name=B, src_replica_name=A, src_replica_address=fake.address, external_snapshot_name="rebuild-1",
                                                 external_snapshot_address=at["exposed_snapshot_lvol_address"], rebuilding_snapshot_list=lvols(src))  # fmt: skip
         why = failed(target, {"name": "s1"})
         assert what != "a failure" or why == "tired", why
@@ -571,13 +570,13 @@ def test_rebuild_nonsense(node):
     # A copy that says more than there is is no more than whole; a silent one is waited for.
     fake.answers = {"ReplicaGet": good, "ReplicaRebuildingSrcShallowCopyStart": {},
                     "ReplicaRebuildingSrcShallowCopyCheck": {"state": "in_progress", "handled_clusters": 1 << 63, "total_clusters": 5}}  # fmt: skip
-    target.client.ReplicaRebuildingDstStart(name=B, src_replica_name=A, src_replica_address=fake_address, external_snapshot_name="rebuild-1",
+    target.client.ReplicaRebuildingDstStart(name=B, src_replica_name=A, src_replica_address=fake.address, external_snapshot_name="rebuild-1",
                                             external_snapshot_address=at["exposed_snapshot_lvol_address"], rebuilding_snapshot_list=lvols(src))  # fmt: skip
     target.client.ReplicaRebuildingDstShallowCopyStart(name=B, snapshot_name="s1")
     until(lambda: target.client.ReplicaRebuildingDstShallowCopyCheck(name=B)["progress"] == 100, "progress is told")
-    refused("UNKNOWN", target.client.ReplicaRebuildingDstStart, name=B, src_replica_name=A, src_replica_address=fake_address, external_snapshot_name="rebuild-1",
+    refused("UNKNOWN", target.client.ReplicaRebuildingDstStart, name=B, src_replica_name=A, src_replica_address=fake.address, external_snapshot_name="rebuild-1",
             external_snapshot_address=at["exposed_snapshot_lvol_address"], rebuilding_snapshot_list=lvols(src))  # fmt: skip
-    fake.server.stop(0)
+    fake.end()
     finish(node, target)
     half(target)
     target.client.ReplicaDelete(name=B, cleanup_required=True)
@@ -585,11 +584,11 @@ def test_rebuild_nonsense(node):
     complete(node, target, begin(node, target, "rebuild-1"))
 
 
-def by_fake(node, target, fake, fake_address):
+def by_fake(node, target, fake):
     """The beginning, and the copy of s1, from what the fake source says."""
     src, dst = node.client.ReplicaGet(name=A), target.client.ReplicaGet(name=B)
     at = node.client.ReplicaRebuildingSrcStart(name=A, dst_replica_name=B, dst_replica_address=address_of(dst), exposed_snapshot_name="rebuild-1")
-    target.client.ReplicaRebuildingDstStart(name=B, src_replica_name=A, src_replica_address=fake_address, external_snapshot_name="rebuild-1",
+    target.client.ReplicaRebuildingDstStart(name=B, src_replica_name=A, src_replica_address=fake.address, external_snapshot_name="rebuild-1",
                                             external_snapshot_address=at["exposed_snapshot_lvol_address"], rebuilding_snapshot_list=lvols(src))  # fmt: skip
     fake.asked.clear()
 
@@ -602,7 +601,7 @@ def asked_clusters(fake):
 def test_rebuild_by_clusters(node):
     """What the destination asks a source for: no more than differs, and with a limit piece by piece."""
     target = set_up(node)
-    fake, fake_address = fake_for(target)
+    fake = FakeSource()
     good = {"name": "s1", "spec_size": SIZE, "snapshot_timestamp": WHEN}
     silent = iter(["away", {"state": "in_progress"}, "away", "away"])
     fake.answers = {"ReplicaRebuildingSrcRangeShallowCopyStart": {}, "ReplicaSnapshotHash": {},
@@ -614,7 +613,7 @@ def test_rebuild_by_clusters(node):
     fake.answers["ReplicaGet"] = {"name": A, "snapshots": {"s1": good}}
     fake.answers["ReplicaSnapshotHashStatus"] = lambda: next(hashing, {"state": "complete", "checksum": "7"})
     fake.answers["ReplicaSnapshotRangeHashGet"] = {"range_hash_map": {cluster: 5 for cluster in (0, 1, 2, 3, 9, 15)}}
-    by_fake(node, target, fake, fake_address)
+    by_fake(node, target, fake)
     refused("INVALID_ARGUMENT", client.ReplicaRebuildingDstSetQosLimit, name=B, qos_limit_mbps=-1)
     refused("INVALID_ARGUMENT", client.ReplicaRebuildingDstSetQosLimit, qos_limit_mbps=1)
     refused("NOT_FOUND", client.ReplicaRebuildingDstSetQosLimit, name="none", qos_limit_mbps=1)
@@ -627,7 +626,7 @@ def test_rebuild_by_clusters(node):
     # A source that cannot tell is copied from as a whole.
     fake.answers["ReplicaSnapshotHash"] = None
     fake.answers["ReplicaRebuildingSrcShallowCopyStart"] = {}
-    by_fake(node, target, fake, fake_address)
+    by_fake(node, target, fake)
     client.ReplicaRebuildingDstSetQosLimit(name=B, qos_limit_mbps=8)
     client.ReplicaRebuildingDstShallowCopyStart(name=B, snapshot_name="s1")
     assert copied(target)["state"] == "complete"
@@ -643,7 +642,7 @@ def test_rebuild_by_clusters(node):
     del its[2]
     fake.answers["ReplicaSnapshotRangeHashGet"] = {"range_hash_map": its}
     fake.answers["ReplicaGet"] = {"name": A, "snapshots": {"s1": {**good, "snapshot_checksum": "7"}}}
-    by_fake(node, target, fake, fake_address)
+    by_fake(node, target, fake)
     client.ReplicaRebuildingDstShallowCopyStart(name=B, snapshot_name="s1", fast_sync=True)
     assert copied(target)["state"] == "complete"
     assert asked_clusters(fake) == [[1, 2, 7]], fake.asked
@@ -651,14 +650,14 @@ def test_rebuild_by_clusters(node):
     # The same checksum and time: nothing; another time: it is compared.
     for when, wanted in (("2025-01-01T00:00:00Z", [[1, 2, 7]]), (WHEN, [])):
         fake.answers["ReplicaGet"] = {"name": A, "snapshots": {"s1": {**good, "snapshot_checksum": mine, "snapshot_timestamp": when}}}
-        by_fake(node, target, fake, fake_address)
+        by_fake(node, target, fake)
         assert hashed(target, "s1", B) == mine
         client.ReplicaRebuildingDstShallowCopyStart(name=B, snapshot_name="s1", fast_sync=True)
         assert copied(target)["state"] == "complete"
         assert asked_clusters(fake) == wanted, (when, fake.asked)
         finish(node, target)
     half(target)
-    fake.server.stop(0)
+    fake.end()
 
 
 def test_source_alone(node):

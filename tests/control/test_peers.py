@@ -84,7 +84,7 @@ def main():
             files = [str(folder / name) for name in ("ca.crt", "client.crt", "client.key")]
             daemon = zip(("--tls-certificate", "--tls-key", "--tls-ca"), ("server.crt", "server.key", "ca.crt"), strict=True)
             options = [word for option, file in daemon for word in (option, str(folder / file))] if tls else []
-            node = Node(DAEMON, PLANE, Contract(TABLE), folder / ("tls" if tls else "plain"), 0, options)
+            node = Node(DAEMON, PLANE, Contract(TABLE), folder / ("tls" if tls else "plain"), options)
             try:
                 if tls:
                     node.client = Client(node.contract, f"unix:{node.folder}/state/penstockd.sock")

@@ -29,7 +29,7 @@ CONTRACT = Contract(TABLE)
 
 @contextlib.contextmanager
 def node(folder, *options):
-    one = Node(DAEMON, PLANE, CONTRACT, folder, 0, options)
+    one = Node(DAEMON, PLANE, CONTRACT, folder, options)
     try:
         yield one
     finally:
@@ -42,7 +42,7 @@ def node(folder, *options):
 def version(channel):
     """The answer, or the code of the failure."""
     try:
-        return channel.unary_unary(SERVICE + "VersionDetailGet")(b"", timeout=10)
+        return channel.unary_unary(SERVICE + "VersionDetailGet")(b"", timeout=DEADLINE_S)
     except grpc.RpcError as error:
         return error.code()
 

@@ -56,9 +56,9 @@ class OwnClient(Client):
 class World:
     """Nodes, each with a disk; volumes are made through the first one."""
 
-    def __init__(self, folder, seat=0, count=3, options=()):
+    def __init__(self, folder, count=3, options=()):
         self.folder = pathlib.Path(folder)
-        self.nodes = [Node(DAEMON, PLANE, CONTRACT, self.folder / str(i), seat + i, options) for i in range(count)]
+        self.nodes = [Node(DAEMON, PLANE, CONTRACT, self.folder / str(i), options) for i in range(count)]
         self.clients = []
         self.target = lambda node: f"{node.address}:8504"
 
@@ -464,12 +464,12 @@ class Skipped(Exception):
     """What it needs is not there."""
 
 
-def run(test, seat):
+def run(test):
     """What there is to say of its failure; nothing if it passed. Tests mostly wait, so they run at the same time."""
     said, world = [], None
     with tempfile.TemporaryDirectory(prefix="penstock-volume-") as folder:
         try:
-            world = World(folder, seat, getattr(test, "nodes", 3), getattr(test, "options", ()))
+            world = World(folder, getattr(test, "nodes", 3), getattr(test, "options", ()))
             if hasattr(test, "prepare"):
                 test.prepare(world)
             world.start()
@@ -478,7 +478,7 @@ def run(test, seat):
             print(f"note: {reason}")
         except Exception:
             said.append(traceback.format_exc())
-            said.extend(node.log()[-4000:] for node in world.nodes if (node.folder / "daemon.log").exists())
+            said.extend(node.log()[-4000:] for node in world.nodes)
         finally:
             if world is not None:
                 world.end()
@@ -491,7 +491,7 @@ def main():
         tests = [test for test in tests if test.__name__ in sys.argv[7:]]
     failed = 0
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
-        runs = {test: pool.submit(run, test, 4 * seat) for seat, test in enumerate(tests)}
+        runs = {test: pool.submit(run, test) for test in tests}
         for test, future in runs.items():
             said = future.result()
             failed += said != ""

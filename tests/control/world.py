@@ -29,7 +29,7 @@ class Programs:
 
     @staticmethod
     def replica_target(address, name):
-        return f"nvme-tcp://{address}/{NQN}{name}"
+        return f"nvme-tcp://{address}/{NQN}{name}?hostnqn={NQN}internal-host"
 
     def load(self, target, *options):
         target = target if isinstance(target, str) else self.target(target)
@@ -49,9 +49,9 @@ class Programs:
 class World:
     """Nodes, each with a disk and a replica."""
 
-    def __init__(self, programs, folder, seat=0, count=3, options=(), make=Node):
+    def __init__(self, programs, folder, count=3, options=(), make=Node):
         self.programs, self.folder = programs, pathlib.Path(folder)
-        self.nodes = [make(programs.daemon, programs.plane, programs.contract, self.folder / str(i), seat + i, options) for i in range(count)]
+        self.nodes = [make(programs.daemon, programs.plane, programs.contract, self.folder / str(i), options) for i in range(count)]
         self.addresses = {}
         self.recordless = ()
 

@@ -186,7 +186,7 @@ def main():
     if etcd_module.find() is None:
         print("skipped: there is no etcd (Debian: etcd-server)")
         sys.exit(77)
-    with tempfile.TemporaryDirectory(prefix="spp-neutron-") as folder, rig.Daemon(daemon_program, plane, folder, 30) as daemon:
+    with tempfile.TemporaryDirectory(prefix="spp-neutron-") as folder, rig.Daemon(daemon_program, plane, folder) as daemon:
         daemon.options = ["--interface", "null", "--interface", "null", "--etcd", f"{daemon.address}:2379", "--agent-host", HOST, "--agent-lease", "2",
                           "--agent-retry-ms", "100"]  # fmt: skip
         with etcd_module.Etcd(pathlib.Path(folder), daemon.address) as etcd:

@@ -11,7 +11,11 @@ import select
 import signal
 import socket
 import subprocess
+import sys
 import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "support"))
+from addresses import Address
 
 DEADLINE_S = 60
 
@@ -27,11 +31,11 @@ def until(condition, what, seconds=DEADLINE_S):
 
 
 class Daemon:
-    def __init__(self, daemon, plane, folder, index=0, options=()):
+    def __init__(self, daemon, plane, folder, options=()):
         self.programs, self.options = (daemon, plane), options
         self.folder = pathlib.Path(folder)
-        seat = os.getpid() % 240000 * 64 + index  # all of 127/8 is this machine
-        self.address = f"127.{1 + seat // 62500 % 250}.{1 + seat // 250 % 250}.{1 + seat % 250}"
+        self.held = Address()
+        self.address = self.held.text
         self.plane_socket = self.folder / "state" / "packet.sock"
         self.cpu_map = f"0-63={min(os.sched_getaffinity(0))}"
         self.process = None
@@ -142,6 +146,7 @@ class Daemon:
         if self.process is not None:
             self.kill()
         self.kill_plane()
+        self.held.end()
 
 
 def play(daemon, path):

@@ -124,7 +124,7 @@ def verbs(program, daemon):
 
 def main():
     program, daemon_program, plane = sys.argv[1:]
-    with tempfile.TemporaryDirectory(prefix="spp-cli-") as folder, rig.Daemon(daemon_program, plane, folder, 20, ["--interface", "null"]) as daemon:
+    with tempfile.TemporaryDirectory(prefix="spp-cli-") as folder, rig.Daemon(daemon_program, plane, folder, ["--interface", "null"]) as daemon:
         daemon.start()
         try:
             verbs(program, daemon)

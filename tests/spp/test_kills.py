@@ -92,7 +92,7 @@ def main():
     kills = 200 if os.environ.get("PENSTOCK_TEST_BUDGET") == "long" else 6
     print("seed", seed, flush=True)
     dice = random.Random(seed)
-    with tempfile.TemporaryDirectory(prefix="spp-kills-") as folder, rig.Daemon(*programs, folder, 50) as daemon:
+    with tempfile.TemporaryDirectory(prefix="spp-kills-") as folder, rig.Daemon(*programs, folder) as daemon:
         daemon.options = ["--interface", "null", "--interface", "null", "--etcd", f"{daemon.address}:2379", "--agent-host", HOST, "--agent-retry-ms", "100"]
         with etcd_module.Etcd(daemon.folder, daemon.address) as etcd:
             etcd.put(key("configuration"), CONFIGURATION)

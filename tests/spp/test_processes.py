@@ -240,8 +240,8 @@ def main():
     cases = [(lambda daemon, pool: [play(daemon, path, pool) for path in sorted(HERE.glob("processes/*.txt"))], 60000),
              (test_misbehaving, 60000), (test_random, 60000), (test_mute, 1000)]  # fmt: skip
     with concurrent.futures.ThreadPoolExecutor(16) as pool:
-        for index, (case, answer_ms) in enumerate(cases):
-            with tempfile.TemporaryDirectory(prefix="spp-processes-") as folder, rig.Daemon(*sys.argv[1:], folder, 48 + index) as daemon:
+        for case, answer_ms in cases:
+            with tempfile.TemporaryDirectory(prefix="spp-processes-") as folder, rig.Daemon(*sys.argv[1:], folder) as daemon:
                 daemon.options = ["--spp-listen", daemon.address, "--spp-answer-ms", str(answer_ms)]
                 try:
                     daemon.start()

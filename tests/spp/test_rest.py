@@ -273,8 +273,8 @@ def main():
     daemon_program, plane, *choice = sys.argv[1:]
     tests = [test for name, test in sorted(globals().items()) if name.startswith("test_") and choice in ([], [name])]
     failed = 0
-    for index, test in enumerate(tests):
-        with tempfile.TemporaryDirectory(prefix="spp-") as folder, rig.Daemon(daemon_program, plane, folder, index, INTERFACES) as daemon:
+    for test in tests:
+        with tempfile.TemporaryDirectory(prefix="spp-") as folder, rig.Daemon(daemon_program, plane, folder, INTERFACES) as daemon:
             try:
                 daemon.start()
                 test(daemon)

@@ -110,7 +110,7 @@ def hostile(controller, daemon):
 
 
 def main():
-    with tempfile.TemporaryDirectory(prefix="spp-sockets-") as folder, rig.Daemon(*sys.argv[1:], folder, 40) as daemon:
+    with tempfile.TemporaryDirectory(prefix="spp-sockets-") as folder, rig.Daemon(*sys.argv[1:], folder) as daemon:
         daemon.options = ["--interface", "null", "--spp-controller", daemon.address]
         daemon.start()
         controller = Controller(daemon.address)  # later than the daemon: it is tried again
