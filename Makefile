@@ -2,7 +2,7 @@
 # calls them. `make help` lists the targets.
 
 .DEFAULT_GOAL := all
-.PHONY: all run run-packet test guests neutron mirror-net model kill-loops control-etcd bench check-all fuzz tidy format install deb clean help
+.PHONY: all run run-packet test guests neutron mirror-net model kill-loops packet-kill-loops control-etcd bench check-all fuzz tidy format install deb clean help
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
 
@@ -106,6 +106,11 @@ kill-loops: test-build ## long: penstockd and planes are killed KILLS=500 times 
 	@ninja -C $(BUILD) src/programs/penstockd/penstockd src/programs/penstock-block/penstock-block src/programs/penstock-bench/penstock-bench
 	@for seed in $$(seq 1 $$(( ($(or $(KILLS),500) + 49) / 50 ))); do \
 		python3 -B tests/control/test_chaos.py $(CONTROL_PROGRAMS) 50 $$seed $$([ $$((seed % 2)) = 1 ] || echo units) || exit 1; done
+
+packet-kill-loops: test-build ## long: the packet plane, penstockd and etcd are killed 200 times while ports are plugged and unplugged; SEED=n
+	@ninja -C $(BUILD) src/programs/penstockd/penstockd src/programs/penstock-packet/penstock-packet
+	@PENSTOCK_TEST_BUDGET=long PENSTOCK_ETCD=build-packages/usr/bin/etcd python3 -B tests/spp/test_kills.py \
+		$(foreach program,penstockd penstock-packet,$(BUILD)/src/programs/$(program)/$(program)) $(or $(SEED),1)
 
 control-etcd: test-build ## long: the control daemon's tests with the state in an etcd of which members are killed; CASE="name…" for some
 	@ninja -C $(BUILD)

@@ -209,10 +209,10 @@ class Bench:
 class Node:
     """A penstock-block process."""
 
-    def __init__(self, program, path, options=()):
+    def __init__(self, program, path, options=(), environment=None):
         self.path = path
         self.started = time.monotonic()
-        self.process = subprocess.Popen([program, "-r", path, *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self.process = subprocess.Popen([program, "-r", path, *options], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         self.ids = 0
         self.connection = None
         self.call("rpc_get_methods")

@@ -22,10 +22,10 @@ class Refused(Exception):
 
 
 class Plane:
-    def __init__(self, program, *options):
+    def __init__(self, program, *options, environment=None):
         self.folder = tempfile.TemporaryDirectory(prefix="packet-")
         self.path = os.path.join(self.folder.name, "rpc.sock")
-        self.process = subprocess.Popen([program, "-r", self.path, *options], stdin=subprocess.DEVNULL)
+        self.process = subprocess.Popen([program, "-r", self.path, *options], stdin=subprocess.DEVNULL, env=environment)
         self.socket = None
         deadline = time.monotonic() + 60
         while self.socket is None:

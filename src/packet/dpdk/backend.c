@@ -79,33 +79,52 @@ static bool open_sink(const char *path, struct packet_sink **ret_sink, struct er
 
 /* ---- the environment ---- */
 
-static bool start_environment(const char *program, uint32_t buffers, struct error *error) {
+static bool start_environment(const struct dpdk_options *options, struct error *error) {
     char name[64], memory[32], list[1024], cpus[1100];
-    snprintf(name, sizeof(name), "%s", program);
+    const char *arguments[24 + 2 * DPDK_DRIVERS_MAX];
+    int count = 0;
+    snprintf(name, sizeof(name), "%s", options->program);
     snprintf(memory, sizeof(memory), "%llu",
-             (unsigned long long)(MEMORY_BASE_MIB + divide_up((uint64_t)buffers * (RTE_MBUF_DEFAULT_BUF_SIZE + 320), MIB(1))));
+             (unsigned long long)(MEMORY_BASE_MIB +
+                                  divide_up((uint64_t)options->buffers * (RTE_MBUF_DEFAULT_BUF_SIZE + 320), MIB(1))));
     /* Our main thread is its lcore 0, and keeps the cores that it may use. */
     host_linux_cpus(list, sizeof(list));
     snprintf(cpus, sizeof(cpus), "--lcores=0@(%s)", list);
-    const char *arguments[] = {name,   "--no-huge", "--no-shconf",         "--no-pci", "--no-telemetry", "-m",
-                               memory, cpus,        "--log-level=warning", NULL};
-    if (rte_eal_init((int)array_count(arguments) - 1, (char **)(uintptr_t)arguments) < 0)
+    const char *always[] = {name, "--no-shconf", "--no-pci", "--no-telemetry", "-m", memory, cpus, "--log-level=warning"};
+    for (size_t i = 0; i < array_count(always); i++)
+        arguments[count++] = always[i];
+    if (options->huge_dir == NULL) {
+        arguments[count++] = "--no-huge";
+    } else {
+        /* Nobody shares them, so none is left behind; physical addresses are not ours to look up. */
+        arguments[count++] = "--in-memory";
+        arguments[count++] = "--iova-mode=va";
+        arguments[count++] = "--huge-dir";
+        arguments[count++] = options->huge_dir;
+    }
+    for (unsigned i = 0; i < options->driver_count; i++) {
+        arguments[count++] = "-d";
+        arguments[count++] = options->drivers[i];
+    }
+    arguments[count] = NULL;
+    if (rte_eal_init(count, (char **)(uintptr_t)arguments) < 0)
         return error_set_errno(error, rte_errno, "DPDK does not start");
     int result = host_linux_guard_mappings();
     return result == 0 || error_set_errno(error, result, "no protection against guests that take their memory away");
 }
 
-bool dpdk_backend_create(const char *program, uint32_t buffers, struct packet_backend **ret_backend, struct error *error) {
+bool dpdk_backend_create(const struct dpdk_options *options, struct packet_backend **ret_backend, struct error *error) {
     struct dpdk_backend *backend = calloc(1, sizeof(*backend));
     if (backend == NULL)
         return error_set(error, ERROR_NO_MEMORY, "no memory");
-    if (!start_environment(program, buffers, error)) {
+    if (!start_environment(options, error)) {
         free(backend);
         return false;
     }
-    backend->pool = rte_pktmbuf_pool_create("frames", buffers, BUFFER_CACHE, 0, RTE_MBUF_DEFAULT_BUF_SIZE, SOCKET_ID_ANY);
+    backend->pool =
+        rte_pktmbuf_pool_create("frames", options->buffers, BUFFER_CACHE, 0, RTE_MBUF_DEFAULT_BUF_SIZE, SOCKET_ID_ANY);
     if (backend->pool == NULL) {
-        error_set_errno(error, rte_errno, "no memory for %u buffers", buffers);
+        error_set_errno(error, rte_errno, "no memory for %u buffers", options->buffers);
         rte_eal_cleanup();
         free(backend);
         return false;

@@ -21,6 +21,8 @@ static const char help[] =
     "                          (default: one, not pinned); none: only those of packet_vf_create\n"
     "      --cpu-map MAP       processors that stand for cores in masks, such as 1=0,2-7=0,8-15=1 (default: the same number)\n"
     "      --buffers COUNT     frames that can be on their way, 1024 to 1048576 (default 8192, 20 MiB)\n"
+    "      --huge-dir DIR      memory of huge pages, of the hugetlbfs there (default: ordinary pages)\n"
+    "  -d, --driver FILE       a driver of DPDK's, a shared object, to be loaded; may be given several times\n"
     "      --poll MODE         always: workers never sleep; never: they never spin; adaptive (default)\n"
     "  -h, --help              this text\n"
     "      --version           the version\n"
@@ -33,6 +35,7 @@ struct options {
     unsigned cpu_count;
     struct cores_map cores;
     uint64_t buffers;
+    struct dpdk_options dpdk;
     enum host_poll_mode poll_mode;
     bool exit_now;
     int exit_status;
@@ -69,16 +72,17 @@ static bool parse_workers(const char *text, struct options *options) {
 }
 
 static void parse(struct options *options, int argc, char **argv) {
-    enum { OPTION_POLL = 256, OPTION_BUFFERS, OPTION_CPU_MAP, OPTION_VERSION };
+    enum { OPTION_POLL = 256, OPTION_BUFFERS, OPTION_CPU_MAP, OPTION_HUGE_DIR, OPTION_VERSION };
     static const struct option long_options[] = {
-        {"rpc-socket", required_argument, NULL, 'r'},         {"workers", required_argument, NULL, 'w'},
-        {"cpu-map", required_argument, NULL, OPTION_CPU_MAP}, {"buffers", required_argument, NULL, OPTION_BUFFERS},
-        {"poll", required_argument, NULL, OPTION_POLL},       {"help", no_argument, NULL, 'h'},
-        {"version", no_argument, NULL, OPTION_VERSION},       {NULL, 0, NULL, 0}};
+        {"rpc-socket", required_argument, NULL, 'r'},           {"workers", required_argument, NULL, 'w'},
+        {"cpu-map", required_argument, NULL, OPTION_CPU_MAP},   {"buffers", required_argument, NULL, OPTION_BUFFERS},
+        {"huge-dir", required_argument, NULL, OPTION_HUGE_DIR}, {"driver", required_argument, NULL, 'd'},
+        {"poll", required_argument, NULL, OPTION_POLL},         {"help", no_argument, NULL, 'h'},
+        {"version", no_argument, NULL, OPTION_VERSION},         {NULL, 0, NULL, 0}};
     *options =
         (struct options){.socket_path = SOCKET_PATH_DEFAULT, .cpus = {-1}, .cpu_count = 1, .buffers = DPDK_BUFFERS_DEFAULT};
     int c;
-    while (!options->exit_now && (c = getopt_long(argc, argv, "r:w:h", long_options, NULL)) != -1) {
+    while (!options->exit_now && (c = getopt_long(argc, argv, "r:w:d:h", long_options, NULL)) != -1) {
         switch (c) {
         case 'r': options->socket_path = optarg; break;
         case 'w':
@@ -96,6 +100,13 @@ static void parse(struct options *options, int argc, char **argv) {
         case OPTION_POLL:
             if (!host_linux_poll_mode_parse(optarg, &options->poll_mode))
                 wrong(options, "--poll", optarg, "adaptive, always or never");
+            break;
+        case OPTION_HUGE_DIR: options->dpdk.huge_dir = optarg; break;
+        case 'd':
+            if (options->dpdk.driver_count == DPDK_DRIVERS_MAX)
+                wrong(options, "-d", optarg, "at most 16 drivers");
+            else
+                options->dpdk.drivers[options->dpdk.driver_count++] = optarg;
             break;
         case 'h':
             fputs(help, stdout);
@@ -177,7 +188,9 @@ int main(int argc, char **argv) {
     result = host_linux_confine(true);
     if (result != 0)
         fprintf(stderr, "penstock-packet: goes on with more rights than it needs: %s\n", strerrordesc_np(-result));
-    if (!dpdk_backend_create("penstock-packet", (uint32_t)options.buffers, &backend, &error)) {
+    options.dpdk.program = "penstock-packet";
+    options.dpdk.buffers = (uint32_t)options.buffers;
+    if (!dpdk_backend_create(&options.dpdk, &backend, &error)) {
         fprintf(stderr, "penstock-packet: %s\n", error.text);
         return error_facts(error.code)->exit_status;
     }
