@@ -180,8 +180,9 @@ enum {
     REPLICA_UNTOUCHED = 8,  /* no data, no parent */
     REPLICA_CAN_WRITE = 16, /* neither read-only nor failed */
     REPLICA_HAS_FLOOR = 32, /* all regions count as marked, since a revert or a shrink */
-    REPLICA_UNPROVEN = 64   /* opened anew without having been closed: what its marked regions show may be in a cache that the
-                               disk gave up when a flush failed, and be gone with the next loss of power */
+    REPLICA_UNPROVEN = 64   /* opened anew, and not known what of it was not flushed: what its marked regions show may be in a
+                               cache that the disk gave up when a flush failed, and be gone with the next loss of power. Until
+                               it is stored as whole and settled under this opening */
 };
 struct replica_status {
     struct replica_record record;        /* zeros without one */

@@ -40,6 +40,13 @@ static inline void host_random(struct host *host, void *to, size_t length);
  * Any thread; may sleep for microseconds. */
 static inline void *host_memory_map(struct host *host, size_t bytes);
 static inline void host_memory_unmap(struct host *host, void *take_memory, size_t bytes);
+/* Memory that outlives this process, and nothing else that the page cache does not: found again under its name (and size) by the
+ * next process of the same user, gone with the machine's power. `anew`: zeros, whatever was there; else what is there. NULL:
+ * there is none, a living process has it, or it cannot be kept here. Any thread; may sleep for microseconds. */
+static inline void *host_memory_keep(struct host *host, const char *name, size_t bytes, bool anew);
+/* Unmaps it. `forget`: nobody will find it again. */
+static inline void host_memory_leave(struct host *host, const char *name, void *take_memory, size_t bytes, bool forget);
+#define HOST_KEPT_NAME_SIZE 64
 
 /* ---- loops: each executes one reactor ---- */
 
@@ -214,6 +221,8 @@ struct host_ops {
     void (*random)(struct host *, void *, size_t);
     void *(*memory_map)(struct host *, size_t);
     void (*memory_unmap)(struct host *, void *, size_t);
+    void *(*memory_keep)(struct host *, const char *, size_t, bool);
+    void (*memory_leave)(struct host *, const char *, void *, size_t, bool);
     int (*loop_create)(struct host *, const struct host_loop_options *, struct host_loop **);
     int (*loop_start)(struct host_loop *);
     void (*loop_stop)(struct host_loop *);
@@ -266,6 +275,12 @@ static inline void host_random(struct host *host, void *to, size_t length) { hos
 static inline void *host_memory_map(struct host *host, size_t bytes) { return host->ops->memory_map(host, bytes); }
 static inline void host_memory_unmap(struct host *host, void *take_memory, size_t bytes) {
     host->ops->memory_unmap(host, take_memory, bytes);
+}
+static inline void *host_memory_keep(struct host *host, const char *name, size_t bytes, bool anew) {
+    return host->ops->memory_keep == NULL ? NULL : host->ops->memory_keep(host, name, bytes, anew);
+}
+static inline void host_memory_leave(struct host *host, const char *name, void *take_memory, size_t bytes, bool forget) {
+    host->ops->memory_leave(host, name, take_memory, bytes, forget);
 }
 static inline int host_loop_create(struct host *host, const struct host_loop_options *options, struct host_loop **ret_loop) {
     return host->ops->loop_create(host, options, ret_loop);

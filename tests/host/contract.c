@@ -720,6 +720,31 @@ static void memory_begins_with_zeros(void **state) {
     assert_null(host_memory_map(fixture->host, 0));
 }
 
+static void memory_is_kept_under_its_name(void **state) {
+    struct fixture *fixture = *state;
+    char name[HOST_KEPT_NAME_SIZE];
+    uint64_t random;
+    host_random(fixture->host, &random, sizeof(random));
+    snprintf(name, sizeof(name), "contract-%016llx", (unsigned long long)random);
+    assert_null(host_memory_keep(fixture->host, name, 8192, false));
+    uint8_t *memory = host_memory_keep(fixture->host, name, 8192, true);
+    if (memory == NULL)
+        skip(); /* a system without shared memory */
+    assert_true(memory[0] == 0 && memory[8191] == 0);
+    memset(memory, 7, 8192);
+    host_memory_leave(fixture->host, name, memory, 8192, false);
+    assert_null(host_memory_keep(fixture->host, name, 4096, false)); /* of another size */
+    memory = host_memory_keep(fixture->host, name, 8192, false);
+    assert_non_null(memory);
+    assert_true(memory[0] == 7 && memory[8191] == 7);
+    host_memory_leave(fixture->host, name, memory, 8192, false);
+    memory = host_memory_keep(fixture->host, name, 8192, true);
+    assert_non_null(memory);
+    assert_true(memory[0] == 0 && memory[8191] == 0);
+    host_memory_leave(fixture->host, name, memory, 8192, true);
+    assert_null(host_memory_keep(fixture->host, name, 8192, false));
+}
+
 /* ---- the list ---- */
 
 const struct CMUnitTest contract_cases[] = {
@@ -729,6 +754,7 @@ const struct CMUnitTest contract_cases[] = {
     CASE(a_loop_turns_at_its_deadline_and_when_woken),
     CASE(a_processor_that_is_absent_is_an_error),
     CASE(memory_begins_with_zeros),
+    CASE(memory_is_kept_under_its_name),
     CASE(jobs_run_then_tell_their_loop),
     CASE(an_absent_file_is_not_found),
     CASE(what_is_written_is_read),

@@ -24,8 +24,7 @@ bool mirror_work_begin(struct mirror_leg *leg, uint64_t regions) {
 }
 
 bool mirror_leg_is_doubtful(const struct mirror_leg *leg) {
-    return (leg->status.flags & REPLICA_UNPROVEN) != 0 && (leg->status.flags & REPLICA_UNTOUCHED) == 0 &&
-           leg->status.incarnation != leg->mirror->incarnations[leg->index];
+    return (leg->status.flags & (REPLICA_UNPROVEN | REPLICA_UNTOUCHED)) == REPLICA_UNPROVEN;
 }
 
 /* Merges the piece of a bitmap that a call brought. */

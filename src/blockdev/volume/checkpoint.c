@@ -317,7 +317,9 @@ static void write_superblock(struct volume_store *store) {
     super->journal_block = checkpoint->head;
     super->journal_crc = checkpoint->crc;
     super->opening_id = store->commit.opening_id;
-    super->flags = checkpoint->clean && checkpoint->sequence == store->commit.closed_sequence ? SUPERBLOCK_CLEAN : 0;
+    super->flags = checkpoint->clean && checkpoint->sequence == store->commit.closed_sequence && !trail_is_doubted(store)
+                       ? SUPERBLOCK_CLEAN
+                       : 0;
     superblock_seal(super);
     if (VOLUME_CANARY == VOLUME_CANARY_JOURNAL_REUSED_EARLY)
         journal_trim(store);

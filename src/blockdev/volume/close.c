@@ -73,6 +73,7 @@ static void close_step(struct volume_store *store) {
             return;
         }
         command->ok = !store->failed || error_set(&command->error, ERROR_IO, "%s", store->reason);
+        trail_end(store, !store_frozen(store) && !trail_is_doubted(store));
         block_channel_close(store->base);
         command->message.run = closed;
         reactor_post(store->control, &command->message);

@@ -51,6 +51,11 @@ void commit_hasten(struct volume_store *store) {
     schedule(store);
 }
 
+void commit_announce(struct volume_store *store) {
+    store->commit.announcing = true;
+    commit_hasten(store);
+}
+
 void commit_join(struct volume_store *store, struct waiter *waiter) {
     struct commit *commit = &store->commit;
     if (VOLUME_CANARY == VOLUME_CANARY_FLUSH_JOINS_LATE && commit->state != COMMIT_IDLE)
@@ -166,6 +171,7 @@ static void compose(struct volume_store *store) {
     uint32_t count = 0;
     commit->closed_sequence++;
     commit->closed_batches++;
+    commit->announcing = false;
     for (struct list_node *node; (node = list_pop_front(&commit->batch)) != NULL;) {
         struct page *page = list_entry(node, struct page, batch_node);
         bool skip = left_out(store, page);
@@ -401,7 +407,7 @@ static void commit_step(struct volume_store *store) {
         waiters_wake(&commit->waiters, IO_OK);
     if (store->draining > 0 && VOLUME_CANARY != VOLUME_CANARY_SNAPSHOT_BEFORE_DATA)
         return; /* the end of the drain comes back here */
-    bool empty = list_empty(&commit->batch);
+    bool empty = list_empty(&commit->batch) && !commit->announcing;
     if (empty && !store->unflushed && store->flushing == 0)
         commit->hasty = true;                                    /* nothing to wait for */
     if (hold_back(store) || (!empty && !ring_has_room(store))) { /* its timer comes back here, or the checkpoint's end */

@@ -7,6 +7,8 @@
 static void io_complete(struct block_request *request) {
     struct store_io *io = container_of(request, struct store_io, request);
     io->store->ios_out--;
+    if (io->trail != 0)
+        trail_leave(io);
     if (unlikely(io->external != NULL))
         external_io_done(io->external);
     io->done(io);
@@ -24,6 +26,7 @@ static void io_prepare(struct store_io *io, struct volume_store *store, void (*d
     io->sets_bits = false;
     io->epoch = 0;
     io->reserved_words = 0;
+    io->trail = 0;
 }
 
 struct store_io *io_take(struct volume_store *store, void (*done)(struct store_io *io), void *owner) {
@@ -76,10 +79,13 @@ void io_give(struct store_io *io) {
 
 void io_submit(struct store_io *io) {
     io->store->ios_out++;
-    if (unlikely(io->external != NULL))
+    if (unlikely(io->external != NULL)) {
         external_submit(io);
-    else
-        block_submit(io->store->base, &io->request);
+        return;
+    }
+    if (io->request.op != BLOCK_READ && io->request.op != BLOCK_TRIM) /* what is trimmed means nothing to anybody */
+        trail_enter(io);
+    block_submit(io->store->base, &io->request);
 }
 
 void io_buffer(struct store_io *io, enum block_op op, uint64_t offset, void *buffer, size_t length) {

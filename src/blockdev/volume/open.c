@@ -5,6 +5,8 @@
 #include <stdlib.h>
 
 #define RING_PIECE MIB(1)
+#define REWRITE_PIECE KIB(64)
+#define REWRITE_PIECES 64
 
 bool store_alloc(struct block_device *base, struct reactor *home, struct reactor *control, uint64_t cache_bytes,
                  struct volume_store **ret_store, struct error *error) {
@@ -101,7 +103,12 @@ struct opening {
     uint8_t *ring;
     struct page **table; /* pages being read; NULL = none at this id */
     bool ring_unreadable;
-    uint32_t again; /* blocks of the ring that were written once more, or are about to be */
+    uint32_t again;         /* blocks of the ring that were written once more, or are about to be */
+    struct trail_left left; /* by the process before */
+    uint8_t *rewritten;     /* REWRITE_PIECES of REWRITE_PIECE */
+    struct rewrite_piece {
+        uint64_t block, count;
+    } pieces[REWRITE_PIECES];
 };
 
 static void opening_free(struct opening *opening) {
@@ -109,6 +116,7 @@ static void opening_free(struct opening *opening) {
     free(opening->index);
     free(opening->ring);
     free(opening->table);
+    free(opening->rewritten);
     free(opening);
 }
 
@@ -117,6 +125,7 @@ static void report_failure(struct reactor_message *message) {
     struct volume_store_open *open = container_of(message, struct volume_store_open, message);
     struct opening *opening = open->private;
     if (opening != NULL && opening->store != NULL) {
+        trail_left_fini(opening->store, &opening->left);
         if (opening->store->base_handle.device != NULL)
             block_handle_close(&opening->store->base_handle);
         store_free(opening->store);
@@ -249,14 +258,27 @@ static bool build(struct opening *opening) {
 
 /* ---- 4: the journal ---- */
 
+static void legs_look(struct volume_store *store) {
+    bool legs = false;
+    list_for_each (&store->volumes, const struct volume, volume, node)
+        legs = legs || volume->replica != NULL;
+    if (!legs)
+        return;
+    trail_begin(store);
+    if (store->trail.memory != NULL)
+        commit_announce(store);
+}
+
 static void replayed(struct opening *opening) {
     struct volume_store *store = opening->store;
     if (!build(opening)) {
         fail(opening);
         return;
     }
-    if (!store_frozen(store))
+    if (!store_frozen(store)) {
+        legs_look(store);
         background_resume(store);
+    }
     opening->open->message.run = report_open;
     reactor_post(store->control, &opening->open->message);
 }
@@ -265,6 +287,9 @@ static void kept(struct store_io *io) {
     struct opening *opening = io->owner;
     io->store->flushing--;
     if (io->request.status == IO_OK) {
+        if (opening->left.memory != NULL)
+            trail_take_over(io->store, &opening->left);
+        trail_left_fini(io->store, &opening->left);
         replayed(opening);
         return;
     }
@@ -311,6 +336,86 @@ static bool describe_again(struct bulk *bulk, uint32_t i, uint64_t *ret_offset, 
     return count > 0;
 }
 
+/* What is read may be in a cache only, forgotten by the disk when a flush failed: the one above proves nothing then. What the
+ * store goes on from is written once more. Pages need it not: the superblock that leads to them was written after theirs. */
+static void write_again(struct opening *opening) {
+    struct volume_store *store = opening->store;
+    opening->bulk.op = BLOCK_WRITE;
+    opening->bulk.count = 2 + (uint32_t)divide_up((uint64_t)store->commit.used * BLOCK_BYTES, RING_PIECE);
+    opening->again = 0;
+    opening->bulk.describe = describe_again;
+    opening->bulk.done = written_again;
+    bulk_start(&opening->bulk);
+}
+
+/* ---- what the process before may not have flushed: it is read and written, a group at a time ---- */
+
+static bool describe_piece(struct bulk *bulk, uint32_t i, uint64_t *ret_offset, void **ret_buffer, size_t *ret_length) {
+    struct opening *opening = bulk->owner;
+    *ret_offset = opening->pieces[i].block * BLOCK_BYTES;
+    *ret_buffer = opening->rewritten + (size_t)i * REWRITE_PIECE;
+    *ret_length = (size_t)opening->pieces[i].count * BLOCK_BYTES;
+    return true;
+}
+
+static void rewrite_some(struct opening *opening);
+
+static void rewrite_failed(struct opening *opening) {
+    opening->store->unproven = true; /* as if there were no list */
+    trail_left_fini(opening->store, &opening->left);
+    write_again(opening);
+}
+
+static void pieces_written(struct bulk *bulk) {
+    if (bulk->status == IO_OK)
+        rewrite_some(bulk->owner);
+    else
+        rewrite_failed(bulk->owner);
+}
+
+static void pieces_read(struct bulk *bulk) {
+    struct opening *opening = bulk->owner;
+    if (bulk->status != IO_OK) {
+        rewrite_failed(opening);
+        return;
+    }
+    bulk->op = BLOCK_WRITE;
+    bulk->done = pieces_written;
+    bulk_start(bulk);
+}
+
+static void rewrite_some(struct opening *opening) {
+    uint32_t count = 0;
+    while (count < REWRITE_PIECES &&
+           trail_next(&opening->left, REWRITE_PIECE / BLOCK_BYTES, &opening->pieces[count].block, &opening->pieces[count].count))
+        count++;
+    if (count == 0) {
+        write_again(opening);
+        return;
+    }
+    opening->bulk.op = BLOCK_READ;
+    opening->bulk.count = count;
+    opening->bulk.describe = describe_piece;
+    opening->bulk.item = NULL;
+    opening->bulk.done = pieces_read;
+    bulk_start(&opening->bulk);
+}
+
+static void rewrite_begin(struct opening *opening) {
+    struct volume_store *store = opening->store;
+    if (!store->unproven || !trail_find(store, store->commit.found_opening, &opening->left)) {
+        write_again(opening);
+        return;
+    }
+    opening->rewritten = aligned_alloc(BLOCK_BYTES, (size_t)REWRITE_PIECES * REWRITE_PIECE);
+    if (opening->rewritten == NULL) {
+        fail_memory(opening);
+        return;
+    }
+    store->unproven = false;
+    rewrite_some(opening);
+}
+
 static void ring_read(struct bulk *bulk) {
     struct opening *opening = bulk->owner;
     struct volume_store *store = opening->store;
@@ -320,19 +425,13 @@ static void ring_read(struct bulk *bulk) {
         return;
     }
     bool clean = (store->super.flags & SUPERBLOCK_CLEAN) != 0 && store->replayed_records == 0;
-    store->unproven = !clean && store->commit.closed_sequence != 0; /* 0: it was never used */
+    store->unproven = !clean && store->commit.closed_sequence != 0 && /* 0: it was never used */
+                      opening->open->base->volatile_cache;
     if (store_frozen(store)) {
         replayed(opening);
         return;
     }
-    /* What is read may be in a cache only, forgotten by the disk when a flush failed: the one above proves nothing then. What the
-     * store goes on from is written once more. Pages need it not: the superblock that leads to them was written after theirs. */
-    opening->bulk.op = BLOCK_WRITE;
-    opening->bulk.count = 2 + (uint32_t)divide_up((uint64_t)store->commit.used * BLOCK_BYTES, RING_PIECE);
-    opening->again = 0;
-    opening->bulk.describe = describe_again;
-    opening->bulk.done = written_again;
-    bulk_start(&opening->bulk);
+    rewrite_begin(opening);
 }
 
 static bool describe_ring(struct bulk *bulk, uint32_t i, uint64_t *ret_offset, void **ret_buffer, size_t *ret_length) {
@@ -370,6 +469,7 @@ static void table_read(struct bulk *bulk) {
     commit->head = super->journal_block;
     commit->durable_sequence = commit->closed_sequence = super->journal_sequence;
     commit->durable_crc = super->journal_crc;
+    commit->found_opening = super->opening_id;
     uint64_t start = opening->open->checkpoint_bytes / BLOCK_BYTES;
     opening->store->checkpoint.start_blocks =
         start == 0 ? commit->ring_blocks / 2 : (uint32_t)min_u64(start, commit->ring_blocks / 2);

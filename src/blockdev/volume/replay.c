@@ -137,6 +137,7 @@ bool replay_run(struct volume_store *store, const uint8_t *ring, bool unreadable
             ok = apply(&replay, &changes[i], header.sequence);
         commit->durable_sequence = header.sequence;
         commit->durable_crc = header.crc;
+        commit->found_opening = header.opening_id;
         commit->head = (commit->head + header.blocks) % commit->ring_blocks;
         walked += header.blocks;
         store->replayed_records++;

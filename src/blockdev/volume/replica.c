@@ -14,6 +14,7 @@ static struct replica *replica_new(struct volume *volume, const struct replica_r
     replica->volume = volume;
     replica->record = *record;
     replica->marks = marks;
+    replica->unproven = volume->store->unproven;
     return replica;
 }
 
@@ -217,6 +218,7 @@ static enum got adopt(struct volume_op *op, const struct replica_claim *claim, e
     layer_set(store, marks, LAYER_TAIL, MARKS_BLOCKS);
     layer_set(store, volume->layer, LAYER_MARKS, marks->id);
     record_set_identity(store, volume->layer->record, identity, size);
+    trail_begin(store);
     return GOT;
 }
 
@@ -351,6 +353,11 @@ static void store_run(struct volume_op *op) {
         memset(replica->marked, 0, bitmap_words(replica->region_count) * sizeof(uint64_t));
     replica->record = document->record;
     replica->record.promised_attempt = attempt;
+    if (replica->unproven &&
+        (replica->record.state == REPLICA_WITNESS || (replica->record.state == REPLICA_WHOLE && replica->record.settled != 0))) {
+        replica->unproven = false; /* what was in doubt was written anew, under this opening */
+        trail_look(volume->store);
+    }
     volume->store->commit.urge = COMMIT_AHEAD_OF_ALL;
     record_put(volume->store, volume->layer, &replica->record);
     volume->store->commit.urge = COMMIT_IN_TURN;
@@ -493,4 +500,5 @@ void replica_forget(struct volume *volume) {
     layer_set_state(store, marks, LAYER_DELETING);
     background_start(store, marks);
     replica_close(volume);
+    trail_look(store);
 }

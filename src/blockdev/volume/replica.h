@@ -28,6 +28,7 @@ struct replica {
     uint64_t holder;                     /* association with the claim, 0 = none */
     uint64_t former[REPLICA_FORMER_MAX]; /* superseded by another engine: the newest ones */
     unsigned former_next;
+    bool unproven; /* what its marked regions show may not be on the disk; until it was made equal under this opening */
 };
 
 /* ---- replica.c: records, claims, admission ---- */

@@ -33,7 +33,7 @@ static void get_status(struct volume_op *op) {
         status.flags |= replica_admits(replica, op->request) == IO_OK ? REPLICA_CLAIM_YOURS : 0u;
         status.flags |= layer_get(replica->marks, LAYER_TREE) != 0 ? REPLICA_HAS_FLOOR : 0u;
     }
-    status.flags |= volume->store->unproven ? REPLICA_UNPROVEN : 0u;
+    status.flags |= (volume->replica != NULL ? volume->replica->unproven : volume->store->unproven) ? REPLICA_UNPROVEN : 0u;
     if (layer->parent == NULL && layer_get(layer, LAYER_USED) == 0 && layer_get(layer, LAYER_NODES) == 0)
         status.flags |= REPLICA_UNTOUCHED;
     if (!store_frozen(volume->store) && !volume->read_only)

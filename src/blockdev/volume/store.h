@@ -2,6 +2,8 @@
  * unless a comment says otherwise. How the parts work together: docs/volume-store.md. */
 #pragma once
 
+#include <stdatomic.h>
+
 #include "base/hash_map.h"
 #include "blockdev/volume/canary.h"
 #include "blockdev/volume/format.h"
@@ -214,6 +216,8 @@ struct store_io {
     bool sets_bits, embedded;      /* embedded: not of the pool */
     uint32_t epoch;                /* it began in; 0 = it uses no cluster that could be freed */
     uint32_t reserved_words;       /* of the batch, for its bits */
+    uint32_t trail;                /* generation that it is counted in, 0 = none */
+    uint64_t trail_covered;        /* a flush: what is listed before that */
     struct slice slices[IO_SLICES];
 };
 
@@ -262,6 +266,7 @@ struct commit {
     struct list batch;                     /* pages with changes */
     uint32_t batch_words, reserved_words;  /* in the open batch; promised to writes under way */
     enum commit_urge urge;                 /* what page_set() sets now may go ahead of the open batch */
+    bool announcing;                       /* the next record is wanted for its header, whatever it holds */
     bool ahead;                            /* the record under way is of such words */
     bool ahead_before;                     /* so was the last one: the batch's turn, if it is wanted */
     struct list urgent;                    /* pages with such words */
@@ -278,6 +283,7 @@ struct commit {
     uint32_t ring_blocks, head; /* head: block where the next record begins */
     uint32_t used;              /* blocks of the ring that a replay needs, up to head */
     uint32_t durable_crc;       /* of the last durable record */
+    uint64_t found_opening;     /* whose record, or superblock, was the last one at this opening */
     uint32_t record_crc;
     uint64_t opening_id;
     struct store_io ios[2];
@@ -327,6 +333,30 @@ struct node_making {
     struct list waiters;
 };
 
+/* What was written since the last flush that ended well: kept for the process that comes next, entries by place % TRAIL_ENTRIES.
+ * Places only rise. An entry is a block of the disk (44 bits) and how many (20). */
+#define TRAIL_ENTRIES 65536u
+#define TRAIL_GENERATIONS 16u
+struct trail_memory {
+    _Atomic uint64_t magic;
+    struct uuid store_id;
+    uint64_t opening;         /* whose list it is: the newest record on the disk is that one's, or this is of another disk */
+    _Atomic uint64_t doubted; /* a leg here may show what no list tells of */
+    uint64_t unlisted;        /* what was written before this place is not in the list */
+    _Atomic uint64_t head, tail;
+    _Atomic uint64_t entries[TRAIL_ENTRIES];
+};
+struct trail {
+    struct trail_memory *memory;           /* NULL: none is kept; places are counted all the same */
+    uint64_t head, tail;                   /* the next place; the first that is not on the disk */
+    uint64_t oldest, newest;               /* generations: a new one begins with each flush */
+    uint64_t starts[TRAIL_GENERATIONS];    /* place at which it began */
+    uint32_t under_way[TRAIL_GENERATIONS]; /* requests that began in it */
+    uint64_t awaited, covered; /* a flush ended well, and will count when generations up to this one have ended; 0 = none */
+    uint64_t bytes;            /* since the last flush began */
+    bool failed;               /* a flush */
+};
+
 struct volume_store {
     struct reactor *home, *control;
     struct block_graph *graph;
@@ -339,7 +369,8 @@ struct volume_store {
     uint32_t total_clusters;
     bool read_only; /* asked for, or because of damage or unknown features */
     bool failed;    /* rule 10 */
-    bool unproven;  /* it was not closed before this opening */
+    bool unproven;  /* it was not closed before this opening, and nobody left a list of what was not flushed */
+    struct trail trail;
     bool closing;
     char reason[256];
 
@@ -437,6 +468,31 @@ void store_fail(struct volume_store *store, const char *format, ...) __attribute
 /* Damage of shared metadata found while running: no more changes. */
 void store_set_read_only(struct volume_store *store, const char *format, ...) __attribute__((format(printf, 2, 3)));
 static inline bool store_frozen(const struct volume_store *store) { return store->failed || store->read_only; }
+
+/* ---- trail.c: what a process leaves behind ---- */
+struct trail_left {
+    struct trail_memory *memory;
+    uint64_t *runs; /* entries, by block */
+    size_t count, at;
+    uint64_t done; /* blocks before this one were told */
+};
+/* Every request that changes the disk, and every flush, before it is sent and when it has ended. */
+void trail_enter(struct store_io *io);
+void trail_leave(struct store_io *io);
+/* A list is kept from here on, if the store has a volatile disk and writes to it. There is a leg. */
+void trail_begin(struct volume_store *store);
+/* Says whether a leg is in doubt: after each change of that. */
+void trail_look(struct volume_store *store);
+bool trail_is_doubted(const struct volume_store *store);
+/* `forget`: everything is flushed, and nothing in doubt. */
+void trail_end(struct volume_store *store, bool forget);
+/* The list of the process before, if it is of the opening that the disk tells of, and complete. */
+bool trail_find(struct volume_store *store, uint64_t opening, struct trail_left *ret_left);
+/* The next blocks that it may not have flushed, each once; false: there are no more. */
+bool trail_next(struct trail_left *left, uint64_t most_blocks, uint64_t *ret_block, uint64_t *ret_count);
+/* What it told of was written anew and flushed: the list goes on as this store's. */
+void trail_take_over(struct volume_store *store, struct trail_left *left);
+void trail_left_fini(struct volume_store *store, struct trail_left *left);
 
 /* ---- epochs: which requests may still use a freed cluster ---- */
 /* The io resolved to clusters in this turn and is about to be submitted. io_give() ends it. */
@@ -541,6 +597,8 @@ void commit_join(struct volume_store *store, struct waiter *waiter);
 void commit_join_ahead(struct volume_store *store, struct waiter *waiter);
 /* Closes the open batch soon. */
 void commit_hasten(struct volume_store *store);
+/* Soon there is a record of this opening, so that the disk tells of it. */
+void commit_announce(struct volume_store *store);
 /* Room in the open batch for `words` more changes; else WAIT. Asked before changes of the same turn, or with commit_reserve(). */
 enum got commit_room(struct volume_store *store, uint32_t words, struct waiter *waiter);
 /* Keeps room for changes that come when an I/O ends. */

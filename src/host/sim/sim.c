@@ -333,6 +333,8 @@ void sim_destroy(struct sim *sim) {
         while (!list_empty(&node->processes))
             sim_process_end(list_entry(list_first(&node->processes), struct sim_process, of_node), SIM_KILL_VANISH);
     }
+    for (uint32_t i = 0; i < sim->node_count; i++)
+        sim_kept_drop(sim->nodes[i]);
     sim_network_destroy(sim);
     sim_disks_destroy(sim);
     for (uint32_t i = 0; i < sim->node_count; i++) {

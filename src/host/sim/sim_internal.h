@@ -127,6 +127,7 @@ struct sim_node {
     uint16_t next_port;
     uint64_t kill_count;
     struct list processes, paths, listeners;
+    struct list kept; /* memory that outlives processes, not the power */
 };
 
 struct sim_process {
@@ -197,6 +198,7 @@ extern const struct host_ops sim_host_ops;
 void sim_files_abandon(struct sim_process *process);
 void sim_sockets_abandon(struct sim_process *process, enum sim_kill how);
 void sim_disks_power_cut(struct sim_node *node);
+void sim_kept_drop(struct sim_node *node);
 void sim_disks_destroy(struct sim *sim);
 void sim_network_power(struct sim_node *node);
 void sim_network_destroy(struct sim *sim);

@@ -22,6 +22,7 @@ struct sim_node *sim_node_create(struct sim *sim, const char *name, const char *
     list_init(&node->processes);
     list_init(&node->paths);
     list_init(&node->listeners);
+    list_init(&node->kept);
     sim_node_add_address(node, address);
     sim->nodes[sim->node_count++] = node;
     for (uint32_t i = 0; i < sim->node_count; i++) {
@@ -385,6 +386,7 @@ void sim_node_power_off(struct sim_node *node) {
     while (!list_empty(&node->processes))
         sim_process_end(list_entry(list_first(&node->processes), struct sim_process, of_node), SIM_KILL_VANISH);
     node->on = false;
+    sim_kept_drop(node);
     sim_note(sim, SIM_TRACE_POWER, node->index, 0);
     sim_network_power(node);
     sim_disks_power_cut(node);
@@ -410,6 +412,56 @@ static void host_unmap(struct host *base, void *take_memory, size_t bytes) {
     free(take_memory);
 }
 
+/* ---- memory that is kept ---- */
+
+struct kept {
+    struct list_node node;
+    char name[HOST_KEPT_NAME_SIZE];
+    size_t bytes;
+    void *memory;
+};
+
+static struct kept *kept_find(struct sim_node *node, const char *name) {
+    list_for_each (&node->kept, struct kept, kept, node)
+        if (strcmp(kept->name, name) == 0)
+            return kept;
+    return NULL;
+}
+
+static void kept_free(struct sim *sim, struct kept *kept) {
+    list_remove(&kept->node);
+    sim_release(sim, kept->memory);
+    sim_release(sim, kept);
+}
+
+void sim_kept_drop(struct sim_node *node) {
+    list_for_each_safe (&node->kept, struct kept, kept, node)
+        kept_free(node->sim, kept);
+}
+
+static void *host_keep(struct host *host, const char *name, size_t bytes, bool anew) {
+    struct sim_node *node = process_of(host)->node;
+    struct kept *kept = kept_find(node, name);
+    if (anew) {
+        if (kept != NULL)
+            kept_free(node->sim, kept);
+        kept = sim_allocate(node->sim, sizeof(*kept));
+        *kept = (struct kept){.bytes = bytes, .memory = memset(sim_allocate(node->sim, bytes), 0, bytes)};
+        snprintf(kept->name, sizeof(kept->name), "%s", name);
+        list_push_back(&node->kept, &kept->node);
+    }
+    return kept == NULL || kept->bytes != bytes ? NULL : kept->memory;
+}
+
+static void host_leave(struct host *host, const char *name, void *take_memory, size_t bytes, bool forget) {
+    struct sim_node *node = process_of(host)->node;
+    struct kept *kept = kept_find(node, name);
+    (void)take_memory;
+    (void)bytes;
+    if (forget && kept != NULL)
+        kept_free(node->sim, kept);
+}
+
 const struct host_ops sim_host_ops = {
     .now_ns = host_now,
     .ticks = host_now,
@@ -417,6 +469,8 @@ const struct host_ops sim_host_ops = {
     .random = host_fill_random,
     .memory_map = host_map,
     .memory_unmap = host_unmap,
+    .memory_keep = host_keep,
+    .memory_leave = host_leave,
     .loop_create = loop_create,
     .loop_start = loop_start,
     .loop_stop = loop_stop,
