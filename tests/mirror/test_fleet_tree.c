@@ -13,6 +13,7 @@ struct tale {
     struct fleet_node *engine;
     struct mirror_tree_command command;
     bool done;
+    unsigned percent, steps; /* of a leg that comes back */
 };
 
 static struct tale *told; /* by the test that runs: for conditions and hooks */
@@ -175,6 +176,43 @@ static void a_reverts_mark_on_everything_goes(void **state) {
     drive(tale, 100, false);
     tale_end(tale);
     ledger_fini(&was);
+}
+
+/* Watches the first leg while it is waited for. */
+static bool all_whole_and_never_less(struct fleet *fleet) {
+    struct mirror_status status;
+    fleet_status(told->engine, &status);
+    const struct mirror_leg_status *leg = &status.legs[0];
+    if (leg->state == MIRROR_LEG_SYNCING) {
+        if (leg->sync_percent < told->percent)
+            fleet_fail(fleet, "%u %% after %u %%", leg->sync_percent, told->percent);
+        told->steps += leg->sync_percent > told->percent;
+        told->percent = leg->sync_percent;
+    }
+    return fleet_all_whole(fleet);
+}
+
+/* Snapshot after snapshot, then the head. */
+static void how_far_it_is_never_falls_back(void **state) {
+    (void)state;
+    static const char *const names[] = {"s1", "s2", "s3", "s4"};
+    struct tale *tale = tale_new(60, false);
+    struct fleet *fleet = tale->fleet;
+    drive(tale, 50, false);
+    fleet_node_die(&fleet->nodes[0], FLEET_VANISH);
+    assert_true(fleet_begin(tale->engine, BLOCK_WRITE, 1, 2));
+    fleet_wait(fleet, fleet_has_two_members, 4 * NS_PER_S, "the change");
+    fleet_wait(fleet, fleet_is_idle, 4 * NS_PER_S, "a write without the leg");
+    for (unsigned i = 0; i < 4; i++) {
+        drive(tale, 150, false);
+        must(tale, REPLICA_SNAPSHOT, names[i]);
+    }
+    drive(tale, 150, false);
+    fleet_node_up(&fleet->nodes[0]);
+    fleet_wait(fleet, all_whole_and_never_less, 100 * NS_PER_S, "the leg");
+    assert_true(tale->steps >= 3);
+    assert_int_equal(snapshots_of(tale), 4);
+    tale_end(tale);
 }
 
 static void a_leg_that_missed_it_gets_it(void **state) {
@@ -344,6 +382,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(under_load_every_leg_gets_the_same),
         cmocka_unit_test(a_reverts_mark_on_everything_goes),
+        cmocka_unit_test(how_far_it_is_never_falls_back),
         cmocka_unit_test(a_leg_that_missed_it_gets_it),
         cmocka_unit_test(a_leg_that_comes_while_the_size_changes),
         cmocka_unit_test(a_leg_that_is_copied_to_keeps_no_snapshot_back),

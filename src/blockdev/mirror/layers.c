@@ -309,6 +309,20 @@ static void take(struct mirror_leg *leg) {
     }
 }
 
+/* About how much it is to get when this snapshot is there: the others that it lacks, and a head as large as these are. */
+static uint64_t left_after(const struct mirror_layers *layers) {
+    uint64_t bytes = 0, of_this = max_u64(layers->step.layer->used, REGION_BYTES);
+    unsigned count = 1;
+    for (uint32_t i = 0; i < layers->from.tree->count; i++) {
+        const struct replica_layer *layer = &layers->from.tree->layers[i];
+        if (layer->id == layers->step.layer->id || tree_find(layers->own.tree, layer->id) != NULL)
+            continue;
+        bytes += max_u64(min_u64(layer->used, layer->size), REGION_BYTES);
+        count++;
+    }
+    return bytes + (bytes + of_this) / count;
+}
+
 void mirror_layers_list(struct mirror_leg *leg) {
     struct mirror_layers *layers = leg->layers;
     if (layers->ask.busy)
@@ -358,7 +372,7 @@ void mirror_layers_list(struct mirror_leg *leg) {
     leg->fill_generation = layers->source_generation;
     leg->fill_layer = layers->step.layer->layer;
     leg->fill_size = layers->step.size;
-    mirror_work_count(leg);
+    mirror_work_count(leg, left_after(layers));
     task_move(&leg->task, LEG_FILL);
     mirror_copy_wake(leg->mirror);
 }

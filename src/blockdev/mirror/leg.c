@@ -525,6 +525,7 @@ static void copy_all(struct mirror_leg *leg) {
     leg->verdict = DECIDE_FULL;
     leg->base = (struct replica_epoch){0};
     leg->from_depth = leg->joined = leg->cursor = 0;
+    leg->sync_base = leg->sync_share = 0;
     leg->blank = false;
     leg->blind_left = 0;
     leg->config.flags &= ~(uint32_t)REPLICA_LEG_BLANK;
@@ -604,6 +605,7 @@ static void adopt(struct mirror_leg *leg) {
         return;
     }
     leg->discard = false;
+    leg->sync_base = leg->sync_share = 0;
     /* It has lost more than it missed, or all of it counts as missed. */
     if (leg->verdict != DECIDE_RETURNING || !mirror_tree_is_equal(leg) || leg->status.incarnation != leg->missed_incarnation)
         mirror_missed_end(leg);
@@ -705,7 +707,7 @@ static void step(struct task *task) {
             leg->work[i] |= mirror->regions.unequal[i];
         task_move(task, leg->replica ? LEG_SOURCE_MARKS : leg->upon != 0 ? LEG_OWNED : LEG_COPY);
         if (!leg->replica && leg->upon == 0) {
-            mirror_work_count(leg);
+            mirror_work_count(leg, 0);
             mirror_copy_wake(mirror);
         }
         break;

@@ -269,6 +269,7 @@ void mirror_status_get(const struct block_device *device, struct mirror_status *
             continue;
         *told = leg->told;
         told->foreign = leg->foreign;
+        told->sync_percent = mirror_work_progress(leg) / 100;
         told->behind = mirror_missed_bytes(leg, &told->behind_exact);
     }
 }

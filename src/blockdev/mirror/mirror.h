@@ -138,7 +138,8 @@ struct mirror_leg_status {
     enum mirror_leg_state state;
     char why[96];                      /* it is not whole; "" else */
     uint64_t since_ns;                 /* monotonic, of the state */
-    uint64_t sync_total, sync_done;    /* bytes, while syncing */
+    uint64_t sync_total, sync_done;    /* bytes of the snapshot that is copied now, or of the head, while syncing */
+    unsigned sync_percent;             /* of all that it is to get: never falls while it stays */
     uint64_t behind;                   /* bytes in which it may differ from the mirror */
     bool foreign;                      /* it keeps no record, beside legs that do */
     bool behind_exact;                 /* they were written since it was lost; else they are those of whole regions, at most */

@@ -229,6 +229,7 @@ struct mirror_leg {
     bool returned, faulted;         /* returned: it was a member since the last fault */
     bool doubted;                   /* opened anew since it was whole, and not closed before (REPLICA_UNPROVEN) */
     unsigned blind_left;            /* regions that are copied without checksums */
+    uint32_t sync_base, sync_share; /* of 10,000: what it had when this step of copying began, and what that adds */
     bool blank;                     /* its head has never been written but by the mirror: what is not there reads as zeros */
     struct mirror_leg *source;      /* of marks */
     struct mirror_leg *asker;       /* who uses this one's call to ask for marks */
@@ -582,7 +583,9 @@ bool mirror_work_begin(struct mirror_leg *leg, uint64_t regions);
 /* True if the leg may show what its disk has given up: mirror->incarnations tells as which opening it was whole. */
 bool mirror_leg_is_doubtful(const struct mirror_leg *leg);
 /* Sums it up when it is complete. */
-void mirror_work_count(struct mirror_leg *leg);
+void mirror_work_count(struct mirror_leg *leg, uint64_t after_bytes);
+/* Of all that it is to get since it joined, of 10,000. */
+uint32_t mirror_work_progress(const struct mirror_leg *leg);
 /* Each is the step of one phase of the leg's task. */
 void mirror_work_listed(struct mirror_leg *leg);
 void mirror_work_own_marks(struct mirror_leg *leg);

@@ -62,11 +62,21 @@ void mirror_work_own_marks(struct mirror_leg *leg) {
     task_move(&leg->task, LEG_JOIN);
 }
 
-/* What is unequal among the members comes after it is equal. */
-void mirror_work_count(struct mirror_leg *leg) {
+uint32_t mirror_work_progress(const struct mirror_leg *leg) {
+    uint64_t total = leg->told.sync_total, done = min_u64(leg->told.sync_done, total);
+    return leg->sync_base + (uint32_t)(total == 0 ? leg->sync_share : leg->sync_share * done / total);
+}
+
+/* What is unequal among the members comes after it is equal. A step's share is of what is left, so that an estimate that was
+ * wrong makes the rest faster or slower, and never falls back. */
+void mirror_work_count(struct mirror_leg *leg, uint64_t after_bytes) {
+    leg->sync_base = mirror_work_progress(leg);
     leg->work_total = leg->work_left = bitmap_count(leg->work, leg->work_count);
     leg->work_hand = 0;
     leg->told.sync_total = leg->work_total * REGION_BYTES;
+    leg->told.sync_done = 0;
+    uint64_t all = leg->told.sync_total + after_bytes;
+    leg->sync_share = (uint32_t)(all == 0 ? 0 : (10000 - leg->sync_base) * (leg->told.sync_total >> 20) / max_u64(all >> 20, 1));
 }
 
 /* ---- whom it asks ---- */
@@ -190,7 +200,7 @@ void mirror_work_upon(struct mirror_leg *leg) {
     if (leg->upon != mirror->tree_sequence || mirror_tree_is_changing(mirror))
         owned_by_all(leg);
     leg->upon = 0; /* what it misses when it is away is not known */
-    mirror_work_count(leg);
+    mirror_work_count(leg, 0);
     task_move(&leg->task, LEG_COPY);
     mirror_copy_wake(mirror);
 }
@@ -263,7 +273,7 @@ void mirror_work_marked(struct mirror_leg *leg) {
     if (leg->piece < bitmap_words(leg->mirror->regions.count) * 64)
         return;
     mirror_work_leave_source(leg);
-    mirror_work_count(leg);
+    mirror_work_count(leg, 0);
     task_move(&leg->task, LEG_COPY);
     mirror_copy_wake(leg->mirror);
 }

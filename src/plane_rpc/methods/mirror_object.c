@@ -170,7 +170,7 @@ static void put_leg(struct json_writer *writer, const struct plane_mirror *mirro
         json_begin_object(writer, "sync");
         json_put_u64(writer, "total", leg->sync_total);
         json_put_u64(writer, "done", leg->sync_done);
-        json_put_u64(writer, "percent", percent(leg->sync_done, leg->sync_total));
+        json_put_u64(writer, "percent", leg->sync_percent);
         json_end(writer);
     }
     json_put_u64(writer, "verify_mismatches", mirror->status.verify.leg_mismatches[index]);
