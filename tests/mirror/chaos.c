@@ -409,6 +409,8 @@ void chaos_strike(struct chaos *chaos) {
         sum += weights[i];
     for (uint64_t left = draw(chaos, sum); left >= weights[kind]; kind++)
         left -= weights[kind];
+    if (chaos->often != CHAOS_POINT && draw(chaos, 2) == 0)
+        kind = chaos->often;
     struct fleet_node *store = any_node(chaos, true, false), *one = &fleet->nodes[draw(chaos, fleet->node_count)];
     struct fleet_node *another = &fleet->nodes[draw(chaos, fleet->node_count)];
     if (chaos->undo_count + FLEET_NODES * 2 > CHAOS_UNDOS)
@@ -527,7 +529,7 @@ void chaos_end(struct chaos *chaos) {
 }
 
 void chaos_init(struct chaos *chaos, struct fleet *fleet, unsigned number, uint64_t (*hits)[CHAOS_ACTIONS]) {
-    *chaos = (struct chaos){.fleet = fleet, .random = &fleet->random, .hits = hits};
+    *chaos = (struct chaos){.fleet = fleet, .random = &fleet->random, .hits = hits, .often = CHAOS_POINT};
     disarm(chaos);
     chaos->next = next_pair(CHAOS_POINTS * CHAOS_ACTIONS - 1);
     for (unsigned i = 0; i < number * CHAOS_ARMS % (CHAOS_POINTS * CHAOS_ACTIONS); i++)

@@ -60,6 +60,7 @@ struct chaos {
         enum chaos_action action;
         unsigned skip; /* so many times it passes */
     } arms[CHAOS_ARMS];
+    enum chaos_kind often; /* every second fault; CHAOS_POINT = none */
     unsigned next;         /* pair of point and action, the next one to be armed */
     uint64_t half_over_ns; /* HALF_CHANGE: until then one is waited for */
     uint64_t half_depth;   /* deeper than this */

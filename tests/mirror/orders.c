@@ -1,7 +1,6 @@
 #include "orders.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 
 #include "blockdev/mirror/mirror_internal.h"
 
@@ -10,9 +9,7 @@
 #define LEASE_MS_MAX 300
 #define PROMOTE_ONE_IN 40 /* rounds in which there is a standby beside an engine */
 
-void orders_init(struct orders *orders, struct fleet *fleet) {
-    *orders = (struct orders){.fleet = fleet, .may_go_without = getenv("MIRROR_GO_WITHOUT") != NULL};
-}
+void orders_init(struct orders *orders, struct fleet *fleet) { *orders = (struct orders){.fleet = fleet}; }
 
 bool orders_rest(const struct orders *orders) { return !orders->busy && orders->lease == 0; }
 
@@ -193,7 +190,7 @@ void orders_tend(struct orders *orders, bool may_begin) {
         promote(orders, node);
         return;
     }
-    for (unsigned i = 0; orders->may_go_without && i < fleet->node_count; i++) {
+    for (unsigned i = 0; i < fleet->node_count; i++) {
         struct fleet_node *waiting = &fleet->nodes[i];
         if (can_be_asked(waiting) && state_of(waiting) == MIRROR_CONFIGURING && may_begin &&
             random_chance(random, 1, ACCEPT_ONE_IN) && go_without(orders, waiting))

@@ -11,7 +11,6 @@ struct orders {
     struct mirror_command command; /* the one that is under way */
     struct reactor_message message;
     bool busy, answered;
-    bool may_go_without;     /* with MIRROR_GO_WITHOUT=1: starts without a leg, and discards */
     struct fleet_node *node; /* whose engine was asked */
     uint64_t boots;          /* its, then */
     uint64_t begin;          /* the ledger's time, then */

@@ -561,6 +561,49 @@ static void an_exclusion_that_is_over_counts_no_more(void **state) {
     assert_int_equal(result.outcome, DECIDE_REFUSE);
 }
 
+/* c says that a is left out, by an attempt whose only member, b, never stored it: nothing was acknowledged without a. */
+static void an_exclusion_that_came_to_nothing_never_was(void **state) {
+    (void)state;
+    struct row row = {
+        "",
+        REPLICA_ANY,
+        NULL,
+        NULL,
+        0,
+        {{true, "1", "abc", WHOLE, NULL, 0, 0}, {true, "1", "abc", WHOLE, NULL, 0, 0}, {true, "2 1(abc)", "b", SYNC, "1", 0, 0}},
+        0,
+        NULL,
+        {"1", NULL, "1"}};
+    struct replica_status statuses[3];
+    struct decide_input input = {.leg_count = 3,
+                                 .legs = {{.status = &statuses[0]}, {.status = &statuses[1]}, {.status = &statuses[2]}}};
+    struct decide_result result;
+    for (unsigned i = 0; i < 3; i++)
+        make(&row, i, &statuses[i]);
+    statuses[2].record.legs[0].flags |= REPLICA_LEG_EXCLUDED;
+    decide(&input, &result);
+    assert_int_equal(result.outcome, DECIDE_START);
+    for (unsigned i = 0; i < 3; i++)
+        assert_int_equal(result.verdicts[i], DECIDE_SOURCE);
+    /* b is not there, and may have stored it: nobody knows better */
+    input.legs[1].status = NULL;
+    decide(&input, &result);
+    assert_int_equal(result.outcome, DECIDE_WAIT);
+    assert_int_equal(result.verdicts[0], DECIDE_DIVERGED);
+    assert_int_equal(result.missing, 2);
+    /* a was started without the two others meanwhile: that is what counts */
+    input.legs[1].status = &statuses[1];
+    row.legs[0] = (struct line){true, "2b 1(abc)", "a", WHOLE, NULL, 0, 0};
+    make(&row, 0, &statuses[0]);
+    statuses[0].record.legs[1].flags |= REPLICA_LEG_EXCLUDED;
+    statuses[0].record.legs[2].flags |= REPLICA_LEG_EXCLUDED;
+    decide(&input, &result);
+    assert_int_equal(result.outcome, DECIDE_START);
+    assert_int_equal(result.verdicts[0], DECIDE_SOURCE);
+    assert_int_equal(result.verdicts[1], DECIDE_DIVERGED);
+    assert_int_equal(result.verdicts[2], DECIDE_DIVERGED);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(each_row),
@@ -568,6 +611,7 @@ int main(void) {
         cmocka_unit_test(legs_that_do_not_belong_together_are_refused),
         cmocka_unit_test(excluded_legs_are_not_asked),
         cmocka_unit_test(an_exclusion_that_is_over_counts_no_more),
+        cmocka_unit_test(an_exclusion_that_came_to_nothing_never_was),
     };
     return cmocka_run_group_tests_name("deciding", tests, NULL, NULL);
 }

@@ -3,7 +3,8 @@
  * and all copies are equal. Some seeds are lived twice, the same way. Every named moment of the protocol must be hit in the
  * batch.
  *
- * test_fleet_random [FIRST [COUNT [TWICE]]]: every TWICEth seed is lived twice. test_fleet_canary [NAME]. */
+ * test_fleet_random [FIRST [COUNT [TWICE]]]: every TWICEth seed is lived twice. test_fleet_random seeds SEED…: these, that did
+ * not end well once. test_fleet_canary [NAME [FIRST]]. */
 #include "chaos.h"
 #include "orders.h"
 #include "trees.h"
@@ -14,6 +15,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -21,13 +23,17 @@
 #define FAULTS 20
 #define BATCH 400      /* lives, in which every moment is hit */
 #define LONG_FACTOR 15 /* of the long budget */
+#define TREES_ONE_IN 150
 #define RECOVERY_NS (150 * NS_PER_S)
+#define VAIN_MAX 60 /* faults in a row without an answer: from then on there are none until somebody serves */
 
 struct batch {
     uint64_t first, count;
+    char **seeds;   /* NULL = those from `first` on */
     uint64_t twice; /* every so many lives are lived once more: the same way; 0 = none */
-    bool trees;     /* they change, too */
-    int told;       /* pipe that hears of each seed, 0 = none */
+    unsigned trees; /* they change, too: in one of so many rounds; 0 = never */
+    enum chaos_kind often;
+    int told; /* pipe that hears of each seed, 0 = none */
     uint64_t hits[CHAOS_POINTS][CHAOS_ACTIONS];
     uint64_t done[CHAOS_KINDS];
     uint64_t orders[MIRROR_RESUME + 1], leases_over, changes[REPLICA_DROP + 1];
@@ -95,6 +101,16 @@ static bool lacks_a_leg(const struct fleet_node *engine) {
     return false;
 }
 
+static void restart_who_lack_a_leg(struct fleet *fleet) {
+    for (unsigned i = 0; all_stores_up(fleet) && i < fleet->node_count; i++) {
+        struct fleet_node *node = &fleet->nodes[i];
+        if (node->state != FLEET_UP || node->mirror == NULL || !lacks_a_leg(node))
+            continue;
+        fleet_node_die(node, FLEET_CLOSE);
+        node->again_ns = sim_now_ns(fleet->cluster.sim) + NS_PER_MS;
+    }
+}
+
 static void recover(struct chaos *chaos, struct trees *trees, struct orders *orders) {
     struct fleet *fleet = chaos->fleet;
     uint64_t end = sim_now_ns(fleet->cluster.sim) + RECOVERY_NS;
@@ -106,13 +122,7 @@ static void recover(struct chaos *chaos, struct trees *trees, struct orders *ord
         fleet_run(fleet, 5 * NS_PER_MS);
         chaos_tend(chaos);
         orders_tend(orders, false);
-        for (unsigned i = 0; i < fleet->node_count; i++) {
-            struct fleet_node *node = &fleet->nodes[i];
-            if (node->state == FLEET_UP && node->mirror != NULL && all_stores_up(fleet) && lacks_a_leg(node)) {
-                fleet_node_die(node, FLEET_CLOSE);
-                node->again_ns = sim_now_ns(fleet->cluster.sim) + NS_PER_MS;
-            }
-        }
+        restart_who_lack_a_leg(fleet);
     }
 }
 
@@ -136,6 +146,27 @@ static void count(struct batch *batch, const struct chaos *chaos, const struct t
         batch->orders[i] += orders->done[i];
 }
 
+/* Faults come faster than anybody can begin to serve: then they stop, and somebody must. */
+struct calm {
+    uint64_t answers, faults, since_ns;
+};
+
+static bool is_calm(struct calm *calm, struct fleet *fleet) {
+    uint64_t now = sim_now_ns(fleet->cluster.sim);
+    if (fleet->answers != calm->answers) {
+        *calm = (struct calm){.answers = fleet->answers, .faults = fleet->faults};
+        return false;
+    }
+    if (fleet->faults - calm->faults < VAIN_MAX)
+        return false;
+    if (calm->since_ns == 0)
+        calm->since_ns = now;
+    if (now - calm->since_ns > RECOVERY_NS)
+        fleet_fail(fleet, "there are no faults for long, and nobody serves");
+    restart_who_lack_a_leg(fleet);
+    return true;
+}
+
 static uint64_t live(struct batch *batch, uint64_t seed, bool counts) {
     struct fleet *fleet = plain_alloc(sizeof(*fleet));
     struct chaos *chaos = plain_alloc(sizeof(*chaos));
@@ -151,17 +182,21 @@ static uint64_t live(struct batch *batch, uint64_t seed, bool counts) {
     fleet_engine_up(&fleet->nodes[options.storages], ++fleet->terms);
     fleet_wait(fleet, fleet_all_whole, 20 * NS_PER_S, "the first start");
     chaos_init(chaos, fleet, (unsigned)seed, counts ? batch->hits : nowhere);
-    trees_init(&trees, fleet);
+    chaos->often = batch->often;
+    trees_init(&trees, fleet, batch->trees);
     orders_init(&orders, fleet);
+    struct calm calm = {0};
     uint64_t last = 0;
     while (fleet->answers < REQUESTS || fleet->faults < FAULTS) {
-        bool held = batch->trees && trees_tend(&trees, true), quiet = !held && random_chance(&fleet->random, 1, 12);
+        bool held = batch->trees != 0 && trees_tend(&trees, true), quiet = !held && random_chance(&fleet->random, 1, 12);
         orders_tend(&orders, true);
         fleet->driving = !held && !quiet;
         if (fleet->driving)
             fill_all(fleet);
         fleet_run(fleet, quiet ? random_below(&fleet->random, 3 * NS_PER_S) : 1 + random_below(&fleet->random, 2 * NS_PER_MS));
         chaos_tend(chaos);
+        if (is_calm(&calm, fleet))
+            continue;
         uint64_t due = REQUESTS / (FAULTS + 8);
         if (fleet->answers - last >= due || random_chance(&fleet->random, 1, 30)) {
             last = fleet->answers;
@@ -184,8 +219,13 @@ static uint64_t live(struct batch *batch, uint64_t seed, bool counts) {
     return hash;
 }
 
-static struct batch batch = {
-    .first = 1, .count = 20, .twice = 1, .trees = true, .fewest_answers = UINT64_MAX, .fewest_faults = UINT64_MAX};
+static struct batch batch = {.first = 1,
+                             .count = 20,
+                             .twice = 1,
+                             .trees = TREES_ONE_IN,
+                             .often = CHAOS_POINT,
+                             .fewest_answers = UINT64_MAX,
+                             .fewest_faults = UINT64_MAX};
 
 static void tell(void) {
     printf("note: %llu lives, %llu requests answered (%llu failed), %llu faults; at least %llu and %llu a life; slowest recovery "
@@ -206,9 +246,12 @@ static void tell(void) {
         (unsigned long long)batch.orders[MIRROR_DISCARD]);
 }
 
+static uint64_t nth_seed(uint64_t i) { return batch.seeds == NULL ? batch.first + i : strtoull(batch.seeds[i], NULL, 10); }
+
 static void random_lives(void **state) {
     (void)state;
-    for (uint64_t seed = batch.first; seed < batch.first + batch.count; seed++) {
+    for (uint64_t i = 0; i < batch.count; i++) {
+        uint64_t seed = nth_seed(i);
         uint64_t hash = live(&batch, seed, true);
         if (batch.twice != 0 && seed % batch.twice == 0 && live(&batch, seed, false) != hash)
             fail_msg("seed %llu: two lives that differ", (unsigned long long)seed);
@@ -218,32 +261,40 @@ static void random_lives(void **state) {
 
 #ifdef MIRROR_CANARY_RUNTIME
 /* Compiled with planted faults, one alive at a time: within so many lives one must not end well. */
-#define CANARY_LIVES 400
-#define CANARY_SECONDS 120
+#define CANARY_LIVES 1000
+#define CANARY_SECONDS 120 /* of the processor's time: what goes round for ever is not found */
 
 int replica_canary_planted, mirror_canary_planted, volume_canary_planted;
 
 static const struct canary {
     const char *name;
     int *variable, value;
+    uint64_t first;        /* seed; it is found soon from there on, as things are */
+    unsigned trees;        /* 0 = as ever */
+    enum chaos_kind often; /* CHAOS_POINT = none */
 } canaries[] = {
-    {"fence by number only", &replica_canary_planted, REPLICA_CANARY_FENCE_BY_NUMBER},
-    {"marks reset at an epoch", &replica_canary_planted, REPLICA_CANARY_MARKS_RESET},
-    {"mark after data", &replica_canary_planted, REPLICA_CANARY_MARK_AFTER_DATA},
-    {"syncing flag late", &mirror_canary_planted, MIRROR_CANARY_SYNCING_LATE},
-    {"incarnation ignored", &mirror_canary_planted, MIRROR_CANARY_INCARNATION_IGNORED},
-    {"flush retried", &volume_canary_planted, VOLUME_CANARY_FLUSH_RETRIED},
-    {"revert unmarked", &replica_canary_planted, REPLICA_CANARY_REVERT_UNMARKED},
-    {"epoch acknowledged early", &mirror_canary_planted, MIRROR_CANARY_EPOCH_EARLY},
+    {"fence by number only", &replica_canary_planted, REPLICA_CANARY_FENCE_BY_NUMBER, 1, 0, CHAOS_POINT},
+    {"marks reset at an epoch", &replica_canary_planted, REPLICA_CANARY_MARKS_RESET, 1, 0, CHAOS_POINT},
+    {"mark after data", &replica_canary_planted, REPLICA_CANARY_MARK_AFTER_DATA, 11, 0, CHAOS_ALL_DIE},
+    {"syncing flag late", &mirror_canary_planted, MIRROR_CANARY_SYNCING_LATE, 1, 0, CHAOS_POINT},
+    {"incarnation ignored", &mirror_canary_planted, MIRROR_CANARY_INCARNATION_IGNORED, 24, 0, CHAOS_STORE_DIES},
+    {"flush retried", &volume_canary_planted, VOLUME_CANARY_FLUSH_RETRIED, 6, 0, CHAOS_POINT},
+    {"revert unmarked", &replica_canary_planted, REPLICA_CANARY_REVERT_UNMARKED, 64, 15, CHAOS_STORE_DIES},
+    {"epoch acknowledged early", &mirror_canary_planted, MIRROR_CANARY_EPOCH_EARLY, 374, 0, CHAOS_HALF_CHANGE},
 };
 
 /* In a process of its own, whose life ends with the first seed that does not end well. */
 static void live_with(const struct canary *canary, int told) {
+    struct itimerval budget = {.it_value = {.tv_sec = CANARY_SECONDS}};
     *canary->variable = canary->value;
-    alarm(CANARY_SECONDS);
+    if (setitimer(ITIMER_PROF, &budget, NULL) != 0)
+        abort();
     const struct CMUnitTest tests[] = {cmocka_unit_test(random_lives)};
     if (freopen("/dev/null", "w", stdout) == NULL || dup2(fileno(stdout), STDERR_FILENO) < 0)
         _exit(2);
+    batch.first = batch.first == 0 ? canary->first : batch.first;
+    batch.trees = canary->trees != 0 ? canary->trees : batch.trees;
+    batch.often = canary->often;
     batch.twice = 0;
     batch.told = told;
     _exit(cmocka_run_group_tests_name("a canary", tests, NULL, NULL) != 0);
@@ -262,7 +313,7 @@ static bool is_found(const struct canary *canary) {
         seed = got;
     close(pipes[0]);
     waitpid(child, &status, 0);
-    bool late = WIFSIGNALED(status) && WTERMSIG(status) == SIGALRM;
+    bool late = WIFSIGNALED(status) && WTERMSIG(status) == SIGPROF;
     bool found = !late && (WIFSIGNALED(status) || WEXITSTATUS(status) == 1);
     printf("%s: %s, seed %llu\n", canary->name, found ? "found" : late ? "OUT OF TIME" : "SURVIVED", (unsigned long long)seed);
     return found;
@@ -270,7 +321,7 @@ static bool is_found(const struct canary *canary) {
 
 int main(int argc, char **argv) {
     unsigned survived = 0;
-    batch.first = 1;
+    batch.first = argc > 2 ? strtoull(argv[2], NULL, 10) : 0;
     batch.count = CANARY_LIVES;
     heap_keep_memory();
     for (size_t i = 0; i < array_count(canaries); i++)
@@ -302,19 +353,22 @@ static void every_moment_is_hit(void **state) {
 
 int main(int argc, char **argv) {
     const char *budget = getenv("PENSTOCK_TEST_BUDGET");
-    if (argc > 1)
-        batch.first = strtoull(argv[1], NULL, 10);
-    if (argc > 2)
-        batch.count = strtoull(argv[2], NULL, 10);
-    if (argc > 3)
-        batch.twice = strtoull(argv[3], NULL, 10);
-    if (budget != NULL && strcmp(budget, "long") == 0) {
+    if (argc > 1 && strcmp(argv[1], "seeds") == 0) {
+        batch.seeds = argv + 2;
+        batch.count = (uint64_t)argc - 2;
+    } else {
+        batch.first = argc > 1 ? strtoull(argv[1], NULL, 10) : batch.first;
+        batch.count = argc > 2 ? strtoull(argv[2], NULL, 10) : batch.count;
+        batch.twice = argc > 3 ? strtoull(argv[3], NULL, 10) : batch.twice;
+    }
+    if (batch.seeds == NULL && budget != NULL && strcmp(budget, "long") == 0) {
         batch.first = batch.first * LONG_FACTOR;
         batch.count *= LONG_FACTOR;
         batch.twice = 1;
     }
     const char *trees = getenv("MIRROR_TREES");
-    batch.trees = trees == NULL || strcmp(trees, "0") != 0;
+    if (trees != NULL)
+        batch.trees = (unsigned)strtoul(trees, NULL, 10);
     heap_keep_memory();
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(random_lives),

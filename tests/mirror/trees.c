@@ -4,10 +4,11 @@
 
 #include "blockdev/mirror/mirror_internal.h"
 
-#define ONE_IN 150                    /* rounds of a life */
 #define PATIENCE_NS (500 * NS_PER_MS) /* for requests to end */
 
-void trees_init(struct trees *trees, struct fleet *fleet) { *trees = (struct trees){.fleet = fleet}; }
+void trees_init(struct trees *trees, struct fleet *fleet, unsigned one_in) {
+    *trees = (struct trees){.fleet = fleet, .one_in = one_in};
+}
 
 static void forget(struct trees *trees) {
     if (trees->kept)
@@ -107,7 +108,7 @@ bool trees_tend(struct trees *trees, bool may_begin) {
     uint64_t now = sim_now_ns(fleet->cluster.sim);
     switch (trees->phase) {
     case TREES_REST:
-        if (may_begin && engine != NULL && random_chance(&fleet->random, 1, ONE_IN)) {
+        if (may_begin && engine != NULL && random_chance(&fleet->random, 1, trees->one_in)) {
             trees->phase = TREES_QUIET;
             trees->since_ns = now;
         }

@@ -16,6 +16,7 @@ enum trees_phase {
 struct trees {
     struct fleet *fleet;
     enum trees_phase phase;
+    unsigned one_in; /* rounds of a life */
     uint64_t since_ns;
     struct mirror_tree_command command;
     struct reactor_message message;
@@ -34,7 +35,8 @@ struct trees {
     uint64_t done[REPLICA_DROP + 1]; /* changes, by kind */
 };
 
-void trees_init(struct trees *trees, struct fleet *fleet);
+/* A change begins in one of so many rounds. */
+void trees_init(struct trees *trees, struct fleet *fleet, unsigned one_in);
 void trees_fini(struct trees *trees);
 /* Takes it further; `may_begin`: and begins another change, sometimes. True: requests must not be begun now. */
 bool trees_tend(struct trees *trees, bool may_begin);

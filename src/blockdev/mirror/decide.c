@@ -91,48 +91,6 @@ static bool identities(struct decision *d) {
     return true;
 }
 
-/* True if the record excludes the leg, and nobody shows that this is over: a member of the record's epoch that has stored a
- * deeper one since, which does not. Who is away for long enough is in no history any more. */
-static bool still_excludes(const struct decide_input *input, const struct replica_record *record, const struct uuid *leg) {
-    if (!excludes(record, leg))
-        return false;
-    for (unsigned i = 0; i < input->leg_count; i++) {
-        if (!has_epoch(&input->legs[i]))
-            continue;
-        const struct replica_record *later = &input->legs[i].status->record;
-        unsigned at = replica_record_leg(record, &later->leg);
-        if (at < record->leg_count && (record->legs[at].flags & REPLICA_LEG_MEMBER) != 0 &&
-            later->epoch.depth > record->epoch.depth && later->term >= record->term && !excludes(later, leg))
-            return false;
-    }
-    return true;
-}
-
-/* A leg that a newer record excludes is not asked; if two exclude each other, nobody knows better. */
-static bool exclusions(struct decision *d) {
-    for (unsigned i = 0; i < d->input->leg_count; i++) {
-        if (!has_epoch(&d->input->legs[i]))
-            continue;
-        const struct replica_record *own = &d->input->legs[i].status->record;
-        bool excluded = false;
-        for (unsigned j = 0; j < d->input->leg_count; j++) {
-            if (j == i || !has_epoch(&d->input->legs[j]))
-                continue;
-            const struct replica_record *other = &d->input->legs[j].status->record;
-            if (!still_excludes(d->input, other, &own->leg) || replica_record_knows(own, &other->epoch))
-                continue;
-            if (still_excludes(d->input, own, &other->leg))
-                return refuse(d, ERROR_DAMAGED, "they diverged: each was started without the other", i, j);
-            excluded = true;
-        }
-        if (excluded)
-            d->result->verdicts[i] = DECIDE_DIVERGED;
-        else
-            d->evidence[i].record = own;
-    }
-    return true;
-}
-
 static bool lacks(const struct replica_record *record, const struct replica_epoch *epoch) {
     return position(record, epoch) == UINT32_MAX && would_list(record, epoch);
 }
@@ -204,12 +162,67 @@ static bool is_void(const struct decision *d, const struct replica_epoch *epoch)
 static void take_void_out(struct decision *d) {
     for (unsigned i = 0; i < d->input->leg_count; i++) {
         const struct replica_record *own = d->evidence[i].record;
+        d->evidence[i].from = 0;
         for (unsigned from = 0; own != NULL && from <= own->history_count; from++)
             if (!is_void(d, epoch_at(own, from))) {
                 d->evidence[i].from = from;
                 break;
             }
     }
+}
+
+/* ---- who was left out by an operator ---- */
+
+/* True if the leg was a member of the newest epoch that counts of those that the record has, and left out by a void attempt
+ * since: nothing was acknowledged without it. */
+static bool in_vain(const struct decision *d, unsigned holder, unsigned leg) {
+    const struct replica_record *record = d->evidence[holder].record;
+    unsigned from = d->evidence[holder].from;
+    if (from == 0)
+        return false;
+    return (from == before(record) && (record->legs[leg].flags & REPLICA_LEG_BEFORE) != 0) ||
+           replica_epoch_equal(&record->legs[leg].last, epoch_at(record, from));
+}
+
+/* True if the holder's record excludes the leg, and nobody shows that it never came to that, or that this is over: a member of
+ * the record's epoch that has stored a deeper one since, which does not. Who is away for long enough is in no history any more.
+ */
+static bool still_excludes(const struct decision *d, unsigned holder, const struct uuid *leg) {
+    const struct replica_record *record = d->evidence[holder].record;
+    if (!excludes(record, leg) || in_vain(d, holder, replica_record_leg(record, leg)))
+        return false;
+    for (unsigned i = 0; i < d->input->leg_count; i++) {
+        const struct replica_record *later = d->evidence[i].record;
+        unsigned at = later == NULL ? record->leg_count : replica_record_leg(record, &later->leg);
+        if (at < record->leg_count && (record->legs[at].flags & REPLICA_LEG_MEMBER) != 0 &&
+            later->epoch.depth > record->epoch.depth && later->term >= record->term && !excludes(later, leg))
+            return false;
+    }
+    return true;
+}
+
+/* A leg that a newer record excludes is not asked; if two exclude each other, nobody knows better. */
+static bool exclusions(struct decision *d) {
+    uint32_t excluded = 0;
+    for (unsigned i = 0; i < d->input->leg_count; i++)
+        d->evidence[i].record = has_epoch(&d->input->legs[i]) ? &d->input->legs[i].status->record : NULL;
+    take_void_out(d);
+    for (unsigned i = 0; i < d->input->leg_count; i++)
+        for (unsigned j = 0; j < d->input->leg_count; j++) {
+            const struct replica_record *own = d->evidence[i].record, *other = d->evidence[j].record;
+            if (j == i || own == NULL || other == NULL || !still_excludes(d, j, &own->leg) ||
+                replica_record_knows(own, &other->epoch))
+                continue;
+            if (still_excludes(d, i, &other->leg))
+                return refuse(d, ERROR_DAMAGED, "they diverged: each was started without the other", i, j);
+            excluded |= 1u << i;
+        }
+    for (unsigned i = 0; i < d->input->leg_count; i++)
+        if ((excluded >> i & 1) != 0) {
+            d->evidence[i].record = NULL;
+            d->result->verdicts[i] = DECIDE_DIVERGED;
+        }
+    return true;
 }
 
 static bool superseded(const struct decision *d, const struct replica_epoch *epoch) {
@@ -240,6 +253,8 @@ static void remember(struct decision *d, const struct evidence *holder) {
         struct replica_leg *leg = &made->legs[i];
         bool member = (leg->flags & REPLICA_LEG_MEMBER) != 0, was = (leg->flags & REPLICA_LEG_BEFORE) != 0;
         leg->flags &= ~(uint32_t)(REPLICA_LEG_MEMBER | REPLICA_LEG_BEFORE);
+        if ((leg->flags & REPLICA_LEG_EXCLUDED) != 0 && in_vain(d, (unsigned)(holder - d->evidence), i))
+            leg->flags &= ~(uint32_t)REPLICA_LEG_EXCLUDED;
         if ((leg->flags & (UNCOUNTED | REPLICA_LEG_TIE_BREAKER)) != 0)
             continue;
         if (told ? was : member || leg->last.depth == 0 || replica_epoch_equal(&leg->last, &made->epoch))

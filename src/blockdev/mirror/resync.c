@@ -121,7 +121,7 @@ static void end(struct mirror_copy *copy) {
     copy->buffer = NULL;
     copy->busy = false;
     if (copy->layer == REPLICA_LAYER_HEAD) {
-        if (!copy->unmarked)
+        if (!copy->unmarked && copy->region < mirror->regions.count)
             regions_touch(&mirror->regions, copy->offset, copy->length); /* who was written has it marked */
         ranges_leave(&mirror->ranges, &copy->range);
     }
@@ -211,9 +211,18 @@ static void summed(struct mirror_copy *copy) {
     next_run(copy);
 }
 
+static bool is_wanted(const struct mirror_copy *copy) {
+    mirror_for_each_leg(copy->mirror, leg) if ((copy->targets & leg->bit) != 0 && is_there(copy, leg)) return true;
+    return false;
+}
+
 static void begin_held(struct mirror_copy *copy) {
     struct mirror *mirror = copy->mirror;
     mirror_mask asked = copy->targets | copy->source->bit;
+    if (!is_wanted(copy)) { /* the mirror may have shrunk while it waited for its range */
+        end(copy);
+        return;
+    }
     if (copy->blind) {
         bitmap_set_range(copy->differ, 0, copy->length / REPLICA_BLOCK_BYTES);
         copy->at = 0;
