@@ -92,6 +92,19 @@ static bool discard(struct orders *orders, struct fleet_node *node) {
     return false;
 }
 
+/* It may go on with a leg that this one does not see: whoever orders a start without that leg sees to it first that nobody does. */
+static bool another_serves(struct fleet *fleet, const struct fleet_node *node) {
+    for (unsigned i = 0; i < fleet->node_count; i++) {
+        const struct fleet_node *other = &fleet->nodes[i];
+        if (other == node || other->state == FLEET_DOWN || other->mirror == NULL)
+            continue;
+        enum mirror_state state = state_of(other);
+        if (state == MIRROR_STARTING || state == MIRROR_SERVING || state == MIRROR_HOLDING)
+            return true;
+    }
+    return false;
+}
+
 /* An engine that waits for legs, and sees one that has everything. Not by majority: those who are left out could start by
  * themselves then. */
 static bool go_without(struct orders *orders, struct fleet_node *node) {
@@ -105,7 +118,7 @@ static bool go_without(struct orders *orders, struct fleet_node *node) {
         else
             snprintf(command.accept_absent[command.accept_absent_count++], sizeof(command.accept_absent[0]), "%s", of->device);
     }
-    if (!has_all || command.accept_absent_count == 0 || fleet->options.policy == REPLICA_MAJORITY)
+    if (!has_all || command.accept_absent_count == 0 || fleet->options.policy == REPLICA_MAJORITY || another_serves(fleet, node))
         return false;
     orders->command = command;
     ask(orders, node);
