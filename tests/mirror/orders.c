@@ -92,7 +92,8 @@ static bool discard(struct orders *orders, struct fleet_node *node) {
     return false;
 }
 
-/* It may go on with a leg that this one does not see: whoever orders a start without that leg sees to it first that nobody does. */
+/* It may go on with a leg that this one does not see: whoever orders a start without that leg sees to it first that nobody does.
+ */
 static bool another_serves(struct fleet *fleet, const struct fleet_node *node) {
     for (unsigned i = 0; i < fleet->node_count; i++) {
         const struct fleet_node *other = &fleet->nodes[i];
