@@ -410,6 +410,8 @@ void control_stop(struct control *control, void (*stopped)(void *arg), void *arg
 void control_destroy(struct control *control);
 
 void control_goal_start(struct control *control, struct control_goal *goal);
+/* Whether CONTROL_REFRESH of `name` would have nothing to ask the plane for: what is known may be told at once. */
+bool control_is_fresh(struct control *control, const char *name);
 #define CONTROL_BLOCKDEV "spdk-tcp-blockdev"
 bool control_is_address(const char *address); /* "IP:PORT", "[IP]:PORT" */
 

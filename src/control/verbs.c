@@ -215,20 +215,45 @@ static void doubt_replica(struct control *control, const struct control_replica 
         observer_doubt(&control->observer, OBSERVE_DEVICES, v->uuid);
 }
 
+/* What is to be asked for anew, and when it was. */
+struct refreshed {
+    struct control_engine *engine;
+    struct control_replica *replica; /* both NULL: everything */
+    uint64_t *last_ns;
+};
+
+static struct refreshed refreshed_of(struct control *control, const char *name) {
+    bool one = control->observer.follows && name[0] != '\0';
+    struct refreshed it = {.engine = one ? control_find_engine(control, name) : NULL};
+    it.replica = one && it.engine == NULL ? control_find_replica(control, name) : NULL;
+    it.last_ns = it.engine != NULL    ? &it.engine->object.refreshed_ns
+                 : it.replica != NULL ? &it.replica->object.refreshed_ns
+                                      : &control->refreshed_ns;
+    return it;
+}
+
+static bool is_fresh(const struct control *control, uint64_t last_ns, uint64_t now_ns) {
+    return control_seen(control) != NULL && now_ns - last_ns <= NS_PER_S;
+}
+
+bool control_is_fresh(struct control *control, const char *name) {
+    if (control->stopping)
+        return false;
+    return !control->plane.wanted ||
+           is_fresh(control, *refreshed_of(control, name).last_ns, host_now_ns(control->options.reactor->host));
+}
+
 /* Of what nobody tells, what is known was asked for more than a second ago: it is doubted. */
 static bool refresh(struct control *control, const char *name) {
-    struct control_engine *engine = control->observer.follows && name[0] != '\0' ? control_find_engine(control, name) : NULL;
-    struct control_replica *replica = control->observer.follows && name[0] != '\0' ? control_find_replica(control, name) : NULL;
-    uint64_t now = host_now_ns(control->options.reactor->host), *last = &control->refreshed_ns;
+    struct refreshed it = refreshed_of(control, name);
+    struct control_engine *engine = it.engine;
+    struct control_replica *replica = it.replica;
+    uint64_t now = host_now_ns(control->options.reactor->host);
     if (control_seen(control) == NULL)
         return true;
-    if (engine != NULL)
-        last = &engine->object.refreshed_ns;
-    else if (replica != NULL)
-        last = &replica->object.refreshed_ns;
-    if (now - *last <= NS_PER_S)
+    if (is_fresh(control, *it.last_ns, now))
         return false;
-    *last = now;
+    *it.last_ns = now;
     if (engine != NULL)
         observer_doubt(&control->observer, OBSERVE_MIRRORS, name);
     for (unsigned i = 0; engine != NULL && i < engine->record.leg_count; i++) {

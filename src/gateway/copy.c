@@ -167,6 +167,11 @@ void gateway_clone_source_check(struct grpc_call *call, const ProtobufCMessage *
     grpc_call_reply(call, &answer.base);
 }
 
+static void answer_finished(struct grpc_call *call, const ProtobufCMessage *message) {
+    (void)message;
+    gateway_reply_empty(call);
+}
+
 /* What a copy had in the plane went with its end. */
 void gateway_clone_source_finish(struct grpc_call *call, const ProtobufCMessage *message) {
     const Spdkrpc__ReplicaSnapshotCloneSrcFinishRequest *request = (const Spdkrpc__ReplicaSnapshotCloneSrcFinishRequest *)message;
@@ -179,7 +184,5 @@ void gateway_clone_source_finish(struct grpc_call *call, const ProtobufCMessage 
         grpc_call_endf(call, GRPC_NOT_FOUND, "there is no replica '%s'", request->name);
         return;
     }
-    struct gateway_pending *pending = gateway_pend(call, message, CONTROL_REFRESH, "", gateway_answer_empty);
-    if (pending != NULL)
-        gateway_start(pending);
+    gateway_refresh(call, message, "", answer_finished);
 }

@@ -90,18 +90,15 @@ void gateway_disk_create(struct grpc_call *call, const ProtobufCMessage *message
 
 /* ---- the others ---- */
 
-static void refreshed(struct gateway_pending *pending) {
-    const Spdkrpc__DiskGetRequest *request = (const Spdkrpc__DiskGetRequest *)pending->request;
-    struct control_disk *disk = find(pending->call, request->disk_name);
+static void refreshed(struct grpc_call *call, const ProtobufCMessage *message) {
+    const Spdkrpc__DiskGetRequest *request = (const Spdkrpc__DiskGetRequest *)message;
+    struct control_disk *disk = find(call, request->disk_name);
     if (disk != NULL)
-        answer_disk(pending->call, disk);
+        answer_disk(call, disk);
 }
 
 void gateway_disk_get(struct grpc_call *call, const ProtobufCMessage *request) {
-    struct gateway_pending *pending =
-        gateway_pend(call, request, CONTROL_REFRESH, ((const Spdkrpc__DiskGetRequest *)request)->disk_name, refreshed);
-    if (pending != NULL)
-        gateway_start(pending);
+    gateway_refresh(call, request, ((const Spdkrpc__DiskGetRequest *)request)->disk_name, refreshed);
 }
 
 void gateway_disk_delete(struct grpc_call *call, const ProtobufCMessage *message) {

@@ -219,19 +219,17 @@ void gateway_engine_delete(struct grpc_call *call, const ProtobufCMessage *messa
         gateway_start(pending);
 }
 
-static void answer_get(struct gateway_pending *pending) {
-    answer_engine(pending->call, ((const Spdkrpc__EngineGetRequest *)pending->request)->name);
+static void answer_get(struct grpc_call *call, const ProtobufCMessage *message) {
+    answer_engine(call, ((const Spdkrpc__EngineGetRequest *)message)->name);
 }
 
 void gateway_engine_get(struct grpc_call *call, const ProtobufCMessage *message) {
-    struct gateway_pending *pending =
-        gateway_pend(call, message, CONTROL_REFRESH, ((const Spdkrpc__EngineGetRequest *)message)->name, answer_get);
-    if (pending != NULL)
-        gateway_start(pending);
+    gateway_refresh(call, message, ((const Spdkrpc__EngineGetRequest *)message)->name, answer_get);
 }
 
-static void answer_list(struct gateway_pending *pending) {
-    struct control *control = gateway_of(pending->call)->options.control;
+static void answer_list(struct grpc_call *call, const ProtobufCMessage *message) {
+    (void)message;
+    struct control *control = gateway_of(call)->options.control;
     Spdkrpc__EngineListResponse answer = SPDKRPC__ENGINE_LIST_RESPONSE__INIT;
     struct gateway_scratch scratch = {0};
     size_t count = 0;
@@ -243,17 +241,15 @@ static void answer_list(struct gateway_pending *pending) {
         Spdkrpc__EngineListResponse__EnginesEntry *entry = gateway_scratch_take(&scratch, 1, sizeof(*entry));
         spdkrpc__engine_list_response__engines_entry__init(entry);
         entry->key = (char *)engine->record.name;
-        entry->value = put_engine(gateway_of(pending->call), engine, &scratch);
+        entry->value = put_engine(gateway_of(call), engine, &scratch);
         answer.engines[answer.n_engines++] = entry;
     }
-    grpc_call_reply(pending->call, &answer.base);
+    grpc_call_reply(call, &answer.base);
     gateway_scratch_free(&scratch);
 }
 
 void gateway_engine_list(struct grpc_call *call, const ProtobufCMessage *message) {
-    struct gateway_pending *pending = gateway_pend(call, message, CONTROL_REFRESH, "", answer_list);
-    if (pending != NULL)
-        gateway_start(pending);
+    gateway_refresh(call, message, "", answer_list);
 }
 
 void gateway_engine_expand(struct grpc_call *call, const ProtobufCMessage *message) {
@@ -265,26 +261,23 @@ void gateway_engine_expand(struct grpc_call *call, const ProtobufCMessage *messa
     gateway_start(pending);
 }
 
-static void answer_precheck(struct gateway_pending *pending) {
-    const Spdkrpc__EngineExpandPrecheckRequest *request = (const Spdkrpc__EngineExpandPrecheckRequest *)pending->request;
-    struct control *control = gateway_of(pending->call)->options.control;
+static void answer_precheck(struct grpc_call *call, const ProtobufCMessage *message) {
+    const Spdkrpc__EngineExpandPrecheckRequest *request = (const Spdkrpc__EngineExpandPrecheckRequest *)message;
+    struct control *control = gateway_of(call)->options.control;
     const struct control_engine *engine = control_find_engine(control, request->name);
     const struct observed_mirror *mirror =
         control_seen(control) == NULL ? NULL : observed_mirror(control_seen(control), request->name);
     Spdkrpc__EngineExpandPrecheckResponse answer = SPDKRPC__ENGINE_EXPAND_PRECHECK_RESPONSE__INIT;
     if (engine == NULL) {
-        grpc_call_endf(pending->call, GRPC_NOT_FOUND, "there is no engine '%s'", request->name);
+        grpc_call_endf(call, GRPC_NOT_FOUND, "there is no engine '%s'", request->name);
         return;
     }
     answer.expansion_required = request->size > (mirror != NULL ? mirror->bytes : engine->record.bytes);
-    grpc_call_reply(pending->call, &answer.base);
+    grpc_call_reply(call, &answer.base);
 }
 
 void gateway_engine_expand_precheck(struct grpc_call *call, const ProtobufCMessage *message) {
-    struct gateway_pending *pending = gateway_pend(
-        call, message, CONTROL_REFRESH, ((const Spdkrpc__EngineExpandPrecheckRequest *)message)->name, answer_precheck);
-    if (pending != NULL)
-        gateway_start(pending);
+    gateway_refresh(call, message, ((const Spdkrpc__EngineExpandPrecheckRequest *)message)->name, answer_precheck);
 }
 
 void gateway_engine_set_ana(struct grpc_call *call, const ProtobufCMessage *message) {

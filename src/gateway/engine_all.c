@@ -306,15 +306,12 @@ static void ask_for_purge(struct everybody *all) {
     all_asked(all);
 }
 
-static void looked(struct gateway_pending *pending) {
-    struct everybody *all =
-        everybody_create(pending->call, ((const Spdkrpc__SnapshotRequest *)pending->request)->name, purge_told);
+static void looked(struct grpc_call *call, const ProtobufCMessage *message) {
+    struct everybody *all = everybody_create(call, ((const Spdkrpc__SnapshotRequest *)message)->name, purge_told);
     if (all != NULL)
         ask_for_purge(all);
 }
 
 void gateway_engine_snapshot_purge(struct grpc_call *call, const ProtobufCMessage *message) {
-    struct gateway_pending *pending = gateway_pend(call, message, CONTROL_REFRESH, "", looked);
-    if (pending != NULL)
-        gateway_start(pending);
+    gateway_refresh(call, message, "", looked);
 }

@@ -79,12 +79,12 @@ static bool find_leg(struct grpc_call *call, const char *name, const char *repli
     return false;
 }
 
-static void answer_rebuild(struct gateway_pending *pending) {
-    const Penstock__V1__GetRebuildRequest *request = (const Penstock__V1__GetRebuildRequest *)pending->request;
+static void answer_rebuild(struct grpc_call *call, const ProtobufCMessage *message) {
+    const Penstock__V1__GetRebuildRequest *request = (const Penstock__V1__GetRebuildRequest *)message;
     const struct control_engine *engine;
     Penstock__V1__GetRebuildResponse answer = PENSTOCK__V1__GET_REBUILD_RESPONSE__INIT;
     unsigned at, source = 0;
-    if (!find_leg(pending->call, request->engine, request->replica, &engine, &at))
+    if (!find_leg(call, request->engine, request->replica, &engine, &at))
         return;
     unsigned count = engine->record.leg_count;
     while (source < count && (source == at || engine->legs[source].mode != CONTROL_LEG_RW))
@@ -100,13 +100,11 @@ static void answer_rebuild(struct gateway_pending *pending) {
         answer.source = (char *)engine->record.legs[source].name;
         answer.source_address = (char *)engine->record.legs[source].address;
     }
-    grpc_call_reply(pending->call, &answer.base);
+    grpc_call_reply(call, &answer.base);
 }
 
 void gateway_get_rebuild(struct grpc_call *call, const ProtobufCMessage *message) {
-    struct gateway_pending *pending = gateway_pend(call, message, CONTROL_REFRESH, "", answer_rebuild);
-    if (pending != NULL)
-        gateway_start(pending);
+    gateway_refresh(call, message, "", answer_rebuild);
 }
 
 static void answer_limited(struct gateway_pending *pending) {

@@ -6,17 +6,13 @@
 #include "control/names.h"
 #include "gateway/internal.h"
 
-/* A call that needs to know what is there now. */
-static void look_first(struct grpc_call *call, const ProtobufCMessage *request, enum control_verb how, const char *name,
-                       void (*answer)(struct gateway_pending *pending)) {
+/* False: the call was ended. */
+static bool is_name(struct grpc_call *call, const char *name) {
     struct error error;
-    if (!names_check(name, "name", &error)) {
+    bool ok = names_check(name, "name", &error);
+    if (!ok)
         gateway_fail(call, &error, true);
-        return;
-    }
-    struct gateway_pending *pending = gateway_pend(call, request, how, how == CONTROL_REFRESH ? "" : name, answer);
-    if (pending != NULL)
-        gateway_start(pending);
+    return ok;
 }
 
 static void start(struct gateway_pending *pending) {
@@ -30,27 +26,31 @@ static void start(struct gateway_pending *pending) {
 }
 
 void gateway_snapshot_hash(struct grpc_call *call, const ProtobufCMessage *message) {
-    look_first(call, message, CONTROL_AWAIT_DISK, ((const Spdkrpc__SnapshotHashRequest *)message)->name, start);
+    const char *name = ((const Spdkrpc__SnapshotHashRequest *)message)->name;
+    struct gateway_pending *pending = is_name(call, name) ? gateway_pend(call, message, CONTROL_AWAIT_DISK, name, start) : NULL;
+    if (pending != NULL)
+        gateway_start(pending);
 }
 
-static void answer_status(struct gateway_pending *pending) {
-    const Spdkrpc__SnapshotHashStatusRequest *request = (const Spdkrpc__SnapshotHashStatusRequest *)pending->request;
-    struct control *control = gateway_of(pending->call)->options.control;
+static void answer_status(struct grpc_call *call, const ProtobufCMessage *message) {
+    const Spdkrpc__SnapshotHashStatusRequest *request = (const Spdkrpc__SnapshotHashStatusRequest *)message;
+    struct control *control = gateway_of(call)->options.control;
     Spdkrpc__ReplicaSnapshotHashStatusResponse answer = SPDKRPC__REPLICA_SNAPSHOT_HASH_STATUS_RESPONSE__INIT;
     struct control_hash_status status;
     struct error error;
     if (!control_hash_get(control, request->name, request->snapshot_name, &status, &error)) {
-        gateway_fail(pending->call, &error, true);
+        gateway_fail(call, &error, true);
         return;
     }
     answer.state = (char *)status.state;
     answer.checksum = (char *)status.checksum;
     answer.error = (char *)status.error;
-    grpc_call_reply(pending->call, &answer.base);
+    grpc_call_reply(call, &answer.base);
 }
 
 void gateway_snapshot_hash_status(struct grpc_call *call, const ProtobufCMessage *message) {
-    look_first(call, message, CONTROL_REFRESH, ((const Spdkrpc__SnapshotHashStatusRequest *)message)->name, answer_status);
+    if (is_name(call, ((const Spdkrpc__SnapshotHashStatusRequest *)message)->name))
+        gateway_refresh(call, message, "", answer_status);
 }
 
 static void answer_ranges(struct gateway_pending *pending) {

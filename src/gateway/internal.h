@@ -32,6 +32,7 @@ struct gateway_pending {
     const ProtobufCMessage *request;
     void (*answer)(struct gateway_pending *pending);  /* the goal is reached */
     bool (*failed)(struct gateway_pending *pending);  /* it is not; true: the call is somebody else's now. NULL: it ends so */
+    gateway_handler *then;                            /* of gateway_refresh() */
     struct control_leg_record legs[CONTROL_LEGS_MAX]; /* of an engine */
     char text[256];                                   /* why a frontend could not be made */
     bool plain_errors; /* what has a code of its own elsewhere is UNKNOWN here, as its callers know it */
@@ -44,11 +45,15 @@ void gateway_goal_init(struct control_goal *goal, enum control_verb verb, const 
 struct gateway_pending *gateway_pend(struct grpc_call *call, const ProtobufCMessage *request, enum control_verb verb,
                                      const char *name, void (*answer)(struct gateway_pending *pending));
 void gateway_start(struct gateway_pending *pending);
+/* `then` has the call as soon as what is known of `name` ("" = of everything) is not older than a second, or cannot be had: at
+ * once, or from the loop. */
+void gateway_refresh(struct grpc_call *call, const ProtobufCMessage *request, const char *name, gateway_handler *then);
 /* The same for a SnapshotRequest, and started. */
 void gateway_snapshot_call(struct grpc_call *call, const ProtobufCMessage *message, enum control_verb verb,
                            void (*answer)(struct gateway_pending *pending));
 /* An answer without content. */
 void gateway_answer_empty(struct gateway_pending *pending);
+void gateway_reply_empty(struct grpc_call *call);
 /* What is wrong, in one line. */
 const char *gateway_error_text(const struct error *error, char to[256]);
 void gateway_fail(struct grpc_call *call, const struct error *error, bool plain_errors);
@@ -109,10 +114,11 @@ void gateway_pull_start(struct gateway *gateway, struct gateway_pull *pull, cons
 /* Between two questions: true, and nothing follows. Else `done` follows. */
 bool gateway_pull_stop(struct gateway_pull *pull);
 
-/* Memory of one answer. */
+/* Memory of one answer; zeroed, it has none yet. */
 struct gateway_scratch {
-    void **blocks;
-    size_t count, capacity;
+    struct gateway_scratch_piece *pieces; /* the newest first */
+    uint8_t *at;
+    size_t left;
 };
 /* Zeroed; never NULL. */
 void *gateway_scratch_take(struct gateway_scratch *scratch, size_t count, size_t size);

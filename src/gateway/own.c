@@ -47,8 +47,9 @@ static void put_plane(const struct control *control, Penstock__V1__Plane *answer
     answer->gone_ms = control_plane_gone_ns(plane) / NS_PER_MS;
 }
 
-static void answer_node(struct gateway_pending *pending) {
-    const struct gateway *gateway = gateway_of(pending->call);
+static void answer_node(struct grpc_call *call, const ProtobufCMessage *message) {
+    (void)message;
+    const struct gateway *gateway = gateway_of(call);
     const struct control *control = gateway->options.control;
     struct gateway_scratch scratch = {0};
     size_t count = 0;
@@ -68,15 +69,11 @@ static void answer_node(struct gateway_pending *pending) {
     node.disks = gateway_scratch_take(&scratch, count, sizeof(*node.disks));
     list_for_each (&control->objects[CONTROL_DISKS], struct control_object, object, node)
         node.disks[node.n_disks++] = put_disk(control, container_of(object, struct control_disk, object), &scratch);
-    grpc_call_reply(pending->call, &answer.base);
+    grpc_call_reply(call, &answer.base);
     gateway_scratch_free(&scratch);
 }
 
-static void get_node(struct grpc_call *call, const ProtobufCMessage *request) {
-    struct gateway_pending *pending = gateway_pend(call, request, CONTROL_REFRESH, "", answer_node);
-    if (pending != NULL)
-        gateway_start(pending);
-}
+static void get_node(struct grpc_call *call, const ProtobufCMessage *request) { gateway_refresh(call, request, "", answer_node); }
 
 static const struct grpc_method methods[] = {
     {"GetNode", GRPC_UNARY, &penstock__v1__get_node_request__descriptor, &penstock__v1__get_node_response__descriptor, get_node},

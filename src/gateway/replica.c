@@ -190,19 +190,17 @@ void gateway_replica_delete(struct grpc_call *call, const ProtobufCMessage *mess
         gateway_start(pending);
 }
 
-static void answer_get(struct gateway_pending *pending) {
-    answer_replica(pending->call, ((const Spdkrpc__ReplicaGetRequest *)pending->request)->name);
+static void answer_get(struct grpc_call *call, const ProtobufCMessage *message) {
+    answer_replica(call, ((const Spdkrpc__ReplicaGetRequest *)message)->name);
 }
 
 void gateway_replica_get(struct grpc_call *call, const ProtobufCMessage *message) {
-    struct gateway_pending *pending =
-        gateway_pend(call, message, CONTROL_REFRESH, ((const Spdkrpc__ReplicaGetRequest *)message)->name, answer_get);
-    if (pending != NULL)
-        gateway_start(pending);
+    gateway_refresh(call, message, ((const Spdkrpc__ReplicaGetRequest *)message)->name, answer_get);
 }
 
-static void answer_list(struct gateway_pending *pending) {
-    struct control *control = gateway_of(pending->call)->options.control;
+static void answer_list(struct grpc_call *call, const ProtobufCMessage *message) {
+    (void)message;
+    struct control *control = gateway_of(call)->options.control;
     Spdkrpc__ReplicaListResponse answer = SPDKRPC__REPLICA_LIST_RESPONSE__INIT;
     struct gateway_scratch scratch = {0};
     answer.replicas = gateway_scratch_take(&scratch, control->replica_names.count, sizeof(*answer.replicas));
@@ -211,17 +209,15 @@ static void answer_list(struct gateway_pending *pending) {
         Spdkrpc__ReplicaListResponse__ReplicasEntry *entry = gateway_scratch_take(&scratch, 1, sizeof(*entry));
         spdkrpc__replica_list_response__replicas_entry__init(entry);
         entry->key = (char *)replica->record.name;
-        entry->value = gateway_put_replica(gateway_of(pending->call), replica, &scratch);
+        entry->value = gateway_put_replica(gateway_of(call), replica, &scratch);
         answer.replicas[answer.n_replicas++] = entry;
     }
-    grpc_call_reply(pending->call, &answer.base);
+    grpc_call_reply(call, &answer.base);
     gateway_scratch_free(&scratch);
 }
 
 void gateway_replica_list(struct grpc_call *call, const ProtobufCMessage *message) {
-    struct gateway_pending *pending = gateway_pend(call, message, CONTROL_REFRESH, "", answer_list);
-    if (pending != NULL)
-        gateway_start(pending);
+    gateway_refresh(call, message, "", answer_list);
 }
 
 void gateway_replica_expand(struct grpc_call *call, const ProtobufCMessage *message) {

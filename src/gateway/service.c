@@ -1,6 +1,8 @@
 /* The table of methods, and what all handlers share. */
+#include <stdalign.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "api/proto/spdkrpc/snapshot.pb-c.h"
 #include "api/proto/spdkrpc/spdk.pb-c.h"
@@ -293,6 +295,20 @@ void gateway_start(struct gateway_pending *pending) {
     control_goal_start(gateway_of(pending->call)->options.control, &pending->goal);
 }
 
+static void refreshed(struct gateway_pending *pending) { pending->then(pending->call, pending->request); }
+
+void gateway_refresh(struct grpc_call *call, const ProtobufCMessage *request, const char *name, gateway_handler *then) {
+    if (control_is_fresh(gateway_of(call)->options.control, name)) {
+        then(call, request);
+        return;
+    }
+    struct gateway_pending *pending = gateway_pend(call, request, CONTROL_REFRESH, name, refreshed);
+    if (pending == NULL)
+        return;
+    pending->then = then;
+    gateway_start(pending);
+}
+
 void gateway_snapshot_call(struct grpc_call *call, const ProtobufCMessage *message, enum control_verb verb,
                            void (*answer)(struct gateway_pending *pending)) {
     const Spdkrpc__SnapshotRequest *request = (const Spdkrpc__SnapshotRequest *)message;
@@ -306,26 +322,41 @@ void gateway_snapshot_call(struct grpc_call *call, const ProtobufCMessage *messa
     gateway_start(pending);
 }
 
-void gateway_answer_empty(struct gateway_pending *pending) {
+void gateway_reply_empty(struct grpc_call *call) {
     Google__Protobuf__Empty empty = GOOGLE__PROTOBUF__EMPTY__INIT;
-    grpc_call_reply(pending->call, &empty.base);
+    grpc_call_reply(call, &empty.base);
 }
+
+void gateway_answer_empty(struct gateway_pending *pending) { gateway_reply_empty(pending->call); }
 
 /* ---- memory of an answer ---- */
 
+struct gateway_scratch_piece {
+    struct gateway_scratch_piece *next;
+    alignas(16) uint8_t bytes[];
+};
+
 void *gateway_scratch_take(struct gateway_scratch *scratch, size_t count, size_t size) {
-    if (scratch->count == scratch->capacity) {
-        scratch->capacity = scratch->capacity == 0 ? 64 : scratch->capacity * 2;
-        scratch->blocks = realloc(scratch->blocks, scratch->capacity * sizeof(*scratch->blocks));
-        assert(scratch->blocks != NULL);
+    size_t bytes;
+    bool small_enough = !__builtin_mul_overflow(max_u64(count, 1), size, &bytes) && bytes < SIZE_MAX / 2;
+    assert(small_enough);
+    bytes = round_up(bytes, 16);
+    if (bytes > scratch->left) {
+        size_t room = max_u64(bytes, KIB(4) - sizeof(struct gateway_scratch_piece));
+        struct gateway_scratch_piece *piece = malloc(sizeof(*piece) + room);
+        assert(piece != NULL);
+        piece->next = scratch->pieces;
+        *scratch = (struct gateway_scratch){piece, piece->bytes, room};
     }
-    void *block = calloc(count + (count == 0), size);
-    assert(block != NULL);
-    return scratch->blocks[scratch->count++] = block;
+    void *taken = scratch->at;
+    scratch->at += bytes;
+    scratch->left -= bytes;
+    return memset(taken, 0, bytes);
 }
 
 void gateway_scratch_free(struct gateway_scratch *scratch) {
-    for (size_t i = 0; i < scratch->count; i++)
-        free(scratch->blocks[i]);
-    free(scratch->blocks);
+    for (struct gateway_scratch_piece *piece = scratch->pieces, *next; piece != NULL; piece = next) {
+        next = piece->next;
+        free(piece);
+    }
 }

@@ -252,20 +252,21 @@ static const struct fleet_volume *find(struct grpc_call *call, const char *name)
     return volume;
 }
 
-static void answer_get(struct gateway_pending *pending) {
-    const Penstock__V1__GetVolumeRequest *asked = (const Penstock__V1__GetVolumeRequest *)pending->request;
-    const struct fleet_volume *volume = find(pending->call, asked->name);
+static void answer_get(struct grpc_call *call, const ProtobufCMessage *message) {
+    const Penstock__V1__GetVolumeRequest *asked = (const Penstock__V1__GetVolumeRequest *)message;
+    const struct fleet_volume *volume = find(call, asked->name);
     Penstock__V1__GetVolumeResponse answer = PENSTOCK__V1__GET_VOLUME_RESPONSE__INIT;
     struct gateway_scratch scratch = {0};
     if (volume == NULL)
         return;
-    answer.volume = gateway_put_volume(gateway_of(pending->call), volume, &scratch);
-    grpc_call_reply(pending->call, &answer.base);
+    answer.volume = gateway_put_volume(gateway_of(call), volume, &scratch);
+    grpc_call_reply(call, &answer.base);
     gateway_scratch_free(&scratch);
 }
 
-static void answer_list(struct gateway_pending *pending) {
-    const struct gateway *gateway = gateway_of(pending->call);
+static void answer_list(struct grpc_call *call, const ProtobufCMessage *message) {
+    (void)message;
+    const struct gateway *gateway = gateway_of(call);
     const struct fleet *fleet = gateway->options.fleet;
     Penstock__V1__ListVolumesResponse answer = PENSTOCK__V1__LIST_VOLUMES_RESPONSE__INIT;
     struct gateway_scratch scratch = {0};
@@ -273,19 +274,17 @@ static void answer_list(struct gateway_pending *pending) {
     list_for_each (&fleet->volumes, struct fleet_volume, volume, node)
         if (volume->recorded)
             answer.volumes[answer.n_volumes++] = gateway_put_volume(gateway, volume, &scratch);
-    grpc_call_reply(pending->call, &answer.base);
+    grpc_call_reply(call, &answer.base);
     gateway_scratch_free(&scratch);
 }
 
-/* When nothing is older than a second. */
-static void refresh(struct grpc_call *call, const ProtobufCMessage *message, void (*then)(struct gateway_pending *pending)) {
-    struct gateway_pending *pending = gateway_pend(call, message, CONTROL_REFRESH, "", then);
-    if (pending != NULL)
-        gateway_start(pending);
+static void get_volume(struct grpc_call *call, const ProtobufCMessage *message) {
+    gateway_refresh(call, message, "", answer_get);
 }
 
-static void get_volume(struct grpc_call *call, const ProtobufCMessage *message) { refresh(call, message, answer_get); }
-static void list_volumes(struct grpc_call *call, const ProtobufCMessage *message) { refresh(call, message, answer_list); }
+static void list_volumes(struct grpc_call *call, const ProtobufCMessage *message) {
+    gateway_refresh(call, message, "", answer_list);
+}
 
 /* ---- snapshots: single commands of the engine, which changes all replicas or none ---- */
 
@@ -341,10 +340,10 @@ static char *text_of(const json_t *object, const char *key) {
     return (char *)(text == NULL ? "" : text);
 }
 
-static void answer_snapshots(struct gateway_pending *pending) {
-    const Penstock__V1__ListSnapshotsRequest *asked = (const Penstock__V1__ListSnapshotsRequest *)pending->request;
-    const struct gateway *gateway = gateway_of(pending->call);
-    const struct fleet_volume *volume = find(pending->call, asked->name);
+static void answer_snapshots(struct grpc_call *call, const ProtobufCMessage *message) {
+    const Penstock__V1__ListSnapshotsRequest *asked = (const Penstock__V1__ListSnapshotsRequest *)message;
+    const struct gateway *gateway = gateway_of(call);
+    const struct fleet_volume *volume = find(call, asked->name);
     if (volume == NULL)
         return;
     Penstock__V1__ListSnapshotsResponse answer = PENSTOCK__V1__LIST_SNAPSHOTS_RESPONSE__INIT;
@@ -365,11 +364,13 @@ static void answer_snapshots(struct gateway_pending *pending) {
         put->used_bytes = (uint64_t)json_integer_value(json_object_get(snapshot, "used_bytes"));
         answer.snapshots[answer.n_snapshots++] = put;
     }
-    grpc_call_reply(pending->call, &answer.base);
+    grpc_call_reply(call, &answer.base);
     gateway_scratch_free(&scratch);
 }
 
-static void list_snapshots(struct grpc_call *call, const ProtobufCMessage *message) { refresh(call, message, answer_snapshots); }
+static void list_snapshots(struct grpc_call *call, const ProtobufCMessage *message) {
+    gateway_refresh(call, message, "", answer_snapshots);
+}
 
 /* ---- the service ---- */
 
