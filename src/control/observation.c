@@ -183,6 +183,12 @@ static void answers_free(struct observation_answers *answers) {
     json_decref(answers->mirrors);
 }
 
+/* Of what begins with its name; a lone name is such a thing, too. */
+static_assert(offsetof(struct observed_device, name) == 0 && offsetof(struct observed_controller, name) == 0 &&
+                  offsetof(struct observed_mirror, name) == 0,
+              "by_name() looks there");
+static int by_name(const void *a, const void *b) { return strcmp(*(const char *const *)a, *(const char *const *)b); }
+
 struct observation *observation_make(const struct observation_answers *take_answers) {
     struct observation *seen = calloc(1, sizeof(*seen));
     if (seen == NULL) {
@@ -207,6 +213,9 @@ struct observation *observation_make(const struct observation_answers *take_answ
     json_array_foreach(seen->answers.exports, i, item) add_export(seen, item);
     json_array_foreach(seen->answers.controllers, i, item) add_controller(seen, item);
     json_array_foreach(seen->answers.mirrors, i, item) add_mirror(seen, item);
+    qsort(seen->devices, seen->device_count, sizeof(*seen->devices), by_name);
+    qsort(seen->controllers, seen->controller_count, sizeof(*seen->controllers), by_name);
+    qsort(seen->mirrors, seen->mirror_count, sizeof(*seen->mirrors), by_name);
     qsort(seen->volumes, seen->volume_count, sizeof(*seen->volumes), compare_volumes);
     qsort(seen->exports, seen->export_count, sizeof(*seen->exports), compare_exports);
     return seen;
@@ -239,10 +248,7 @@ void observation_unref(struct observation *take_seen) {
 }
 
 const struct observed_device *observed_device(const struct observation *seen, const char *name) {
-    for (size_t i = 0; i < seen->device_count; i++)
-        if (strcmp(seen->devices[i].name, name) == 0)
-            return &seen->devices[i];
-    return NULL;
+    return bsearch(&name, seen->devices, seen->device_count, sizeof(*seen->devices), by_name);
 }
 
 const struct observed_store *observed_store(const struct observation *seen, const char *uuid) {
@@ -285,15 +291,9 @@ const struct observed_export *observed_export(const struct observation *seen, co
 }
 
 const struct observed_controller *observed_controller(const struct observation *seen, const char *name) {
-    for (size_t i = 0; i < seen->controller_count; i++)
-        if (strcmp(seen->controllers[i].name, name) == 0)
-            return &seen->controllers[i];
-    return NULL;
+    return bsearch(&name, seen->controllers, seen->controller_count, sizeof(*seen->controllers), by_name);
 }
 
 const struct observed_mirror *observed_mirror(const struct observation *seen, const char *name) {
-    for (size_t i = 0; i < seen->mirror_count; i++)
-        if (strcmp(seen->mirrors[i].name, name) == 0)
-            return &seen->mirrors[i];
-    return NULL;
+    return bsearch(&name, seen->mirrors, seen->mirror_count, sizeof(*seen->mirrors), by_name);
 }
