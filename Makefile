@@ -2,7 +2,7 @@
 # calls them. `make help` lists the targets.
 
 .DEFAULT_GOAL := all
-.PHONY: all run run-packet test guests neutron mirror-net model kill-loops packet-kill-loops control-etcd bench check-all fuzz tidy format install deb clean help
+.PHONY: all run run-packet test guests neutron mirror-net model sim-long kill-loops packet-kill-loops control-etcd bench check-all fuzz tidy format install deb clean help
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
 
@@ -100,6 +100,11 @@ neutron: test-build ## run the tests of the plugin for neutron on Debian's pytho
 mirror-net: test-build ## long: nodes of a mirror that are killed, hung, cut, slow, full …; CASE="name…" for some
 	@ninja -C $(BUILD) src/programs/penstock-block/penstock-block src/programs/penstock-bench/penstock-bench
 	@python3 -B tests/mirror_net/test_mirror_net.py $(BUILD) $(or $(CASE),all)
+
+sim-long: test-build ## long: three simulated nodes, an engine that is taken over and volumes, for COUNT=500 seeds from SEED=1
+	@ninja -C $(BUILD) tests/sim/test_nodes tests/sim/test_volumes
+	@$(BUILD)/tests/sim/test_nodes $(or $(SEED),1) $(or $(COUNT),500)
+	@$(BUILD)/tests/sim/test_volumes $(or $(SEED),1) $(or $(COUNT),500)
 
 # A seed of 50 kills each: half of them with planes that are units of their own.
 kill-loops: test-build ## long: penstockd and planes are killed KILLS=500 times in random operations on three nodes

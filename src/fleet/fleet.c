@@ -5,7 +5,7 @@
 
 #include "fleet/internal.h"
 
-enum { PAUSE_MIN_MS = 50, PAUSE_SHORT_MS = 1000, PAUSE_MAX_MS = 30000, CARE_S = 5, LOAD_MS = 2000 };
+enum { PAUSE_MIN_MS = 50, PAUSE_SHORT_MS = 1000, PAUSE_MAX_MS = 10000, CARE_S = 5, LOAD_MS = 2000 };
 
 static void kick(struct fleet_volume *volume);
 static void proceed(struct fleet_volume *volume);

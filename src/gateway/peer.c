@@ -7,7 +7,9 @@
 #include "grpc/channel.h"
 #include "wire/tls/tls.h"
 
-enum { PEERS_MAX = 256, RECONNECT_MAX_MS = 500 };
+/* A node that lost its power and is back knows nothing of a connection of before, and may not say so: what is asked there is not
+ * answered until the connection is given up, two questions (fleet.c) later at most. */
+enum { PEERS_MAX = 256, PEER_SILENCE_S = 4, PEER_PONG_S = 5, RECONNECT_MAX_MS = 500 };
 
 struct gateway_peer {
     struct list_node node;
@@ -26,8 +28,13 @@ static void peer_destroy(struct gateway_peer *take_peer) {
 /* A peer is asked nothing before its certificate says that it is who was meant. */
 static bool set_up(struct gateway *gateway, struct gateway_peer *peer) {
     const struct gateway_options *options = &gateway->options;
-    struct grpc_channel_options channel = {
-        .reactor = options->control->options.reactor, .address = peer->address, .reconnect_max_ms = RECONNECT_MAX_MS};
+    struct grpc_limits limits = grpc_limits_default;
+    struct grpc_channel_options channel = {.reactor = options->control->options.reactor,
+                                           .address = peer->address,
+                                           .limits = &limits,
+                                           .reconnect_max_ms = RECONNECT_MAX_MS};
+    limits.silence_ns = PEER_SILENCE_S * NS_PER_S;
+    limits.pong_ns = PEER_PONG_S * NS_PER_S;
     if (options->tls != NULL) {
         peer->tls = tls_context_for(options->tls, options->tls_node_name != NULL ? options->tls_node_name : peer->address.text);
         if (peer->tls == NULL)
