@@ -128,7 +128,7 @@ def engine_get(bench):
         answered = []
         best, samples = bench.best(once)
         return Figure(best, samples={"calls_per_core_s": samples, "calls_per_s": answered},
-                      note=f"{1e6 / best:.2f} µs of penstockd a call; {max(answered):,.0f} a second were asked for by h2load on the other core")  # fmt: skip
+                      note=f"{1e6 / best:.2f} µs of penstockd a call; {max(answered):,.0f} a second were answered to h2load on the other core")  # fmt: skip
 
 
 @row("daemon_watch", "penstockd: a change told to 500 watchers on 100 connections, from its call's answer, p99", "ms", ("<=", 5), drift="polled")
