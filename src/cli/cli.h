@@ -118,6 +118,8 @@ bool cli_size(struct cli *cli, const char *what, const char *text, uint64_t *ret
 bool cli_yes(struct cli *cli, const char *loss_format, ...) __attribute__((format(printf, 2, 3)));
 /* Lets time pass. */
 void cli_sleep(struct cli *cli, uint64_t ms);
+/* What makes a word plural behind that number. */
+static inline const char *cli_plural(uint64_t count) { return count == 1 ? "" : "s"; }
 /* True if a program reads the output: JSON or YAML. */
 static inline bool cli_wants_data(const struct cli *cli) { return cli->output == CLI_JSON || cli->output == CLI_YAML; }
 /* Prints a value as YAML if that is asked for, else as JSON, indented. */

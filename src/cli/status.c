@@ -67,7 +67,9 @@ static bool plane_status(struct cli *cli) {
         printf("%s, %s\n", cli_member(version, "version"), process);
         size_t exports =
             json_array_size(subsystems) > 0 ? json_array_size(subsystems) - 1 : 0; /* the first is the discovery one */
-        printf("%zu disks, %zu devices, %zu exports\n", store_count, json_array_size(devices), exports);
+        size_t device_count = json_array_size(devices);
+        printf("%zu disk%s, %zu device%s, %zu export%s\n", store_count, cli_plural(store_count), device_count,
+               cli_plural(device_count), exports, cli_plural(exports));
         if (well)
             printf("all is well\n");
         else

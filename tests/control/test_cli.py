@@ -173,7 +173,7 @@ def test_status(node):
     line = begin(node)
     line.ok("replica", "create", "r1", "d1", "16M")
     said = line.ok("status")
-    assert said.endswith("all is well\n") and "plane ready" in said and "1 disks, 1 replicas" in said, said
+    assert said.endswith("all is well\n") and "plane ready" in said and "1 disk, 1 replica," in said, said
     assert line.read("status")["well"] is True
     line.ok("replica", "create", "big", "d1", "210M")
     pid = node.plane_pid()

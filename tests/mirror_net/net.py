@@ -308,6 +308,7 @@ class Replica(Node):
         self.name = f"r{index}"  # of the controller on the engine's node
         self.leg = f"{self.name}n1"
         self.filter = None  # "error": the leg is served through that device of the fault kit
+        self.plain = False  # a file beside the volumes is its leg, which keeps no record
         self.loses_power = False  # a kill is a loss of power: its disk has a write cache in the process's memory
         self.starts = 0
         self.relay = None   # through which the engine reaches it
@@ -327,6 +328,11 @@ class Replica(Node):
             self.create_volume("v", self.size_mib)
         self.transport()
         device = "disk/v"
+        if self.plain:
+            path = os.path.join(self.folder, "plain.img")
+            with open(path, "ab") as f:
+                f.truncate(self.size_mib * MIB)
+            device = self.call("bdev_aio_create", name="plain", filename=path, block_size=4096)
         if self.filter == "error":
             volume = self.call("bdev_get_bdevs", name=device)[0]["name"]
             self.call("bdev_error_create", base_name=volume)
@@ -400,7 +406,8 @@ class World:
         node.start()
         for replica in self.replicas:
             self.attach(replica, node)
-        node.call("mirror_create", name="m", legs=[r.leg for r in self.replicas], **options)
+        foreign = {"foreign": [r.leg for r in self.replicas if r.plain]} if any(r.plain for r in self.replicas) else {}
+        node.call("mirror_create", name="m", legs=[r.leg for r in self.replicas], **foreign, **options)
         node.transport()
         node.export("m", f"{NQN}m", self.port)
         self.wait_state("serving", node=node)

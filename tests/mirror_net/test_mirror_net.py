@@ -114,6 +114,12 @@ def case_a_disk_fails(world):
                          lambda victim: victim.call("bdev_error_inject_error", name=victim.device, io_type="clear", error_type="failure")))
 
 
+def case_bytes_come_late_to_a_leg_without_record(world):
+    """As below; no record tells such a leg whom to refuse: the target has ended the old connection when the new one is ready."""
+    world.replicas[1].plain = True
+    return case_bytes_of_a_given_up_connection_come_late(world)
+
+
 def case_bytes_of_a_given_up_connection_come_late(world):
     """Writes that were held on their way to a leg reach it long after it came back by another connection: they must not land."""
     victim = world.replicas[1]
@@ -394,7 +400,7 @@ def case_a_node_comes_up_while_a_leg_is_away(world):
 
 SHORT = [case_a_leg_is_killed, case_a_leg_hangs, case_all_nodes_lose_power, case_an_old_engine_writes_on]
 LONG = [case_all_nodes_are_cut, case_nodes_lose_power_in_turn, case_the_engine_and_a_leg_lose_power, case_legs_lose_power_until_none_is_left,
-        case_each_leg_alone_is_right, case_bytes_of_a_given_up_connection_come_late, case_a_leg_is_far_away, case_a_leg_is_unplugged, case_all_to_a_leg_is_dropped, case_all_from_a_leg_is_dropped, case_a_leg_is_lossy, case_a_leg_is_slow,
+        case_each_leg_alone_is_right, case_bytes_of_a_given_up_connection_come_late, case_bytes_come_late_to_a_leg_without_record, case_a_leg_is_far_away, case_a_leg_is_unplugged, case_all_to_a_leg_is_dropped, case_all_from_a_leg_is_dropped, case_a_leg_is_lossy, case_a_leg_is_slow,
         case_a_leg_is_full, case_a_disk_fails, case_two_legs_are_lost_and_return, case_only_the_newest_may_start,
         case_the_tree_changes_while_a_leg_is_away, case_a_node_comes_up_while_a_leg_is_away]
 NEED_LINKS = [case_a_leg_is_unplugged, case_all_to_a_leg_is_dropped, case_all_from_a_leg_is_dropped, case_a_leg_is_lossy, case_a_leg_is_slow]

@@ -163,11 +163,11 @@ static void leg_event(struct block_handle *handle, enum block_event event) {
 static bool check_geometry(struct mirror *mirror, const struct mirror_leg *leg, const struct block_device *device,
                            struct error *error) {
     struct block_device *own = &mirror->device;
-    const char *name = device->name, *other = own->name;
+    const char *name = leg->attach.name, *other = own->name;
     uint64_t size = block_device_size(device);
     for (unsigned i = MIRROR_LEGS_MAX; i-- > 0;)
         if (&mirror->legs[i] != leg && mirror->legs[i].handle.device != NULL && !mirror->legs[i].attach.tie_breaker)
-            other = mirror->legs[i].handle.device->name;
+            other = mirror->legs[i].attach.name;
     bool foreign = leg->attach.foreign;
     if (foreign && block_device_is_replica(device))
         return error_set(error, ERROR_INVALID, "%s keeps a record: it is no foreign leg", name);

@@ -36,6 +36,8 @@ struct mirror_leg *mirror_leg_named(struct mirror *mirror, const char *name) {
     struct uuid id;
     bool is_id = uuid_parse(name, &id);
     mirror_for_each_leg(mirror, leg) {
+        if (!leg->configured && leg->nameless) /* a place that its leg has left for the one that was added */
+            continue;
         if (strcmp(leg->told.name, name) == 0 || strcmp(leg->config.name, name) == 0 ||
             (is_id && uuid_equal(&leg->config.id, &id)))
             return leg;

@@ -67,13 +67,14 @@ static bool would_list(const struct replica_record *record, const struct replica
 
 static bool refuse(struct decision *d, enum error_code code, const char *text, unsigned a, unsigned b) {
     d->result->outcome = DECIDE_REFUSE;
-    return error_set(&d->result->error, code, "%s: legs %u and %u", text, a, b);
+    d->result->refused = 1u << a | 1u << b;
+    return error_set(&d->result->error, code, "%s", text);
 }
 
 /* One mirror, no leg twice. */
 static bool identities(struct decision *d) {
     const struct uuid *mirror = uuid_is_nil(&d->input->mirror) ? NULL : &d->input->mirror;
-    unsigned first = 0;
+    unsigned first = REPLICA_LEGS_MAX;
     for (unsigned i = 0; i < d->input->leg_count; i++) {
         if (!has_record(&d->input->legs[i]))
             continue;
@@ -83,7 +84,7 @@ static bool identities(struct decision *d) {
             first = i;
         }
         if (!uuid_equal(mirror, &record->mirror))
-            return refuse(d, ERROR_FOREIGN, "a leg is of another mirror", first, i);
+            return refuse(d, ERROR_FOREIGN, "a leg is of another mirror", first == REPLICA_LEGS_MAX ? i : first, i);
         for (unsigned j = 0; j < i; j++)
             if (has_record(&d->input->legs[j]) && uuid_equal(&d->input->legs[j].status->record.leg, &record->leg))
                 return refuse(d, ERROR_EXISTS, "one leg is offered twice", j, i);

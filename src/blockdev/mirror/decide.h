@@ -44,7 +44,8 @@ struct decide_result {
     uint64_t from_depths[REPLICA_LEGS_MAX];       /* they need the sources' marks at or above this */
     uint32_t excluded;                            /* legs of the newest record that are excluded from this start on */
     uint32_t missing;                             /* DECIDE_WAIT: legs of the newest record, or offered ones at a first start */
-    struct error error;                           /* DECIDE_WAIT, DECIDE_REFUSE: why, with names */
+    uint32_t refused;                             /* DECIDE_REFUSE: legs of the input that do not go together */
+    struct error error;                           /* DECIDE_WAIT: why, with names; DECIDE_REFUSE: without */
 };
 
 /* Looks at what was seen. Every status has been checked (replica_record_check()) if it has a record. */

@@ -254,6 +254,8 @@ bool mirror_leg_went_well(struct mirror_leg *leg, const char *what) {
         superseded(leg);
         return false;
     }
+    if (leg->call.status == IO_PATH_LOST) /* then it is the path that has to be seen after */
+        what = "its path is lost";
     if (mirror_leg_is_up(leg))
         mirror_leg_lose(leg, what);
     else
@@ -376,9 +378,17 @@ static bool runs(const struct mirror *mirror) { return mirror->state == MIRROR_S
 static bool identify(struct mirror_leg *leg) {
     const struct replica_record *record = &leg->status.record;
     char text[UUID_TEXT_SIZE], why[96];
-    if ((leg->status.flags & REPLICA_HAS_RECORD) == 0)
-        return true;
-    if (!uuid_equal(&record->mirror, &leg->mirror->id)) {
+    if ((leg->status.flags & REPLICA_HAS_RECORD) == 0) {
+        /* An empty volume under the name of a leg takes its place. What holds something is only overwritten where that was asked
+         * for: as a leg that is added, or named at a start, and has stored nothing yet. */
+        leg->told.stranger = leg->replica && !leg->forget && !leg->tie_breaker && (leg->status.flags & REPLICA_UNTOUCHED) == 0 &&
+                             (leg->config.flags & REPLICA_LEG_BLANK) == 0;
+        if (leg->told.stranger)
+            stick(leg, "it holds data, and no record of this mirror");
+        return !leg->told.stranger;
+    }
+    leg->told.stranger = !uuid_equal(&record->mirror, &leg->mirror->id);
+    if (leg->told.stranger) {
         uuid_format(&record->mirror, text);
         snprintf(why, sizeof(why), "it is a leg of mirror %s", text);
         stick(leg, why);

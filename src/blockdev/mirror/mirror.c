@@ -139,9 +139,21 @@ static bool open_legs(struct mirror *mirror, const struct mirror_options *option
         struct block_device *device = block_graph_find(mirror->graph, name);
         leg->first = device != NULL && !leg->foreign;
         if (device == NULL)
-            mirror->device.volatile_cache = true;                          /* whatever it turns out to be */
-        else if (!leg->foreign && !mirror_attach_open(leg, device, error)) /* a foreign one comes when the others gave the size */
+            mirror->device.volatile_cache = true; /* whatever it turns out to be */
+        else if (!leg->foreign && !mirror_attach_open(leg, device, error))
             return false;
+    }
+    for (unsigned i = 0; i < options->leg_count && mirror->geometry_size > 0; i++) {
+        struct mirror_leg *leg = &mirror->legs[i];
+        struct block_device *device = leg->foreign ? block_graph_find(mirror->graph, leg->attach.name) : NULL;
+        if (device == NULL)
+            continue;
+        /* It comes when the mirror is there; one that does not fit is told at once. */
+        if (!mirror_attach_open(leg, device, error))
+            return false;
+        block_handle_close(&leg->handle);
+        leg->handle.device = NULL;
+        leg->attach.state = ATTACH_AWAY;
     }
     if (mirror->geometry_size > 0 && mirror->geometry_plain && !options->assume_equal && !options->plain_equal &&
         !options->source_set) {
@@ -270,6 +282,7 @@ void mirror_status_get(const struct block_device *device, struct mirror_status *
         *told = leg->told;
         told->foreign = leg->foreign;
         told->sync_percent = mirror_work_progress(leg) / 100;
+        told->unnamed = leg->nameless;
         told->behind = mirror_missed_bytes(leg, &told->behind_exact);
     }
 }

@@ -142,6 +142,8 @@ struct mirror_leg_status {
     unsigned sync_percent;             /* of all that it is to get: never falls while it stays */
     uint64_t behind;                   /* bytes in which it may differ from the mirror */
     bool foreign;                      /* it keeps no record, beside legs that do */
+    bool unnamed;                      /* the records have it, and no device was named for it */
+    bool stranger;                     /* what is there under its name is not what was there: `why` says what it is */
     bool behind_exact;                 /* they were written since it was lost; else they are those of whole regions, at most */
     uint64_t times_lost, bytes_copied; /* since the engine's start, as what follows */
     uint64_t read_errors;              /* reads that it failed and another leg answered */

@@ -301,16 +301,24 @@ static bool may_claim(const struct mirror *mirror, const struct mirror_leg *leg)
            (leg->config.flags & REPLICA_LEG_EXCLUDED) == 0;
 }
 
-/* At a first start no record has names. */
-static void name_missing(struct mirror *mirror) {
+/* Puts the names of legs behind a text that lacks them. */
+static void put_names(const struct mirror *mirror, uint32_t legs, struct error *error) {
     const char *between = ": ";
     mirror_for_each_leg(mirror, leg) {
-        size_t length = strlen(mirror->error.text);
-        if ((mirror->decision.missing >> leg->index & 1) == 0)
+        size_t length = strlen(error->text);
+        if ((legs >> leg->index & 1) == 0)
             continue;
-        snprintf(mirror->error.text + length, sizeof(mirror->error.text) - length, "%s%s", between, leg->told.name);
+        snprintf(error->text + length, sizeof(error->text) - length, "%s%s", between, leg->told.name);
         between = ", ";
     }
+}
+
+static void refuse_by_records(struct mirror *mirror) {
+    struct error *error = &mirror->decision.error;
+    put_names(mirror, mirror->decision.refused, error);
+    if (error->code == ERROR_DAMAGED)
+        error_hint(error, "start it over one of them alone, then discard what only the other has");
+    refuse(mirror, error);
 }
 
 /* New legs must be as large as those that the mirror starts from: at a first start it is refused, later they are left out. */
@@ -359,10 +367,14 @@ static bool decide_now(struct mirror *mirror) {
         mirror->error = mirror->decision.error;
         note_awaited(mirror);
         if (mirror->decision.newest == NULL)
-            name_missing(mirror);
+            put_names(mirror, mirror->decision.missing, &mirror->error);
+        else if (mirror->waits_for_count > 0)
+            error_hint(&mirror->error,
+                       "bring it back; to give up what only it has: penstock block mirror start %s --accept-absent %s",
+                       mirror->device.name, mirror->waits_for[0].name);
         look_again(mirror);
         return false;
-    case DECIDE_REFUSE: refuse(mirror, &mirror->decision.error); return false;
+    case DECIDE_REFUSE: refuse_by_records(mirror); return false;
     }
     return false;
 }
@@ -567,7 +579,7 @@ static void claims(struct mirror *mirror) {
     mirror_for_each_leg(mirror, leg) {
         if (leg->claim_status == IO_FENCED) {
             struct error error;
-            error_set(&error, ERROR_PERMISSION, "leg %u is promised to an engine of term %llu or later", leg->index,
+            error_set(&error, ERROR_PERMISSION, "%s is promised to an engine of term %llu or later", leg->told.name,
                       (unsigned long long)max_u64(leg->status.record.promised_term, mirror->term));
             error_hint(&error, "start it with a higher term if that engine is gone");
             refuse(mirror, &error);

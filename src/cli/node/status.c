@@ -193,8 +193,10 @@ static void print_part(const json_t *part) {
                up_s / 3600, (unsigned)(up_s / 60 % 60), (unsigned)(up_s % 60), cli_member(plane, "state"));
         if (number(plane, "process_id") != 0)
             printf(", process %" PRIu64, number(plane, "process_id"));
-        printf("; %zu disks, %" PRIu64 " replicas, %" PRIu64 " engines, %" PRIu64 " volumes\n",
-               json_array_size(get(node, "disks")), number(part, "replicas"), number(part, "engines"), number(part, "volumes"));
+        uint64_t disks = json_array_size(get(node, "disks")), replicas = number(part, "replicas"),
+                 engines = number(part, "engines"), volumes = number(part, "volumes");
+        printf("; %" PRIu64 " disk%s, %" PRIu64 " replica%s, %" PRIu64 " engine%s, %" PRIu64 " volume%s\n", disks,
+               cli_plural(disks), replicas, cli_plural(replicas), engines, cli_plural(engines), volumes, cli_plural(volumes));
     }
     json_array_foreach(get(part, "findings"), i, finding)
         printf("!  %s\n   %s\n", cli_member(finding, "what"), cli_member(finding, "advice"));

@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "base/text.h"
+#include "blockdev/nvme_tcp/nvme_tcp.h"
 #include "plane_rpc/methods/methods.h"
 
 bool mirror_is_shown(const struct plane_mirror *mirror) { return mirror->served; }
@@ -122,7 +123,7 @@ static uint64_t wall_of(const struct plane_mirror *mirror, uint64_t monotonic_ns
     return monotonic_ns == 0 || monotonic_ns > now ? wall : wall - (now - monotonic_ns);
 }
 
-#define NEXT_SIZE (2 * BLOCK_NAME_SIZE + 128)
+#define NEXT_SIZE (3 * BLOCK_NAME_SIZE + 128)
 
 /* What to do about a leg; "" = nothing. */
 static void leg_next(const struct plane_mirror *mirror, const struct mirror_leg_status *leg, char to[NEXT_SIZE]) {
@@ -139,15 +140,43 @@ static void leg_next(const struct plane_mirror *mirror, const struct mirror_leg_
             snprintf(to, NEXT_SIZE, "nothing: it becomes whole by itself");
         break;
     case MIRROR_LEG_SET_ASIDE: snprintf(to, NEXT_SIZE, "look after the node or path of %s: it comes back by itself", name); break;
-    case MIRROR_LEG_ABSENT: snprintf(to, NEXT_SIZE, "there is no device %s: attach its node, or open its disk", name); break;
+    case MIRROR_LEG_ABSENT:
+        if (leg->unnamed)
+            snprintf(to, NEXT_SIZE, "penstock block mirror add %s %s, when its device is there", mirror->name, name);
+        else if (block_graph_find(&mirror->plane->graph, name) != NULL) /* it is not taken, and `why` tells why not */
+            snprintf(to, NEXT_SIZE, "make another device of it, or penstock block mirror remove %s %s", mirror->name, name);
+        else
+            snprintf(to, NEXT_SIZE, "there is no device %s: attach its node, or open its disk", name);
+        break;
     case MIRROR_LEG_FAULTED:
         snprintf(to, NEXT_SIZE, "mend or replace the disk of %s, then remove it from %s and add it again", name, mirror->name);
         break;
     case MIRROR_LEG_DIVERGED:
+        if (leg->stranger) {
+            snprintf(to, NEXT_SIZE,
+                     "this is not the copy that was there: attach that one as %s, or penstock block mirror remove %s %s", name,
+                     mirror->name, name);
+            break;
+        }
         snprintf(to, NEXT_SIZE, "penstock block mirror discard %s %s gives up what only it has; until then it is kept as it is",
                  mirror->name, name);
         break;
     }
+}
+
+/* Of a leg whose node does not answer: which node that is, and what it looks like from here. */
+static void put_why(struct json_writer *writer, const struct plane_mirror *mirror, unsigned index) {
+    const struct mirror_leg_status *leg = &mirror->status.legs[index];
+    const struct block_device *device = leg_device(mirror, index);
+    struct nvme_initiator_controller_info info;
+    if (device == NULL || !nvme_initiator_device_is(device) || block_device_path_is_up(device) ||
+        (leg->state != MIRROR_LEG_SET_ASIDE && leg->state != MIRROR_LEG_CONNECTING)) {
+        json_put_string(writer, "why", leg->why);
+        return;
+    }
+    nvme_initiator_controller_info(nvme_initiator_device_controller(device), &info);
+    json_putf(writer, "why", "no path to %s:%u%s%s", info.address.text, info.address.port, info.last_loss[0] != '\0' ? ": " : "",
+              info.last_loss);
 }
 
 static void put_leg(struct json_writer *writer, const struct plane_mirror *mirror, unsigned index) {
@@ -158,7 +187,7 @@ static void put_leg(struct json_writer *writer, const struct plane_mirror *mirro
     json_put_string(writer, "name", leg->name);
     json_put_string(writer, "state", mirror_leg_state_name(leg->state));
     put_time(writer, wall_of(mirror, leg->since_ns));
-    json_put_string(writer, "why", leg->why);
+    put_why(writer, mirror, index);
     json_put_string(writer, "next", next);
     json_put_u64(writer, "bytes_out_of_step", leg->behind);
     json_put_bool(writer, "bytes_out_of_step_exact", leg->behind_exact);
