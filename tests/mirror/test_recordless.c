@@ -404,7 +404,9 @@ static void what_is_named_wrongly_is_refused(void **state) {
     end(world);
     world = make(62, 3, 0); /* it has one, and is called foreign */
     world->options.legs[2].foreign = true;
+    world->absent = 4;
     world_engine_start(world);
+    world_appear(world, 2);
     world_until(world, says_why, "nobody says why the leg is not taken");
     assert_false(world->disks[2].has_record);
     world_serve(world);

@@ -223,6 +223,7 @@ bool mirror_attach_open(struct mirror_leg *leg, struct block_device *device, str
         return false;
     }
     take_geometry(mirror, leg, device);
+    leg->attach.uuid = device->uuid;
     leg->attach.state = ATTACH_THERE;
     return true;
 }

@@ -379,10 +379,9 @@ static bool identify(struct mirror_leg *leg) {
     const struct replica_record *record = &leg->status.record;
     char text[UUID_TEXT_SIZE], why[96];
     if ((leg->status.flags & REPLICA_HAS_RECORD) == 0) {
-        /* An empty volume under the name of a leg takes its place. What holds something is only overwritten where that was asked
-         * for: as a leg that is added, or named at a start, and has stored nothing yet. */
-        leg->told.stranger = leg->replica && !leg->forget && !leg->tie_breaker && (leg->status.flags & REPLICA_UNTOUCHED) == 0 &&
-                             (leg->config.flags & REPLICA_LEG_BLANK) == 0;
+        /* Another volume under the name of a leg takes its place if it is empty. The same one was made to forget. */
+        leg->told.stranger = leg->replica && !leg->tie_breaker && (leg->status.flags & REPLICA_UNTOUCHED) == 0 &&
+                             uuid_equal(&leg->own_id, &leg->config.id) && !uuid_equal(&leg->known, &leg->attach.uuid);
         if (leg->told.stranger)
             stick(leg, "it holds data, and no record of this mirror");
         return !leg->told.stranger;
@@ -507,6 +506,7 @@ static void relooked(struct mirror_leg *leg) {
     }
     leg->claimed = leg->seen = true; /* it may have been too late for the decision before */
     leg->own_id = leg->status.record.leg;
+    leg->known = leg->attach.uuid;
     leg->lost = leg->fell = false;
     leg->recorded = false;
     leg->joined = leg->barrier = 0;

@@ -114,7 +114,8 @@ struct mirror_attach {
     enum attach_state state;
     char name[BLOCK_NAME_SIZE];
     bool tie_breaker, foreign;
-    bool dropped; /* the slot is free when it has left */
+    struct uuid uuid; /* of the device that was taken last; set before the home is told of it */
+    bool dropped;     /* the slot is free when it has left */
     char refusal[96];
     struct reactor_message come, go, left, hint, refused, drop;
     _Atomic bool hinted, refusing; /* those two are under way */
@@ -178,6 +179,7 @@ struct mirror_leg {
     bool filling;                /* what lies under its head is filled by somebody else: it is not read */
     struct uuid counted_id;      /* as which leg it is counted */
     struct uuid own_id;          /* which leg it said it is when it was claimed */
+    struct uuid known;           /* and the device's UUID then */
     bool configured;             /* stands in records, or will with the next change */
     bool counted;                /* stands in the records of the last complete epoch, and is not excluded there */
     bool nameless;               /* the records have it, nobody named a device for it */
