@@ -15,6 +15,7 @@ import time
 from net import MIB, NQN, Node, Relay, RpcError, World, check
 
 BUILD = os.path.abspath(sys.argv[1])
+UNTIL_STOPPED = 3600  # seconds
 
 
 def told(result, back=None, world=None):
@@ -27,11 +28,11 @@ def told(result, back=None, world=None):
     return text + (f", whole again after {back:.1f} s" if back is not None else "")
 
 
-def through(world, harm, mend, seconds=4):
+def through(world, harm, mend):
     """Harm comes to the second leg under load, until it is set aside; it is mended, and comes back. All data is checked."""
     world.start()
     victim = world.replicas[1]
-    load = world.load(seconds)
+    load = world.load(UNTIL_STOPPED)
     time.sleep(0.7)
     watch = world.watch()
     harm(victim)
@@ -39,6 +40,7 @@ def through(world, harm, mend, seconds=4):
     time.sleep(0.5)
     mend(victim)
     back = watch.whole(victim)
+    load.stop()
     result = load.result()
     check(world.status()["counters"]["legs_set_aside"] >= 1, "no leg was set aside")
     world.check_equal()
@@ -103,7 +105,7 @@ def case_a_leg_is_full(world):
             except RpcError:
                 pass
         raise AssertionError("the store cannot be filled")
-    return told(*through(world, fill, lambda victim: victim.call("bdev_lvol_delete", name="disk/filler"), seconds=6))
+    return told(*through(world, fill, lambda victim: victim.call("bdev_lvol_delete", name="disk/filler")))
 
 
 def case_a_disk_fails(world):
@@ -125,7 +127,7 @@ def case_bytes_of_a_given_up_connection_come_late(world):
     victim = world.replicas[1]
     victim.relay = Relay(victim.address, victim.port)
     world.start()
-    load = world.load(7)
+    load = world.load(UNTIL_STOPPED)
     time.sleep(0.7)
     watch = world.watch()
     held = victim.relay.hold()
@@ -133,6 +135,8 @@ def case_bytes_of_a_given_up_connection_come_late(world):
     back = watch.whole(victim)
     time.sleep(0.3)
     victim.relay.release(held)
+    time.sleep(1)
+    load.stop()
     result = load.result()
     world.check_equal()
     return told(result, back)
@@ -160,7 +164,7 @@ def case_each_leg_alone_is_right(world):
 def case_two_legs_are_lost_and_return(world):
     """One after the other, under load, and back in either order."""
     world.start()
-    load = world.load(150)
+    load = world.load(UNTIL_STOPPED)
     for first, second in itertools.permutations(world.replicas[1:]):
         for back in ((first, second), (second, first)):
             for victim in (first, second):
@@ -219,13 +223,14 @@ def case_only_the_newest_may_start(world):
 def case_all_nodes_are_cut(world):
     """Every process dies at once, under load; what was flushed is there."""
     world.start()
-    load = world.load(6)
+    load = world.load(UNTIL_STOPPED)
     for _ in range(2):
         time.sleep(1)
         cut_power(world.engine, *world.replicas, load=load)
         for replica in world.replicas:
             replica.start()
         world.start_engine()
+    load.stop()
     result = load.result()
     world.check_equal()
     return told(result)
@@ -256,7 +261,7 @@ def unflushed_were_lost(world):
 def case_all_nodes_lose_power(world):
     """All at once, under load, with what their disks had not flushed; what was flushed is there."""
     with_power_to_lose(world)
-    load = world.load(6)
+    load = world.load(UNTIL_STOPPED)
     lost = 0
     for _ in range(3):
         time.sleep(1)
@@ -265,6 +270,7 @@ def case_all_nodes_lose_power(world):
         for replica in world.replicas:
             replica.start()
         world.start_engine()
+    load.stop()
     result = load.result()
     check(lost > 0, "no disk had anything to lose")
     world.check_equal()
@@ -274,7 +280,7 @@ def case_all_nodes_lose_power(world):
 def case_nodes_lose_power_in_turn(world):
     """One after the other, each while the others are whole: nothing at all is lost."""
     with_power_to_lose(world)
-    load = world.load(60)
+    load = world.load(UNTIL_STOPPED)
     for victim in (*world.replicas, *world.replicas):
         time.sleep(0.3)
         watch = world.watch()
@@ -292,7 +298,7 @@ def case_nodes_lose_power_in_turn(world):
 def case_the_engine_and_a_leg_lose_power(world):
     """At once, each of the legs in turn; the other two are up all the time, so nothing at all is lost."""
     with_power_to_lose(world)
-    load = world.load(60)
+    load = world.load(UNTIL_STOPPED)
     for victim in world.replicas:
         time.sleep(0.7)
         cut_power(world.engine, victim)
@@ -309,7 +315,7 @@ def case_legs_lose_power_until_none_is_left(world):
     """One after the other and none comes back, then the engine's node too; the legs are back in every order."""
     with_power_to_lose(world)
     for order in itertools.permutations(world.replicas):
-        load = world.load(60)
+        load = world.load(UNTIL_STOPPED)
         time.sleep(0.4)
         for victim in order[:2]:
             world.lose(victim, Node.kill)
