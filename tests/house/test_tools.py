@@ -125,7 +125,7 @@ test('hangs', sh, args: ['-c', 'sleep 1000 & wait'], suite: 'three', timeout: 1)
 
     def test_failures_go_to_a_file_too(self):
         failures = self.path / "failures"
-        output = self.run_it("--failures", failures)[1]
+        output = self.run_it("--no-suite", "three", "--failures", failures)[1]
         kept = failures.read_text(encoding="utf-8")
         self.assertIn("\n--- ", kept)
         self.assertIn(kept, output)
