@@ -61,9 +61,6 @@ struct block_device {
     uint32_t native_ops;                              /* BLOCK_BIT()s */
     bool native_fua;
     bool volatile_cache; /* completed writes may be lost at a power cut until flushed */
-    /* The life of that cache: while a device with the same content tells the same number, also to another process, writes that
-     * completed are there although they were not flushed. 0 = nothing is known: any opening may come after a loss of power. */
-    uint64_t cache_life;
     bool trim_reads_zero;
     bool prompt; /* requests end at once, by themselves or when their channel is recalled, whatever a disk or a peer does */
     _Atomic bool read_only;

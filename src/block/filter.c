@@ -27,7 +27,6 @@ bool block_filter_open(struct block_filter *filter, struct block_graph *graph, c
     device->volatile_cache = base->volatile_cache;
     device->trim_reads_zero = base->trim_reads_zero;
     device->prompt = base->prompt;
-    device->cache_life = base->cache_life;
     atomic_store(&device->path_down, atomic_load(&base->path_down));
     atomic_store(&device->read_only, read_only);
     atomic_store(&device->block_count, atomic_load(&base->block_count));

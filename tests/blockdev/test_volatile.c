@@ -155,7 +155,6 @@ static void test_what_is_flushed_stays(void **state) {
     struct fixture *f = *state;
     make(f, "m0", 0, 7);
     assert_true(f->device->volatile_cache);
-    assert_int_not_equal(f->device->cache_life, 0);
     write_number(f, 3, 4, 1);
     assert_int_equal(number_of(f, 5), 1);
     flush(f);

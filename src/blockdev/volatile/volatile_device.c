@@ -483,9 +483,6 @@ static bool assemble(struct volatile_device *device, const struct volatile_devic
     self->memory_alignment = 0;
     self->volatile_cache = true;
     self->prompt = false;
-    do
-        host_random(device->host, &self->cache_life, sizeof(self->cache_life));
-    while (self->cache_life == 0);
     return block_device_register(graph, self, error);
 }
 

@@ -4,9 +4,7 @@
  * What a loss leaves, all within the block contract: of the blocks written since the last flush some have reached the base
  * before, drawn from `seed`, in another order than they were written, each block by itself (a request is torn at block_size); of
  * a block that was written several times possibly an older version. The same happens when the cache is full. Trims and zeroing
- * reach the base at once. What a completed flush covered is on the base, whose own flush has completed.
- *
- * Its `cache_life` is drawn when it is made: no opening of what stands on it counts as a restart that keeps the cache. */
+ * reach the base at once. What a completed flush covered is on the base, whose own flush has completed. */
 #pragma once
 
 #include "block/device.h"
