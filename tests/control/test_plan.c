@@ -1,17 +1,5 @@
 /* Names, records and plans: pure, from observations that are written here as a plane would answer. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdio.h>
-
-#include <cmocka.h>
-
-#include "control/internal.h"
-
-#define STORE "11111111-1111-4111-8111-111111111111"
-#define HEAD "22222222-2222-4222-8222-222222222222"
-#define NAME "vol-r-0a1B2c3D"
-#define ADDRESS "127.0.0.1"
+#include "observed.h"
 
 /* ---- names ---- */
 
@@ -103,81 +91,6 @@ static void test_ports(void **state) {
 }
 
 /* ---- plans ---- */
-
-#define VOLUME(uuid, name, rest)                                                                                                 \
-    "{\"name\":\"" uuid "\",\"uuid\":\"" uuid "\",\"aliases\":[\"d1/" name "\"],\"block_size\":512,\"num_blocks\":16384,"        \
-    "\"driver_specific\":{\"lvol\":{\"lvol_store_uuid\":\"" STORE "\"," rest "}}}"
-#define DISK                                                                                                                     \
-    "{\"name\":\"d1\",\"uuid\":\"x\",\"block_size\":512,\"num_blocks\":1000,\"driver_specific\":{\"aio\":{\"filename\":\"/"      \
-    "f\"}}}"
-#define A_STORE "{\"uuid\":\"" STORE "\",\"name\":\"d1\",\"base_bdev\":\"d1\",\"cluster_size\":1048576}"
-#define A_HEAD VOLUME(HEAD, NAME, "\"snapshot\":false,\"clone\":false")
-#define EXPORT                                                                                                                   \
-    "{\"nqn\":\"nqn.2023-01.io.longhorn.spdk:" NAME                                                                              \
-    "\",\"allow_any_host\":false,\"hosts\":[{}],\"namespaces\":[{\"bdev_name\":\"" HEAD                                          \
-    "\"}],\"listen_addresses\":[{\"traddr\":\"127.0.0.1\",\"trsvcid\":\"20001\"}]}"
-
-static json_t *array_of(const char *items) {
-    char text[8192];
-    snprintf(text, sizeof(text), "[%s]", items);
-    json_t *json = json_loads(text, 0, NULL);
-    assert_non_null(json);
-    return json;
-}
-
-static struct observation *observed_all(const char *devices, const char *stores, const char *exports, const char *controllers,
-                                        const char *mirrors) {
-    struct observation *seen = observation_make(&(struct observation_answers){.devices = array_of(devices),
-                                                                              .stores = array_of(stores),
-                                                                              .transports = array_of("{\"trtype\":\"TCP\"}"),
-                                                                              .exports = array_of(exports),
-                                                                              .controllers = array_of(controllers),
-                                                                              .mirrors = array_of(mirrors)});
-    assert_non_null(seen);
-    seen->has_attributes = true;
-    return seen;
-}
-
-static struct observation *observed_of(const char *devices, const char *stores, const char *exports) {
-    return observed_all(devices, stores, exports, "", "");
-}
-
-/* What a plan comes to: "=" reached, "!CODE" refused, else its methods. */
-static const char *plan_text(const struct control_goal *goal, struct observation *take_seen) {
-    static const char *const codes[] = {
-        [ERROR_INVALID] = "!invalid",       [ERROR_NOT_FOUND] = "!not found", [ERROR_EXISTS] = "!exists", [ERROR_BUSY] = "!busy",
-        [ERROR_PERMISSION] = "!permission", [ERROR_DAMAGED] = "!damaged",     [ERROR_CODE_COUNT] = NULL};
-    static const char *const words[] = {"bdev_", "nvmf_", "lvol_", "subsystem_"};
-    static const struct { char text[512]; } zero;
-    struct plan plan;
-    char *to = test_malloc(sizeof(zero.text));
-    size_t length = 0;
-    to[0] = '\0';
-    plan_make(goal, take_seen, ADDRESS, &plan);
-    if (plan.outcome == PLAN_REFUSED) {
-        assert_true(plan.error.text[0] != '\0' || plan.error.expected[0] != '\0');
-        length = (size_t)snprintf(to, sizeof(zero.text), "%s", codes[plan.error.code]);
-    } else if (plan.outcome == PLAN_REACHED) {
-        length = (size_t)snprintf(to, sizeof(zero.text), "=");
-    }
-    for (unsigned i = 0; plan.outcome == PLAN_CARRY_OUT && i < plan.count; i++) {
-        const char *method = plan.commands[i].method;
-        for (size_t w = 0; w < array_count(words); w++)
-            if (strncmp(method, words[w], strlen(words[w])) == 0)
-                method += strlen(words[w]);
-        length += (size_t)snprintf(to + length, sizeof(zero.text) - length, "%s%s", i > 0 ? " " : "", method);
-    }
-    plan_commands_free(plan.commands, plan.count);
-    observation_unref(take_seen);
-    return to;
-}
-
-static void expect(const struct control_goal *goal, const char *devices, const char *stores, const char *exports,
-                   const char *wanted) {
-    const char *text = plan_text(goal, observed_of(devices, stores, exports));
-    assert_string_equal(text, wanted);
-    test_free((void *)text);
-}
 
 static void test_plans_of_disks(void **state) {
     struct control_disk disk = {.object.kind = CONTROL_DISKS, .record = {.name = "d1", .path = "/f", .driver = "aio"}};
@@ -512,6 +425,33 @@ static void test_who_claims(void **state) {
     }
 }
 
+/* A pause lasts as long as its lease is renewed; only what serves can be paused, and whatever is there goes on. */
+static void test_plans_of_pauses(void **state) {
+    static const struct {
+        const char *what;
+        enum control_verb verb;
+        bool done;
+        const char *mirrors, *wanted;
+    } rows[] = {
+        {"paused", CONTROL_FRONTEND_SUSPEND, false, MIRROR("serving", ""), "mirror_pause(" ENGINE ")"},
+        {"paused, and done", CONTROL_FRONTEND_SUSPEND, true, MIRROR("serving", ""), "="},
+        {"it does not serve", CONTROL_FRONTEND_SUSPEND, false, MIRROR("configuring", ""), "!permission"},
+        {"it is not there", CONTROL_FRONTEND_SUSPEND, false, "", "!permission"},
+        {"goes on", CONTROL_FRONTEND_RESUME, false, MIRROR("serving", ""), "mirror_resume(" ENGINE ",7)"},
+        {"goes on although it has ended", CONTROL_FRONTEND_RESUME, false, MIRROR("ended", ""), "mirror_resume(" ENGINE ",7)"},
+        {"nothing is there to go on", CONTROL_FRONTEND_RESUME, false, "", "="},
+    };
+    struct control_frontend frontend = {.record.engine = ENGINE, .lease = 7};
+    (void)state;
+    for (size_t i = 0; i < array_count(rows); i++) {
+        struct control_goal goal = {.verb = rows[i].verb, .object = &frontend.object, .carried_out = rows[i].done};
+        const char *text = plan_text_of(&goal, observed_all("", "", "", "", rows[i].mirrors), true);
+        if (strcmp(text, rows[i].wanted) != 0)
+            fail_msg("%s: %s, not %s", rows[i].what, text, rows[i].wanted);
+        test_free((void *)text);
+    }
+}
+
 static void test_engine_records(void **state) {
     struct control_engine engine;
     struct control_engine_record read;
@@ -570,6 +510,7 @@ int main(void) {
         cmocka_unit_test(test_claims),
         cmocka_unit_test(test_identity),
         cmocka_unit_test(test_who_claims),
+        cmocka_unit_test(test_plans_of_pauses),
         cmocka_unit_test(test_engine_records),
         cmocka_unit_test(test_hostile_listings),
     };
