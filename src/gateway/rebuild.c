@@ -703,7 +703,9 @@ void gateway_rebuild_check(struct grpc_call *call, const ProtobufCMessage *messa
                                                                     : "complete");
         answer.total_state = (char *)(failed ? "error" : done == rebuild->count ? "complete" : "in_progress");
         answer.total_progress =
-            (uint32_t)((done * 100 + (rebuild->current == NULL || current_done ? 0 : percent)) / rebuild->count);
+            rebuild->count == 0
+                ? 100
+                : (uint32_t)((done * 100 + (rebuild->current == NULL || current_done ? 0 : percent)) / rebuild->count);
         answer.error = (char *)rebuild->failure;
     }
     grpc_call_reply(call, &answer.base);

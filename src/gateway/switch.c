@@ -438,7 +438,7 @@ static void find_engine(struct grpc_call *call, const char *frontend, enum switc
 void gateway_frontend_switch_over(struct grpc_call *call, const ProtobufCMessage *message) {
     const Spdkrpc__EngineFrontendSwitchOverRequest *request = (const Spdkrpc__EngineFrontendSwitchOverRequest *)message;
     const struct control_frontend *frontend = find_frontend(call, request->name);
-    enum switch_phase phase;
+    enum switch_phase phase = SWITCH_ALL;
     struct error error;
     if (frontend == NULL)
         return;

@@ -177,7 +177,7 @@ static void test_plan_of_a_deletion(void **state) {
     plan_make(&goal, seen, ADDRESS, &plan);
     assert_int_equal(plan.count, 4);
     assert_string_equal(plan.commands[0].method, "nvmf_delete_subsystem");
-    for (unsigned i = 1; i < plan.count; i++) {
+    for (unsigned i = 1; i < array_count(wanted); i++) {
         assert_string_equal(plan.commands[i].method, "bdev_lvol_delete");
         assert_string_equal(json_string_value(json_object_get(plan.commands[i].params, "name")), wanted[i]);
     }

@@ -126,7 +126,7 @@ static void a_core_that_is_soon_back_is_not_contended(void **state) {
     assert_int_equal(spin.contended_until, now + US(SPIN_HOLD_MIN_US));
     spin_sample(&spin, now += US(100000), 1001, waited += US(6000)); /* much, but in a long time */
     assert_true(spin.contended_until < now);
-    spin_sample(&spin, now += US(6000), 1002, waited += US(3000)); /* half of it */
+    spin_sample(&spin, now += US(6000), 1002, waited + US(3000)); /* half of it */
     assert_int_equal(spin.contended_until, now + US(SPIN_HOLD_MIN_US));
 }
 

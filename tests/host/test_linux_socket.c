@@ -531,7 +531,7 @@ static unsigned ends(uint16_t port, unsigned *ret_unpaced) {
     unsigned count = 0;
     *ret_unpaced = 0;
     for (int fd = 0; fd < 1024; fd++) {
-        struct sockaddr_in local, peer;
+        struct sockaddr_in local = {0}, peer = {0};
         socklen_t local_length = sizeof(local), peer_length = sizeof(peer), length = 16;
         char name[16] = "";
         if (getpeername(fd, (struct sockaddr *)&peer, &peer_length) != 0 || peer.sin_family != AF_INET ||

@@ -262,7 +262,7 @@ static void test_random_tables(void **state) {
             uint16_t outputs[PACKET_OUTPUTS_MAX];
             for (uint32_t i = 0; i < count; i++)
                 if (entries[i].vlan == vlan || (entries[i].vlan == TABLE_UNTAGGED && entries[i].is_default))
-                    want |= UINT64_C(1) << entries[i].output;
+                    want |= UINT64_C(1) << entries[i].output % PACKET_OUTPUTS_MAX;
             unsigned members = table_find_members(table, vlan, outputs, PACKET_OUTPUTS_MAX);
             for (unsigned i = 0; i < members; i++) {
                 assert_true((got >> outputs[i] & 1) == 0);

@@ -157,9 +157,9 @@ static void case_entries(void **state) {
 }
 
 /* One port attached twice. */
-#define TWICE                                                                                                                    \
-    "{\"type\":\"vf\",\"id\":1,\"master\":1,\"cores\":[2],\"components\":[{\"name\":\"c\",\"type\":\"merge\",\"core\":2,"        \
-    "\"rx\":[{\"port\":\"ring:0\"},{\"port\":\"ring:0\"}],\"tx\":[]}],\"table\":[]}"
+static const char twice[] =
+    "{\"type\":\"vf\",\"id\":1,\"master\":1,\"cores\":[2],\"components\":[{\"name\":\"c\",\"type\":\"merge\",\"core\":2,"
+    "\"rx\":[{\"port\":\"ring:0\"},{\"port\":\"ring:0\"}],\"tx\":[]}],\"table\":[]}";
 
 static void case_records(void **state) {
     (void)state;
@@ -171,7 +171,7 @@ static void case_records(void **state) {
         "{\"type\":\"vf\",\"id\":1,\"master\":1,\"cores\":[2],\"components\":{},\"table\":[]}",
         "{\"type\":\"vf\",\"id\":1,\"master\":1,\"cores\":[2],\"components\":[{}],\"table\":[]}",
         "{\"type\":\"vf\",\"id\":1,\"master\":1,\"cores\":[2],\"components\":[],\"table\":[{\"mac\":\"x\",\"port\":\"ring:0\"}]}",
-        TWICE,
+        twice,
     };
     for (size_t i = 0; i < array_count(bad); i++) {
         json_t *value = json_loads(bad[i], 0, NULL);

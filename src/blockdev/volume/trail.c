@@ -146,7 +146,8 @@ void trail_begin(struct volume_store *store) {
         memory->store_id = store->store_id;
         memory->opening = store->commit.opening_id;
         memory->doubted = 1; /* until all is said */
-        memory->unlisted = memory->head = trail->head;
+        memory->head = trail->head;
+        memory->unlisted = trail->head;
         memory->tail = trail->tail;
         atomic_store_explicit(&memory->magic, TRAIL_MAGIC, memory_order_release);
         trail->memory = memory;

@@ -82,7 +82,9 @@ static unsigned transmit_spread(struct dpdk_port *port, struct rte_mbuf **frames
         lists[list][counts[list]++] = frames[i];
     }
     for (unsigned list = 0; list < used; list++) {
-        unsigned sent = counts[list] == 0 ? 0 : rte_eth_tx_burst(port->id, numbers[list], lists[list], (uint16_t)counts[list]);
+        if (counts[list] == 0)
+            continue;
+        unsigned sent = rte_eth_tx_burst(port->id, numbers[list], lists[list], (uint16_t)counts[list]);
         sent_all += sent;
         for (; sent < counts[list]; sent++)
             left[left_count++] = lists[list][sent];

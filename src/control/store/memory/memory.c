@@ -302,6 +302,7 @@ static void range(struct store_memory_data *data, struct store_request *request,
     for (size_t i = key_place(data, request->key); i < data->key_count && !request->more; i++) {
         const struct key *key = data->keys[i];
         const struct version *version = version_at(key, at);
+        assert(key->name != NULL);
         if (request->prefix ? strncmp(key->name, request->key, length) != 0 : strcmp(key->name, request->key) != 0)
             break;
         if (version == NULL || (request->after != NULL && strcmp(key->name, request->after) <= 0))
