@@ -1,7 +1,7 @@
 #include "chaos.h"
 
 #include "blockdev/mirror/mirror_internal.h"
-#include "blockdev/volume/store.h"
+#include "blockdev/volume/internal.h"
 
 static const char *const kinds[CHAOS_KINDS] = {
     "store dies",   "stores die",    "all die",      "engine dies", "switch-over", "same term",

@@ -10,7 +10,7 @@
 #include "trees.h"
 
 #include "blockdev/mirror/mirror_internal.h"
-#include "blockdev/volume/store.h"
+#include "blockdev/volume/internal.h"
 
 #include <signal.h>
 #include <stdio.h>

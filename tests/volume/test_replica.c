@@ -5,7 +5,7 @@
 
 #include "base/bitmap.h"
 #include "base/block_sum.h"
-#include "blockdev/volume/store.h"
+#include "blockdev/volume/internal.h"
 
 /* ---- claims ---- */
 

@@ -1,5 +1,5 @@
 /* Clusters: taking, freeing, and the way of a freed one back to the free: free durable, grace, discard (rule 6). */
-#include "blockdev/volume/store.h"
+#include "blockdev/volume/internal.h"
 
 #include "base/bitmap.h"
 

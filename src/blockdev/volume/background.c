@@ -1,6 +1,6 @@
 /* Layers on their way out: reclaiming deleted ones, merging others into their child; a few thousand words a turn, taken up again
  * at the next opening. */
-#include "blockdev/volume/store.h"
+#include "blockdev/volume/internal.h"
 
 #include <stdlib.h>
 

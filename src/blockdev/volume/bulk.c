@@ -1,5 +1,5 @@
 /* Many requests to the base device, a few at a time: for opening, creating and growing a store. */
-#include "blockdev/volume/store.h"
+#include "blockdev/volume/internal.h"
 
 static void bulk_step(struct bulk *bulk);
 

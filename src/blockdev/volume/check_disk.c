@@ -1,7 +1,7 @@
 /* The checker's view of the disk: superblock, journal, and pages as they are once the journal is applied. Written apart from the
  * store's own replay, so that one error is not in both. */
 #include "blockdev/volume/check_disk.h"
-#include "blockdev/volume/store.h"
+#include "blockdev/volume/internal.h"
 
 #include <stdarg.h>
 #include <stdio.h>

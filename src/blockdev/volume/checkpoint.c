@@ -1,6 +1,6 @@
 /* Checkpoints: dirty pages to their other places, then the superblock, so that the journal's space can be used again (rule 2). A
  * task that is stepped whenever something it waits for may have happened. */
-#include "blockdev/volume/store.h"
+#include "blockdev/volume/internal.h"
 
 #include <stdlib.h>
 

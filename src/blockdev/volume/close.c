@@ -1,6 +1,6 @@
 /* Closing a store: devices away (control reactor), background work to a halt, a last commit and checkpoint (home), the disk given
  * back (control). And growing one. */
-#include "blockdev/volume/store.h"
+#include "blockdev/volume/internal.h"
 
 #include <stdlib.h>
 

@@ -1,7 +1,7 @@
 /* How a command runs on the home reactor: one at a time up to the change in RAM, which is made in one turn; answered when its
  * record is durable. A command's function is run again from its start whenever what it waited for has come. What the commands do:
  * tree.c, identity.c, info.c. */
-#include "blockdev/volume/store.h"
+#include "blockdev/volume/internal.h"
 
 struct command_end {
     struct waiter waiter;

@@ -1,6 +1,6 @@
 /* The journal's writing side: one commit at a time takes the open batch through data flush, record and record flush (rules 1, 3,
  * 5, 10). Reading it: replay.c. Making room in it: checkpoint.c. */
-#include "blockdev/volume/store.h"
+#include "blockdev/volume/internal.h"
 
 #include <stdlib.h>
 

@@ -1,6 +1,6 @@
 /* The long parts of commands: copying what ancestors hold into a volume (inflate, decouple), and clearing what a shrink cut off.
  */
-#include "blockdev/volume/store.h"
+#include "blockdev/volume/internal.h"
 
 #include <stdlib.h>
 

@@ -1,6 +1,6 @@
 /* Writing an empty store, and judging superblocks. The order: old superblocks away, flush, everything else, flush, the
  * superblock, flush; so a disk that was cut off meanwhile holds no store rather than half of one. */
-#include "blockdev/volume/store.h"
+#include "blockdev/volume/internal.h"
 
 #include "base/bitmap.h"
 #include "base/text.h"

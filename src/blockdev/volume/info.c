@@ -1,5 +1,5 @@
 /* Commands that tell of the store and its volumes and change nothing. */
-#include "blockdev/volume/store.h"
+#include "blockdev/volume/internal.h"
 
 #include <stdlib.h>
 

@@ -1,5 +1,5 @@
 /* Requests of the store to its base device, epochs, and the two ways in which a store stops taking changes. */
-#include "blockdev/volume/store.h"
+#include "blockdev/volume/internal.h"
 
 #include <stdarg.h>
 #include <stdio.h>

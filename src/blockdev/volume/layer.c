@@ -1,5 +1,5 @@
 /* Layers in RAM and their records: the tree, identities, drains, damage, and block locks. */
-#include "blockdev/volume/store.h"
+#include "blockdev/volume/internal.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,6 +1,6 @@
 /* Merging a nameless layer into its only child, word by word: what the child has or hides is dropped, clusters move, and where
  * both have one the blocks are copied. Words already merged are 0, so that it may begin again anywhere. */
-#include "blockdev/volume/store.h"
+#include "blockdev/volume/internal.h"
 
 #include <stdlib.h>
 

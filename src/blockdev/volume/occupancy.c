@@ -1,6 +1,6 @@
 /* Which blocks a volume or snapshot holds: what copies and maps of it go by. */
 #include "base/bitmap.h"
-#include "blockdev/volume/store.h"
+#include "blockdev/volume/internal.h"
 
 #define ROOT_BLOCKS ((uint64_t)NODE_WORDS * NODE_WORDS * CLUSTER_BLOCKS)
 

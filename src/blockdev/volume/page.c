@@ -1,6 +1,6 @@
 /* The cache of metadata pages: making, evicting, changing words, sealing and verifying, and the overlays of replayed changes.
  * Knows nothing of where pages lie: space.c. */
-#include "blockdev/volume/store.h"
+#include "blockdev/volume/internal.h"
 
 #include <stdlib.h>
 

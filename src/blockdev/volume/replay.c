@@ -1,5 +1,5 @@
 /* Reading the journal at opening (rule 5): which records count, and applying them to resident pages and overlays. */
-#include "blockdev/volume/store.h"
+#include "blockdev/volume/internal.h"
 
 #include <stdlib.h>
 

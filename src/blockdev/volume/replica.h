@@ -3,7 +3,7 @@
 #pragma once
 
 #include "block/replica.h"
-#include "blockdev/volume/store.h"
+#include "blockdev/volume/internal.h"
 
 #define REPLICA_PUTS_MAX 64      /* that wait, of one volume; more are refused */
 #define REPLICA_FORMER_MAX 8     /* superseded associations that are remembered */

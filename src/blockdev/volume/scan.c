@@ -1,6 +1,6 @@
 /* Goes through what a snapshot holds, some pieces at a time: checksums of it, and copies of it to another device. Reads and
  * writes go through the block contract like anybody's; only the map of what is held comes from inside. */
-#include "blockdev/volume/store.h"
+#include "blockdev/volume/internal.h"
 
 #include "base/block_sum.h"
 

@@ -1,5 +1,5 @@
 /* Where pages lie, and getting them: references, loading, new nodes. */
-#include "blockdev/volume/store.h"
+#include "blockdev/volume/internal.h"
 
 #include <stdlib.h>
 

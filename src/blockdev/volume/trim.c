@@ -1,6 +1,6 @@
 /* Clearing ranges of a layer: trim, write-zeroes, and the walker that reclaiming and shrinking use too. Only words change here,
  * never data. */
-#include "blockdev/volume/store.h"
+#include "blockdev/volume/internal.h"
 
 #define CLEAR_WORDS 8u /* of the batch, for one step */
 #define NODE_BLOCKS ((uint64_t)NODE_WORDS * CLUSTER_BLOCKS)

@@ -1,6 +1,6 @@
 /* Writes: space for all of the range first, then whole blocks in place or into their new cluster, parts of absent blocks by
  * filling (rules 1, 4, 8, 9). Also the edges of write-zeroes. */
-#include "blockdev/volume/store.h"
+#include "blockdev/volume/internal.h"
 
 #define WORDS_PER_CLUSTER 6u /* map, allocation, count, USED, and the bits later */
 
