@@ -99,83 +99,8 @@ void mirror_leg_get(struct mirror_leg *leg, enum replica_get verb, uint32_t laye
                      length, mirror_leg_called);
 }
 
-/* ---- being lost ---- */
-
-static void tell(struct mirror_leg *leg, const char *why) {
-    snprintf(leg->told.why, sizeof(leg->told.why), "%s", why);
-    leg->told.since_ns = reactor_now_ns(leg->mirror->home);
-}
-
 void mirror_legs_wake(struct mirror *mirror) {
     mirror_for_each_leg(mirror, leg) if (leg->task.type != NULL) task_wake(&leg->task);
-}
-
-void mirror_leg_lose(struct mirror_leg *leg, const char *why) {
-    struct mirror *mirror = leg->mirror;
-    if (!mirror_leg_is_up(leg))
-        return;
-    leg->lost = leg->fell = true;
-    leg->claimed = leg->recorded = leg->allowed = false;
-    leg->barrier = 0;
-    leg->generation++;
-    leg->told.times_lost++;
-    if (reactor_now_ns(mirror->home) - leg->up_since_ns > 60 * NS_PER_S)
-        leg->losses_in_row = 0;
-    tell(leg, why);
-    if ((mirror->standing & leg->bit) != 0)
-        mirror_missed_begin(leg);
-    mirror->standing &= (mirror_mask)~leg->bit;
-    mirror->foreign &= (mirror_mask)~leg->bit;
-    mirror->start_members &= (mirror_mask)~leg->bit; /* an attempt may have left it out: it must not make the next */
-    mirror->fell |= leg->bit;
-    mirror_masks_update(mirror);
-    if ((mirror->named & leg->bit) != 0 && !mirror->changing) {
-        mirror->changing = true;
-        mirror->change_began_ns = mirror->record_sent_ns = reactor_now_ns(mirror->home);
-    }
-    if (mirror->state == MIRROR_SERVING && mirror->standing == 0) {
-        mirror->state = MIRROR_HOLDING;
-        mirror_away_begin(mirror);
-        mirror_commands_cancel(mirror, ERROR_BUSY, "all legs were lost");
-    }
-    mirror_io_forget_leg(mirror, leg);
-    block_channel_recall(leg->channel);
-    mirror_epoch_wake(mirror);
-    mirror_copy_wake(mirror);
-    mirror_start_wake(mirror);
-    mirror_tree_commands_wake(mirror);
-    task_wake(&leg->task);
-}
-
-void mirror_leg_fault(struct mirror_leg *leg, enum io_status status, const char *why) {
-    if (!mirror_leg_is_up(leg))
-        return;
-    if (status != IO_MEDIUM_READ && status != IO_MEDIUM_WRITE && status != IO_DAMAGED && status != IO_INTERNAL) {
-        mirror_leg_lose(leg, why);
-        return;
-    }
-    bool again = status == leg->fault_status && leg->returned;
-    leg->faults = again ? leg->faults + 1 : status == leg->fault_status ? leg->faults : 1;
-    leg->fault_status = status;
-    leg->returned = false;
-    leg->faulted = leg->faults > (leg->mirror->options.fault_returns == 0 ? 2 : leg->mirror->options.fault_returns);
-    mirror_leg_lose(leg, why);
-}
-
-void mirror_leg_detach(struct mirror_leg *leg, const char *why) {
-    if (leg->channel == NULL || leg->leaving)
-        return;
-    leg->leaving = true;
-    if (mirror_leg_is_up(leg)) {
-        mirror_leg_lose(leg, why);
-        return;
-    }
-    tell(leg, why);
-    leg->generation++;
-    leg->fell = leg->task.state != LEG_REST;
-    leg->claimed = leg->allowed = false;
-    block_channel_recall(leg->channel);
-    task_wake(&leg->task);
 }
 
 void mirror_leg_retry(struct mirror_leg *leg) {
@@ -187,56 +112,20 @@ void mirror_leg_retry(struct mirror_leg *leg) {
     task_wake(&leg->task);
 }
 
-static void superseded(struct mirror_leg *leg);
-
-bool mirror_leg_judge(struct mirror_leg *leg, enum io_status status) {
-    switch (status) {
-    case IO_FENCED: superseded(leg); return true;
-    case IO_PATH_LOST:
-    case IO_TIMED_OUT:
-    case IO_DEVICE_GONE:
-    case IO_ABORTED:
-    case IO_NOT_READY: mirror_leg_lose(leg, io_status_name(status)); return true;
-    default: return false;
-    }
-}
-
-/* Who it was: the promise says it. Nothing else is sent any more. */
-static void superseded_by(struct mirror_call *call) {
-    struct mirror *mirror = call->leg->mirror;
-    const struct replica_status *status = &call->leg->ping_document;
-    char text[UUID_TEXT_SIZE];
-    if (call->status != IO_OK || (status->flags & REPLICA_HAS_RECORD) == 0)
-        return;
-    uuid_format(&status->record.promised_engine, text);
-    error_set(&mirror->error, ERROR_PERMISSION, "engine %s has claimed the legs, with term %llu", text,
-              (unsigned long long)status->record.promised_term);
-    mirror_watch_look(mirror);
-}
-
-static void superseded(struct mirror_leg *leg) {
-    if (leg->mirror->state == MIRROR_ENDED)
-        return;
-    mirror_end(leg->mirror, ERROR_PERMISSION, "another engine has claimed the legs");
-    if (!leg->ping.busy && leg->channel != NULL)
-        mirror_call_send(leg, &leg->ping, BLOCK_REPLICA_GET, replica_argument(REPLICA_STATUS, 0, 0), 0, &leg->ping_document,
-                         sizeof(leg->ping_document), superseded_by);
-}
-
 /* ---- steps ---- */
 
 /* Before it is up: tries again later. */
 static void back_off(struct mirror_leg *leg, const char *why) {
     leg->generation++;
     leg->forget = leg->forget && !leg->removing; /* who cannot be told keeps its record: it is out of the others' */
-    tell(leg, why);
+    mirror_leg_tell(leg, why);
     task_move(&leg->task, LEG_REST);
     mirror_commands_look(leg->mirror);
 }
 
 static void stick(struct mirror_leg *leg, const char *why) {
     struct mirror *mirror = leg->mirror;
-    tell(leg, why);
+    mirror_leg_tell(leg, why);
     mirror_commands_look(mirror);
     if (mirror_leg_is_up(leg)) {
         leg->lost = true;
@@ -251,7 +140,7 @@ bool mirror_leg_went_well(struct mirror_leg *leg, const char *what) {
     if (leg->call.status == IO_OK)
         return true;
     if (leg->call.status == IO_FENCED) {
-        superseded(leg);
+        mirror_leg_superseded(leg);
         return false;
     }
     if (leg->call.status == IO_PATH_LOST) /* then it is the path that has to be seen after */
@@ -555,7 +444,7 @@ static void decided(struct mirror_leg *leg) {
     }
     if ((mirror->members & mirror->standing & leg->bit) != 0) {
         task_move(&leg->task, LEG_MEMBER);
-        tell(leg, "");
+        mirror_leg_tell(leg, "");
         mirror_missed_end(leg);
         mirror_layers_drop(leg);
         return;
@@ -611,7 +500,7 @@ static void adopt(struct mirror_leg *leg) {
         return; /* its record may be needed until that is complete */
     if (leg->tie_breaker) {
         task_move(&leg->task, LEG_WITNESS);
-        tell(leg, "");
+        mirror_leg_tell(leg, "");
         return;
     }
     leg->discard = false;
@@ -654,8 +543,8 @@ static void is_foreign(struct mirror_leg *leg) {
     if (!leg->filling)
         leg->mirror->foreign |= leg->bit;
     mirror_masks_update(leg->mirror);
-    tell(leg, leg->filling ? "what lies under its head is being filled by somebody else"
-                           : "it keeps no record: it is copied as a whole whenever it returns");
+    mirror_leg_tell(leg, leg->filling ? "what lies under its head is being filled by somebody else"
+                                      : "it keeps no record: it is copied as a whole whenever it returns");
 }
 
 void mirror_leg_filled(struct mirror_leg *leg) {
@@ -745,7 +634,7 @@ static void step(struct task *task) {
     case LEG_RAISE:
         if ((mirror->members & mirror->standing & leg->bit) == 0)
             break;
-        tell(leg, "");
+        mirror_leg_tell(leg, "");
         mirror_missed_end(leg);
         leg->doubted = false;
         leg->returned = true;
@@ -802,25 +691,4 @@ void mirror_leg_begin(struct mirror_leg *leg) {
     leg->claimed = leg->fell = leg->seen = false;
     leg->retry = (struct reactor_timer){.run = retry};
     task_start(&leg->task, &type, leg->mirror->home, LEG_REST, UINT64_MAX);
-}
-
-void mirror_end(struct mirror *mirror, enum error_code code, const char *why) {
-    if (mirror->state == MIRROR_ENDED)
-        return;
-    mirror->state = MIRROR_ENDED;
-    error_set(&mirror->error, code, "%s", why);
-    mirror->standing = mirror->readers = mirror->writers = 0;
-    mirror_for_each_leg(mirror, leg) {
-        if (leg->claimed)
-            leg->generation++;
-        leg->claimed = false;
-        leg->lost = true;
-        mirror_io_forget_leg(mirror, leg);
-    }
-    mirror_commands_cancel(mirror, code, why);
-    mirror_legs_wake(mirror);
-    mirror_tree_commands_wake(mirror);
-    mirror_copy_wake(mirror);
-    mirror_io_look(mirror);
-    mirror_watch_look(mirror);
 }

@@ -1,8 +1,9 @@
 /* Inside of blockdev/mirror. Everything here lives on the home reactor, but creation and removal (mirror.c).
  *
  * Who does what: attach.c devices that come and go, on the control reactor; command.c what an operator asks for; io.c a request's
- * life; leg.c a task a leg: finding, claiming, bringing up; start.c the first epoch; epoch.c changes of it; resync.c copying, for
- * returning legs and for unequal regions; retire.c clearing of marks; decide.c, ranges.c, region.c are pure. */
+ * life; leg.c a task a leg: finding, claiming, bringing up; leg_lost.c its loss; start.c the first epoch; epoch.c changes of it;
+ * resync.c copying, for returning legs and for unequal regions; retire.c clearing of marks; decide.c, ranges.c, region.c are
+ * pure. */
 #pragma once
 
 #include "base/random.h"
@@ -545,20 +546,12 @@ static inline void mirror_leg_read_took(struct mirror_leg *leg, uint64_t took_ns
 bool mirror_leg_init(struct mirror_leg *leg);
 void mirror_leg_fini(struct mirror_leg *leg);
 void mirror_leg_begin(struct mirror_leg *leg);
-/* Lost: no request of it counts any more, its channel is recalled. Wakes whoever must act. `why` is shown. */
-void mirror_leg_lose(struct mirror_leg *leg, const char *why);
-/* Its device is asked back: it goes to rest, and gives the channel up. */
-void mirror_leg_detach(struct mirror_leg *leg, const char *why);
 /* It is no leg any more: gives its device and its slot back; leg->vacant when it has. */
 void mirror_leg_depart(struct mirror_leg *leg, const char *why);
 /* It may be read: what lies under its head is there. */
 void mirror_leg_filled(struct mirror_leg *leg);
 /* It rests: tries again now. */
 void mirror_leg_retry(struct mirror_leg *leg);
-/* Lost for an error of its disk; the same one after two full returns makes it faulted. Only where another member stands. */
-void mirror_leg_fault(struct mirror_leg *leg, enum io_status status, const char *why);
-/* What an answer means beyond the request: FENCED ends the engine, a dead path costs the leg. True if the leg is lost by it. */
-bool mirror_leg_judge(struct mirror_leg *leg, enum io_status status);
 /* Sends a document; call->done when it is answered. `length` bytes at `bytes`, which stay until then. */
 void mirror_call_send(struct mirror_leg *leg, struct mirror_call *call, enum block_op op, uint64_t argument, uint64_t offset,
                       void *bytes, size_t length, void (*done)(struct mirror_call *call));
@@ -575,6 +568,21 @@ bool mirror_leg_went_well(struct mirror_leg *leg, const char *what);
 void mirror_leg_called(struct mirror_call *call);
 /* Asks the leg, by its own call, for a document of so many bytes. */
 void mirror_leg_get(struct mirror_leg *leg, enum replica_get verb, uint32_t layer_or_depth, uint64_t offset, size_t length);
+
+/* ---- leg_lost.c: how a leg is lost, or the whole mirror ---- */
+
+/* Lost: no request of it counts any more, its channel is recalled. Wakes whoever must act. `why` is shown. */
+void mirror_leg_lose(struct mirror_leg *leg, const char *why);
+/* Lost for an error of its disk; the same one after two full returns makes it faulted. Only where another member stands. */
+void mirror_leg_fault(struct mirror_leg *leg, enum io_status status, const char *why);
+/* Its device is asked back: it goes to rest, and gives the channel up. */
+void mirror_leg_detach(struct mirror_leg *leg, const char *why);
+/* What an answer means beyond the request: FENCED ends the engine, a dead path costs the leg. True if the leg is lost by it. */
+bool mirror_leg_judge(struct mirror_leg *leg, enum io_status status);
+/* Another engine has claimed it: the mirror ends, and the leg is asked who that was. */
+void mirror_leg_superseded(struct mirror_leg *leg);
+/* What is shown of it, from now on; "" = nothing. */
+void mirror_leg_tell(struct mirror_leg *leg, const char *why);
 /* The engine is over: no request is sent any more. */
 void mirror_end(struct mirror *mirror, enum error_code code, const char *why);
 
