@@ -208,7 +208,8 @@ static void pull_next(struct rebuild *rebuild) {
     rebuild->mismatch_at += count;
 }
 
-static void scratch_made(struct control_goal *goal) {
+/* A goal of its own has ended: goes on by `next`, if it is to. */
+static void goal_done(struct control_goal *goal, void (*next)(struct rebuild *rebuild)) {
     struct rebuild *rebuild = container_of(goal, struct rebuild, goal);
     struct error error = goal->error;
     if (!back(rebuild))
@@ -216,19 +217,12 @@ static void scratch_made(struct control_goal *goal) {
     if (error.code != ERROR_NONE)
         fail_goal(rebuild, &error);
     else
-        pull_next(rebuild);
+        next(rebuild);
 }
 
-static void kept(struct control_goal *goal) {
-    struct rebuild *rebuild = container_of(goal, struct rebuild, goal);
-    struct error error = goal->error;
-    if (!back(rebuild))
-        return;
-    if (error.code != ERROR_NONE)
-        fail_goal(rebuild, &error);
-    else
-        copied(rebuild);
-}
+static void scratch_made(struct control_goal *goal) { goal_done(goal, pull_next); }
+
+static void kept(struct control_goal *goal) { goal_done(goal, copied); }
 
 static void make_scratch(struct rebuild *rebuild, bool delta) {
     run_goal(rebuild, CONTROL_REBUILD_SCRATCH, scratch_made);
@@ -594,12 +588,12 @@ void gateway_rebuild_start(struct grpc_call *call, const ProtobufCMessage *messa
 
 /* ---- ReplicaRebuildingDstShallowCopyStart, …Check ---- */
 
-/* NULL: the call was ended. */
-static struct rebuild *find_ready(struct grpc_call *call, const char *name) {
+/* Of a call about a snapshot of a replica. NULL: the call was ended. */
+static struct rebuild *find_ready(struct grpc_call *call, const char *name, const char *snapshot) {
     const struct control_replica *replica = control_find_replica(gateway_of(call)->options.control, name);
     struct rebuild *rebuild = find(gateway_of(call), name);
     struct error error;
-    if (!names_check(name, "name", &error))
+    if ((name[0] != '\0' && !names_check(snapshot, "snapshot_name", &error)) || !names_check(name, "name", &error))
         gateway_fail(call, &error, true);
     else if (replica == NULL)
         grpc_call_endf(call, GRPC_NOT_FOUND, "there is no replica '%s'", name);
@@ -632,12 +626,7 @@ void gateway_rebuild_copy(struct grpc_call *call, const ProtobufCMessage *messag
     const Spdkrpc__ReplicaRebuildingDstShallowCopyStartRequest *request =
         (const Spdkrpc__ReplicaRebuildingDstShallowCopyStartRequest *)message;
     Google__Protobuf__Empty empty = GOOGLE__PROTOBUF__EMPTY__INIT;
-    struct error error;
-    if (request->name[0] != '\0' && !names_check(request->snapshot_name, "snapshot_name", &error)) {
-        gateway_fail(call, &error, true);
-        return;
-    }
-    struct rebuild *rebuild = find_ready(call, request->name);
+    struct rebuild *rebuild = find_ready(call, request->name, request->snapshot_name);
     if (rebuild == NULL)
         return;
     struct rebuild_snapshot *snapshot = find_snapshot(rebuild, request->snapshot_name);
@@ -725,12 +714,7 @@ static void snapshot_made(struct gateway_pending *pending) {
 void gateway_rebuild_snapshot(struct grpc_call *call, const ProtobufCMessage *message) {
     const Spdkrpc__SnapshotRequest *request = (const Spdkrpc__SnapshotRequest *)message;
     Google__Protobuf__Empty empty = GOOGLE__PROTOBUF__EMPTY__INIT;
-    struct error error;
-    if (request->name[0] != '\0' && !names_check(request->snapshot_name, "snapshot_name", &error)) {
-        gateway_fail(call, &error, true);
-        return;
-    }
-    struct rebuild *rebuild = find_ready(call, request->name);
+    struct rebuild *rebuild = find_ready(call, request->name, request->snapshot_name);
     if (rebuild == NULL)
         return;
     const struct rebuild_snapshot *snapshot = find_snapshot(rebuild, request->snapshot_name);
