@@ -242,6 +242,63 @@ static void the_last_whole_copy_stays(void **state) {
     end(world);
 }
 
+/* Without it the two that remain would be a majority only together: writes would wait for the one that is away. */
+static void a_majority_remains(void **state) {
+    (void)state;
+    struct mirror_command command;
+    struct world *world = begin(3, 3, REPLICA_MAJORITY);
+    world_engine_start(world);
+    world_serve(world);
+    world_write_all(world);
+    world_break(world, 2);
+    world_write_all(world);
+    assert_int_equal(ask(world, MIRROR_REMOVE_LEG, "a", &command), ERROR_BUSY);
+    assert_non_null(strstr(command.error.text, "a majority without it"));
+    assert_int_equal(ask(world, MIRROR_INVALIDATE, "a", &command), ERROR_BUSY);
+    assert_int_equal(now(world).legs[0].state, MIRROR_LEG_WHOLE);
+    world_write_all(world);
+    assert_int_equal(ask(world, MIRROR_REMOVE_LEG, "c", &command), ERROR_NONE);
+    world->apart = 4;
+    world_write_all(world);
+    world_settle(world);
+    end(world);
+}
+
+static bool is_answered(struct world *world) { return !world->asked; }
+
+/* The only other copy is lost meanwhile, at each moment of it: then nobody says that nothing was done. What the legs show is what
+ * the records have. */
+static void all_is_lost_while_a_leg_is_removed(void **state) {
+    (void)state;
+    unsigned refused = 0, cancelled = 0, done = 0;
+    for (unsigned moment = 0; moment < 120; moment++) {
+        struct world *world = begin(2, 2, REPLICA_ANY);
+        world_engine_start(world);
+        world_serve(world);
+        world_write_all(world);
+        world_ask(world, MIRROR_REMOVE_LEG, 1);
+        for (unsigned i = 0; i < moment && !is_answered(world); i++)
+            world_run(world, NS_PER_US, 1);
+        world_break(world, 0);
+        world_until(world, is_answered, "it is never answered");
+        enum error_code code = world->command.error.code;
+        cancelled += code == ERROR_CANCELLED;
+        done += code == ERROR_NONE;
+        refused += code == ERROR_PERMISSION; /* it was the last one by then */
+        world_mend(world, 0);
+        world_serve(world);
+        world_pass(world, 100);
+        bool has = strcmp(now(world).legs[1].name, "b") == 0;
+        assert_int_equal(world->disks[0].record.leg_count, has ? 2 : 1);
+        assert_true(has || code == ERROR_CANCELLED || code == ERROR_NONE);
+        assert_true(!has || code == ERROR_CANCELLED || code == ERROR_PERMISSION);
+        world->apart = has ? 0 : 2;
+        world_settle(world);
+        end(world);
+    }
+    assert_true(refused > 0 && cancelled > 0 && done > 0);
+}
+
 static void a_leg_of_another_mirror_is_refused(void **state) {
     (void)state;
     struct mirror_command command;
@@ -291,6 +348,8 @@ int main(void) {
         cmocka_unit_test(a_leg_is_removed_and_added_again),
         cmocka_unit_test(a_leg_that_is_away_is_removed),
         cmocka_unit_test(the_last_whole_copy_stays),
+        cmocka_unit_test(a_majority_remains),
+        cmocka_unit_test(all_is_lost_while_a_leg_is_removed),
         cmocka_unit_test(a_leg_of_another_mirror_is_refused),
         cmocka_unit_test(slots_are_used_again),
     };

@@ -225,10 +225,30 @@ static bool remove_begin(struct mirror_command *command) {
     return true;
 }
 
+/* The legs that remain have to complete the epochs without it: with too few of them there, writes would wait for one that is
+ * away. */
+static bool remain_enough(const struct mirror *mirror, const struct mirror_leg *leaving) {
+    unsigned count = 0, there = 0;
+    bool tie_breaker = false;
+    if (mirror->policy != REPLICA_MAJORITY)
+        return true;
+    mirror_for_each_leg(mirror, leg) {
+        if (leg == leaving || !mirror_leg_counts(leg))
+            continue;
+        bool stores = mirror_leg_is_up(leg) && leg->recorded;
+        count++;
+        there += stores;
+        tie_breaker = tie_breaker || (stores && leg->tie_breaker);
+    }
+    return 2 * there > count || (2 * there == count && tie_breaker);
+}
+
 static bool remove_asked(struct mirror_command *command, struct mirror_leg *leg) {
     struct mirror *mirror = leg->mirror;
     if ((mirror->standing & ~leg->bit) == 0)
         return fail(command, ERROR_PERMISSION, "it is the last whole copy");
+    if (!remain_enough(mirror, leg))
+        return fail(command, ERROR_BUSY, "too few of the other legs are there: they have to be a majority without it");
     command->step = REMOVE_TELL;
     if (command->verb == MIRROR_INVALIDATE) {
         command->config = mirror->plain ? mirror->config_done : mirror_leg_renew(leg); /* without a record it is copied anyway */
@@ -376,6 +396,16 @@ static void undo(struct mirror_command *command) {
         leg->removing = leg->forget = false;
 }
 
+/* The records may tell of it by now. */
+static bool may_be_done(const struct mirror_command *command) {
+    switch (command->verb) {
+    case MIRROR_ADD_LEG: return command->step == ADD_TELL;
+    case MIRROR_REMOVE_LEG:
+    case MIRROR_INVALIDATE: return command->step >= REMOVE_TELL;
+    default: return false;
+    }
+}
+
 void mirror_commands_cancel(struct mirror *mirror, enum error_code code, const char *why) {
     struct list list;
     list_init(&list);
@@ -388,7 +418,7 @@ void mirror_commands_cancel(struct mirror *mirror, enum error_code code, const c
             list_push_back(&mirror->commands, node);
             continue;
         }
-        fail(command, code, why);
+        fail(command, may_be_done(command) ? ERROR_CANCELLED : code, why);
         undo(command);
         mirror_command_answer(command);
     }

@@ -277,8 +277,8 @@ void mirror_status_get(const struct block_device *device, struct mirror_status *
     memcpy(ret_status->awaited, mirror->waits_for, sizeof(ret_status->awaited));
     mirror_for_each_leg(mirror, leg) {
         struct mirror_leg_status *told = &ret_status->legs[leg->index];
-        if (!leg->configured && leg->nameless)
-            continue;
+        if (!leg->configured && (leg->nameless || (leg->removing && !leg->counted)))
+            continue; /* nobody's, or on its way out: the records do not have it */
         *told = leg->told;
         told->foreign = leg->foreign;
         told->sync_percent = mirror_work_progress(leg) / 100;

@@ -282,9 +282,10 @@ enum mirror_verb {
      * was not added so. ERROR_NOT_FOUND: no such leg. */
     MIRROR_FILLED,
     /* No leg any more: ends when the other records say so, its own record and marks are forgotten (if it can be reached: if not
-     * it keeps them, and they mean nothing) and its device is given back. ERROR_PERMISSION for the last whole copy. */
+     * it keeps them, and they mean nothing) and its device is given back. ERROR_PERMISSION for the last whole copy; ERROR_BUSY
+     * while, under `majority`, too few of the other legs are there. */
     MIRROR_REMOVE_LEG,
-    /* What the leg holds is not trusted: it is set aside and copied as a whole. ERROR_PERMISSION for the last whole copy. */
+    /* What the leg holds is not trusted: it is set aside and copied as a whole. Errors as of MIRROR_REMOVE_LEG. */
     MIRROR_INVALIDATE,
     /* What a diverged leg has and the mirror has not is given up: it gets all that either side has written since their last
      * common epoch. ERROR_BUSY if it is not there, or is not diverged; ERROR_PERMISSION if it is promised to an engine of a
@@ -322,7 +323,8 @@ struct mirror_command {
     unsigned accept_absent_count;
     char accept_absent[MIRROR_LEGS_MAX][BLOCK_NAME_SIZE]; /* START: by device, by name in the records, or by id */
     void (*done)(struct mirror_command *command);
-    struct error error; /* code ERROR_NONE: done. ERROR_NOT_FOUND: no such leg; ERROR_BUSY: not in this state */
+    struct error error; /* code ERROR_NONE: done. ERROR_NOT_FOUND: no such leg; ERROR_BUSY: not in this state; ERROR_CANCELLED:
+                           what was under way was lost, and the records may tell of it: the legs that are there then do */
 
     /* the engine's */
     struct reactor_message message;
