@@ -293,6 +293,7 @@ struct control_goal {
     uint64_t tree; /* engine: number of its mirror's tree when the head of a replica came to stand upon its newest snapshot */
     bool rebuilds; /* engine: it is asked for by who rebuilds a replica, when no other snapshot may be made */
     bool stays;    /* engine: the replica taken away is listed on, as one whose rebuilding has failed */
+    bool in_doubt; /* engine: what became of the try before, to take this replica away, is not known */
     int64_t snapshot_max;
     const char *ana;                             /* engine */
     enum switch_step step;                       /* frontend */

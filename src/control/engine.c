@@ -490,17 +490,26 @@ static enum verb_next begin_filled(struct control_goal *goal) {
     return VERB_OBSERVE;
 }
 
+/* Refused it is not, as long as nobody knows what became of the try before. */
+static bool stay_in_doubt(struct control_goal *goal) {
+    if (goal->in_doubt)
+        goal->error.code = ERROR_CANCELLED;
+    return goal->in_doubt;
+}
+
 static enum verb_next begin_replica_delete(struct control_goal *goal) {
     struct control_engine_record *record = &engine_of(goal->object)->record;
     const struct control_leg_record *leg = &goal->legs[0];
-    enum verb_next next = begin_on(goal);
-    if (next == VERB_END)
-        return next;
     if (leg->name[0] == '\0' && leg->address[0] == '\0') {
         error_invalid(&goal->error, "replica_name", "", "a replica's name or address");
         return VERB_END;
     }
     unsigned at = find_leg(record, leg->name, leg->address);
+    goal->in_doubt = at < record->leg_count && record->legs[at].changing;
+    if (begin_on(goal) == VERB_END) {
+        stay_in_doubt(goal);
+        return VERB_END;
+    }
     if (at == record->leg_count)
         return end_with(error_set(&goal->error, ERROR_PERMISSION, "engine %s has no replica %s%s%s", record->name, leg->name,
                                   leg->address[0] != '\0' ? " at " : "", leg->address));
@@ -653,7 +662,7 @@ static enum verb_next settle_replicas(struct control_goal *goal) {
     struct control_engine *engine = engine_of(goal->object);
     bool adds = goal->verb == CONTROL_ENGINE_REPLICA_ADD, done = goal->error.code == ERROR_NONE;
     unsigned at = find_leg(&engine->record, goal->legs[0].name, "");
-    if (at == engine->record.leg_count || (!done && (goal->plane_lost || !is_refusal(goal->error.code))))
+    if (at == engine->record.leg_count || (!done && (stay_in_doubt(goal) || goal->plane_lost || !is_refusal(goal->error.code))))
         return VERB_END;
     struct control_leg_record *leg = &engine->record.legs[at];
     leg->changing = false;

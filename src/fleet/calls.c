@@ -189,6 +189,30 @@ static bool hear(struct fleet_volume *volume, struct fleet_call *call) {
     return true;
 }
 
+/* The engine may have done it at a try before, which nobody was told of: it is looked at first. */
+static bool note_refusal(struct fleet_volume *volume, const struct fleet_call *call, const char *text) {
+    const struct fleet_member *member = &volume->record.members[call->step.member];
+    if (volume->record.phase != FLEET_STANDING || (call->act != FLEET_ENGINE_ADD && call->act != FLEET_ENGINE_REMOVE))
+        return fleet_plan_refused(&volume->record, &call->step, text);
+    volume->refusal.act = call->act;
+    fleet_copy(volume->refusal.member, sizeof(volume->refusal.member), member->name);
+    fleet_copy(volume->refusal.text, sizeof(volume->refusal.text), text);
+    return false;
+}
+
+/* True: the record changes by it. */
+static bool judge_refusal(struct fleet_volume *volume) {
+    enum fleet_act act = volume->refusal.act;
+    const struct fleet_member *member = fleet_record_member(&volume->record, volume->refusal.member);
+    bool has = fleet_seen_has_leg(&volume->seen, volume->refusal.member);
+    volume->refusal.member[0] = '\0';
+    if (member == NULL || volume->seen.engine.presence == FLEET_UNKNOWN || has != (act == FLEET_ENGINE_REMOVE))
+        return false;
+    const struct fleet_step step = {act, (unsigned)(member - volume->record.members)};
+    fleet_copy(volume->waits_for, sizeof(volume->waits_for), volume->refusal.text);
+    return fleet_plan_refused(&volume->record, &step, volume->refusal.text);
+}
+
 static void called(struct fleet_call *last) {
     struct fleet_volume *volume = last->volume_of;
     struct fleet *fleet = volume->fleet;
@@ -205,7 +229,7 @@ static void called(struct fleet_call *last) {
                      call->text);
             log_warning(fleet->log, LOG_AREA_APP, "volume %s: %s", volume->record.name, text);
             refused = true;
-            changed = fleet_plan_refused(&volume->record, &call->step, text) || changed;
+            changed = note_refusal(volume, call, text) || changed;
         } else if (call->answer == FLEET_NO_ANSWER) {
             snprintf(silence, sizeof(silence), "%s %.63s: node %.47s does not answer: %.90s", fleet_act_name(call->act),
                      call->name, call->node, call->text);
@@ -214,10 +238,11 @@ static void called(struct fleet_call *last) {
     }
     if (refused)
         fleet_copy(volume->waits_for, sizeof(volume->waits_for), text);
-    if (fleet->stopping)
-        fleet_volume_proceed(volume);
-    else if (changed)
+    bool looks = volume->refusal.member[0] != '\0' && !unanswered;
+    if (changed && !fleet->stopping)
         fleet_volume_record(volume, NULL);
+    else if (looks || fleet->stopping)
+        fleet_volume_proceed(volume);
     else if (refused || unanswered)
         pause_and_look_again(volume, refused ? text : silence);
     else
@@ -269,6 +294,10 @@ static void add_step(struct fleet_volume *volume, const struct fleet_step *step)
 static void plan(struct fleet_volume *volume) {
     struct fleet_plan plan;
     fleet_volume_keep_before(volume);
+    if (volume->refusal.member[0] != '\0' && judge_refusal(volume)) {
+        fleet_volume_record(volume, NULL);
+        return;
+    }
     if (fleet_plan_advance(&volume->record, &volume->seen)) {
         fleet_volume_record(volume, NULL);
         return;

@@ -79,6 +79,11 @@ struct fleet_volume {
     unsigned failures;        /* in a row */
     struct list requests;     /* of fleet_request */
     struct fleet_call *calls; /* under way, or answered */
+    struct {
+        enum fleet_act act;
+        char member[CONTROL_NAME_MAX + 1]; /* "" = nothing is */
+        char text[256];
+    } refusal; /* of an engine's replica: it counts when the engine was looked at since, and is as before */
     unsigned call_count, calls_missing;
     struct fleet_request *placing, *recording; /* for whom that is done; NULL = for nobody */
     struct reactor_timer timer;

@@ -19,9 +19,14 @@ static const char *const addresses[NODES] = {"10.0.0.1", "10.0.0.2", "10.0.0.3",
 
 /* ---- the nodes ---- */
 
-enum fault { NONE, CRASH_BEFORE, CRASH_AFTER, LOST_BEFORE, LOST_AFTER, REFUSED, FAULTS };
-static const char *const fault_names[FAULTS] = {"nothing",         "a crash before", "a crash after", "no answer, not done",
-                                                "no answer, done", "refused"};
+enum fault { NONE, CRASH_BEFORE, CRASH_AFTER, LOST_BEFORE, LOST_AFTER, REFUSED, REFUSED_DONE, FAULTS };
+static const char *const fault_names[FAULTS] = {"nothing",
+                                                "a crash before",
+                                                "a crash after",
+                                                "no answer, not done",
+                                                "no answer, done",
+                                                "refused",
+                                                "refused, since it was done at a try before"};
 
 struct world {
     struct host *host;
@@ -170,13 +175,15 @@ static bool suffer(struct world *world, struct fleet_call *call) {
     enum fault fault = ++world->calls == world->fault_at ? world->fault : NONE;
     if (fault == REFUSED && is_look(call->act))
         fault = LOST_BEFORE;
+    if (fault == REFUSED_DONE && call->act != FLEET_ENGINE_ADD && call->act != FLEET_ENGINE_REMOVE)
+        fault = NONE; /* the others are answered as done, each time */
     if (world->crashed)
         return false;
     bool reached = fault != CRASH_BEFORE && fault != LOST_BEFORE && fault != REFUSED && !world->down[node_of(call->node)];
     if (reached)
         play(world, call);
-    if (!reached || fault == LOST_AFTER) {
-        call->answer = fault == REFUSED ? FLEET_NOT_DONE : FLEET_NO_ANSWER;
+    if (!reached || fault == LOST_AFTER || fault == REFUSED_DONE) {
+        call->answer = fault == REFUSED || fault == REFUSED_DONE ? FLEET_NOT_DONE : FLEET_NO_ANSWER;
         fleet_copy(call->text, sizeof(call->text), fault_names[fault]);
     }
     world->crashed = fault == CRASH_BEFORE || fault == CRASH_AFTER;
@@ -403,6 +410,8 @@ static bool run_story(enum story story, enum fault fault, unsigned at) {
     world->fault_at = 0;
     if (done)
         check_answer(world, story, what);
+    else if (fault == REFUSED_DONE)
+        fail_msg("%s: it is done, and was not answered to be", what);
     /* Whatever came of it: it can be had, and got rid of. */
     const struct fleet_volume *volume = fleet_find(world->fleet, "v");
     if (volume == NULL || volume->record.phase == FLEET_FAILED) {
