@@ -177,8 +177,9 @@ char *configuration_format(const struct configuration *configuration) {
     json_t *list = json_array();
     for (unsigned i = 0; i < configuration->nic_count; i++) {
         const struct configuration_nic *nic = &configuration->nics[i];
-        json_array_append_new(list, json_pack("{si ss ss ss}", "num_vhost", (int)nic->num_vhost, "pci_address", nic->pci_address,
-                                              "physical_network", nic->physical_network, "core_mask", nic->mask_text));
+        json_array_append_new(list, json_pack("{si ss ss ss sO*}", "num_vhost", (int)nic->num_vhost, "pci_address",
+                                              nic->pci_address, "physical_network", nic->physical_network, "core_mask",
+                                              nic->mask_text, "components", nic->components));
     }
     char *text = json_dumps(list, 0);
     json_decref(list);

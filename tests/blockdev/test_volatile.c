@@ -142,7 +142,7 @@ static void write_number(struct fixture *f, uint64_t block, uint64_t blocks, uin
 
 /* What a block holds; it holds one number all over. */
 static uint32_t number_of(struct fixture *f, uint64_t block) {
-    uint32_t bytes[BLOCK / sizeof(uint32_t)];
+    uint32_t bytes[BLOCK / sizeof(uint32_t)] = {0};
     assert_int_equal(execute(f, BLOCK_READ, block, bytes, 1), IO_OK);
     for (size_t i = 1; i < array_count(bytes); i++)
         assert_int_equal(bytes[i], bytes[0]);
