@@ -173,12 +173,18 @@ static void peer_write(struct peer *peer) {
         }
         peer->out_sent += (size_t)n;
     }
+    peer->going = false;
+}
+
+static void peer_move(struct peer *peer) {
+    peer_read(peer);
+    if (peer->connected && (peer->going || !peer->waits_for_go))
+        peer_write(peer);
 }
 
 void peer_go(struct peer *peer) {
-    peer_read(peer);
-    if (peer->connected)
-        peer_write(peer);
+    peer->going = true;
+    peer_move(peer);
 }
 
 void peer_event(void *arg, unsigned events) {
@@ -194,7 +200,7 @@ void peer_event(void *arg, unsigned events) {
             return;
         peer->connected = true;
     }
-    peer_go(peer);
+    peer_move(peer);
 }
 
 void door_event(void *arg, unsigned events) {
@@ -212,7 +218,7 @@ void door_event(void *arg, unsigned events) {
         peer->connected = true;
         int result = host_socket_attach(socket, door->loop, peer_event, peer);
         assert(result == 0);
-        peer_go(peer);
+        peer_move(peer);
     }
 }
 

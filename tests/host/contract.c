@@ -439,6 +439,7 @@ static void pair_listen(struct actor *actor, struct pair *pair, enum host_family
     memset(pair, 0, sizeof(*pair));
     peer_init(&pair->client, capacity);
     peer_init(&pair->server, capacity);
+    pair->client.waits_for_go = pair->server.waits_for_go = true;
     pair->door.peers[0] = &pair->server;
     pair->door.capacity = 1;
     char text[160];
@@ -667,6 +668,7 @@ static void detach_server(struct actor *actor, void *arg) {
 static void attach_server(struct actor *actor, void *arg) {
     struct pair *pair = arg;
     pair->server.stopped = false;
+    pair->server.going = true;
     int result = host_socket_attach(pair->server.socket, actor->loop, peer_event, &pair->server);
     assert(result == 0);
 }

@@ -58,6 +58,7 @@ struct peer {
     _Atomic int error;                  /* -errno of read or write */
     bool stopped;                       /* does not read (a slow reader) */
     bool hung_up;                       /* HOST_CLOSED was told */
+    bool waits_for_go, going;           /* it sends from peer_go() on until all is sent, and not at any event */
     unsigned reads;                     /* every other time it stops at a short read, as the contract allows */
 };
 
