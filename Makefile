@@ -107,15 +107,16 @@ sim-long: test-build ## long: three simulated nodes, an engine that is taken ove
 	@$(BUILD)/tests/sim/test_volumes $(or $(SEED),1) $(or $(COUNT),500)
 
 # A seed of 50 kills each: half of them with planes that are units of their own.
-kill-loops: test-build ## long: penstockd and planes are killed KILLS=500 times in random operations on three nodes
+kill-loops: test-build ## long: the plane dies at each step of each operation; it and penstockd KILLS=500 times at random, on three nodes
 	@ninja -C $(BUILD) src/programs/penstockd/penstockd src/programs/penstock-block/penstock-block src/programs/penstock-bench/penstock-bench
+	@python3 -B tests/control/test_plane_deaths.py $(CONTROL_PROGRAMS)
 	@for seed in $$(seq 1 $$(( ($(or $(KILLS),500) + 49) / 50 ))); do \
 		python3 -B tests/control/test_chaos.py $(CONTROL_PROGRAMS) 50 $$seed $$([ $$((seed % 2)) = 1 ] || echo units) || exit 1; done
 
-packet-kill-loops: test-build ## long: the packet plane, penstockd and etcd are killed 200 times while ports are plugged and unplugged; SEED=n
+packet-kill-loops: test-build ## long: the packet plane, penstockd and etcd are killed 200 times while ports are plugged and unplugged; SEED=n, MODE=processes (50 times)
 	@ninja -C $(BUILD) src/programs/penstockd/penstockd src/programs/penstock-packet/penstock-packet
 	@PENSTOCK_TEST_BUDGET=long PENSTOCK_ETCD=build-packages/usr/bin/etcd python3 -B tests/spp/test_kills.py \
-		$(foreach program,penstockd penstock-packet,$(BUILD)/src/programs/$(program)/$(program)) $(or $(SEED),1)
+		$(foreach program,penstockd penstock-packet,$(BUILD)/src/programs/$(program)/$(program)) $(or $(SEED),1) $(MODE)
 
 control-etcd: test-build ## long: the control daemon's tests with the state in an etcd of which members are killed; CASE="name…" for some
 	@ninja -C $(BUILD)

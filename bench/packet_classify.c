@@ -1,6 +1,8 @@
-/* The packet plane's classifier alone: what a frame costs from a driver's array to the arrays of the outputs, tag popped, with
- * all the plane's own counting and no driver. Arguments: entries, frames. Prints JSON: cycles of the time stamp counter a frame,
- * a value for each of nine passes. Frames are laid out as a driver's pool does, their flows in random order. */
+/* The packet plane without drivers: what a frame costs. Arguments: entries, frames, and what: `classify`, from a driver's array
+ * to the arrays of the outputs; `classify_flushed`, the same with frames that are in no cache; `read_flushed`, only a look at
+ * them, which is what the memory takes; `plan`, all of a worker's run, with popped tags and all counting. Prints JSON: cycles of
+ * the time stamp counter a frame, a value for each of nine passes. Frames are laid out as a driver's pool does, and come in
+ * random order of buffers and flows; a frame's first line is its driver's, who has always just written it. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -90,24 +92,63 @@ static void write_frame(struct packet *packet, unsigned flow) {
     put_be16(data + 16, 0x0800);
 }
 
-/* Without ends. */
-static void classify_all(const struct plan *plan, struct plan_scratch *scratch, struct array_port *in) {
+/* What a driver does to frames that have come. Returns when it is done. */
+static void receive(struct packet **frames, bool flush) {
+    for (unsigned i = 0; i < PACKET_BURST; i++) {
+        frames[i]->data_offset = HEADROOM;
+        frames[i]->first_length = FRAME;
+        frames[i]->length = FRAME;
+        if (flush)
+            _mm_clflush(packet_data(frames[i]));
+    }
+    _mm_mfence();
+}
+
+static uint64_t ticks(void) {
+    _mm_lfence();
+    uint64_t now = __rdtsc();
+    _mm_lfence();
+    return now;
+}
+
+/* Without ends. Returns the cycles of all. `only_read`: nothing but a look at each frame. */
+static uint64_t classify_all(const struct plan *plan, struct plan_scratch *scratch, struct array_port *in, bool flush,
+                             bool only_read) {
     const struct plan_component *component = &plan->components[0];
+    uint64_t sum = 0;
     for (; in->next + PACKET_BURST <= in->count; in->next += PACKET_BURST) {
+        struct packet **frames = in->frames + in->next;
+        receive(frames, flush);
+        uint64_t begin = ticks();
         for (unsigned i = 0; i < PACKET_BURST; i++)
-            __builtin_prefetch(packet_data(in->frames[in->next + i])); /* as the run does when it looks for short frames */
-        component_run(component, component->inputs, scratch, in->frames + in->next, PACKET_BURST);
+            __builtin_prefetch(packet_data(frames[i])); /* as the run does when it looks for short frames */
+        if (only_read)
+            for (unsigned i = 0; i < PACKET_BURST; i++)
+                (void)*(volatile uint8_t *)packet_data(frames[i]);
+        else
+            component_run(component, component->inputs, scratch, frames, PACKET_BURST);
+        sum += ticks() - begin;
         for (unsigned i = 0; i < OUTPUTS; i++) {
             in->sent += scratch->counts[i];
             scratch->counts[i] = 0;
         }
+        in->sent += only_read ? PACKET_BURST : 0;
     }
+    return sum;
+}
+
+static uint64_t run_all(const struct plan *plan, struct plan_scratch *scratch) {
+    uint64_t begin = ticks();
+    while (plan_run(plan, scratch) > 0)
+        ;
+    return ticks() - begin;
 }
 
 int main(int argc, char **argv) {
     if (argc != 4)
         return 64;
-    bool alone = strcmp(argv[3], "classify") == 0;
+    bool plan = strcmp(argv[3], "plan") == 0, flush = strstr(argv[3], "flushed") != NULL,
+         only_read = strncmp(argv[3], "read", 4) == 0;
     unsigned entries = (unsigned)strtoul(argv[1], NULL, 10), frames = (unsigned)strtoul(argv[2], NULL, 10);
     struct array_port *in = calloc(1, sizeof(*in)), *outs = calloc(OUTPUTS, sizeof(*outs));
     size_t size = round_up((size_t)frames * STRIDE, MIB(2));
@@ -135,6 +176,12 @@ int main(int argc, char **argv) {
         in->frames[i] = packet;
         flows[i] = (unsigned)random_below(&random, entries);
     }
+    for (unsigned i = frames; i > 1; i--) { /* as a pool is after a while */
+        unsigned other = (unsigned)random_below(&random, i);
+        struct packet *packet = in->frames[i - 1];
+        in->frames[i - 1] = in->frames[other];
+        in->frames[other] = packet;
+    }
     scratch->memory = &memory;
     in->count = frames;
     printf("{\"cycles\": [");
@@ -142,12 +189,8 @@ int main(int argc, char **argv) {
         for (unsigned i = 0; i < frames; i++)
             write_frame(in->frames[i], flows[i]);
         in->next = 0;
-        uint64_t begin = __rdtsc();
-        if (alone)
-            classify_all(&plans.plans[0], scratch, in);
-        while (plan_run(&plans.plans[0], scratch) > 0)
-            ;
-        printf("%s%.2f", pass == 0 ? "" : ", ", (double)(__rdtsc() - begin) / frames);
+        uint64_t took = plan ? run_all(&plans.plans[0], scratch) : classify_all(&plans.plans[0], scratch, in, flush, only_read);
+        printf("%s%.2f", pass == 0 ? "" : ", ", (double)took / frames);
     }
     printf("]}\n");
     uint64_t sent = in->sent;

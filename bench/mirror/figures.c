@@ -54,6 +54,67 @@ void figure_load(struct ground *ground) {
     printf("}\n");
 }
 
+/* ---- marks ---- */
+
+static struct block_device *marked_mirror(struct ground *ground, const char *spec, unsigned first, unsigned legs,
+                                          const char *name, uint32_t bound) {
+    /* However long the disk takes: a leg that is set aside would do without its half of the writes. */
+    struct mirror_options options = {.name = name, .marked_max = bound, .marked_hard = bound != 0, .longest_stall_ms = 60000};
+    struct block_device *devices[MIRROR_LEGS_MAX];
+    for (unsigned i = 0; i < legs; i++)
+        devices[i] = ground_leg(ground, spec, first + i);
+    ground_mirror(ground, devices, legs, &options);
+    ground_until(ground, ground_all_whole);
+    return ground->mirror;
+}
+
+/* Random writes of two mirrors in turn, so that both see the same disk: one whose marks are bounded, and one all of whose regions
+ * are marked before and stay so, which writes no mark. */
+void figure_marks(struct ground *ground) {
+    enum { ROUNDS_MAX = 64 };
+    unsigned legs = (unsigned)ground_number(ground, "how many legs?");
+    const char *spec = ground_word(ground, "which legs?");
+    unsigned depth = (unsigned)ground_number(ground, "how deep?");
+    uint64_t seconds = ground_number(ground, "how long?"), region = ground_number(ground, "how much of it?");
+    uint32_t bound = (uint32_t)ground_number(ground, "how many marks, at most?");
+    unsigned rounds = (unsigned)min_u64(ground_number(ground, "how many rounds?"), ROUNDS_MAX);
+    if (legs == 0 || legs > MIRROR_LEGS_MAX)
+        ground_die("one leg, or a few");
+    struct block_device *mirrors[2] = {marked_mirror(ground, spec, legs, legs, "marked", UINT32_MAX),
+                                       marked_mirror(ground, spec, 0, legs, "bounded", bound)};
+    struct measured got[2][ROUNDS_MAX], warm;
+    for (unsigned which = 0; which < 2; which++) {
+        fill(ground, mirrors[which], region);
+        ground_use(ground, mirrors[which]);
+        load(ground, true, depth, 1, region, &warm);
+        ground_leave(ground);
+    }
+    ground->mirror = mirrors[1];
+    ground->marked_most = 0;
+    for (unsigned i = 0; i < 2 * rounds; i++) {
+        unsigned which = (i + i / 2) % 2; /* 0 1 1 0 */
+        ground_use(ground, mirrors[which]);
+        load(ground, true, depth, seconds, region, &got[which][i / 2]);
+        ground_leave(ground);
+    }
+    for (unsigned which = 0; which < 2; which++) {
+        ground->mirror = mirrors[which];
+        if (!ground_all_whole(ground))
+            ground_die("a leg was set aside");
+    }
+    printf("{\"figure\": \"marks\", \"marked_most\": %llu", (unsigned long long)ground->marked_most);
+    for (unsigned which = 0; which < 2; which++) {
+        printf(", \"%s\": [", which == 0 ? "marked" : "bounded");
+        for (unsigned i = 0; i < rounds; i++) {
+            printf("%s{", i > 0 ? ", " : "");
+            ground_print("load", &got[which][i]);
+            printf("}");
+        }
+        printf("]");
+    }
+    printf("}\n");
+}
+
 /* ---- rebuild ---- */
 
 struct raw {

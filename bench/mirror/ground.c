@@ -143,7 +143,19 @@ static struct block_device *make_nvme(struct making *making, const char *spec, u
     return nvme_initiator_device_next(making->attach.controller, NULL);
 }
 
-struct block_device *ground_leg(struct ground *ground, const char *spec, unsigned index) {
+/* The index-th of "A|B", or all of it; to be freed. */
+static char *alternative(const char *spec, unsigned index) {
+    const char *end;
+    while ((end = strchr(spec, '|')) != NULL && index-- > 0)
+        spec = end + 1;
+    char *own = end != NULL ? strndup(spec, (size_t)(end - spec)) : strdup(spec);
+    if (own == NULL)
+        ground_die("no memory");
+    return own;
+}
+
+struct block_device *ground_leg(struct ground *ground, const char *all, unsigned index) {
+    char *spec = alternative(all, index);
     struct making *making = calloc(1, sizeof(*making));
     struct block_device *device = NULL;
     struct uuid nil = {0};
@@ -184,6 +196,7 @@ struct block_device *ground_leg(struct ground *ground, const char *spec, unsigne
         ground_die("a leg of no known kind");
     }
     free(making);
+    free(spec);
     return device;
 }
 
@@ -213,7 +226,7 @@ void ground_mirror(struct ground *ground, struct block_device *const *legs, unsi
     struct mirror_options own = *options;
     struct error error = {0};
     memcpy(ground->legs, legs, count * sizeof(legs[0]));
-    own.name = "mirror";
+    own.name = own.name == NULL ? "mirror" : own.name;
     own.leg_count = count;
     own.policy = REPLICA_ANY;
     own.home = ground->reactor;

@@ -38,8 +38,9 @@ uint64_t ground_number(struct ground *ground, const char *what);
 uint64_t ground_cpu_ns(void); /* of this process so far */
 
 /* A leg, by its index: memory:SIZE; volume:SIZE@DEVICE, a thin volume in a new store; delay:US:DEVICE; error:DEVICE;
- * file:PATH (made with 64 GiB of nothing if it is not there); nvme:PORT:NQN of this node, a # in it becomes the index. */
-struct block_device *ground_leg(struct ground *ground, const char *spec, unsigned index);
+ * file:PATH (made with 64 GiB of nothing if it is not there); nvme:PORT:NQN of this node, a # in it becomes the index.
+ * A|B: the first is A, the second is B. */
+struct block_device *ground_leg(struct ground *ground, const char *all, unsigned index);
 /* The engine over legs; they are equal if they keep no record. Waits until it serves. */
 void ground_mirror(struct ground *ground, struct block_device *const *legs, unsigned count, const struct mirror_options *options);
 void ground_status(const struct ground *ground, struct mirror_status *ret_status);
@@ -55,6 +56,7 @@ struct measured ground_load(struct ground *ground, const struct load_options *op
 void ground_print(const char *name, const struct measured *measured); /* "name": {…} */
 
 void figure_load(struct ground *ground);
+void figure_marks(struct ground *ground);
 void figure_rebuild(struct ground *ground);
 void figure_outage(struct ground *ground);
 void figure_verify(struct ground *ground);

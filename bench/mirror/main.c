@@ -11,6 +11,7 @@ static const struct {
     const char *words;
 } figures[] = {
     {"load", figure_load, "LEGS LEG randread|randwrite DEPTH SECONDS REGION MARKED   (LEGS 0: the device without a mirror)"},
+    {"marks", figure_marks, "LEGS LEG DEPTH SECONDS REGION MARKED ROUNDS   (MARKED 0: as by default)"},
     {"rebuild", figure_rebuild, "LEG FILLED LOAD-MS   (0: idle)"},
     {"outage", figure_outage, "LEG WRITTEN seq|random|nothing"},
     {"verify", figure_verify, "LEGS LEG FILLED"},

@@ -131,19 +131,28 @@ def engine_get(bench):
                       note=f"{1e6 / best:.2f} µs of penstockd a call; {max(answered):,.0f} a second were answered to h2load on the other core")  # fmt: skip
 
 
-@row("daemon_watch", "penstockd: a change told to 500 watchers on 100 connections, from its call's answer, p99", "ms", ("<=", 5), drift="polled")
-def watch(bench):
+def watchers(bench, connections):
     with nodes(bench, 1) as made:
         runs = []
 
         def once():
-            runs.append(bench.call_json(bench.program("grpc_watch"), made.nodes[0].address, "500", "100", "10" if bench.quick else "40"))
+            runs.append(bench.call_json(bench.program("grpc_watch"), made.nodes[0].address, "500", str(connections), "10" if bench.quick else "40"))
             return runs[-1]["us"]["p99"] / 1e3
 
         best, samples = bench.best(once, min)
         told = min(runs, key=lambda run: run["us"]["p99"])
         return Figure(best, samples={"ms": samples, "runs": runs}, latency={"p50_us": told["us"]["p50"], "p99_us": told["us"]["p99"], "p99_9_us": told["us"]["p99_9"]},
                       note=f"from the beginning of the call, with its commit to the disk: p50 {told['from_call_us']['p50'] / 1e3:.1f}, p99 {told['from_call_us']['p99'] / 1e3:.1f} ms")  # fmt: skip
+
+
+@row("daemon_watch", "penstockd: a change told to 500 watchers on 100 connections, from its call's answer, p99", "ms", ("<=", 5), drift="polled")
+def watch(bench):
+    return watchers(bench, 100)
+
+
+@row("daemon_watch_apart", "the same, each watcher on a connection of its own", "ms")
+def watch_apart(bench):
+    return watchers(bench, 500)
 
 
 @row("daemon_resident", "penstockd with nothing to do: resident memory", "MB", ("<=", 15))

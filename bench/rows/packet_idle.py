@@ -1,9 +1,8 @@
 """The packet plane at rest: what it costs with nobody sending, and how soon it is awake."""
 
+import json
 import os
 import pathlib
-import socket
-import struct
 import subprocess
 import sys
 import tempfile
@@ -12,10 +11,11 @@ import time
 HERE = pathlib.Path(__file__).resolve()
 sys.path[:0] = [str(HERE.parents[1]), str(HERE.parents[2] / "tests" / "packet")]
 
-from figures import Figure, Node, Skip, row  # noqa: E402
+from figures import Figure, Node, Skip, median, row  # noqa: E402
 from network import enter_namespace, ip, quiet  # noqa: E402
 
 MACHINES = 16
+WAKE_TURNS = 4  # of each, one after the other
 
 
 def plane_at_rest(program, folder):
@@ -52,70 +52,73 @@ def measure_idle(program, folder, seconds):
         node.end()
 
 
-def measure_wake(program, folder, rounds):
-    """Round trips in µs of a frame every 3 ms over two veths, by a plane whose worker sleeps in between."""
+def measure_wake(program, folder, rounds, client):
+    """Times in µs of a frame every 3 ms over two veths, sorted: by a plane whose worker sleeps in between, and by a process that blocks in recv()."""
     for number in range(2):
         ip("link", "add", f"card{number}", "type", "veth", "peer", "name", f"wire{number}")
         for name in (f"card{number}", f"wire{number}"):
             quiet(name)
             ip("link", "set", name, "up")
-    node = Node(program, os.path.join(folder, "rpc"))
-    try:
-        for number in range(2):
-            node.call("packet_port_create", name=f"phy:{number}", kind="af_packet", interface=f"card{number}")
-        node.call("packet_component_create", name="way", type="forward")
-        node.call("packet_component_attach", component="way", port="phy:0", direction="rx")
-        node.call("packet_component_attach", component="way", port="phy:1", direction="tx")
-        ends = [socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x88B5)) for _ in range(2)]
-        for number, end in enumerate(ends):
-            end.bind((f"wire{number}", 0x88B5))
-            end.settimeout(5)
-        took = []
-        for number in range(rounds):
-            time.sleep(0.003)
-            frame = b"\xfa\x16\x3e\0\0\1" + b"\2\0\0\0\0\1" + struct.pack("!HI", 0x88B5, number) + bytes(40)
-            begin = time.monotonic_ns()
-            ends[0].send(frame)
-            got = ends[1].recv(2000)
-            took.append((time.monotonic_ns() - begin) / 1000)
-            assert got == frame
-        return sorted(took)
-    finally:
-        node.end()
+
+    def times(count, *near):
+        done = subprocess.run([client, "wire0", "wire1", str(count), *near], capture_output=True, text=True, check=True, timeout=60)
+        return json.loads(done.stdout)["us"]
+
+    def times_of_plane(count):
+        node = Node(program, os.path.join(folder, "rpc"))
+        try:
+            for number in range(2):
+                node.call("packet_port_create", name=f"phy:{number}", kind="af_packet", interface=f"card{number}")
+            node.call("packet_component_create", name="way", type="forward")
+            node.call("packet_component_attach", component="way", port="phy:0", direction="rx")
+            node.call("packet_component_attach", component="way", port="phy:1", direction="tx")
+            return times(count)
+        finally:
+            node.end()
+
+    took = {"plane": [], "bare": []}
+    for _ in range(WAKE_TURNS):
+        took["plane"] += times_of_plane(rounds // WAKE_TURNS)
+        took["bare"] += times(rounds // WAKE_TURNS, "card0", "card1")
+    return {name: sorted(values) for name, values in took.items()}
 
 
 def in_namespace(what, bench, number):
     """In a process of its own, since a namespace cannot be left again."""
     done = subprocess.run(
-        [sys.executable, "-B", str(HERE), what, bench.program("penstock-packet"), str(number)], capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-B", str(HERE), what, bench.program("penstock-packet"), str(number), bench.program("frame_wake")],
+        capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     if done.returncode == 77:
         raise Skip(done.stdout.strip())
     if done.returncode != 0:
         raise RuntimeError(done.stderr[-1500:])
-    return [float(word) for word in done.stdout.split()]
+    return json.loads(done.stdout)
 
 
 @row("packet_idle", "processor time at rest, ports for 16 machines (not there) and an af_packet card on a quiet veth", "%", ("<=", 0.5))
 def idle(bench):
-    got = [100 * in_namespace("idle", bench, 3 if bench.quick else 8)[0] for _ in range(1 if bench.quick else 3)]
+    got = [100 * in_namespace("idle", bench, 3 if bench.quick else 8) for _ in range(1 if bench.quick else 3)]
     return Figure(sorted(got)[len(got) // 2], samples={"percent": got})
 
 
 @row("packet_wake", "one frame every 3 ms from veth to veth, asleep in between, p50", "µs", ("<=", 50))
 def wake(bench):
-    got = in_namespace("wake", bench, 300 if bench.quick else 2000)
-    return Figure(got[len(got) // 2], samples={"p90": got[len(got) * 9 // 10], "p99": got[len(got) * 99 // 100]})
+    """Both ends of the measurement sleep, too: beside a process that does nothing but recv() and send()."""
+    got = in_namespace("wake", bench, 300 if bench.quick else 4000)
+    ours, bare = got["plane"], got["bare"]
+    samples = {f"{name} p{part}": values[len(values) * part // 100] for name, values in got.items() for part in (50, 90, 99)}
+    return Figure(median(ours), median(bare), "a process in recv()", samples=samples, note=", ".join(f"{name} {us:.0f}" for name, us in samples.items()))
 
 
 def main():
-    what, program, number = sys.argv[1], sys.argv[2], int(sys.argv[3])
+    what, program, number, client = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4]
     if reason := enter_namespace():
         print(reason)
         sys.exit(77)
     with tempfile.TemporaryDirectory(prefix="penstock-bench-") as folder:
-        got = measure_idle(program, folder, number) if what == "idle" else measure_wake(program, folder, number)
-    print(*(got if isinstance(got, list) else [got]))
+        got = measure_idle(program, folder, number) if what == "idle" else measure_wake(program, folder, number, client)
+    print(json.dumps(got))
 
 
 if __name__ == "__main__":

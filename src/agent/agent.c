@@ -420,7 +420,7 @@ static void read_configuration(struct agent *agent) {
 
 static bool edit_build(struct packet_change *change, json_t *wiring, struct error *error) {
     struct agent *agent = container_of(change, struct agent, change);
-    return nic_build(wiring, &agent->configuration, error);
+    return nic_build(wiring, &agent->configuration, agent->options.hairpin, error);
 }
 
 static void built(struct packet_change *change) {

@@ -23,6 +23,7 @@ struct agent_options {
     const char *host;              /* of the keys; stays */
     uint32_t lease_s;              /* liveness: agent/HOST is there as long as this lives; 0 = no such key */
     uint32_t retry_ms, reclaim_ms; /* 0 = as above */
+    bool hairpin;                  /* machines of one NIC meet without the switch outside */
 };
 
 enum agent_state {

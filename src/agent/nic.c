@@ -3,6 +3,8 @@
 #include <stdio.h>
 #include <string.h>
 
+enum { HAIRPIN_RING = 60000 }; /* above those of vhosts */
+
 static const char *text_of(const json_t *object, const char *key) {
     const char *text = json_string_value(json_object_get(object, key));
     return text != NULL ? text : "";
@@ -72,6 +74,29 @@ static bool attach_all(json_t *wiring, const char *key, const json_t *meant, con
     return true;
 }
 
+static bool has_core(const json_t *process, const json_t *core) {
+    size_t i;
+    json_t *there;
+    json_array_foreach(json_object_get(process, "cores"), i, there) if (json_equal(there, core)) return true;
+    return false;
+}
+
+/* What is meant no more cannot stay where its core is the NIC's no more. */
+static bool drop_homeless(json_t *wiring, const char *key, const json_t *parts, struct error *error) {
+    json_t *process = wiring_process(wiring, key), *components = json_object_get(process, "components"), *meant;
+    for (size_t at = json_array_size(components); at-- > 0;) {
+        const json_t *there = json_array_get(components, at);
+        bool stays = has_core(process, json_object_get(there, "core"));
+        char name[WIRING_NAME_MAX + 1];
+        size_t i;
+        snprintf(name, sizeof(name), "%s", text_of(there, "name"));
+        json_array_foreach((json_t *)parts, i, meant) stays = stays || strcmp(text_of(meant, "name"), name) == 0;
+        if (!stays && !wiring_remove_component(wiring, key, name, error))
+            return false;
+    }
+    return true;
+}
+
 static bool build_part(json_t *wiring, const char *key, const json_t *meant, struct error *error) {
     const char *name = text_of(meant, "name");
     const json_t *core = json_object_get(meant, "core");
@@ -81,8 +106,11 @@ static bool build_part(json_t *wiring, const char *key, const json_t *meant, str
     if (there == NULL &&
         !wiring_add_component(wiring, key, name, (unsigned)json_integer_value(core), text_of(meant, "type"), error))
         return false;
-    if (there != NULL) /* the mask may have changed */
+    if (there != NULL) { /* the mask may have changed */
+        if (!has_core(wiring_process(wiring, key), core))
+            return error_invalid(error, "components.core", name, "one of the NIC's cores but the lowest");
         json_object_set(there, "core", (json_t *)core);
+    }
     return attach_all(wiring, key, meant, "tx", error) && attach_all(wiring, key, meant, "rx", error);
 }
 
@@ -102,7 +130,23 @@ static bool need_process(json_t *wiring, unsigned id, const struct configuration
     return ok;
 }
 
-bool nic_build(json_t *wiring, const struct configuration *configuration, struct error *error) {
+static bool set_hairpin(json_t *wiring, const char *key, unsigned index, bool on, struct error *error) {
+    static const char *const ends[][2] = {{"merger", "tx"}, {"classifier", "rx"}};
+    static const struct wiring_way turns = {.operation = "none", .hairpin = true};
+    char ring[24];
+    bool ok = true;
+    snprintf(ring, sizeof(ring), "ring:%u", HAIRPIN_RING + index);
+    for (unsigned i = 0; i < 2 && ok; i++) {
+        bool there = has_end(wiring_component(wiring_process(wiring, key), ends[i][0]), ends[i][1], ring);
+        if (on && !there)
+            ok = wiring_attach(wiring, key, ends[i][0], ring, ends[i][1], &turns, error);
+        else if (!on && there)
+            ok = wiring_detach(wiring, key, ends[i][0], ring, ends[i][1], error);
+    }
+    return ok;
+}
+
+bool nic_build(json_t *wiring, const struct configuration *configuration, bool hairpin, struct error *error) {
     for (unsigned i = 0; i < configuration->nic_count; i++) {
         const struct configuration_nic *nic = &configuration->nics[i];
         char key[24];
@@ -112,7 +156,9 @@ bool nic_build(json_t *wiring, const struct configuration *configuration, struct
             return false;
         json_t *parts = nic->components != NULL ? json_deep_copy(nic->components) : usual_parts(nic, i);
         bool ok = parts != NULL || error_set(error, ERROR_NO_MEMORY, "no memory");
+        ok = ok && drop_homeless(wiring, key, parts, error);
         json_array_foreach(parts, at, meant) ok = ok && build_part(wiring, key, meant, error);
+        ok = ok && (nic->components != NULL || set_hairpin(wiring, key, i, hairpin, error));
         json_decref(parts);
         if (!ok)
             return false;
@@ -185,7 +231,7 @@ static bool clear_entries(json_t *wiring, const char *key, const char *port, con
     return found;
 }
 
-static bool same_tags(const json_t *component, const char *direction, const char *port, const struct wiring_vlan *vlan) {
+static bool same_tags(const json_t *component, const char *direction, const char *port, const struct wiring_way *vlan) {
     size_t i;
     json_t *end;
     json_array_foreach(json_object_get(component, direction), i, end) if (strcmp(text_of(end, "port"), port) == 0) {
@@ -200,15 +246,14 @@ static bool same_tags(const json_t *component, const char *direction, const char
 
 /* What is done to tags there, and nothing else of it. */
 static bool retag(json_t *wiring, const char *key, const char *component, const char *direction, const char *port,
-                  const struct wiring_vlan *vlan, struct error *error) {
+                  const struct wiring_way *vlan, struct error *error) {
     return same_tags(wiring_component(wiring_process(wiring, key), component), direction, port, vlan) ||
            (wiring_detach(wiring, key, component, port, direction, error) &&
             wiring_attach(wiring, key, component, port, direction, vlan, error));
 }
 
 static bool set_tags(json_t *wiring, const struct way *way, int vlan, struct error *error) {
-    struct wiring_vlan none = {.operation = "none"}, push = {.operation = "add", .id = (unsigned)vlan},
-                       pop = {.operation = "del"};
+    struct wiring_way none = {.operation = "none"}, push = {.operation = "add", .id = (unsigned)vlan}, pop = {.operation = "del"};
     bool flat = vlan == WIRING_UNTAGGED;
     return retag(wiring, way->key, way->reader, "rx", way->vhost, flat ? &none : &push, error) &&
            retag(wiring, way->key, way->classifier, "tx", way->output, flat ? &none : &pop, error);

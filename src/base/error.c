@@ -19,7 +19,7 @@ static const struct error_code_facts facts[ERROR_CODE_COUNT] = {
     [ERROR_NO_MEMORY] = {"no_memory", -ENOMEM, "Cannot allocate memory", 71},
     [ERROR_UNSUPPORTED] = {"unsupported", -EOPNOTSUPP, "Operation not supported", 69},
     [ERROR_FOREIGN] = {"foreign", -EPERM, "Operation not permitted", 65},
-    [ERROR_DAMAGED] = {"damaged", -EILSEQ, "Invalid or incomplete multibyte or wide character", 65},
+    [ERROR_DAMAGED] = {"damaged", -EILSEQ, "A checksum or an identity is wrong", 65},
     [ERROR_IO] = {"io", -EIO, "Input/output error", 74},
     [ERROR_TIMED_OUT] = {"timed_out", -ETIMEDOUT, "Connection timed out", 75},
     [ERROR_CANCELLED] = {"cancelled", -ECANCELED, "Operation canceled", 75},
@@ -46,12 +46,25 @@ enum error_code error_from_errno(int number) {
     case ENFILE: return ERROR_NO_MEMORY;
     case ENXIO: return ERROR_NO_DEVICE;
     case ENOSYS: return ERROR_UNSUPPORTED;
+    case EBADMSG:
+    case EUCLEAN: return ERROR_DAMAGED; /* what file systems answer whose checksums are wrong */
     default: break;
     }
     for (unsigned code = ERROR_INVALID; code < ERROR_CODE_COUNT; code++)
         if (facts[code].negative_errno == -number)
             return (enum error_code)code;
     return ERROR_IO;
+}
+
+const char *error_errno_words(int number) {
+    if (number < 0)
+        number = -number;
+    if (error_from_errno(number) == ERROR_DAMAGED)
+        return facts[ERROR_DAMAGED].errno_text;
+    if (number == ESTALE)
+        return "The file is gone at its server";
+    const char *words = strerrordesc_np(number);
+    return words != NULL ? words : "Unknown error";
 }
 
 /* Cuts with an ellipsis rather than silently. */
@@ -103,8 +116,7 @@ bool error_set_errno(struct error *error, int number, const char *what_format, .
     format_bounded(error->text, sizeof(error->text), what_format, args);
     va_end(args);
     size_t used = strlen(error->text);
-    const char *words = strerrordesc_np(number);
-    snprintf(error->text + used, sizeof(error->text) - used, ": %s", words != NULL ? words : "unknown error");
+    snprintf(error->text + used, sizeof(error->text) - used, ": %s", error_errno_words(number));
     return false;
 }
 

@@ -39,7 +39,7 @@ struct error {
 struct error_code_facts {
     const char *name;       /* "no_space" */
     int negative_errno;     /* -ENOSPC: what the storage target's JSON-RPC dialect answers */
-    const char *errno_text; /* "No space left on device": fixed here, whatever the locale */
+    const char *errno_text; /* "No space left on device": errno's, fixed here, but for ERROR_DAMAGED, whose would mislead */
     int exit_status;        /* of the command line, sysexits(3) */
 };
 
@@ -47,6 +47,9 @@ struct error_code_facts {
 const struct error_code_facts *error_facts(enum error_code code);
 /* The code for an errno value, positive or negative; 0 is ERROR_NONE. */
 enum error_code error_from_errno(int number);
+/* What people are told of an errno value, positive or negative: the system's words, and ours where those are about something else
+ * than here (EILSEQ: "Invalid or incomplete multibyte or wide character"). Never NULL. */
+const char *error_errno_words(int number);
 
 /* Each of these fills *error (NULL allowed: nothing is kept) and returns false, so that a caller writes `return error_set(...)`.
  */

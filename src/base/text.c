@@ -140,6 +140,18 @@ const char *text_format_size(uint64_t bytes, char *to, size_t size) {
     return to;
 }
 
+bool text_is_pci_address(const char *string) {
+    static const char form[] = "xxxx:xx:xx.d";
+    if (strlen(string) != sizeof(form) - 1)
+        return false;
+    for (size_t i = 0; form[i] != '\0'; i++)
+        if (form[i] == 'x'   ? strchr("0123456789abcdef", string[i]) == NULL
+            : form[i] == 'd' ? string[i] < '0' || string[i] > '7'
+                             : string[i] != form[i])
+            return false;
+    return true;
+}
+
 bool text_is_name(const char *string, size_t max) {
     size_t length = strlen(string);
     if (length == 0 || length > max)

@@ -29,6 +29,8 @@ bool text_parse_u64(const char *string, uint64_t max, uint64_t *ret);
 bool text_parse_size(const char *string, uint64_t *ret);
 /* Bytes in the largest binary unit that shows three digits: "4.00 KiB". `to` holds at least 24. */
 const char *text_format_size(uint64_t bytes, char *to, size_t size);
+/* "0000:03:00.0": domain, bus, device, function of PCI, in lower case. */
+bool text_is_pci_address(const char *string);
 /* True for 1…max bytes of printable ASCII without blanks, '/' and control bytes: what a name of ours may be. */
 bool text_is_name(const char *string, size_t max);
 /* Appends bytes in base64, RFC 4648 section 4, padded. */

@@ -15,6 +15,8 @@
  * to 1 MiB, with any alignment. */
 #pragma once
 
+#include <stdatomic.h>
+
 #include "base/hash_map.h"
 #include "base/uuid.h"
 #include "block/block.h"
@@ -66,6 +68,7 @@ struct block_device {
     _Atomic bool read_only;
     _Atomic bool path_down; /* block_device_set_path() */
     _Atomic uint64_t block_count;
+    const char *place;    /* path of its file or disk on this machine, while it is registered; NULL = it has none */
     struct reactor *home; /* NULL = any reactor */
 
     /* the block layer's */
@@ -92,6 +95,8 @@ struct block_graph {
     _Atomic uint64_t associations;             /* given out so far */
     _Atomic uint64_t live[BLOCK_ASSOCIATIONS]; /* those that have not ended, each at its number modulo the size; 0 = free */
     struct list watchers;
+    atomic_flag replicas_lock; /* held for a look-up */
+    struct hash_map replicas;  /* struct block_replica, by leg */
 };
 
 /* Somebody who is told of every registration, removal and resize. Embedded in its owner. Control reactor; it may not open, close
@@ -101,6 +106,18 @@ struct block_watcher {
                  const struct block_device *device);
     struct list_node node;
 };
+
+/* The leg of a mirror that is on a device of this process: what it keeps in memory goes with this process. Embedded in its owner,
+ * and told on any reactor. */
+struct block_replica {
+    struct hash_node node;
+    struct uuid leg;
+};
+/* False if there is no memory. */
+bool block_replica_enter(struct block_graph *graph, struct block_replica *replica, const struct uuid *leg);
+void block_replica_leave(struct block_graph *graph, struct block_replica *replica);
+/* True while one with this id has entered and not left. */
+bool block_replica_is_here(struct block_graph *graph, const struct uuid *leg);
 
 void block_graph_init(struct block_graph *graph, struct host *host, unsigned reactor_count);
 /* All devices are gone. */

@@ -30,6 +30,7 @@ bool block_filter_open(struct block_filter *filter, struct block_graph *graph, c
     atomic_store(&device->path_down, atomic_load(&base->path_down));
     atomic_store(&device->read_only, read_only);
     atomic_store(&device->block_count, atomic_load(&base->block_count));
+    device->place = base->place;
     device->home = NULL;
     return true;
 }

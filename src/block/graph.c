@@ -9,6 +9,8 @@ void block_graph_init(struct block_graph *graph, struct host *host, unsigned rea
     hash_map_init(&graph->names);
     list_init(&graph->devices);
     list_init(&graph->watchers);
+    atomic_flag_clear(&graph->replicas_lock);
+    hash_map_init(&graph->replicas);
 }
 
 void block_graph_watch(struct block_graph *graph, struct block_watcher *watcher) {
@@ -24,6 +26,8 @@ static void tell_watchers(const struct block_device *device, const char *what) {
 
 void block_graph_fini(struct block_graph *graph) {
     assert(list_empty(&graph->devices));
+    assert(graph->replicas.count == 0);
+    hash_map_fini(&graph->replicas);
     hash_map_fini(&graph->names);
 }
 

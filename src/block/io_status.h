@@ -25,7 +25,9 @@ enum io_status {
     IO_STATUS_COUNT
 };
 
-/* "no_space"; never NULL. */
+/* "no_space": for programs. Never NULL. */
 const char *io_status_name(enum io_status status);
+/* "no space left": what people are told. Never NULL. */
+const char *io_status_words(enum io_status status);
 /* True if the same request may succeed later or on another path. */
 bool io_status_retryable(enum io_status status);

@@ -9,7 +9,9 @@
 #include "base/bytes.h"
 #include "base/uuid.h"
 
+#ifndef REPLICA_REGION_BYTES /* the simulator's lives have smaller ones */
 #define REPLICA_REGION_BYTES MIB(1)
+#endif
 #define REPLICA_LEGS_MAX 8
 #define REPLICA_HISTORY_MAX 16
 #define REPLICA_RANGES_MAX 4096  /* of one document */
@@ -68,8 +70,13 @@ struct replica_leg {
     struct replica_epoch last; /* the last one in which it was whole, while it is no member; depth 0 = anything may differ */
     uint64_t incarnation;      /* of a member, when the epoch began; of one before only, as that one's record told it */
     uint32_t flags;
-    char name[28]; /* for people; ends with zeros */
+    char name[28]; /* for people, and to know its device by before it has a record: replica_leg_name(); ends with zeros */
 };
+
+/* The name that a record has for a leg of this name: itself, or its beginning, '~' and a checksum of all of it. */
+void replica_leg_name(const char *name, char ret_name[sizeof((struct replica_leg){0}.name)]);
+/* True if the record's leg is of this name. */
+bool replica_leg_is_named(const struct replica_leg *leg, const char *name);
 
 #define REPLICA_RECORD_MAGIC 0x72725350u /* "PSrr" */
 #define REPLICA_RECORD_VERSION 1
@@ -148,20 +155,22 @@ enum replica_change {
     REPLICA_NOTE, /* nothing but the tree's number and id */
     REPLICA_KEEP, /* a copy of the head that is nobody's snapshot, until it is dropped; there is at most one, the first stays.
                      Neither changes the tree, nor its number */
-    REPLICA_DROP
+    REPLICA_DROP,
+    REPLICA_UPON /* a head that holds nothing comes to stand upon a snapshot that is beside it and no mirror's of its own */
 };
 #define REPLICA_TREE_CHECK 1u         /* flag: answers whether it would be done, and does nothing */
 #define REPLICA_SNAPSHOT_NAME_MAX 104 /* with the terminator */
 /* REPLICA_TREE. The answer, of a check too: IO_DEVICE_GONE: there is no such snapshot; IO_INVALID: name, size or attributes
- * cannot be; IO_ABORTED, of a check only: the snapshot has several children; IO_NO_SPACE; IO_NOT_READY: the volume is at work on
- * an earlier change. */
+ * cannot be; IO_ABORTED: of a check only: the snapshot has several children; UPON: the head holds something; IO_NO_SPACE;
+ * IO_NOT_READY: the volume is at work on an earlier change. */
 struct replica_tree {
     uint64_t sequence, change; /* the tree's afterwards: its number, and the id of the change that made it so */
     uint64_t layer;            /* SNAPSHOT: its id, not 0. DELETE, REVERT: which one; 0 = what lies below all of them */
     uint64_t size;             /* RESIZE: bytes, a multiple of the volume's unit */
     uint64_t created_ns;       /* SNAPSHOT: since 1970, 0 = now */
     uint32_t what, flags;      /* enum replica_change */
-    uint32_t pair_bytes;       /* SNAPSHOT: of attributes: key, zero, value, zero, … */
+    uint32_t pair_bytes;       /* SNAPSHOT: of attributes: key, zero, value, zero, … UPON: of legs' volumes by name, and what
+                                  each is to stand upon */
     uint32_t reserved;
     char name[REPLICA_SNAPSHOT_NAME_MAX]; /* SNAPSHOT: as people call it; ends with zeros */
     char pairs[];

@@ -1,5 +1,9 @@
 #include "block/replica.h"
 
+#include <stdio.h>
+
+#include "base/crc32c.h"
+
 static bool epoch_check(const struct replica_epoch *epoch) {
     return epoch->depth <= REPLICA_DEPTH_MAX && (epoch->depth != 0) == !uuid_is_nil(&epoch->id);
 }
@@ -72,6 +76,22 @@ unsigned replica_record_leg(const struct replica_record *record, const struct uu
     return i;
 }
 
+void replica_leg_name(const char *name, char ret_name[sizeof((struct replica_leg){0}.name)]) {
+    enum { SIZE = sizeof((struct replica_leg){0}.name), KEPT = SIZE - sizeof("~12345678") };
+    size_t length = strlen(name);
+    memset(ret_name, 0, SIZE);
+    if (length < SIZE)
+        memcpy(ret_name, name, length);
+    else
+        snprintf(ret_name, SIZE, "%.*s~%08x", (int)KEPT, name, (unsigned)crc32c(name, length));
+}
+
+bool replica_leg_is_named(const struct replica_leg *leg, const char *name) {
+    char own[sizeof(leg->name)];
+    replica_leg_name(name, own);
+    return memcmp(leg->name, own, sizeof(own)) == 0;
+}
+
 bool replica_record_knows(const struct replica_record *record, const struct replica_epoch *epoch) {
     if (replica_epoch_equal(&record->epoch, epoch))
         return true;
@@ -110,14 +130,14 @@ const char *replica_pairs_check(const struct replica_pairs *pairs, size_t length
 const char *replica_tree_check(const struct replica_tree *tree, size_t length) {
     if (length < sizeof(*tree) || length - sizeof(*tree) != tree->pair_bytes)
         return "its length is another one";
-    if (tree->what < REPLICA_SNAPSHOT || tree->what > REPLICA_DROP || (tree->flags & ~REPLICA_TREE_CHECK) != 0)
+    if (tree->what < REPLICA_SNAPSHOT || tree->what > REPLICA_UPON || (tree->flags & ~REPLICA_TREE_CHECK) != 0)
         return "its kind or a flag is unknown";
     size_t name = strnlen(tree->name, sizeof(tree->name));
     for (size_t i = name; i < sizeof(tree->name); i++)
         if (tree->name[i] != '\0')
             return "its name goes on behind its end";
-    bool snapshot = tree->what == REPLICA_SNAPSHOT;
-    if (name == sizeof(tree->name) || snapshot != (name > 0) || (!snapshot && tree->pair_bytes > 0) ||
+    bool snapshot = tree->what == REPLICA_SNAPSHOT, upon = tree->what == REPLICA_UPON;
+    if (name == sizeof(tree->name) || snapshot != (name > 0) || (!snapshot && upon != (tree->pair_bytes > 0)) ||
         !pairs_check(tree->pairs, tree->pair_bytes))
         return "its name or attributes cannot be";
     if (tree->layer == 0 && (snapshot || tree->what == REPLICA_DELETE))

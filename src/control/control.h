@@ -22,6 +22,7 @@ enum {
     CONTROL_RANGE_MAX = 65536, /* clusters whose checksums are asked for at once */
     CONTROL_LEG_RETURN_S = 300,
     CONTROL_LEASE_MS = 5000, /* of a pause */
+    CONTROL_PAUSE_S = 8,     /* a CONTROL_ENGINE_PAUSE's time: nobody would end one that comes when its caller has given up */
 };
 #define CONTROL_STANDBY "standby" /* how the reason of an engine begins that runs as one */
 
@@ -73,6 +74,7 @@ struct control_replica_record {
 struct control_leg_record {
     char name[CONTROL_NAME_MAX + 1], address[CONTROL_ADDRESS_SIZE];
     bool changing; /* it is being added or taken away: what was not answered is as the mirror has it */
+    bool adding;   /* changing: added; it is not the engine's before that is known */
     bool foreign;  /* it keeps no record of the mirror: it was rebuilt call by call */
     bool filling;  /* that has not come to its end */
 };
@@ -95,7 +97,22 @@ struct control_engine_record {
     bool superseded;   /* another engine has its replicas: it stays as it is until it is deleted */
     char failure[256]; /* it is not brought back; "" = none */
     char expansion_failure[256], expansion_failed_at[40]; /* of the last one that failed; "" = none */
+    /* The copy of another engine's snapshot that it is, or is becoming. */
+    struct control_engine_clone {
+        enum control_clone_state {
+            CONTROL_CLONE_NONE,
+            CONTROL_CLONE_COPYING,
+            CONTROL_CLONE_COMPLETE,
+            CONTROL_CLONE_FAILED
+        } state;
+        char snapshot[CONTROL_NAME_MAX + 1], source[CONTROL_NAME_MAX + 1], source_address[CONTROL_ADDRESS_SIZE];
+        char failure[256];
+    } clone;
 };
+/* It is offered to hosts. One that is not may have a port all the same, while it is copied into. */
+static inline bool control_engine_is_offered(const struct control_engine_record *record) {
+    return record->port != 0 && record->frontend[0] != '\0';
+}
 
 struct control_frontend_record {
     char name[CONTROL_NAME_MAX + 1], volume[CONTROL_NAME_MAX + 1], engine[CONTROL_NAME_MAX + 1], frontend[24];
@@ -116,6 +133,8 @@ enum control_kind { CONTROL_DISKS, CONTROL_REPLICAS, CONTROL_ENGINES, CONTROL_FR
 /* What goals are served in turn for. */
 struct control_object {
     struct list_node node;
+    struct list_node judge_node; /* it is to be judged: what it is judged from may have changed, or it is not at rest */
+    struct hash_node by_name;
     struct list goals; /* the first one is served */
     enum control_kind kind;
     bool recorded;
@@ -142,8 +161,6 @@ struct control_replica {
     struct control_replica_record record;
     enum control_state state;
     char reason[256];
-    struct hash_node by_name;
-    uint64_t seen_ns;     /* the observation that had something of it began then */
     bool outgoing_ends;   /* what is recorded as outgoing is to be taken away */
     bool incoming_lives;  /* somebody sees to what is recorded as incoming: it was begun by this process, and goes on */
     uint64_t fingerprint; /* of what watchers care for */
@@ -168,6 +185,7 @@ struct control_engine {
     char reason[256];
     struct control_leg legs[CONTROL_LEGS_MAX]; /* as in the record */
     bool expanding;
+    bool clone_lives; /* somebody sees to the copy that is recorded, until control_engine_clone_left() */
     uint64_t fingerprint;
 };
 
@@ -226,7 +244,12 @@ enum control_verb {
     CONTROL_ENGINE_REPLICA_DELETE,
     CONTROL_ENGINE_FILLED, /* a replica that is rebuilt call by call has all its snapshots */
     CONTROL_ENGINE_LIMIT,  /* of the speed of its copies */
-    CONTROL_ENGINE_ANA,    /* the state of its target's listener; a standby that is to be optimized is promoted */
+    CONTROL_ENGINE_PAUSE,  /* its mirror holds all writes, for CONTROL_LEASE_MS at most: a lease is the result */
+    CONTROL_ENGINE_UNPAUSE,
+    CONTROL_ENGINE_CLONE_BEGIN, /* it is exported to be copied into */
+    CONTROL_ENGINE_CLONE_END,   /* it has a snapshot of what was copied, or (not `complete`) is empty again */
+    CONTROL_ENGINE_CLONE_LINK,  /* the heads of its replicas stand upon snapshots beside them */
+    CONTROL_ENGINE_ANA,         /* the state of its target's listener; a standby that is to be optimized is promoted */
     CONTROL_FRONTEND_CREATE,
     CONTROL_FRONTEND_SETTLE, /* what was heard of its engine */
     CONTROL_FRONTEND_ATTACH, /* its block device, over `target` too, if that is given */
@@ -266,6 +289,9 @@ uint64_t control_engine_tree(const struct control *control, const char *engine, 
 
 /* A replica is not rebuilt any more, call by call: done, or it never will be. */
 void control_engine_rebuilt(struct control *control, const char *engine, const char *replica);
+/* Nobody sees any more to the copy that CONTROL_ENGINE_CLONE_BEGIN began: if it is still under way by the record, it is ended by
+ * itself as soon as the engine runs. An engine that is gone, or becomes no clone, is fine. */
+void control_engine_clone_left(struct control *control, const char *engine);
 
 struct control_goal {
     enum control_verb verb;
@@ -284,7 +310,8 @@ struct control_goal {
     const uint64_t *clusters;              /* copy: cluster_count of them; NULL = what the snapshot holds */
     const char *peer, *peer_address;       /* another replica; where something of it is exported */
     const char *parent;                    /* rebuild: the snapshot's parent, a volume on the same disk; "" = none */
-    const char *const *names;              /* rebuild: name_count snapshots that the source has */
+    const char *const *names;              /* rebuild: name_count snapshots that the source has; engine that is linked: of
+                                              replicas, each with the volume that it is to stand upon */
     size_t name_count;
     bool deep;     /* copy: with what the snapshot's ancestors hold */
     bool delta;    /* rebuild: the scratch volume begins as the snapshot that is there */
@@ -293,9 +320,11 @@ struct control_goal {
     uint64_t tree; /* engine: number of its mirror's tree when the head of a replica came to stand upon its newest snapshot */
     bool rebuilds; /* engine: it is asked for by who rebuilds a replica, when no other snapshot may be made */
     bool stays;    /* engine: the replica taken away is listed on, as one whose rebuilding has failed */
-    bool in_doubt; /* engine: what became of the try before, to take this replica away, is not known */
+    bool in_doubt; /* engine: what became of the try before, to add this replica or to take it away, is not known */
     int64_t snapshot_max;
-    const char *ana;                             /* engine */
+    const char *ana; /* engine */
+    bool elsewhere;  /* frontend: its engine's node has paused it at `paused_ns`, with `lease`, or lets it go on */
+    uint64_t lease, paused_ns;
     enum switch_step step;                       /* frontend */
     bool moved;                                  /* frontend: `engine` at `target` is its engine from now on */
     const char *engine, *target, *failure;       /* frontend; failure "" = its engine was there */
@@ -318,7 +347,7 @@ struct control_goal {
     bool plane_lost;  /* it died in a command, which may have been carried out */
     bool asides_done; /* commands aside were tried: what they were to bring is not tried again by this goal */
     bool resumes;     /* an engine's: a run has been recorded for the mirror that it makes */
-    bool salvaged;
+    bool salvaged, looked_again;
     bool planned_end;        /* the plan refused to go on */
     char aside_failure[256]; /* of the last one that failed */
     struct goal_aside asides[CONTROL_LEGS_MAX];
@@ -342,7 +371,9 @@ struct control_goal {
     struct store_request request;
     struct store_compare compare;
     struct store_op op, look;
-    unsigned writes; /* of one record: more than one when an answer got lost */
+    unsigned writes; /* of one record: more than one when somebody else's stood there */
+    bool uncertain;  /* whether it is written is not known: it is written again */
+    struct reactor_timer again;
     char key[160];
     struct text value;
 };
@@ -378,7 +409,9 @@ struct control {
     struct control_plane plane;
     struct observer observer;
     struct list objects[CONTROL_KINDS]; /* of control_object */
-    struct hash_map replica_names;
+    struct hash_map names[CONTROL_KINDS];
+    struct list to_judge[CONTROL_KINDS];
+    bool judged_some;                    /* since all were judged */
     struct list free_goals;              /* of no object */
     struct list watchers[CONTROL_KINDS]; /* of struct control_watcher */
     unsigned goal_count;

@@ -10,20 +10,10 @@
 static void copy(char *to, size_t size, const char *from) { snprintf(to, size, "%s", from); }
 
 struct control_engine *engine_add(struct control *control, const char *name) {
-    struct control_engine *engine = calloc(1, sizeof(*engine));
-    if (engine == NULL)
-        return NULL;
-    engine->object.kind = CONTROL_ENGINES;
-    engine->state = CONTROL_PENDING;
-    list_init(&engine->object.goals);
-    copy(engine->record.name, sizeof(engine->record.name), name);
-    list_push_back(&control->objects[CONTROL_ENGINES], &engine->object.node);
+    struct control_engine *engine = control_object_add(control, CONTROL_ENGINES, name, sizeof(*engine));
+    if (engine != NULL)
+        engine->state = CONTROL_PENDING;
     return engine;
-}
-
-void engine_remove(struct control_engine *engine) {
-    list_remove(&engine->object.node);
-    free(engine);
 }
 
 uint64_t control_engine_tree(const struct control *control, const char *engine, const char *snapshot) {
@@ -258,6 +248,8 @@ void engine_care(struct control *control, struct control_engine *engine) {
         goal_start_own(control, &engine->object, CONTROL_ENGINE_DELETE);
     else if (needs_tending(control, engine))
         goal_start_own(control, &engine->object, CONTROL_ENGINE_TEND);
+    else if (record->clone.state == CONTROL_CLONE_COPYING && !engine->clone_lives && engine->state == CONTROL_RUNNING)
+        goal_start_own(control, &engine->object, CONTROL_ENGINE_CLONE_END);
 }
 
 /* ---- arguments ---- */
@@ -305,6 +297,7 @@ static bool check(struct control_goal *goal) {
         if (goal->timestamp[0] == '\0') /* that somebody made it who knew what he did can be told by it */
             goal->timestamp = text_format_time(host_wall_ns(goal->control->options.reactor->host), goal->now, sizeof(goal->now));
         return verb_check_snapshot(goal);
+    case CONTROL_ENGINE_CLONE_BEGIN:
     case CONTROL_ENGINE_SNAPSHOT_DELETE:
     case CONTROL_ENGINE_SNAPSHOT_REVERT: return verb_check_snapshot(goal);
     case CONTROL_ENGINE_FILLED:
@@ -339,6 +332,14 @@ void control_engine_rebuilt(struct control *control, const char *name, const cha
             engine->legs[i].rebuilt = false;
 }
 
+void control_engine_clone_left(struct control *control, const char *name) {
+    struct control_engine *engine = control_find_engine(control, name);
+    if (engine == NULL || !engine->clone_lives)
+        return;
+    engine->clone_lives = false;
+    control_judge_soon(control, &engine->object);
+}
+
 /* ---- the beginning ---- */
 
 static enum verb_next end_with(bool ok) {
@@ -356,8 +357,8 @@ static enum verb_next begin_create(struct control_goal *goal) {
                                   record->failure[0] != '\0' ? ": " : "", record->failure));
     list_for_each (&goal->control->objects[CONTROL_ENGINES], struct control_object, object, node) {
         const struct control_engine_record *other = &engine_of(object)->record;
-        if (object != goal->object && object->recorded && strcmp(other->volume, goal->volume) == 0 && other->port != 0 &&
-            goal->frontend[0] != '\0' && other->failure[0] == '\0')
+        if (object != goal->object && object->recorded && strcmp(other->volume, goal->volume) == 0 &&
+            control_engine_is_offered(other) && goal->frontend[0] != '\0' && other->failure[0] == '\0')
             return end_with(
                 error_set(&goal->error, ERROR_PERMISSION, "volume %s has the engine %s on this node", goal->volume, other->name));
     }
@@ -371,6 +372,7 @@ static enum verb_next begin_create(struct control_goal *goal) {
     record->made = record->standby = record->promoting = false;
     copy(record->ana, sizeof(record->ana), NAMES_ANA_OPTIMIZED);
     record->run_count = 0;
+    record->clone = (struct control_engine_clone){0};
     record->failure[0] = record->expansion_failure[0] = record->expansion_failed_at[0] = engine->object.failure[0] = '\0';
     engine->object.failures = 0;
     engine->state = CONTROL_PENDING;
@@ -426,9 +428,13 @@ static enum verb_next begin_on(struct control_goal *goal) {
 /* Recorded before the first claim, with the run's id: whether it came to one can be seen from the replicas ever after. */
 static enum verb_next begin_ana(struct control_goal *goal) {
     struct control_engine_record *record = &engine_of(goal->object)->record;
+    const struct observation *seen = control_seen(goal->control);
+    bool superseded = record->superseded || (seen != NULL && plan_mirror_is_superseded(observed_mirror(seen, record->name)));
+    if (superseded && strcmp(goal->ana, NAMES_ANA_INACCESSIBLE) == 0)
+        return VERB_END; /* it is: another engine has its replicas */
     if (begin_on(goal) == VERB_END)
         return VERB_END;
-    if (record->port == 0 && !record->standby)
+    if (!control_engine_is_offered(record) && !record->standby)
         return end_with(error_set(&goal->error, ERROR_PERMISSION, "engine %s has no target", record->name));
     copy(record->ana, sizeof(record->ana), goal->ana);
     if (record->standby && strcmp(goal->ana, NAMES_ANA_OPTIMIZED) == 0) {
@@ -448,6 +454,26 @@ static enum verb_next begin_snapshot_max(struct control_goal *goal) {
     return VERB_RECORD;
 }
 
+/* Recorded first: should this process die, the next one empties it. */
+static enum verb_next begin_clone(struct control_goal *goal) {
+    struct control_engine *engine = engine_of(goal->object);
+    struct control_engine_clone *clone = &engine->record.clone;
+    enum verb_next next = begin_on(goal);
+    if (next == VERB_END)
+        return next;
+    if (clone->state == CONTROL_CLONE_COPYING)
+        return end_with(error_set(&goal->error, ERROR_PERMISSION, "snapshot %s of %s is being cloned into engine %s",
+                                  clone->snapshot, clone->source, engine->record.name));
+    if (engine->record.port == 0 && !verb_take_ports(goal, 1))
+        return VERB_END;
+    *clone = (struct control_engine_clone){.state = CONTROL_CLONE_COPYING};
+    copy(clone->snapshot, sizeof(clone->snapshot), goal->snapshot);
+    copy(clone->source, sizeof(clone->source), goal->peer);
+    copy(clone->source_address, sizeof(clone->source_address), goal->peer_address);
+    engine->clone_lives = true;
+    return VERB_RECORD;
+}
+
 static unsigned find_leg(const struct control_engine_record *record, const char *name, const char *address) {
     unsigned at = 0;
     while (at < record->leg_count && ((name[0] != '\0' && strcmp(record->legs[at].name, name) != 0) ||
@@ -456,13 +482,24 @@ static unsigned find_leg(const struct control_engine_record *record, const char 
     return at;
 }
 
+/* Refused it is not, as long as nobody knows what became of the try before. */
+static bool stay_in_doubt(struct control_goal *goal) {
+    if (goal->in_doubt)
+        goal->error.code = ERROR_CANCELLED;
+    return goal->in_doubt;
+}
+
 static enum verb_next begin_replica_add(struct control_goal *goal) {
     struct control_engine_record *record = &engine_of(goal->object)->record;
     const struct control_leg_record *leg = &goal->legs[0];
-    enum verb_next next = begin_on(goal);
-    if (next == VERB_END)
-        return next;
     unsigned at = find_leg(record, leg->name, leg->address);
+    goal->in_doubt = at < record->leg_count && record->legs[at].changing && record->legs[at].adding;
+    if (begin_on(goal) == VERB_END) {
+        stay_in_doubt(goal);
+        return VERB_END;
+    }
+    if (goal->in_doubt)
+        return VERB_OBSERVE;
     if (leg->foreign && at < record->leg_count && record->legs[at].filling)
         return VERB_OBSERVE; /* that it is one is known since it was tried as another */
     if (find_leg(record, leg->name, "") < record->leg_count || find_leg(record, "", leg->address) < record->leg_count)
@@ -472,7 +509,8 @@ static enum verb_next begin_replica_add(struct control_goal *goal) {
         return end_with(error_set(&goal->error, ERROR_NO_MEMORY, "engine %s has %d replicas", record->name, CONTROL_LEGS_MAX));
     engine_of(goal->object)->legs[record->leg_count] = (struct control_leg){0};
     record->legs[record->leg_count] = *leg;
-    record->legs[record->leg_count++].changing = true;
+    record->legs[record->leg_count].adding = record->legs[record->leg_count].changing = true;
+    record->leg_count++;
     return VERB_RECORD;
 }
 
@@ -488,13 +526,6 @@ static enum verb_next begin_filled(struct control_goal *goal) {
     goal->leg_meant = record->legs[at];
     goal->legs = &goal->leg_meant;
     return VERB_OBSERVE;
-}
-
-/* Refused it is not, as long as nobody knows what became of the try before. */
-static bool stay_in_doubt(struct control_goal *goal) {
-    if (goal->in_doubt)
-        goal->error.code = ERROR_CANCELLED;
-    return goal->in_doubt;
 }
 
 static enum verb_next begin_replica_delete(struct control_goal *goal) {
@@ -516,6 +547,7 @@ static enum verb_next begin_replica_delete(struct control_goal *goal) {
     goal->leg_meant = record->legs[at];
     goal->legs = &goal->leg_meant;
     record->legs[at].changing = true;
+    record->legs[at].adding = false;
     return VERB_RECORD;
 }
 
@@ -529,6 +561,7 @@ enum verb_next engine_begin(struct control_goal *goal) {
     case CONTROL_ENGINE_REPLICA_ADD: return begin_replica_add(goal);
     case CONTROL_ENGINE_REPLICA_DELETE: return begin_replica_delete(goal);
     case CONTROL_ENGINE_FILLED: return begin_filled(goal);
+    case CONTROL_ENGINE_CLONE_BEGIN: return begin_clone(goal);
     default: return begin_on(goal);
     }
 }
@@ -627,11 +660,12 @@ static bool record_legs(struct control_goal *goal) {
         return false;
     for (unsigned i = engine->record.leg_count; i-- > 0;) {
         struct control_leg_record *leg = &engine->record.legs[i];
-        if (!leg->changing)
-            continue;
+        bool stays = plan_find_leg(&engine->record, leg, mirror) != NULL;
+        if (!leg->changing || (!stays && plan_leg_has_way(&engine->record, leg, control_seen(goal->control))))
+            continue; /* its way goes first: nobody would know of it any more */
         changed = true;
-        leg->changing = false;
-        if (plan_find_leg(&engine->record, leg, mirror) == NULL)
+        leg->changing = leg->adding = false;
+        if (!stays)
             drop_leg(engine, leg->name);
     }
     return changed;
@@ -665,7 +699,9 @@ static enum verb_next settle_replicas(struct control_goal *goal) {
     if (at == engine->record.leg_count || (!done && (stay_in_doubt(goal) || goal->plane_lost || !is_refusal(goal->error.code))))
         return VERB_END;
     struct control_leg_record *leg = &engine->record.legs[at];
-    leg->changing = false;
+    if (adds && !done && goal->error.code != ERROR_UNSUPPORTED && !goal->planned_end)
+        return VERB_END; /* the mirror refused it, with its way there: engine_care() takes that away, then forgets it */
+    leg->changing = leg->adding = false;
     if (adds && leg->filling)
         return VERB_END;                                 /* whoever rebuilds it takes it away if need be */
     if (adds && goal->error.code == ERROR_UNSUPPORTED) { /* it keeps no record: the caller rebuilds it call by call */
@@ -703,6 +739,36 @@ static enum verb_next settle_expand(struct control_goal *goal) {
     return VERB_RECORD;
 }
 
+static void release_clone(struct control_goal *goal, const struct control_engine *engine) {
+    if (engine->record.frontend[0] == '\0')
+        verb_release_ports(goal->control, goal->object);
+}
+
+/* What was begun and did not come about is seen to by engine_care(). */
+static enum verb_next settle_clone_begin(struct control_goal *goal) {
+    struct control_engine *engine = engine_of(goal->object);
+    if (goal->error.code == ERROR_NONE || !goal->planned_end || goal->carried_out)
+        return VERB_END;
+    release_clone(goal, engine);
+    engine->record.clone = (struct control_engine_clone){0};
+    return VERB_RECORD;
+}
+
+static enum verb_next settle_clone_end(struct control_goal *goal) {
+    struct control_engine *engine = engine_of(goal->object);
+    struct control_engine_clone *clone = &engine->record.clone;
+    if (goal->error.code != ERROR_NONE) {
+        verb_own_failed(goal);
+        return VERB_END;
+    }
+    verb_own_succeeded(goal);
+    bool whole = plan_clone_is_whole(&engine->record, observed_mirror(control_seen(goal->control), engine->record.name));
+    clone->state = whole ? CONTROL_CLONE_COMPLETE : CONTROL_CLONE_FAILED;
+    copy(clone->failure, sizeof(clone->failure), whole ? "" : goal->own ? "it did not come to its end" : goal->failure);
+    release_clone(goal, engine);
+    return VERB_RECORD;
+}
+
 enum verb_next engine_settle(struct control_goal *goal) {
     switch (goal->verb) {
     case CONTROL_ENGINE_CREATE: return settle_create(goal);
@@ -713,6 +779,8 @@ enum verb_next engine_settle(struct control_goal *goal) {
     case CONTROL_ENGINE_REPLICA_ADD:
     case CONTROL_ENGINE_REPLICA_DELETE: return settle_replicas(goal);
     case CONTROL_ENGINE_FILLED: return settle_filled(goal);
+    case CONTROL_ENGINE_CLONE_BEGIN: return settle_clone_begin(goal);
+    case CONTROL_ENGINE_CLONE_END: return settle_clone_end(goal);
     default: return VERB_END;
     }
 }

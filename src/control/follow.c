@@ -55,23 +55,43 @@ void observer_note_device(struct observer *observer, const json_t *before, const
         doubt_neighbours(observer, is);
 }
 
-/* Devices are listed by UUID; "STORE/NAME" is what one of them was called when it was listed. NULL = none was. */
-static const char *listed_name(json_t *listed, const char *name) {
-    const char *key;
-    json_t *device;
-    if (json_object_get(listed, name) != NULL)
-        return name;
-    json_object_foreach(listed, key, device) {
-        const char *alias = json_string_value(json_array_get(json_object_get(device, "aliases"), 0));
-        if (alias != NULL && strcmp(alias, name) == 0)
-            return key;
+/* ---- what is listed ---- */
+
+static const char *alias_of(const json_t *device) {
+    return json_string_value(json_array_get(json_object_get(device, "aliases"), 0));
+}
+
+void observer_set_listed(struct observer *observer, enum observe_kind kind, const char *name, json_t *item) {
+    struct observe_part *part = &observer->parts[kind];
+    json_t *before = json_object_get(part->listed, name);
+    const char *alias = alias_of(before);
+    if (before == NULL && item == NULL)
+        return;
+    if (json_object_get(part->touched, name) == NULL)
+        json_object_set_new(part->touched, name, before == NULL ? json_null() : json_incref(before));
+    if (kind == OBSERVE_DEVICES && alias != NULL && json_object_get(observer->aliases, alias) != NULL &&
+        strcmp(json_string_value(json_object_get(observer->aliases, alias)), name) == 0)
+        json_object_del(observer->aliases, alias);
+    if (item == NULL) {
+        json_object_del(part->listed, name);
+        return;
     }
-    return NULL;
+    alias = alias_of(item);
+    if (kind == OBSERVE_DEVICES && alias != NULL)
+        json_object_set_new(observer->aliases, alias, json_string(name));
+    json_object_set(part->listed, name, item);
+}
+
+/* Devices are listed by UUID; "STORE/NAME" is what one of them was called when it was listed. NULL = none was. */
+static const char *listed_name(const struct observer *observer, const char *name) {
+    if (json_object_get(observer->parts[OBSERVE_DEVICES].listed, name) != NULL)
+        return name;
+    return json_string_value(json_object_get(observer->aliases, name));
 }
 
 void observer_doubt_volume(struct observer *observer, const char *name) {
     json_t *listed = observer->parts[OBSERVE_DEVICES].listed;
-    const char *uuid = listed_name(listed, name);
+    const char *uuid = listed_name(observer, name);
     observer_doubt(observer, OBSERVE_DEVICES, uuid != NULL ? uuid : name);
     const json_t *lvol = uuid == NULL ? NULL : lvol_of(json_object_get(listed, uuid));
     if (lvol != NULL)

@@ -10,21 +10,15 @@
 static void copy(char *to, size_t size, const char *from) { snprintf(to, size, "%s", from); }
 
 struct control_frontend *frontend_add(struct control *control, const char *name) {
-    struct control_frontend *frontend = calloc(1, sizeof(*frontend));
-    if (frontend == NULL)
-        return NULL;
-    frontend->object.kind = CONTROL_FRONTENDS;
-    frontend->state = CONTROL_PENDING;
-    list_init(&frontend->object.goals);
-    copy(frontend->record.name, sizeof(frontend->record.name), name);
-    list_push_back(&control->objects[CONTROL_FRONTENDS], &frontend->object.node);
+    struct control_frontend *frontend = control_object_add(control, CONTROL_FRONTENDS, name, sizeof(*frontend));
+    if (frontend != NULL)
+        frontend->state = CONTROL_PENDING;
     return frontend;
 }
 
-void frontend_remove(struct control_frontend *frontend) {
-    list_remove(&frontend->object.node);
+void frontend_remove(struct control *control, struct control_frontend *frontend) {
     helper_destroy(frontend->helper);
-    free(frontend);
+    control_object_remove(control, &frontend->object);
 }
 
 /* ---- states ---- */
@@ -156,7 +150,7 @@ static enum verb_next begin_settle(struct control_goal *goal) {
     return VERB_RECORD;
 }
 
-/* A pause is the mirror's, kept by its plane: so its engine must be here. */
+/* A pause is the mirror's, kept by its plane: UNSUPPORTED means that its engine's node is to be asked first. */
 static enum verb_next begin_pause(struct control_goal *goal) {
     struct control_frontend *frontend = frontend_of(goal->object);
     enum control_state wanted = goal->verb == CONTROL_FRONTEND_SUSPEND ? CONTROL_RUNNING : CONTROL_SUSPENDED;
@@ -164,10 +158,14 @@ static enum verb_next begin_pause(struct control_goal *goal) {
     if (frontend->state != wanted)
         return end_with(error_set(&goal->error, ERROR_PERMISSION, "engine frontend %s is in state %s, not %s",
                                   frontend->record.name, control_state_name(frontend->state), control_state_name(wanted)));
+    if (goal->elsewhere) {
+        frontend->lease = goal->lease;
+        frontend->suspended_until_ns =
+            goal->verb == CONTROL_FRONTEND_SUSPEND ? goal->paused_ns + CONTROL_LEASE_MS * NS_PER_MS : 0;
+        return VERB_END;
+    }
     if (!blockdev_is(&frontend->record) && control_find_engine(goal->control, frontend->record.engine) == NULL)
-        return end_with(error_set(&goal->error, ERROR_UNSUPPORTED,
-                                  "engine %s is not on this node: a frontend of another node's engine cannot be suspended",
-                                  frontend->record.engine));
+        return end_with(error_set(&goal->error, ERROR_UNSUPPORTED, "engine %s is not on this node", frontend->record.engine));
     return VERB_OBSERVE;
 }
 

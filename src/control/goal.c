@@ -6,7 +6,7 @@
 
 #include "control/internal.h"
 
-enum { ROUNDS_MAX = 64, ASIDE_MS = 15000, WRITES_MAX = 6 };
+enum { ROUNDS_MAX = 64, ASIDE_MS = 15000, WRITES_MAX = 6, AGAIN_MS = 200 };
 
 static void observe(struct control_goal *goal);
 static void settle(struct control_goal *goal);
@@ -82,33 +82,44 @@ static bool stands(struct control_goal *goal) {
     return entry->value_length == goal->op.value_length && memcmp(entry->value, goal->op.value, entry->value_length) == 0;
 }
 
-/* Whether it is in the state. True: that is not known, and it was submitted again. */
-static bool is_written(struct control_goal *goal, bool *ret_ok) {
-    struct store_request *request = &goal->request;
-    bool done = request->outcome == STORE_DONE, again = request->outcome == STORE_UNKNOWN;
-    *ret_ok = done && request->succeeded;
-    if (*ret_ok)
-        goal->object->revision = goal->op.kind == STORE_PUT ? request->now_revision : 0;
-    else if (done)
-        again = !(*ret_ok = stands(goal));
-    if (!again || goal->control->stopping || ++goal->writes > WRITES_MAX)
+/* Whether it is in the state. False: it is not, or that is not known. */
+static bool is_written(struct control_goal *goal) {
+    const struct store_request *request = &goal->request;
+    if (request->outcome != STORE_DONE) {
+        goal->uncertain |= request->outcome == STORE_UNKNOWN; /* and remains so, whatever becomes of later tries */
         return false;
-    submit(goal);
+    }
+    goal->uncertain = false;
+    if (!request->succeeded)
+        return stands(goal);
+    goal->object->revision = goal->op.kind == STORE_PUT ? request->now_revision : 0;
     return true;
 }
 
-static void recorded(struct store_request *request) {
-    struct control_goal *goal = container_of(request, struct control_goal, request);
-    bool ok;
-    if (is_written(goal, &ok))
-        return;
+/* True: it is, now or later. */
+static bool submit_again(struct control_goal *goal) {
+    struct store *store = goal->control->options.store;
+    if (goal->control->stopping || store_get_status(store)->state == STORE_FAILED)
+        return false;
+    if (goal->uncertain)
+        reactor_timer_start(reactor_of(goal), &goal->again, now_ns(goal) + AGAIN_MS * NS_PER_MS);
+    else if (goal->request.outcome == STORE_DONE && ++goal->writes <= WRITES_MAX)
+        submit(goal);
+    else
+        return false;
+    return true;
+}
+
+static void go_on(struct control_goal *goal, bool ok) {
     if (ok && goal->stage == GOAL_RECORDING && goal->op.kind == STORE_PUT)
         goal->object->recorded = true;
     if (!ok) {
-        log_error(goal->control->options.log, LOG_AREA_APP, "the state of %s cannot be written: %s",
-                  control_object_name(goal->object), request->error.text);
+        const char *what = goal->uncertain ? "may have been written, or not" : "cannot be written",
+                   *why = goal->request.error.text;
+        log_error(goal->control->options.log, LOG_AREA_APP, "the state of %s %s: %s", control_object_name(goal->object), what,
+                  why);
         if (goal->error.code == ERROR_NONE)
-            error_set(&goal->error, ERROR_IO, "the state cannot be written: %s", request->error.text);
+            error_set(&goal->error, ERROR_IO, "the state %s: %s", what, why);
     }
     if (goal->stage == GOAL_SETTLING) {
         end(goal);
@@ -125,6 +136,15 @@ static void recorded(struct store_request *request) {
             observe(goal);
     }
 }
+
+static void recorded(struct store_request *request) {
+    struct control_goal *goal = container_of(request, struct control_goal, request);
+    bool ok = is_written(goal);
+    if (ok || !submit_again(goal))
+        go_on(goal, ok);
+}
+
+static void again(struct reactor_timer *timer) { submit(container_of(timer, struct control_goal, again)); }
 
 /* Compared first: so it may be submitted again, and one whose answer was lost has no effect after a later one. */
 static void submit(struct control_goal *goal) {
@@ -158,6 +178,7 @@ static void record(struct control_goal *goal, enum goal_stage stage) {
                                  .value = keep ? goal->value.bytes : NULL,
                                  .value_length = goal->value.length};
     goal->writes = 0;
+    goal->uncertain = false;
     submit(goal);
 }
 
@@ -192,6 +213,9 @@ static void command_done(struct plane_call *call) {
         else if (strcmp(call->method, "nvmf_create_transport") == 0 && !goal->transport_raced) {
             goal->transport_raced = true; /* another goal has made it meanwhile */
             observe(goal);
+            return;
+        } else if (strcmp(call->method, "bdev_nvme_detach_controller") == 0 && call->error.code == ERROR_NO_DEVICE) {
+            observe(goal); /* it went between the look and the call: a copy that ends detaches by itself */
             return;
         } else if (verb_refused(goal, call)) {
             record(goal, GOAL_RECORDING);
@@ -308,6 +332,7 @@ static void observed(struct observe_waiter *waiter) {
     goal->command_count = plan.count;
     goal->command_at = 0;
     goal->salvaged |= plan.salvages;
+    goal->looked_again |= plan.looks_again;
     if (plan.outcome == PLAN_CARRY_OUT && ++goal->rounds > ROUNDS_MAX) {
         plan.outcome = PLAN_REFUSED;
         error_set(&plan.error, ERROR_INTERNAL, "%s is planned again and again, and never reached", plan.commands[0].method);
@@ -472,6 +497,7 @@ void control_goal_start(struct control *control, struct control_goal *goal) {
     goal->stage = GOAL_QUEUED;
     goal->object = NULL;
     goal->deadline.run = expire;
+    goal->again.run = again;
     goal->result = NULL;
     error_clear(&goal->error);
     text_init(&goal->text, KIB(64));
@@ -509,7 +535,10 @@ void goal_start_own(struct control *control, struct control_object *object, enum
 }
 
 static void cancel(struct control_goal *goal) {
-    if (goal->stage == GOAL_OBSERVING) {
+    if (reactor_timer_armed(&goal->again)) {
+        reactor_timer_stop(reactor_of(goal), &goal->again);
+        go_on(goal, false);
+    } else if (goal->stage == GOAL_OBSERVING) {
         struct error error;
         observer_forget(&goal->waiter);
         error_set(&error, ERROR_CANCELLED, "the daemon is ending");

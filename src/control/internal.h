@@ -34,19 +34,21 @@ enum verb_next verb_settle(struct control_goal *goal);
 /* A command was refused. True: something was changed, and recorded so is to be planned again. */
 bool verb_refused(struct control_goal *goal, const struct plane_call *call);
 uint64_t verb_seconds(enum control_verb verb);
-/* It is planned again when the plane is back after it died. */
 /* There is nothing to observe for it, nor to plan. */
 bool verb_is_of_state(enum control_verb verb);
+/* It is planned again when the plane is back after it died. */
 bool verb_outlives_plane(const struct control_goal *goal);
 
 /* ---- control.c ---- */
 
 /* One less. */
 void control_goal_ended(struct control *control);
-/* States, own goals, watchers, from what is known now. */
-void control_judge(struct control *control);
-/* The state of this one (NULL = none) at once, all of the rest at the end of the turn. */
-void control_judge_soon(struct control *control, struct control_object *object);
+/* Callers are served from now on. */
+void control_become_ready(struct control *control);
+/* An object of the kind, its name unlike all others': `size` bytes, of which it is the beginning. NULL: no memory. */
+void *control_object_add(struct control *control, enum control_kind kind, const char *name, size_t size);
+void control_object_remove(struct control *control, struct control_object *take_object);
+void control_remove_disk(struct control *control, struct control_disk *take_disk);
 struct control_disk *control_add_disk(struct control *control, const char *name);
 struct control_replica *control_add_replica(struct control *control, const char *name);
 static inline struct control_disk *disk_of(struct control_object *object) {
@@ -66,6 +68,18 @@ struct control_ports {
     uint16_t *first, *count; /* in the record; NULL: its kind has none */
 };
 struct control_ports control_object_ports(struct control_object *object);
+/* All is looked at and judged anew then, at the latest. */
+void control_look_by(struct control *control, uint64_t at_ns);
+/* ---- judge.c ---- */
+
+/* States, own goals, watchers, of all objects, from what is known now. */
+void control_judge(struct control *control);
+/* The state of this one (NULL = none) at once, of whatever is not at rest at the end of the turn. */
+void control_judge_soon(struct control *control, struct control_object *object);
+/* Frontends that are not at rest. */
+void control_judge_frontends(struct control *control);
+/* The observer has something new: see there. */
+void control_observed(void *control, bool all);
 /* What it does by itself may be begun now. */
 bool control_may_try(const struct control *control, const struct control_object *object);
 /* The plane is away, and not for a moment. */
@@ -76,7 +90,6 @@ void control_set_state(enum control_state *state, char *reason, size_t size, enu
 /* ---- engine.c ---- */
 
 struct control_engine *engine_add(struct control *control, const char *name);
-void engine_remove(struct control_engine *engine);
 void engine_judge(struct control *control, struct control_engine *engine);
 /* It runs, and all of its replicas are whole. */
 bool engine_is_at_rest(const struct control_engine *engine);
@@ -113,7 +126,7 @@ static inline struct control_frontend *frontend_of(struct control_object *object
     return container_of(object, struct control_frontend, object);
 }
 struct control_frontend *frontend_add(struct control *control, const char *name);
-void frontend_remove(struct control_frontend *frontend);
+void frontend_remove(struct control *control, struct control_frontend *frontend);
 void frontend_judge(struct control *control, struct control_frontend *frontend);
 uint64_t frontend_fingerprint(const struct control_frontend *frontend);
 bool frontend_accept(struct control_goal *goal);

@@ -35,7 +35,7 @@ bool names_is_replica(const char *volume) {
 }
 
 size_t names_replica_of(const char *volume) {
-    static const char *const tails[] = {SNAPSHOT_TOKEN, NAMES_REBUILDING, NAMES_CLONING, NAMES_EXPIRED};
+    static const char *const tails[] = {SNAPSHOT_TOKEN, NAMES_REBUILDING, NAMES_CLONING, NAMES_EXPIRED, NAMES_KEPT};
     for (size_t at = 1; volume[at] != '\0'; at++) {
         if (!token_at(volume, at))
             continue;

@@ -18,8 +18,8 @@ enum { NAMES_NQN_SIZE = 224, NAMES_VOLUME_SIZE = 128 };
 bool names_check(const char *name, const char *field, struct error *error);
 /* "…-r-" and eight letters or digits: what replicas are recognised by on a disk. */
 bool names_is_replica(const char *volume);
-/* The replica that a volume on a disk belongs to by its name: its head, a snapshot, or what a rebuild or clone left. The length
- * of the replica's name; 0 = none. */
+/* The replica that a volume on a disk belongs to by its name: its head, a snapshot, or what a rebuild, a clone or a return left.
+ * The length of the replica's name; 0 = none. */
 size_t names_replica_of(const char *volume);
 /* The snapshot's own name in "REPLICA-snap-NAME"; NULL: the volume is no snapshot of this replica. */
 const char *names_snapshot(const char *volume, const char *replica);
@@ -30,6 +30,8 @@ bool names_make_snapshot(const char *replica, const char *snapshot, char to[NAME
 #define NAMES_REBUILDING_HEAD "-rebuilding-head"
 #define NAMES_CLONING "-cloning"
 #define NAMES_EXPIRED "-expired-"
+/* How it was before it returned to its mirror: until it is whole, and hidden from its tree. */
+#define NAMES_KEPT "-before-sync"
 /* The controller through which a replica that is rebuilt reads the source's snapshot. */
 #define NAMES_SOURCE "-source"
 /* False: too long. */

@@ -1,4 +1,4 @@
-/* Listings of a plane made into an observation. Pure. */
+/* Listings of a plane made into an observation, and what was listed again put into it. Pure. */
 #include <stdlib.h>
 
 #include "base/bytes.h"
@@ -35,8 +35,9 @@ static const char *name_in_store(const json_t *device) {
     return slash == NULL ? NULL : slash + 1;
 }
 
-static void add_volume(struct observation *seen, const json_t *device, const json_t *lvol) {
-    struct observed_volume volume = {
+bool observed_volume_read(const struct observation *seen, const json_t *device, struct observed_volume *ret_volume) {
+    const json_t *lvol = json_object_get(json_object_get(device, "driver_specific"), "lvol");
+    *ret_volume = (struct observed_volume){
         .uuid = text_of(device, "uuid"),
         .name = name_in_store(device),
         .store = text_of(lvol, "lvol_store_uuid"),
@@ -48,39 +49,33 @@ static void add_volume(struct observation *seen, const json_t *device, const jso
         .damaged = true_of(lvol, "damaged"),
         .outside = true_of(lvol, "esnap_clone"),
     };
-    if (volume.uuid == NULL || volume.name == NULL || volume.store == NULL)
-        return;
-    const struct observed_store *store = observed_store(seen, volume.store);
+    if (ret_volume->uuid == NULL || ret_volume->name == NULL || ret_volume->store == NULL)
+        return false;
+    const struct observed_store *store = observed_store(seen, ret_volume->store);
     const json_t *used = json_object_get(lvol, "used_bytes");
-    if (volume.created == NULL)
-        volume.created = "";
-    volume.used_bytes = json_is_integer(used) ? number_of(lvol, "used_bytes")
-                        : store == NULL       ? 0
-                                              : number_of(lvol, "num_allocated_clusters") * store->cluster_bytes;
-    seen->volumes[seen->volume_count++] = volume;
+    if (ret_volume->created == NULL)
+        ret_volume->created = "";
+    ret_volume->used_bytes = json_is_integer(used) ? number_of(lvol, "used_bytes")
+                             : store == NULL       ? 0
+                                                   : number_of(lvol, "num_allocated_clusters") * store->cluster_bytes;
+    return true;
 }
 
-static void add_device(struct observation *seen, const json_t *device) {
-    const json_t *specific = json_object_get(device, "driver_specific"), *lvol = json_object_get(specific, "lvol");
-    if (lvol != NULL) {
-        add_volume(seen, device, lvol);
-        return;
-    }
-    const json_t *file = json_object_get(specific, "aio");
+static bool read_device(const json_t *device, struct observed_device *ret_device) {
+    const json_t *specific = json_object_get(device, "driver_specific"), *file = json_object_get(specific, "aio");
     if (file == NULL)
         file = json_object_get(specific, "uring");
-    struct observed_device made = {
+    *ret_device = (struct observed_device){
         .name = text_of(device, "name"),
         .path = text_of(file, "filename"),
         .block_bytes = number_of(device, "block_size"),
         .bytes = number_of(device, "num_blocks") * number_of(device, "block_size"),
     };
-    if (made.name != NULL && made.path != NULL)
-        seen->devices[seen->device_count++] = made;
+    return ret_device->name != NULL && ret_device->path != NULL;
 }
 
-static void add_store(struct observation *seen, const json_t *store) {
-    struct observed_store made = {
+static bool read_store(const json_t *store, struct observed_store *ret_store) {
+    *ret_store = (struct observed_store){
         .uuid = text_of(store, "uuid"),
         .name = text_of(store, "name"),
         .base = text_of(store, "base_bdev"),
@@ -88,16 +83,15 @@ static void add_store(struct observation *seen, const json_t *store) {
         .reason = text_of(store, "reason"),
         .failed = true_of(store, "failed"),
     };
-    made.total_bytes = number_of(store, "total_data_clusters") * made.cluster_bytes;
-    made.free_bytes = number_of(store, "free_clusters") * made.cluster_bytes;
-    if (made.uuid != NULL && made.name != NULL && made.base != NULL)
-        seen->stores[seen->store_count++] = made;
+    ret_store->total_bytes = number_of(store, "total_data_clusters") * ret_store->cluster_bytes;
+    ret_store->free_bytes = number_of(store, "free_clusters") * ret_store->cluster_bytes;
+    return ret_store->uuid != NULL && ret_store->name != NULL && ret_store->base != NULL;
 }
 
-static void add_export(struct observation *seen, const json_t *subsystem) {
+static bool read_export(const json_t *subsystem, struct observed_export *ret_export) {
     const json_t *namespaces = json_object_get(subsystem, "namespaces"),
                  *listeners = json_object_get(subsystem, "listen_addresses");
-    struct observed_export made = {
+    *ret_export = (struct observed_export){
         .nqn = text_of(subsystem, "nqn"),
         .device = text_of(json_array_get(namespaces, 0), "bdev_name"),
         .address = text_of(json_array_get(listeners, 0), "traddr"),
@@ -108,18 +102,17 @@ static void add_export(struct observation *seen, const json_t *subsystem) {
         .hosts = (unsigned)json_array_size(json_object_get(subsystem, "hosts")),
         .any_host = true_of(subsystem, "allow_any_host"),
     };
-    if (made.nqn != NULL)
-        seen->exports[seen->export_count++] = made;
+    return ret_export->nqn != NULL;
 }
 
-static void add_controller(struct observation *seen, const json_t *listed) {
+static bool read_controller(const json_t *listed, struct observed_controller *ret_controller) {
     const json_t *trid = json_object_get(json_array_get(json_object_get(listed, "ctrlrs"), 0), "trid");
-    struct observed_controller made = {.name = text_of(listed, "name"),
-                                       .address = text_of(trid, "traddr"),
-                                       .port = text_of(trid, "trsvcid"),
-                                       .nqn = text_of(trid, "subnqn")};
-    if (made.name != NULL && made.address != NULL && made.port != NULL && made.nqn != NULL)
-        seen->controllers[seen->controller_count++] = made;
+    *ret_controller = (struct observed_controller){.name = text_of(listed, "name"),
+                                                   .address = text_of(trid, "traddr"),
+                                                   .port = text_of(trid, "trsvcid"),
+                                                   .nqn = text_of(trid, "subnqn")};
+    return ret_controller->name != NULL && ret_controller->address != NULL && ret_controller->port != NULL &&
+           ret_controller->nqn != NULL;
 }
 
 static void add_leg(struct observed_mirror *mirror, const json_t *listed) {
@@ -135,53 +128,27 @@ static void add_leg(struct observed_mirror *mirror, const json_t *listed) {
         mirror->legs[mirror->leg_count++] = made;
 }
 
-static void add_mirror(struct observation *seen, const json_t *listed) {
+static bool read_mirror(const json_t *listed, struct observed_mirror *ret_mirror) {
     const json_t *error = json_object_get(listed, "error");
-    struct observed_mirror made = {.name = text_of(listed, "name"),
-                                   .uuid = text_of(listed, "uuid"),
-                                   .state = text_of(listed, "state"),
-                                   .engine = text_of(listed, "engine"),
-                                   .error_code = text_of(error, "code"),
-                                   .error = text_of(error, "text"),
-                                   .awaited = json_object_get(listed, "awaited"),
-                                   .bytes = number_of(listed, "size"),
-                                   .term = number_of(listed, "term"),
-                                   .tree_number = number_of(listed, "tree"),
-                                   .depth = number_of(json_object_get(listed, "epoch"), "depth"),
-                                   .paused = true_of(listed, "paused")};
+    *ret_mirror = (struct observed_mirror){.name = text_of(listed, "name"),
+                                           .uuid = text_of(listed, "uuid"),
+                                           .state = text_of(listed, "state"),
+                                           .engine = text_of(listed, "engine"),
+                                           .error_code = text_of(error, "code"),
+                                           .error = text_of(error, "text"),
+                                           .awaited = json_object_get(listed, "awaited"),
+                                           .bytes = number_of(listed, "size"),
+                                           .term = number_of(listed, "term"),
+                                           .tree_number = number_of(listed, "tree"),
+                                           .depth = number_of(json_object_get(listed, "epoch"), "depth"),
+                                           .paused = true_of(listed, "paused")};
     size_t i;
     const json_t *leg;
-    json_array_foreach(json_object_get(listed, "legs"), i, leg) add_leg(&made, leg);
-    if (made.name != NULL && made.uuid != NULL && made.state != NULL && made.engine != NULL)
-        seen->mirrors[seen->mirror_count++] = made;
+    json_array_foreach(json_object_get(listed, "legs"), i, leg) add_leg(ret_mirror, leg);
+    return ret_mirror->name != NULL && ret_mirror->uuid != NULL && ret_mirror->state != NULL && ret_mirror->engine != NULL;
 }
 
-static void *room_for(const json_t *listed, size_t size, bool *ok) {
-    void *room = calloc(json_array_size(listed) + 1, size);
-    *ok = *ok && room != NULL;
-    return room;
-}
-
-static bool reserve(struct observation *seen) {
-    const struct observation_answers *answers = &seen->answers;
-    bool ok = true;
-    seen->devices = room_for(answers->devices, sizeof(*seen->devices), &ok);
-    seen->volumes = room_for(answers->devices, sizeof(*seen->volumes), &ok);
-    seen->stores = room_for(answers->stores, sizeof(*seen->stores), &ok);
-    seen->exports = room_for(answers->exports, sizeof(*seen->exports), &ok);
-    seen->controllers = room_for(answers->controllers, sizeof(*seen->controllers), &ok);
-    seen->mirrors = room_for(answers->mirrors, sizeof(*seen->mirrors), &ok);
-    return ok;
-}
-
-static void answers_free(struct observation_answers *answers) {
-    json_decref(answers->devices);
-    json_decref(answers->stores);
-    json_decref(answers->transports);
-    json_decref(answers->exports);
-    json_decref(answers->controllers);
-    json_decref(answers->mirrors);
-}
+/* ---- what is seen of a kind: sorted ---- */
 
 /* Of what begins with its name; a lone name is such a thing, too. */
 static_assert(offsetof(struct observed_device, name) == 0 && offsetof(struct observed_controller, name) == 0 &&
@@ -189,36 +156,102 @@ static_assert(offsetof(struct observed_device, name) == 0 && offsetof(struct obs
               "by_name() looks there");
 static int by_name(const void *a, const void *b) { return strcmp(*(const char *const *)a, *(const char *const *)b); }
 
-struct observation *observation_make(const struct observation_answers *take_answers) {
-    struct observation *seen = calloc(1, sizeof(*seen));
-    if (seen == NULL) {
-        struct observation_answers answers = *take_answers;
-        answers_free(&answers);
-        return NULL;
+enum shelf_kind { SHELF_DEVICES, SHELF_VOLUMES, SHELF_EXPORTS, SHELF_CONTROLLERS, SHELF_MIRRORS, SHELF_KINDS };
+
+struct shelf {
+    void **items;
+    size_t *count, *room, size, listed; /* size of one; where its `listed` is */
+    int (*compare)(const void *a, const void *b);
+};
+
+union observed_any {
+    struct observed_device device;
+    struct observed_volume volume;
+    struct observed_export export;
+    struct observed_controller controller;
+    struct observed_mirror mirror;
+};
+
+#define SHELF(member, type, compare)                                                                                             \
+    (struct shelf) {                                                                                                             \
+        (void **)&seen->member##s, &seen->member##_count, &seen->member##_room, sizeof(struct type),                             \
+            offsetof(struct type, listed), compare                                                                               \
     }
-    seen->references = 1;
-    seen->answers = *take_answers;
-    if (!reserve(seen)) {
-        observation_unref(seen);
-        return NULL;
+static struct shelf shelf_of(struct observation *seen, enum shelf_kind kind) {
+    switch (kind) {
+    case SHELF_DEVICES: return SHELF(device, observed_device, by_name);
+    case SHELF_VOLUMES: return SHELF(volume, observed_volume, compare_volumes);
+    case SHELF_EXPORTS: return SHELF(export, observed_export, compare_exports);
+    case SHELF_CONTROLLERS: return SHELF(controller, observed_controller, by_name);
+    case SHELF_MIRRORS: return SHELF(mirror, observed_mirror, by_name);
+    case SHELF_KINDS: break;
     }
-    size_t i;
-    const json_t *item;
-    json_array_foreach(seen->answers.transports, i, item) {
-        const char *kind = text_of(item, "trtype");
-        seen->has_tcp |= kind != NULL && strcasecmp(kind, "tcp") == 0;
+    assert(!"no kind");
+}
+
+static char *item_at(const struct shelf *shelf, size_t at) { return (char *)*shelf->items + at * shelf->size; }
+static json_t **listed_of(const struct shelf *shelf, void *item) { return (json_t **)((char *)item + shelf->listed); }
+
+/* The first one that is not below. */
+static size_t find_place(const struct shelf *shelf, const void *item) {
+    size_t low = 0, high = *shelf->count;
+    while (low < high) {
+        size_t middle = (low + high) / 2;
+        if (shelf->compare(item_at(shelf, middle), item) < 0)
+            low = middle + 1;
+        else
+            high = middle;
     }
-    json_array_foreach(seen->answers.stores, i, item) add_store(seen, item);
-    json_array_foreach(seen->answers.devices, i, item) add_device(seen, item);
-    json_array_foreach(seen->answers.exports, i, item) add_export(seen, item);
-    json_array_foreach(seen->answers.controllers, i, item) add_controller(seen, item);
-    json_array_foreach(seen->answers.mirrors, i, item) add_mirror(seen, item);
-    qsort(seen->devices, seen->device_count, sizeof(*seen->devices), by_name);
-    qsort(seen->controllers, seen->controller_count, sizeof(*seen->controllers), by_name);
-    qsort(seen->mirrors, seen->mirror_count, sizeof(*seen->mirrors), by_name);
-    qsort(seen->volumes, seen->volume_count, sizeof(*seen->volumes), compare_volumes);
-    qsort(seen->exports, seen->export_count, sizeof(*seen->exports), compare_exports);
-    return seen;
+    return low;
+}
+
+static bool make_room(const struct shelf *shelf, size_t count) {
+    if (count <= *shelf->room)
+        return true;
+    size_t room = max_u64(count, *shelf->room * 2);
+    void *items = realloc(*shelf->items, room * shelf->size);
+    if (items == NULL)
+        return false;
+    *shelf->items = items;
+    *shelf->room = room;
+    return true;
+}
+
+static bool put_at(const struct shelf *shelf, size_t at, void *item, json_t *listed) {
+    if (!make_room(shelf, *shelf->count + 1))
+        return false;
+    *listed_of(shelf, item) = json_incref(listed);
+    memmove(item_at(shelf, at + 1), item_at(shelf, at), (*shelf->count - at) * shelf->size);
+    memcpy(item_at(shelf, at), item, shelf->size);
+    ++*shelf->count;
+    return true;
+}
+
+/* What a listed thing is. SHELF_KINDS: nothing that is kept. */
+static enum shelf_kind read_any(const struct observation *seen, enum observe_kind kind, const json_t *item,
+                                union observed_any *ret) {
+    switch (kind) {
+    case OBSERVE_DEVICES:
+        if (json_object_get(json_object_get(item, "driver_specific"), "lvol") != NULL)
+            return observed_volume_read(seen, item, &ret->volume) ? SHELF_VOLUMES : SHELF_KINDS;
+        return read_device(item, &ret->device) ? SHELF_DEVICES : SHELF_KINDS;
+    case OBSERVE_EXPORTS: return read_export(item, &ret->export) ? SHELF_EXPORTS : SHELF_KINDS;
+    case OBSERVE_CONTROLLERS: return read_controller(item, &ret->controller) ? SHELF_CONTROLLERS : SHELF_KINDS;
+    case OBSERVE_MIRRORS: return read_mirror(item, &ret->mirror) ? SHELF_MIRRORS : SHELF_KINDS;
+    case OBSERVE_STORES:
+    case OBSERVE_TRANSPORTS:
+    case OBSERVE_KINDS: break;
+    }
+    assert(!"not of these kinds");
+}
+
+bool observation_add(struct observation *seen, enum observe_kind kind, json_t *item) {
+    union observed_any any;
+    enum shelf_kind which = read_any(seen, kind, item, &any);
+    if (which == SHELF_KINDS)
+        return true;
+    struct shelf shelf = shelf_of(seen, which);
+    return put_at(&shelf, find_place(&shelf, &any), &any, item);
 }
 
 static void drop_attributes(struct observed_attributes *attributes) {
@@ -229,21 +262,128 @@ static void drop_attributes(struct observed_attributes *attributes) {
     free(attributes);
 }
 
+void observed_attributes_unref(struct observed_attributes *take_attributes) {
+    if (take_attributes != NULL)
+        drop_attributes(take_attributes);
+}
+
+static void release(enum shelf_kind kind, const struct shelf *shelf, void *item) {
+    if (kind == SHELF_VOLUMES)
+        observed_attributes_unref(((struct observed_volume *)item)->attributes);
+    if (kind == SHELF_MIRRORS)
+        json_decref(((struct observed_mirror *)item)->tree);
+    json_decref(*listed_of(shelf, item));
+}
+
+void observation_remove(struct observation *seen, enum observe_kind kind, const json_t *item) {
+    union observed_any any;
+    enum shelf_kind which = read_any(seen, kind, item, &any);
+    if (which == SHELF_KINDS)
+        return;
+    struct shelf shelf = shelf_of(seen, which);
+    size_t at = find_place(&shelf, &any);
+    while (at < *shelf.count && *listed_of(&shelf, item_at(&shelf, at)) != item && shelf.compare(item_at(&shelf, at), &any) == 0)
+        at++;
+    if (at == *shelf.count || *listed_of(&shelf, item_at(&shelf, at)) != item)
+        return;
+    union observed_any removed;
+    memcpy(&removed, item_at(&shelf, at), shelf.size);
+    memmove(item_at(&shelf, at), item_at(&shelf, at + 1), (*shelf.count - at - 1) * shelf.size);
+    --*shelf.count;
+    release(which, &shelf, &removed); /* the item may be gone now */
+}
+
+/* ---- all of it ---- */
+
+static void answers_free(struct observation_answers *answers) {
+    json_decref(answers->devices);
+    json_decref(answers->stores);
+    json_decref(answers->transports);
+    json_decref(answers->exports);
+    json_decref(answers->controllers);
+    json_decref(answers->mirrors);
+}
+
+bool observation_set_stores(struct observation *seen, const json_t *listed) {
+    struct observed_store *stores = calloc(json_array_size(listed) + 1, sizeof(*stores));
+    size_t count = 0, i;
+    json_t *item;
+    if (stores == NULL)
+        return false;
+    json_array_foreach(listed, i, item) if (read_store(item, &stores[count])) stores[count++].listed = json_incref(item);
+    for (i = 0; i < seen->store_count; i++)
+        json_decref(seen->stores[i].listed);
+    free(seen->stores);
+    seen->stores = stores;
+    seen->store_count = count;
+    return true;
+}
+
+void observation_set_transports(struct observation *seen, const json_t *listed) {
+    size_t i;
+    const json_t *item;
+    seen->has_tcp = false;
+    json_array_foreach(listed, i, item) {
+        const char *kind = text_of(item, "trtype");
+        seen->has_tcp |= kind != NULL && strcasecmp(kind, "tcp") == 0;
+    }
+}
+
+/* Sorted by whoever adds all. */
+static bool append_all(struct observation *seen, enum observe_kind kind, const json_t *listed) {
+    size_t i;
+    json_t *item;
+    bool ok = true;
+    json_array_foreach(listed, i, item) {
+        union observed_any any;
+        enum shelf_kind which = read_any(seen, kind, item, &any);
+        if (which == SHELF_KINDS)
+            continue;
+        struct shelf shelf = shelf_of(seen, which);
+        ok = ok && put_at(&shelf, *shelf.count, &any, item);
+    }
+    return ok;
+}
+
+struct observation *observation_make(const struct observation_answers *take_answers) {
+    struct observation_answers answers = *take_answers;
+    struct observation *seen = calloc(1, sizeof(*seen));
+    bool ok = seen != NULL;
+    for (unsigned kind = 0; ok && kind < SHELF_KINDS; kind++) { /* never NULL, also when there is nothing */
+        struct shelf shelf = shelf_of(seen, (enum shelf_kind)kind);
+        ok = make_room(&shelf, 1);
+    }
+    ok = ok && observation_set_stores(seen, answers.stores) && append_all(seen, OBSERVE_DEVICES, answers.devices) &&
+         append_all(seen, OBSERVE_EXPORTS, answers.exports) && append_all(seen, OBSERVE_CONTROLLERS, answers.controllers) &&
+         append_all(seen, OBSERVE_MIRRORS, answers.mirrors);
+    if (seen != NULL) {
+        seen->references = 1;
+        observation_set_transports(seen, answers.transports);
+    }
+    for (unsigned kind = 0; ok && kind < SHELF_KINDS; kind++) {
+        struct shelf shelf = shelf_of(seen, (enum shelf_kind)kind);
+        qsort(*shelf.items, *shelf.count, shelf.size, shelf.compare);
+    }
+    answers_free(&answers);
+    if (!ok) {
+        observation_unref(seen);
+        return NULL;
+    }
+    return seen;
+}
+
 void observation_unref(struct observation *take_seen) {
     if (take_seen == NULL || --take_seen->references != 0)
         return;
-    for (size_t i = 0; i < take_seen->volume_count; i++)
-        if (take_seen->volumes[i].attributes != NULL)
-            drop_attributes(take_seen->volumes[i].attributes);
-    for (size_t i = 0; i < take_seen->mirror_count; i++)
-        json_decref(take_seen->mirrors[i].tree);
-    answers_free(&take_seen->answers);
-    free(take_seen->devices);
-    free(take_seen->volumes);
+    for (unsigned kind = 0; kind < SHELF_KINDS; kind++) {
+        struct shelf shelf = shelf_of(take_seen, (enum shelf_kind)kind);
+        for (size_t i = 0; i < *shelf.count; i++)
+            release((enum shelf_kind)kind, &shelf, item_at(&shelf, i));
+        free(*shelf.items);
+    }
+    for (size_t i = 0; i < take_seen->store_count; i++)
+        json_decref(take_seen->stores[i].listed);
     free(take_seen->stores);
-    free(take_seen->exports);
-    free(take_seen->controllers);
-    free(take_seen->mirrors);
     free(take_seen);
 }
 
@@ -286,8 +426,7 @@ const struct observed_volume *observed_volume(const struct observation *seen, co
 
 const struct observed_export *observed_export(const struct observation *seen, const char *nqn) {
     const struct observed_export key = {.nqn = nqn};
-    return seen->export_count == 0 ? NULL
-                                   : bsearch(&key, seen->exports, seen->export_count, sizeof(*seen->exports), compare_exports);
+    return bsearch(&key, seen->exports, seen->export_count, sizeof(*seen->exports), compare_exports);
 }
 
 const struct observed_controller *observed_controller(const struct observation *seen, const char *name) {

@@ -16,6 +16,7 @@ enum {
     ONE_BY_ONE = 16      /* so many of a kind are listed each by itself, and an eighth of those that are known */
 };
 
+#define ATTRIBUTE_METHOD "bdev_lvol_get_xattr"
 static const char *const attribute_names[] = {"user_created", "snapshot_timestamp", "penstock_operation", "snapshot_checksum"};
 
 static void begin(struct observer *observer);
@@ -50,11 +51,99 @@ static void tell(struct observer *observer) {
         stir_in_ms(observer, UNSETTLED_MS << observer->unsettled);
 }
 
+static void forget_touched(struct observer *observer) {
+    for (unsigned kind = 0; kind < OBSERVE_KINDS; kind++)
+        json_object_clear(observer->parts[kind].touched);
+}
+
+static void drop_pending(struct observer *observer) {
+    while (!list_empty(&observer->pending))
+        observed_attributes_unref(list_entry(list_pop_front(&observer->pending), struct observed_attributes, pending));
+}
+
+static struct observed_attributes *find_attributes(struct observer *observer, const char *uuid);
+
+static bool wants_attributes(const struct observer *observer, const struct observation *seen,
+                             const struct observed_volume *volume) {
+    return seen->has_attributes && volume->snapshot && strlen(volume->uuid) < UUID_TEXT_SIZE &&
+           observer->is_replica(observer->arg, volume);
+}
+
+/* A snapshot has just been put in. */
+static void give_attributes(struct observer *observer, const json_t *item) {
+    struct observed_volume read;
+    if (!observed_volume_read(observer->seen, item, &read) || !wants_attributes(observer, observer->seen, &read))
+        return;
+    const struct observed_volume *found = observed_volume(observer->seen, read.store, read.name);
+    struct observed_volume *volume = found == NULL ? NULL : &observer->seen->volumes[found - observer->seen->volumes];
+    struct observed_attributes *attributes = find_attributes(observer, read.uuid);
+    if (volume == NULL || volume->listed != item || attributes == NULL)
+        return;
+    attributes->references++;
+    volume->attributes = attributes;
+}
+
+static void give_tree(struct observer *observer, struct observed_mirror *mirror) {
+    json_decref(mirror->tree);
+    mirror->tree = json_incref(json_object_get(observer->trees, mirror->name));
+}
+
+static void give_named_tree(struct observer *observer, const char *mirror) {
+    const struct observed_mirror *found = observed_mirror(observer->seen, mirror);
+    if (found != NULL)
+        give_tree(observer, &observer->seen->mirrors[found - observer->seen->mirrors]);
+}
+
+/* What was listed again into the observation that is there. False: no memory. */
+static bool bring_up_to_date(struct observer *observer) {
+    const char *name;
+    json_t *item;
+    bool ok = !observer->other_stores || observation_set_stores(observer->seen, observer->parts[OBSERVE_STORES].listed);
+    if (observer->other_transport)
+        observation_set_transports(observer->seen, observer->parts[OBSERVE_TRANSPORTS].listed);
+    for (unsigned kind = 0; kind < OBSERVE_KINDS; kind++)
+        json_object_foreach(observer->parts[kind].touched, name, item) if (!json_is_null(item))
+            observation_remove(observer->seen, (enum observe_kind)kind, item);
+    for (unsigned kind = 0; kind < OBSERVE_KINDS; kind++)
+        json_object_foreach(observer->parts[kind].touched, name, item) {
+            json_t *now = json_object_get(observer->parts[kind].listed, name);
+            if (now == NULL)
+                continue;
+            ok = ok && observation_add(observer->seen, (enum observe_kind)kind, now);
+            if (kind == OBSERVE_DEVICES)
+                give_attributes(observer, now);
+            if (kind == OBSERVE_MIRRORS)
+                give_named_tree(observer, name);
+        }
+    json_object_foreach(observer->trees_told, name, item) give_named_tree(observer, name);
+    observer->seen->at_ns = observer->began_ns;
+    return ok;
+}
+
+static void look_whether_settled(struct observer *observer, bool all);
+
 static void publish(struct observer *observer) {
-    observation_unref(observer->seen);
-    observer->seen = observer->next;
-    observer->next = NULL;
-    observer->observed(observer->arg);
+    bool all = observer->next != NULL;
+    if (all) {
+        observation_unref(observer->seen);
+        observer->seen = observer->next;
+        observer->next = NULL;
+        observer->anew = false;
+        for (size_t i = 0; i < observer->seen->mirror_count; i++)
+            give_tree(observer, &observer->seen->mirrors[i]);
+    } else if (!bring_up_to_date(observer)) {
+        observer->anew = true;
+        drop_pending(observer);
+        again_later(observer);
+        return;
+    }
+    json_object_clear(observer->trees_told);
+    observer->other_stores = observer->other_transport = false;
+    if (observer->follows)
+        look_whether_settled(observer, all);
+    drop_pending(observer);
+    observer->observed(observer->arg, all);
+    forget_touched(observer);
     tell(observer);
 }
 
@@ -82,6 +171,7 @@ static void details_told(struct observer *observer) {
     if (observer->failed) {
         observation_unref(observer->next);
         observer->next = NULL;
+        drop_pending(observer);
         again_later(observer);
     } else {
         publish(observer);
@@ -107,6 +197,8 @@ static void attribute_told(struct plane_call *call) {
         json_decref(call->result);
     json_decref(call->params);
     attributes->known &= answered;
+    if (!answered)
+        json_object_set_new(observer->attribute_doubts, attributes->uuid, json_true());
     attributes->waiting--;
     observer->failed |= !answered;
     free(asked);
@@ -119,7 +211,7 @@ static void ask_attributes(struct observer *observer, struct observed_attributes
         assert(asked != NULL);
         *asked = (struct attribute_call){.observer = observer, .attributes = attributes, .which = which};
         asked->call = (struct plane_call){
-            .method = "bdev_lvol_get_xattr",
+            .method = ATTRIBUTE_METHOD,
             .params = json_pack("{s:s, s:s}", "name", attributes->uuid, "xattr_name", attribute_names[which]),
             .timeout_ms = LISTING_MS,
             .done = attribute_told,
@@ -136,44 +228,51 @@ static void ask_attributes(struct observer *observer, struct observed_attributes
 struct tree_call {
     struct plane_call call;
     struct observer *observer;
-    size_t mirror; /* of the next observation */
+    char name[256];
 };
 
 /* One that is not had (the mirror is at work, or holds everything) is as it was before. */
 static void tree_told(struct plane_call *call) {
     struct tree_call *asked = container_of(call, struct tree_call, call);
     struct observer *observer = asked->observer;
-    struct observed_mirror *mirror = &observer->next->mirrors[asked->mirror];
     if (call->ok) {
-        json_object_set(observer->trees, mirror->name, call->result);
-        json_object_del(observer->tree_doubts, mirror->name);
-        json_decref(mirror->tree);
-        mirror->tree = call->result;
+        json_object_set_new(observer->trees, asked->name, call->result);
+        json_object_set_new(observer->trees_told, asked->name, json_true());
+        json_object_del(observer->tree_doubts, asked->name);
     }
     json_decref(call->params);
     free(asked);
     details_told(observer);
 }
 
-static void ask_tree(struct observer *observer, size_t mirror) {
+static void ask_tree(struct observer *observer, const char *mirror) {
     struct tree_call *asked = calloc(1, sizeof(*asked));
     assert(asked != NULL);
-    *asked = (struct tree_call){.observer = observer, .mirror = mirror};
-    asked->call = (struct plane_call){.method = "mirror_get_snapshots",
-                                      .params = json_pack("{s:s}", "name", observer->next->mirrors[mirror].name),
-                                      .timeout_ms = TREE_MS,
-                                      .done = tree_told};
+    *asked = (struct tree_call){.observer = observer};
+    snprintf(asked->name, sizeof(asked->name), "%s", mirror);
+    asked->call = (struct plane_call){
+        .method = "mirror_get_snapshots", .params = json_pack("{s:s}", "name", mirror), .timeout_ms = TREE_MS, .done = tree_told};
     observer->details_missing++;
     control_plane_call(observer->plane, &asked->call);
 }
 
+static bool has_tree(const struct observer *observer, const char *mirror) {
+    const json_t *listed = json_object_get(observer->parts[OBSERVE_MIRRORS].listed, mirror);
+    const char *state = json_string_value(json_object_get(listed, "state"));
+    return state != NULL && strcmp(state, "serving") == 0 && observer->is_engine(observer->arg, mirror);
+}
+
 static void ask_trees(struct observer *observer) {
-    for (size_t i = 0; i < observer->next->mirror_count; i++) {
-        struct observed_mirror *mirror = &observer->next->mirrors[i];
-        mirror->tree = json_incref(json_object_get(observer->trees, mirror->name));
-        if (strcmp(mirror->state, "serving") == 0 && observer->is_engine(observer->arg, mirror->name) &&
-            (!observer->follows || json_object_get(observer->tree_doubts, mirror->name) != NULL))
-            ask_tree(observer, i);
+    const char *name;
+    json_t *value;
+    void *next;
+    json_object_foreach_safe(observer->tree_doubts, next, name, value) {
+        if (json_object_get(observer->parts[OBSERVE_MIRRORS].listed, name) == NULL) {
+            json_object_del(observer->trees, name);
+            json_object_del(observer->tree_doubts, name);
+        } else if (has_tree(observer, name)) {
+            ask_tree(observer, name);
+        }
     }
 }
 
@@ -191,31 +290,71 @@ void observer_doubt_attributes(struct observer *observer, const char *uuid) {
     struct observed_attributes *attributes = find_attributes(observer, uuid);
     if (attributes != NULL)
         attributes->known = false;
-    observer->attribute_doubts = true;
+    json_object_set_new(observer->attribute_doubts, uuid, json_true());
+}
+
+/* They stay until what is going to be in the observation is there. */
+static void hold_attributes(struct observer *observer, struct observed_attributes *attributes) {
+    if (list_linked(&attributes->pending))
+        return;
+    attributes->references++;
+    list_push_back(&observer->pending, &attributes->pending);
+    if (!attributes->known && attributes->waiting == 0)
+        ask_attributes(observer, attributes);
+}
+
+static struct observed_attributes *need_attributes(struct observer *observer, const struct observed_volume *volume) {
+    struct observed_attributes *attributes = find_attributes(observer, volume->uuid);
+    if (attributes == NULL) {
+        attributes = calloc(1, sizeof(*attributes));
+        assert(attributes != NULL);
+        attributes->map = &observer->attributes;
+        snprintf(attributes->uuid, sizeof(attributes->uuid), "%s", volume->uuid);
+        bool ok = hash_map_insert(&observer->attributes, &attributes->node, hash_text(attributes->uuid));
+        assert(ok);
+    }
+    note_parent(attributes, volume->parent);
+    hold_attributes(observer, attributes);
+    return attributes;
+}
+
+/* Of all that is in the next observation. */
+static void ask_all_attributes(struct observer *observer) {
+    for (size_t i = 0; i < observer->next->volume_count; i++) {
+        struct observed_volume *volume = &observer->next->volumes[i];
+        if (!wants_attributes(observer, observer->next, volume))
+            continue;
+        volume->attributes = need_attributes(observer, volume);
+        volume->attributes->references++;
+    }
+}
+
+/* Of what was listed again, or is in doubt. */
+static void ask_touched_attributes(struct observer *observer) {
+    const char *name;
+    json_t *value;
+    json_object_foreach(observer->parts[OBSERVE_DEVICES].touched, name, value) {
+        struct observed_volume volume;
+        const json_t *item = json_object_get(observer->parts[OBSERVE_DEVICES].listed, name);
+        if (item != NULL && observed_volume_read(observer->seen, item, &volume) &&
+            wants_attributes(observer, observer->seen, &volume))
+            need_attributes(observer, &volume);
+    }
+    json_object_foreach(observer->attribute_doubts, name, value) {
+        struct observed_attributes *attributes = find_attributes(observer, name);
+        if (attributes != NULL)
+            hold_attributes(observer, attributes);
+    }
 }
 
 static void ask_details(struct observer *observer) {
-    observer->details_missing = 1; /* this loop */
+    observer->details_missing = 1; /* this list */
     ask_trees(observer);
-    for (size_t i = 0; i < observer->next->volume_count && observer->next->has_attributes; i++) {
-        struct observed_volume *volume = &observer->next->volumes[i];
-        if (!volume->snapshot || strlen(volume->uuid) >= UUID_TEXT_SIZE || !observer->is_replica(observer->arg, volume))
-            continue;
-        struct observed_attributes *attributes = find_attributes(observer, volume->uuid);
-        if (attributes == NULL) {
-            attributes = calloc(1, sizeof(*attributes));
-            assert(attributes != NULL);
-            attributes->map = &observer->attributes;
-            snprintf(attributes->uuid, sizeof(attributes->uuid), "%s", volume->uuid);
-            bool ok = hash_map_insert(&observer->attributes, &attributes->node, hash_text(attributes->uuid));
-            assert(ok);
-        }
-        note_parent(attributes, volume->parent);
-        if (!attributes->known && attributes->waiting == 0)
-            ask_attributes(observer, attributes);
-        attributes->references++;
-        volume->attributes = attributes;
-    }
+    if (observer->next != NULL)
+        ask_all_attributes(observer);
+    else
+        ask_touched_attributes(observer);
+    json_object_clear(observer->attribute_doubts);
     details_told(observer);
 }
 
@@ -248,32 +387,49 @@ static void fail(struct observer *observer, const struct plane_call *call) {
         log_warning(observer->log, LOG_AREA_APP, "storage plane: %s", call->error.text);
 }
 
-static void take_item(struct observer *observer, enum observe_kind kind, json_t *item) {
-    struct observe_part *part = &observer->parts[kind];
-    const char *name = json_string_value(json_object_get(item, kinds[kind].key));
-    if (name == NULL)
-        return;
-    if (kind == OBSERVE_DEVICES)
-        observer_note_device(observer, json_object_get(part->listed, name), item);
-    json_object_set(part->listed, name, item);
+/* Of which there is but an array: whether it is another one. */
+static bool take_array(struct observe_part *part, json_t *take_items) {
+    bool same = part->listed != NULL && json_equal(part->listed, take_items);
+    json_decref(part->listed);
+    part->listed = take_items;
+    return !same;
+}
+
+static bool same_stores(const json_t *a, const json_t *b) {
+    static const char *const keys[] = {"uuid", "name", "base_bdev", "failed"};
+    bool same = json_array_size(a) == json_array_size(b);
+    for (size_t i = 0; same && i < json_array_size(a); i++)
+        for (unsigned k = 0; same && k < array_count(keys); k++) {
+            const json_t *in_a = json_object_get(json_array_get(a, i), keys[k]),
+                         *in_b = json_object_get(json_array_get(b, i), keys[k]);
+            same = in_a == in_b || (in_a != NULL && in_b != NULL && json_equal(in_a, in_b));
+        }
+    return same;
+}
+
+static void take_stores(struct observer *observer, json_t *take_items) {
+    struct observe_part *part = &observer->parts[OBSERVE_STORES];
+    observer->anew = observer->anew || !same_stores(part->listed, take_items);
+    observer->other_stores = take_array(part, take_items) || observer->other_stores;
 }
 
 static void take_all(struct observer *observer, enum observe_kind kind, json_t *take_items) {
     struct observe_part *part = &observer->parts[kind];
+    const char *name;
     size_t i;
     json_t *item;
-    if (kinds[kind].key == NULL) {
-        observer->changed |= part->listed == NULL || !json_equal(part->listed, take_items);
-        json_decref(part->listed);
-        part->listed = take_items;
+    if (kind == OBSERVE_TRANSPORTS) {
+        observer->other_transport = take_array(part, take_items) || observer->other_transport;
         return;
     }
-    observer->changed = true;
+    observer->anew = true;
     json_object_clear(part->listed);
+    if (kind == OBSERVE_DEVICES)
+        json_object_clear(observer->aliases);
     json_array_foreach(take_items, i, item) {
-        const char *name = json_string_value(json_object_get(item, kinds[kind].key));
+        name = json_string_value(json_object_get(item, kinds[kind].key));
         if (name != NULL)
-            json_object_set(part->listed, name, item);
+            observer_set_listed(observer, kind, name, item);
         if (name != NULL && kind == OBSERVE_MIRRORS)
             json_object_set_new(observer->tree_doubts, name, json_true());
     }
@@ -282,16 +438,13 @@ static void take_all(struct observer *observer, enum observe_kind kind, json_t *
 
 /* Any refusal but a time-out says that it is not there. */
 static void take_one(struct observer *observer, struct listing *asked) {
-    struct observe_part *part = &observer->parts[asked->kind];
     json_t *item = asked->call.ok ? json_array_get(asked->call.result, 0) : NULL;
-    json_t *before = json_object_get(part->listed, asked->name);
-    observer->changed |= item == NULL ? before != NULL : before == NULL || !json_equal(before, item);
-    if (item != NULL) {
-        take_item(observer, asked->kind, item);
-    } else {
+    const char *name = json_string_value(json_object_get(item, kinds[asked->kind].key));
+    json_t *before = json_object_get(observer->parts[asked->kind].listed, name != NULL ? name : asked->name);
+    if (item == NULL || (name != NULL && (before == NULL || !json_equal(before, item)))) {
         if (asked->kind == OBSERVE_DEVICES)
-            observer_note_device(observer, before, NULL);
-        json_object_del(part->listed, asked->name);
+            observer_note_device(observer, before, item);
+        observer_set_listed(observer, asked->kind, item == NULL ? asked->name : name, item);
     }
     if (asked->call.ok)
         json_decref(asked->call.result);
@@ -380,20 +533,38 @@ static bool fits(const struct observation *seen, const struct observed_volume *v
     return true;
 }
 
-static void look_whether_settled(struct observer *observer, const struct observation *next) {
-    bool settled = true;
-    for (size_t i = 0; i < next->volume_count; i++) {
-        const struct observed_volume *volume = &next->volumes[i];
-        const json_t *device = json_object_get(observer->parts[OBSERVE_DEVICES].listed, volume->uuid);
-        if (fits(next, volume, json_object_get(json_object_get(device, "driver_specific"), "lvol")))
-            continue;
-        settled = false;
-        observer_doubt(observer, OBSERVE_DEVICES, volume->uuid);
-    }
-    observer->unsettled = settled ? 0 : observer->unsettled + 1;
+/* Those that do not are listed again. */
+static bool is_fit(struct observer *observer, const char *name) {
+    json_t *device = json_object_get(observer->parts[OBSERVE_DEVICES].listed, name);
+    struct observed_volume volume;
+    if (device == NULL || !observed_volume_read(observer->seen, device, &volume) ||
+        fits(observer->seen, &volume, json_object_get(json_object_get(device, "driver_specific"), "lvol")))
+        return true;
+    observer_doubt(observer, OBSERVE_DEVICES, name);
+    return false;
+}
+
+static void look_whether_settled(struct observer *observer, bool all) {
+    const char *name;
+    json_t *value;
+    void *next;
+    if (observer->unsettled >= UNSETTLED_TIMES) /* it stays so, whatever it is */
+        json_object_clear(observer->unfit);
+    json_object_foreach(observer->parts[OBSERVE_DEVICES].touched, name, value)
+        json_object_set_new(observer->unfit, name, json_true());
+    if (all)
+        json_object_foreach(observer->parts[OBSERVE_DEVICES].listed, name, value)
+            json_object_set_new(observer->unfit, name, json_true());
+    json_object_foreach_safe(observer->unfit, next, name, value) if (is_fit(observer, name))
+        json_object_del(observer->unfit, name);
+    observer->unsettled = json_object_size(observer->unfit) == 0 ? 0 : observer->unsettled + 1;
 }
 
 static void made(struct observer *observer) {
+    if (!observer->anew) {
+        ask_details(observer);
+        return;
+    }
     json_t *items[OBSERVE_KINDS];
     for (unsigned kind = 0; kind < OBSERVE_KINDS; kind++)
         items[kind] = items_of(observer, (enum observe_kind)kind);
@@ -408,11 +579,19 @@ static void made(struct observer *observer) {
         return;
     }
     observer->next->at_ns = observer->began_ns;
-    observer->attribute_doubts = false;
-    observer->next->has_attributes = control_plane_can(observer->plane, "bdev_lvol_get_xattr");
-    if (observer->follows)
-        look_whether_settled(observer, observer->next);
+    observer->next->has_attributes = control_plane_can(observer->plane, ATTRIBUTE_METHOD);
     ask_details(observer);
+}
+
+static bool has_news(const struct observer *observer) {
+    bool news =
+        observer->anew || observer->other_stores || observer->other_transport || json_object_size(observer->attribute_doubts) > 0;
+    const char *name;
+    json_t *value;
+    for (unsigned kind = 0; kind < OBSERVE_KINDS; kind++)
+        news = news || json_object_size(observer->parts[kind].touched) > 0;
+    json_object_foreach(observer->tree_doubts, name, value) news = news || has_tree(observer, name);
+    return news;
 }
 
 static void round_told(struct observer *observer) {
@@ -427,10 +606,13 @@ static void round_told(struct observer *observer) {
     observer->answers_missing--;
     if (more && observer->answers_missing > 0)
         return;
-    if (observer->changed || observer->attribute_doubts || observer->seen == NULL)
+    if (has_news(observer)) {
         made(observer);
-    else
-        tell(observer);
+        return;
+    }
+    if (observer->follows)
+        look_whether_settled(observer, false);
+    tell(observer);
 }
 
 static void events_told(struct plane_call *call) {
@@ -450,7 +632,7 @@ static void events_told(struct plane_call *call) {
 static void stores_told(struct plane_call *call) {
     struct observer *observer = call->arg;
     if (call->ok)
-        take_all(observer, OBSERVE_STORES, call->result);
+        take_stores(observer, call->result);
     else
         fail(observer, call);
     if (observer->failed || !control_plane_ready(observer->plane)) {
@@ -483,7 +665,7 @@ static void begin(struct observer *observer) {
         return;
     reactor_timer_stop(observer->plane->options.reactor, &observer->stir);
     list_splice_back(&observer->served, &observer->waiting);
-    observer->failed = observer->changed = observer->stirred = false;
+    observer->failed = observer->stirred = false;
     observer->began_ns = host_now_ns(observer->plane->options.reactor->host);
     observer->answers_missing = 1;
     observer->stores = (struct plane_call){
@@ -540,11 +722,18 @@ void observer_init(struct observer *observer, struct control_plane *plane, struc
     list_init(&observer->waiting);
     list_init(&observer->served);
     hash_map_init(&observer->attributes);
+    list_init(&observer->pending);
+    observer->anew = true;
+    observer->aliases = json_object();
     observer->trees = json_object();
     observer->tree_doubts = json_object();
+    observer->trees_told = json_object();
+    observer->attribute_doubts = json_object();
+    observer->unfit = json_object();
     for (unsigned kind = 0; kind < OBSERVE_KINDS; kind++) {
         observer->parts[kind].listed = kinds[kind].key == NULL ? json_array() : json_object();
         observer->parts[kind].doubts = json_object();
+        observer->parts[kind].touched = json_object();
     }
 }
 
@@ -556,9 +745,14 @@ void observer_fini(struct observer *observer) {
     for (unsigned kind = 0; kind < OBSERVE_KINDS; kind++) {
         json_decref(observer->parts[kind].listed);
         json_decref(observer->parts[kind].doubts);
+        json_decref(observer->parts[kind].touched);
     }
+    json_decref(observer->aliases);
     json_decref(observer->trees);
     json_decref(observer->tree_doubts);
+    json_decref(observer->trees_told);
+    json_decref(observer->attribute_doubts);
+    json_decref(observer->unfit);
     assert(observer->attributes.count == 0);
     hash_map_fini(&observer->attributes);
 }
@@ -574,6 +768,7 @@ void observer_resume(struct observer *observer) {
     observer->next_event = 0;
     observer->full_ns = 0;
     observer->unsettled = 0;
+    observer->anew = true;
     if (!list_empty(&observer->waiting))
         begin(observer);
 }

@@ -262,9 +262,9 @@ void plan_delete_volumes(const struct control_replica_record *replica, const str
     free(doomed);
 }
 
-/* Head, snapshots and what rebuilds left. */
+/* Head, snapshots and what rebuilds and returns left. */
 static bool is_part(const char *rest) {
-    static const char *const tails[] = {"-snap-", NAMES_REBUILDING, NAMES_CLONING, NAMES_EXPIRED};
+    static const char *const tails[] = {"-snap-", NAMES_REBUILDING, NAMES_CLONING, NAMES_EXPIRED, NAMES_KEPT};
     for (size_t i = 0; i < array_count(tails); i++)
         if (strncmp(rest, tails[i], strlen(tails[i])) == 0)
             return true;
@@ -506,6 +506,11 @@ void plan_make(const struct control_goal *goal, const struct observation *seen, 
     case CONTROL_ENGINE_SNAPSHOT_PURGE:
     case CONTROL_ENGINE_SNAPSHOT_MAX:
     case CONTROL_ENGINE_REPLICA_ADD:
+    case CONTROL_ENGINE_PAUSE:
+    case CONTROL_ENGINE_UNPAUSE:
+    case CONTROL_ENGINE_CLONE_BEGIN:
+    case CONTROL_ENGINE_CLONE_END:
+    case CONTROL_ENGINE_CLONE_LINK:
     case CONTROL_ENGINE_LIMIT:
     case CONTROL_ENGINE_REPLICA_DELETE:
     case CONTROL_ENGINE_FILLED:

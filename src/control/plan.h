@@ -10,7 +10,8 @@ struct plan {
     struct error error; /* REFUSED */
     struct plan_command *commands;
     unsigned count, capacity;
-    bool salvages; /* what is missing is given up, once */
+    bool salvages;    /* what is missing is given up, once */
+    bool looks_again; /* at what did not answer in time, once */
 };
 
 /* What brings the node nearer to the goal, whose object's record is as recorded. `address`: where replicas listen. */
@@ -27,13 +28,20 @@ bool plan_ana_stands(const struct control_engine_record *record, const struct ob
 bool plan_engine_is_there(const struct control_engine_record *record, const struct observation *seen);
 /* There is no way to one of its replicas, or to another place than the record says. */
 bool plan_engine_misses_way(const struct control_engine_record *record, const struct observation *seen);
+/* There is a way to this replica, wherever it leads. */
+bool plan_leg_has_way(const struct control_engine_record *record, const struct control_leg_record *leg,
+                      const struct observation *seen);
 /* The mirror's leg that is this replica, NULL = none. */
 const struct observed_leg *plan_find_leg(const struct control_engine_record *record, const struct control_leg_record *leg,
                                          const struct observed_mirror *mirror);
 /* The mirror is over: superseded, refused, or its unflushed writes are gone. */
 bool plan_mirror_is_over(const struct observed_mirror *mirror);
-bool plan_mirror_serves(const struct observed_mirror *mirror); /* NULL is fine, here and below */
+/* That, since its replicas are promised to another engine; NULL is fine, here and below. */
+bool plan_mirror_is_superseded(const struct observed_mirror *mirror);
+bool plan_mirror_serves(const struct observed_mirror *mirror);
 bool plan_mirror_stands_by(const struct observed_mirror *mirror);
+/* All that its record says is being cloned into it was copied: it has the snapshot. */
+bool plan_clone_is_whole(const struct control_engine_record *record, const struct observed_mirror *mirror);
 /* Of an engine that is being promoted: whether its mirror, which stands by, has found a replica promised to one of its runs. */
 enum plan_claims { PLAN_CLAIMS_UNKNOWN, PLAN_CLAIMS_NONE, PLAN_CLAIMS_SOME };
 enum plan_claims plan_claims_of(const struct control_engine_record *record, const struct observed_mirror *mirror,

@@ -67,11 +67,14 @@ static bool misses(const struct control_engine_record *record, const struct cont
     return controller == NULL || is_astray(controller, &way);
 }
 
-/* One that is rebuilt call by call is reached when it is in the mirror, and not before. */
+/* One that is rebuilt call by call is reached when it is in the mirror, and not before. Of one that is in doubt the records say
+ * what it is, so it is reached for a start, which may need it. */
 static bool is_expected(const struct control_engine_record *record, const struct control_leg_record *leg,
                         const struct observation *seen) {
     const struct observed_mirror *mirror = observed_mirror(seen, record->name);
-    return !leg->changing && (!leg->filling || (mirror != NULL && plan_find_leg(record, leg, mirror) != NULL));
+    if (leg->changing && plan_mirror_serves(mirror))
+        return false;
+    return !leg->filling || (mirror != NULL && plan_find_leg(record, leg, mirror) != NULL);
 }
 
 bool plan_engine_misses_way(const struct control_engine_record *record, const struct observation *seen) {
@@ -81,11 +84,18 @@ bool plan_engine_misses_way(const struct control_engine_record *record, const st
     return false;
 }
 
+bool plan_leg_has_way(const struct control_engine_record *record, const struct control_leg_record *leg,
+                      const struct observation *seen) {
+    char name[NAMES_LEG_SIZE];
+    names_make_controller(leg->name, record->name, name);
+    return observed_controller(seen, name) != NULL;
+}
+
 static void plan_no_way(const struct control_engine_record *record, const struct control_leg_record *leg,
                         const struct observation *seen, struct plan *plan) {
     char name[NAMES_LEG_SIZE];
     names_make_controller(leg->name, record->name, name);
-    if (observed_controller(seen, name) != NULL)
+    if (plan_leg_has_way(record, leg, seen))
         detach(name, plan);
 }
 
@@ -108,7 +118,7 @@ static void plan_ways(const struct control_goal *goal, const struct control_engi
 
 /* ---- the target ---- */
 
-static bool wants_target(const struct control_engine_record *record) { return record->port != 0; }
+static bool wants_target(const struct control_engine_record *record) { return control_engine_is_offered(record); }
 
 static const struct observed_export *target_of(const struct control_engine_record *record, const struct observation *seen) {
     char nqn[NAMES_NQN_SIZE];
@@ -192,9 +202,9 @@ bool plan_mirror_is_over(const struct observed_mirror *mirror) {
     return strcmp(mirror->state, "refused") == 0 || strcmp(mirror->state, "ended") == 0;
 }
 
-/* Its replicas are promised to another engine. */
-static bool is_superseded(const struct observed_mirror *mirror) {
-    return mirror->error_code != NULL && strcmp(mirror->error_code, "permission") == 0;
+bool plan_mirror_is_superseded(const struct observed_mirror *mirror) {
+    return mirror != NULL && plan_mirror_is_over(mirror) && mirror->error_code != NULL &&
+           strcmp(mirror->error_code, "permission") == 0;
 }
 
 bool plan_mirror_serves(const struct observed_mirror *mirror) { return mirror != NULL && strcmp(mirror->state, "serving") == 0; }
@@ -214,17 +224,20 @@ static json_t *mirror_params(const struct control_engine_record *record) {
     char leg[NAMES_LEG_SIZE];
     struct names_identity identity;
     json_t *legs = json_array(), *foreign = json_array();
-    for (unsigned i = 0; i < record->leg_count; i++) {
-        if (record->legs[i].filling)
+    for (unsigned i = 0; i < 2 * record->leg_count; i++) { /* those in doubt last: they get what place is left */
+        const struct control_leg_record *of = &record->legs[i % record->leg_count];
+        if (of->filling || of->changing != (i >= record->leg_count))
             continue;
-        names_make_leg(record->legs[i].name, record->name, leg);
+        names_make_leg(of->name, record->name, leg);
         json_array_append_new(legs, json_string(leg));
-        if (record->legs[i].foreign)
+        if (of->foreign)
             json_array_append_new(foreign, json_string(leg));
     }
     names_make_identity(record->volume, &identity);
     json_t *params = json_pack("{s:s, s:o, s:s, s:s}", "name", record->name, "legs", legs, "policy",
                                json_array_size(legs) - json_array_size(foreign) >= 3 ? "majority" : "any", "uuid", identity.uuid);
+    /* Replicas without a record, and with data, are clones or were restored each by itself: they are the volume's by its name. */
+    json_object_set_new(params, "overwrite", json_true());
     if (json_array_size(foreign) > 0)
         json_object_set(params, "foreign", foreign);
     json_decref(foreign);
@@ -251,7 +264,7 @@ static void plan_resume(const struct control_engine_record *record, struct plan 
 
 static void refuse_mirror(const struct control_goal *goal, const struct observed_mirror *mirror, struct plan *plan) {
     const char *also = goal->aside_failure;
-    enum error_code code = plan_mirror_is_over(mirror) && is_superseded(mirror) ? ERROR_PERMISSION : ERROR_BUSY;
+    enum error_code code = plan_mirror_is_superseded(mirror) ? ERROR_PERMISSION : ERROR_BUSY;
     plan_refuse(plan, code, "%s%s%s", mirror->error != NULL ? mirror->error : mirror->state, also[0] != '\0' ? "; " : "", also);
 }
 
@@ -266,6 +279,18 @@ static void plan_salvage(const struct observed_mirror *mirror, struct plan *plan
     plan_add(plan, "mirror_start", json_pack("{s:s, s:o}", "name", mirror->name, "accept_absent", absent));
 }
 
+/* On a busy machine a replica may say what it has later than the mirror waits for it. Those whose connection stands are asked
+ * once more; of a salvage only if none has answered: else what is missing is given up. */
+static bool is_worth_another_look(const struct control_goal *goal, const struct observed_mirror *mirror,
+                                  const struct observation *seen) {
+    const struct control_engine_record *record = record_of(goal);
+    size_t awaited = json_array_size(mirror->awaited);
+    bool connected = true;
+    for (unsigned i = 0; i < record->leg_count; i++)
+        connected = connected && plan_leg_has_way(record, &record->legs[i], seen);
+    return !goal->looked_again && connected && awaited > 0 && (!goal->salvage || awaited == record->leg_count);
+}
+
 static void plan_create(const struct control_goal *goal, const struct observation *seen, const char *address, struct plan *plan) {
     const struct control_engine_record *record = record_of(goal);
     const struct observed_mirror *mirror = observed_mirror(seen, record->name);
@@ -274,6 +299,9 @@ static void plan_create(const struct control_goal *goal, const struct observatio
         plan_no_mirror(record, seen, plan);
         plan_ways(goal, record, seen, plan);
         plan_mirror(record, "yield", true, plan); /* a standby, if another engine lives */
+    } else if (strcmp(mirror->state, "configuring") == 0 && is_worth_another_look(goal, mirror, seen)) {
+        plan_add(plan, "mirror_start", json_pack("{s:s}", "name", mirror->name));
+        plan->looks_again = true;
     } else if (strcmp(mirror->state, "configuring") == 0 && goal->salvage && !goal->salvaged &&
                json_array_size(mirror->awaited) > 0) {
         plan_salvage(mirror, plan);
@@ -292,16 +320,20 @@ static void plan_create(const struct control_goal *goal, const struct observatio
 
 bool plan_engine_is_there(const struct control_engine_record *record, const struct observation *seen) {
     bool there = observed_mirror(seen, record->name) != NULL || is_ours(target_of(record, seen), record);
-    for (unsigned i = 0; i < record->leg_count && !there; i++) {
-        char name[NAMES_LEG_SIZE];
-        names_make_controller(record->legs[i].name, record->name, name);
-        there = observed_controller(seen, name) != NULL;
-    }
+    for (unsigned i = 0; i < record->leg_count && !there; i++)
+        there = plan_leg_has_way(record, &record->legs[i], seen);
     return there;
+}
+
+static void plan_no_clone(const struct control_engine_record *record, const struct observation *seen, struct plan *plan) {
+    char name[NAMES_VOLUME_SIZE];
+    if (names_make_tailed(record->name, NAMES_CLONING, name))
+        plan_unexport(name, seen, plan);
 }
 
 static void plan_gone(const struct control_engine_record *record, const struct observation *seen, struct plan *plan) {
     plan_no_target(record, seen, plan);
+    plan_no_clone(record, seen, plan);
     plan_no_mirror(record, seen, plan);
     for (unsigned i = 0; i < record->leg_count; i++)
         plan_no_way(record, &record->legs[i], seen, plan);
@@ -372,7 +404,7 @@ static void plan_tend(const struct control_goal *goal, const struct observation 
         plan_gone(record, seen, plan);
     } else if (record->standby) {
         plan_standby(goal, seen, address, plan);
-    } else if (over && (!goal->resumes || goal->carried_out || is_superseded(mirror))) {
+    } else if (over && (!goal->resumes || goal->carried_out || plan_mirror_is_superseded(mirror))) {
         refuse_mirror(goal, mirror, plan);
     } else if (over || mirror == NULL) {
         if (!goal->resumes || goal->carried_out) { /* each run is recorded before it begins */
@@ -421,7 +453,10 @@ static const json_t *find_snapshot(const struct observed_mirror *mirror, const c
 
 static void plan_snapshot_create(const struct control_goal *goal, const struct observed_mirror *mirror, struct plan *plan) {
     const struct control_engine_record *record = record_of(goal);
-    if (find_snapshot(mirror, goal->snapshot) != NULL)
+    if (goal->verb == CONTROL_ENGINE_SNAPSHOT_CREATE && record->clone.state == CONTROL_CLONE_COPYING)
+        plan_refuse(plan, ERROR_PERMISSION, "snapshot %s of %s is being cloned into engine %s", record->clone.snapshot,
+                    record->clone.source, record->name);
+    else if (find_snapshot(mirror, goal->snapshot) != NULL)
         plan_refuse(plan, ERROR_EXISTS, "engine %s has a snapshot %s", record->name, goal->snapshot);
     else if (record->snapshot_max != 0 && json_array_size(mirror->tree) >= record->snapshot_max)
         plan_refuse(plan, ERROR_PERMISSION, "engine %s has %zu snapshots, and may have no more than %u", record->name,
@@ -535,8 +570,61 @@ static void plan_replica_delete(const struct control_goal *goal, const struct ob
     plan_no_way(record, &goal->legs[0], seen, plan);
 }
 
+/* ---- pauses ---- */
+
+/* Kept by the plane, so that it ends whoever dies. */
+static void plan_pause(const char *name, bool pauses, uint64_t lease, struct plan *plan) {
+    if (pauses)
+        plan_add(plan, "mirror_pause", json_pack("{s:s, s:i}", "name", name, "lease_ms", (int)CONTROL_LEASE_MS));
+    else
+        plan_add(plan, "mirror_resume", json_pack("{s:s, s:I}", "name", name, "lease", (json_int_t)lease));
+}
+
+/* ---- it becomes a clone ---- */
+
+/* What it is a clone of is written through the mirror, by the node that has it. */
+static void plan_clone_begin(const struct control_goal *goal, const struct observation *seen, const char *address,
+                             const struct observed_mirror *mirror, struct plan *plan) {
+    const struct control_engine_record *record = record_of(goal);
+    char name[NAMES_VOLUME_SIZE];
+    if (!names_make_tailed(record->name, NAMES_CLONING, name)) {
+        plan_refuse(plan, ERROR_INVALID, "the name %s is too long", record->name);
+    } else if (json_array_size(mirror->tree) > 0) {
+        plan_refuse(plan, ERROR_PERMISSION, "engine %s has snapshots: only an empty one can become a clone", record->name);
+    } else if (goal->bytes > mirror->bytes) {
+        plan_refuse(plan, ERROR_PERMISSION, "snapshot %s is larger than engine %s", goal->snapshot, record->name);
+    } else if (!plan_is_exported(name, record->name, seen, address, record->port)) {
+        plan_unexport(name, seen, plan);
+        plan_export_as(name, record->name, seen, address, record->port, plan);
+    }
+}
+
+/* Nobody else makes snapshots meanwhile: this one was made when all was copied, whether or not that was answered. */
+bool plan_clone_is_whole(const struct control_engine_record *record, const struct observed_mirror *mirror) {
+    return mirror != NULL && find_snapshot(mirror, record->clone.snapshot) != NULL;
+}
+
+static void plan_clone_end(const struct control_goal *goal, const struct observation *seen, const struct observed_mirror *mirror,
+                           struct plan *plan) {
+    plan_no_clone(record_of(goal), seen, plan);
+    if (plan_clone_is_whole(record_of(goal), mirror))
+        return;
+    if (goal->complete)
+        plan_snapshot_create(goal, mirror, plan);
+    else if (!goal->carried_out)
+        plan_add(plan, "mirror_clear", json_pack("{s:s}", "name", record_of(goal)->name));
+}
+
+static void plan_clone_link(const struct control_goal *goal, struct plan *plan) {
+    json_t *parents = json_object();
+    for (size_t i = 0; i + 1 < goal->name_count; i += 2)
+        json_object_set_new(parents, goal->names[i], json_string(goal->names[i + 1]));
+    plan_add(plan, "mirror_set_parents", json_pack("{s:s, s:o}", "name", record_of(goal)->name, "parents", parents));
+}
+
 /* Commands on one that serves, each of which is one command of the mirror. */
-static void plan_on_engine(const struct control_goal *goal, const struct observation *seen, struct plan *plan) {
+static void plan_on_engine(const struct control_goal *goal, const struct observation *seen, const char *address,
+                           struct plan *plan) {
     const struct observed_mirror *mirror = serving(goal, seen, plan);
     if (mirror == NULL)
         return;
@@ -546,8 +634,12 @@ static void plan_on_engine(const struct control_goal *goal, const struct observa
         plan_replica_delete(goal, seen, mirror, plan);
     else if (goal->verb == CONTROL_ENGINE_FILLED)
         plan_filled(goal, seen, mirror, plan);
+    else if (goal->verb == CONTROL_ENGINE_CLONE_END)
+        plan_clone_end(goal, seen, mirror, plan);
     else if (goal->carried_out)
         return;
+    else if (goal->verb == CONTROL_ENGINE_PAUSE || goal->verb == CONTROL_ENGINE_UNPAUSE)
+        plan_pause(record_of(goal)->name, goal->verb == CONTROL_ENGINE_PAUSE, goal->lease, plan);
     else if (goal->verb != CONTROL_ENGINE_LIMIT && has_foreign(goal, plan))
         return;
     else if (goal->verb == CONTROL_ENGINE_SNAPSHOT_CREATE)
@@ -558,6 +650,10 @@ static void plan_on_engine(const struct control_goal *goal, const struct observa
         plan_snapshot_revert(goal, mirror, plan);
     else if (goal->verb == CONTROL_ENGINE_EXPAND)
         plan_expand(goal, mirror, plan);
+    else if (goal->verb == CONTROL_ENGINE_CLONE_BEGIN)
+        plan_clone_begin(goal, seen, address, mirror, plan);
+    else if (goal->verb == CONTROL_ENGINE_CLONE_LINK)
+        plan_clone_link(goal, plan);
     else if (goal->verb == CONTROL_ENGINE_LIMIT)
         plan_add(plan, "mirror_set_options",
                  json_pack("{s:s, s:I}", "name", record_of(goal)->name, "bytes_per_s", (json_int_t)goal->bytes));
@@ -592,7 +688,7 @@ void plan_engine(const struct control_goal *goal, const struct observation *seen
     else if (goal->verb == CONTROL_ENGINE_DELETE)
         plan_gone(record_of(goal), seen, plan);
     else
-        plan_on_engine(goal, seen, plan);
+        plan_on_engine(goal, seen, address, plan);
 }
 
 /* ---- pauses of frontends ---- */
@@ -605,8 +701,6 @@ void plan_frontend(const struct control_goal *goal, const struct observation *se
         return;
     if (goal->verb == CONTROL_FRONTEND_SUSPEND && !plan_mirror_serves(mirror))
         plan_refuse(plan, ERROR_PERMISSION, "engine %s does not serve", name);
-    else if (goal->verb == CONTROL_FRONTEND_SUSPEND)
-        plan_add(plan, "mirror_pause", json_pack("{s:s, s:i}", "name", name, "lease_ms", (int)CONTROL_LEASE_MS));
-    else if (mirror != NULL)
-        plan_add(plan, "mirror_resume", json_pack("{s:s, s:I}", "name", name, "lease", (json_int_t)frontend->lease));
+    else if (goal->verb == CONTROL_FRONTEND_SUSPEND || mirror != NULL)
+        plan_pause(name, goal->verb == CONTROL_FRONTEND_SUSPEND, frontend->lease, plan);
 }

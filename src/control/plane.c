@@ -8,7 +8,9 @@ enum {
     GREETING_MS = 10000,     /* each answer of it */
     BACK_OFF_MIN_MS = 100,   /* doubling … */
     BACK_OFF_MAX_MS = 10000, /* … up to this */
-    STEADY_MS = 30000        /* ready for so long: the failures before are forgotten */
+    AGAIN_MAX = 5,           /* the exponent after a loss: 3.2 s, less than hosts bear */
+    AT_ONCE = 8,             /* losses within … */
+    FORGIVEN_MS = 60000      /* … this that are followed by another start at once: hosts wait */
 };
 
 static void connect_to(struct control_plane *plane);
@@ -46,12 +48,21 @@ static void back_off(struct control_plane *plane) {
 
 /* ---- its process ---- */
 
-/* It was ready, and is no more. The first time it is tried again at once. */
+/* How many there were lately, with this one. */
+static unsigned count_loss(struct control_plane *plane) {
+    unsigned count = 0;
+    plane->lost_ns[plane->loss_count++ % array_count(plane->lost_ns)] = now_ns(plane);
+    for (unsigned i = 0; i < min_u64(plane->loss_count, array_count(plane->lost_ns)); i++)
+        count += now_ns(plane) - plane->lost_ns[i] < FORGIVEN_MS * NS_PER_MS;
+    return count;
+}
+
+/* It was ready, and is no more. */
 static void lose(struct control_plane *plane) {
-    if (now_ns(plane) - plane->since_ns >= (uint64_t)STEADY_MS * NS_PER_MS)
-        plane->failures = 0;
+    unsigned losses = count_loss(plane);
     plane->gone_since_ns = now_ns(plane);
     enter(plane, CONTROL_PLANE_CONNECTING);
+    plane->failures = losses <= AT_ONCE ? 0 : (unsigned)min_u64(losses - AT_ONCE, AGAIN_MAX);
     if (plane->failures == 0) {
         log_warning(plane->options.log, LOG_AREA_APP, "%s: %s; starting it again", plane->options.name, plane->error.text);
         plane->failures = 1;

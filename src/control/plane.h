@@ -47,7 +47,9 @@ struct control_plane {
     void *process;           /* watched; NULL = none, or it cannot be */
     uint64_t process_number; /* as it told */
     bool wanted;
-    unsigned failures;      /* in a row: the back-off's exponent */
+    unsigned failures;    /* in a row: the back-off's exponent */
+    uint64_t lost_ns[16]; /* when it was ready no more: the last ones, round and round */
+    unsigned loss_count;
     uint64_t since_ns;      /* of the state */
     uint64_t gone_since_ns; /* unless it is ready: wanted, or ready no more, since */
     struct reactor_timer timer;

@@ -43,9 +43,10 @@ bool records_write_replica(const struct control_replica_record *record, struct t
 static json_t *legs_json(const struct control_engine_record *record) {
     json_t *legs = json_array();
     for (unsigned i = 0; i < record->leg_count; i++)
-        json_array_append_new(legs, json_pack("{s:s, s:s, s:b, s:b, s:b}", "name", record->legs[i].name, "address",
-                                              record->legs[i].address, "changing", record->legs[i].changing, "foreign",
-                                              record->legs[i].foreign, "filling", record->legs[i].filling));
+        json_array_append_new(legs, json_pack("{s:s, s:s, s:b, s:b, s:b, s:b}", "name", record->legs[i].name, "address",
+                                              record->legs[i].address, "changing", record->legs[i].changing, "adding",
+                                              record->legs[i].adding, "foreign", record->legs[i].foreign, "filling",
+                                              record->legs[i].filling));
     return legs;
 }
 
@@ -56,16 +57,24 @@ static json_t *runs_json(const struct control_engine_record *record) {
     return runs;
 }
 
+static const char *const clone_states[] = {
+    [CONTROL_CLONE_COPYING] = "copying", [CONTROL_CLONE_COMPLETE] = "complete", [CONTROL_CLONE_FAILED] = "failed"};
+
 bool records_write_engine(const struct control_engine_record *record, struct text *to) {
-    return records_write_json(
-        json_pack("{s:s, s:s, s:s, s:I, s:o, s:i, s:i, s:I, s:o, s:b, s:b, s:b, s:s, s:s, s:s, s:s, s:b, s:b}", "name",
-                  record->name, "volume", record->volume, "frontend", record->frontend, "bytes", (json_int_t)record->bytes,
-                  "legs", legs_json(record), "port", (int)record->port, "ports", (int)record->port_count, "snapshot_max",
-                  (json_int_t)record->snapshot_max, "runs", runs_json(record), "made", record->made, "deleting", record->deleting,
-                  "superseded", record->superseded, "failure", record->failure, "expansion_failure", record->expansion_failure,
-                  "expansion_failed_at", record->expansion_failed_at, "ana", record->ana, "standby", record->standby, "promoting",
-                  record->promoting),
-        to);
+    const struct control_engine_clone *clone = &record->clone;
+    json_t *json = json_pack(
+        "{s:s, s:s, s:s, s:I, s:o, s:i, s:i, s:I, s:o, s:b, s:b, s:b, s:s, s:s, s:s, s:s, s:b, s:b}", "name", record->name,
+        "volume", record->volume, "frontend", record->frontend, "bytes", (json_int_t)record->bytes, "legs", legs_json(record),
+        "port", (int)record->port, "ports", (int)record->port_count, "snapshot_max", (json_int_t)record->snapshot_max, "runs",
+        runs_json(record), "made", record->made, "deleting", record->deleting, "superseded", record->superseded, "failure",
+        record->failure, "expansion_failure", record->expansion_failure, "expansion_failed_at", record->expansion_failed_at,
+        "ana", record->ana, "standby", record->standby, "promoting", record->promoting);
+    if (json != NULL && clone->state != CONTROL_CLONE_NONE)
+        json_object_set_new(json, "clone",
+                            json_pack("{s:s, s:s, s:s, s:s, s:s}", "state", clone_states[clone->state], "snapshot",
+                                      clone->snapshot, "source", clone->source, "source_address", clone->source_address,
+                                      "failure", clone->failure));
+    return records_write_json(json, to);
 }
 
 bool records_write_frontend(const struct control_frontend_record *record, struct text *to) {
@@ -205,6 +214,7 @@ static bool read_legs(const json_t *legs, struct control_engine_record *record, 
             !records_read_text(leg, "address", to->address, sizeof(to->address), error))
             return false;
         to->changing = json_is_true(json_object_get(leg, "changing"));
+        to->adding = json_is_true(json_object_get(leg, "adding"));
         to->foreign = json_is_true(json_object_get(leg, "foreign"));
         to->filling = json_is_true(json_object_get(leg, "filling"));
     }
@@ -226,6 +236,22 @@ static bool read_runs(const json_t *runs, struct control_engine_record *record, 
     return true;
 }
 
+/* Not in those of before there were any. */
+static bool read_clone(const json_t *json, struct control_engine_clone *clone, struct error *error) {
+    const char *state = json_string_value(json_object_get(json, "state"));
+    if (json == NULL)
+        return true;
+    for (unsigned i = CONTROL_CLONE_COPYING; i < array_count(clone_states) && state != NULL; i++)
+        if (strcmp(state, clone_states[i]) == 0)
+            clone->state = (enum control_clone_state)i;
+    if (clone->state == CONTROL_CLONE_NONE)
+        return error_set(error, ERROR_DAMAGED, "\"clone\" is in no known state");
+    return records_read_text(json, "snapshot", clone->snapshot, sizeof(clone->snapshot), error) &&
+           records_read_text(json, "source", clone->source, sizeof(clone->source), error) &&
+           records_read_text(json, "source_address", clone->source_address, sizeof(clone->source_address), error) &&
+           records_read_text(json, "failure", clone->failure, sizeof(clone->failure), error);
+}
+
 bool records_read_engine(const char *value, size_t length, struct control_engine_record *ret_record, struct error *error) {
     json_t *json = records_parse(value, length, error);
     struct control_engine_record record = {0};
@@ -240,7 +266,8 @@ bool records_read_engine(const char *value, size_t length, struct control_engine
         records_read_number(json, "bytes", INT64_MAX, &record.bytes, error) &&
         records_read_number(json, "snapshot_max", INT32_MAX, &snapshot_max, error) &&
         read_ports(json, &record.port, &record.port_count, error) && read_legs(json_object_get(json, "legs"), &record, error) &&
-        read_runs(json_object_get(json, "runs"), &record, error);
+        read_runs(json_object_get(json, "runs"), &record, error) &&
+        read_clone(json_object_get(json, "clone"), &record.clone, error);
     record.snapshot_max = (uint32_t)snapshot_max;
     record.made = json_is_true(json_object_get(json, "made"));
     record.superseded = json_is_true(json_object_get(json, "superseded"));

@@ -20,6 +20,7 @@ uint64_t verb_seconds(enum control_verb verb) {
     case CONTROL_REFRESH:
     case CONTROL_AWAIT_DISK: return 2;
     case CONTROL_FRONTEND_ATTACH: return ATTACH_S;
+    case CONTROL_ENGINE_PAUSE: return CONTROL_PAUSE_S;
     default: return CONTROL_GOAL_S;
     }
 }
@@ -494,10 +495,11 @@ void verb_own_failed(struct control_goal *goal) {
     static const char *const words[] = {
         [CONTROL_DISKS] = "disk", [CONTROL_REPLICAS] = "replica", [CONTROL_ENGINES] = "engine", [CONTROL_FRONTENDS] = "frontend"};
     struct control_object *object = goal->object;
-    uint64_t seconds = object->failures >= 5 ? 30 : UINT64_C(1) << object->failures;
+    uint64_t ms = object->failures >= 8 ? 30000 : UINT64_C(125) << object->failures;
     copy(object->failure, sizeof(object->failure), goal->error.text);
     object->failures++;
-    object->not_before_ns = host_now_ns(goal->control->options.reactor->host) + seconds * NS_PER_S;
+    object->not_before_ns = host_now_ns(goal->control->options.reactor->host) + ms * NS_PER_MS;
+    control_look_by(goal->control, object->not_before_ns);
     log_warning(goal->control->options.log, LOG_AREA_APP, "%s %s: %s", words[object->kind], control_object_name(object),
                 goal->error.text);
 }

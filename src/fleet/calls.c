@@ -81,6 +81,8 @@ static struct fleet_thing *thing_of(struct fleet_volume *volume, const struct fl
     case FLEET_LOOK_FRONTEND:
     case FLEET_FRONTEND_CREATE:
     case FLEET_FRONTEND_DELETE: return &volume->seen.frontend;
+    case FLEET_LOOK_CLONE:
+    case FLEET_ENGINE_CLONE: return &volume->seen.clone;
     default: return &volume->seen.engine;
     }
 }
@@ -121,6 +123,7 @@ static void look_at(struct fleet_volume *volume, enum fleet_act act, unsigned me
     struct fleet_call *call = calls_add(volume, act, node, looked);
     call->step = step;
     fleet_copy(call->name, sizeof(call->name), name);
+    fleet_copy(call->snapshot, sizeof(call->snapshot), volume->record.snapshot);
 }
 
 /* At all that is to be planned for and may have changed. */
@@ -128,12 +131,14 @@ void fleet_volume_look(struct fleet_volume *volume) {
     const struct fleet_record *record = &volume->record;
     const char *here = volume->fleet->options.address;
     char name[CONTROL_NAME_MAX + 1];
-    calls_begin(volume, FLEET_LOOKING, record->member_count + 2);
+    calls_begin(volume, FLEET_LOOKING, record->member_count + 3);
     for (unsigned i = 0; i < record->member_count; i++)
-        if (record->phase != FLEET_STANDING || record->members[i].change != FLEET_STAYS)
+        if (record->phase != FLEET_STANDING || record->members[i].change != FLEET_STAYS || record->revert != FLEET_NO_REVERT)
             look_at(volume, FLEET_LOOK_REPLICA, i, record->members[i].node, record->members[i].name);
     fleet_engine_name(record, name);
     look_at(volume, FLEET_LOOK_ENGINE, 0, here, name);
+    if (record->phase == FLEET_MAKING && record->clone == FLEET_CLONING)
+        look_at(volume, FLEET_LOOK_CLONE, 0, here, name);
     fleet_frontend_name(record, name);
     if (record->frontend[0] == '\0')
         volume->seen.frontend = (struct fleet_thing){.presence = FLEET_ABSENT, .fresh = true};
@@ -150,7 +155,7 @@ void fleet_volume_look(struct fleet_volume *volume) {
 /* ---- steps ---- */
 
 void fleet_volume_forget_seen(struct fleet_volume *volume) {
-    volume->seen.engine.fresh = volume->seen.frontend.fresh = false;
+    volume->seen.engine.fresh = volume->seen.frontend.fresh = volume->seen.clone.fresh = false;
     for (unsigned i = 0; i < FLEET_MEMBERS_MAX; i++)
         volume->seen.members[i].fresh = false;
 }
@@ -234,11 +239,15 @@ static void called(struct fleet_call *last) {
             snprintf(silence, sizeof(silence), "%s %.63s: node %.47s does not answer: %.90s", fleet_act_name(call->act),
                      call->name, call->node, call->text);
             unanswered = true;
+        } else {
+            changed = fleet_plan_done(&volume->record, &call->step) || changed;
         }
     }
     if (refused)
         fleet_copy(volume->waits_for, sizeof(volume->waits_for), text);
     bool looks = volume->refusal.member[0] != '\0' && !unanswered;
+    if (changed) /* what follows may take long after what was seen */
+        fleet_volume_forget_seen(volume);
     if (changed && !fleet->stopping)
         fleet_volume_record(volume, NULL);
     else if (looks || fleet->stopping)
@@ -254,7 +263,8 @@ static void put_legs(const struct fleet_volume *volume, struct fleet_call *call)
     for (unsigned i = 0; i < record->member_count && call->leg_count < CONTROL_LEGS_MAX; i++) {
         struct control_leg_record *leg = &call->legs[call->leg_count++];
         fleet_copy(leg->name, sizeof(leg->name), record->members[i].name);
-        fleet_copy(leg->address, sizeof(leg->address), volume->seen.members[i].address);
+        bool seen = volume->seen.members[i].address[0] != '\0';
+        fleet_copy(leg->address, sizeof(leg->address), seen ? volume->seen.members[i].address : record->members[i].address);
     }
 }
 
@@ -274,7 +284,16 @@ static void add_step(struct fleet_volume *volume, const struct fleet_step *step)
     struct fleet_call *call = calls_add(volume, step->act, of_replica ? member->node : volume->fleet->options.address, called);
     call->step = *step;
     call->bytes = record->wanted_bytes;
-    fleet_copy(call->frontend, sizeof(call->frontend), record->frontend);
+    bool hidden = record->revert == FLEET_REVERTING || record->clone == FLEET_CLONING;
+    if (step->act != FLEET_ENGINE_CREATE || !hidden)
+        fleet_copy(call->frontend, sizeof(call->frontend), record->frontend);
+    fleet_copy(call->snapshot, sizeof(call->snapshot),
+               step->act == FLEET_ENGINE_CLONE ? record->source_snapshot : record->snapshot);
+    if (step->act == FLEET_ENGINE_CLONE) {
+        struct fleet_record source = {.name = ""};
+        fleet_copy(source.name, sizeof(source.name), record->source);
+        fleet_engine_name(&source, call->source);
+    }
     fleet_engine_name(record, call->engine);
     fleet_copy(call->target, sizeof(call->target), volume->seen.engine.address);
     if (of_replica) {
@@ -299,6 +318,7 @@ static void plan(struct fleet_volume *volume) {
         return;
     }
     if (fleet_plan_advance(&volume->record, &volume->seen)) {
+        fleet_volume_forget_seen(volume); /* it may take long to write */
         fleet_volume_record(volume, NULL);
         return;
     }
@@ -320,6 +340,12 @@ static void plan(struct fleet_volume *volume) {
         break;
     }
     case FLEET_REACHED:
-    case FLEET_WAIT: pause_and_look_again(volume, plan.text); break;
+    case FLEET_WAIT:
+        if (volume->record.phase == FLEET_MAKING && volume->record.clone == FLEET_CLONING &&
+            volume->seen.clone.presence == FLEET_PRESENT && volume->seen.engine.presence == FLEET_PRESENT &&
+            volume->seen.engine.state == CONTROL_RUNNING) /* a copy ends by itself */
+            volume->expires_ns = fleet_now_ns(volume->fleet) + FLEET_GIVE_UP_S * NS_PER_S;
+        pause_and_look_again(volume, plan.text);
+        break;
     }
 }

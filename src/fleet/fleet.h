@@ -30,6 +30,8 @@ struct fleet_call {
     char node[FLEET_NODE_SIZE];
     char name[CONTROL_NAME_MAX + 1]; /* of the object */
     char volume[CONTROL_NAME_MAX + 1], engine[CONTROL_NAME_MAX + 1], disk[CONTROL_NAME_MAX + 1], frontend[24];
+    char snapshot[CONTROL_NAME_MAX + 1];              /* to revert to, to look for, to copy; "" = none */
+    char source[CONTROL_NAME_MAX + 1];                /* of which engine it is copied */
     char target[CONTROL_ADDRESS_SIZE];                /* of a frontend: its engine's */
     struct control_leg_record legs[CONTROL_LEGS_MAX]; /* of an engine; of a replica added or removed: one */
     unsigned leg_count;
@@ -100,7 +102,7 @@ struct fleet_volume {
     struct text value;
 };
 
-enum fleet_verb { FLEET_CREATE, FLEET_EXPAND, FLEET_UPDATE, FLEET_DELETE, FLEET_ADD, FLEET_REMOVE };
+enum fleet_verb { FLEET_CREATE, FLEET_EXPAND, FLEET_UPDATE, FLEET_DELETE, FLEET_ADD, FLEET_REMOVE, FLEET_REVERT };
 
 /* What somebody wants of a volume. Its owner sets what stands above the line, and lets it stay until `done`, which comes once,
  * from the loop. */
@@ -113,7 +115,9 @@ struct fleet_request {
     bool replace, abandon;
     const char *const *nodes, *const *places; /* "NODE", "NODE/DISK" */
     size_t node_count, place_count;
-    const char *replica; /* REMOVE */
+    const char *replica;                  /* REMOVE */
+    const char *snapshot;                 /* REVERT */
+    const char *source, *source_snapshot; /* CREATE, as a clone: of which volume of this node; NULL = empty */
     void (*done)(struct fleet_request *request);
     void *arg;
     /* ---- the answer ---- */

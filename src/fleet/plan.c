@@ -6,10 +6,12 @@
 const char *fleet_act_name(enum fleet_act act) {
     static const char *const names[] = {[FLEET_LOOK_NODE] = "look at node",         [FLEET_LOOK_VOLUME] = "look for volume",
                                         [FLEET_LOOK_REPLICA] = "look at replica",   [FLEET_LOOK_ENGINE] = "look at engine",
-                                        [FLEET_LOOK_FRONTEND] = "look at frontend", [FLEET_REPLICA_CREATE] = "make replica",
-                                        [FLEET_REPLICA_DELETE] = "delete replica",  [FLEET_ENGINE_CREATE] = "make engine",
-                                        [FLEET_ENGINE_DELETE] = "delete engine",    [FLEET_ENGINE_EXPAND] = "expand engine",
+                                        [FLEET_LOOK_CLONE] = "look at the copy of", [FLEET_LOOK_FRONTEND] = "look at frontend",
+                                        [FLEET_REPLICA_CREATE] = "make replica",    [FLEET_REPLICA_DELETE] = "delete replica",
+                                        [FLEET_ENGINE_CREATE] = "make engine",      [FLEET_ENGINE_DELETE] = "delete engine",
+                                        [FLEET_ENGINE_PROMOTE] = "promote engine",  [FLEET_ENGINE_EXPAND] = "expand engine",
                                         [FLEET_ENGINE_ADD] = "add replica",         [FLEET_ENGINE_REMOVE] = "remove replica",
+                                        [FLEET_ENGINE_REVERT] = "revert engine",    [FLEET_ENGINE_CLONE] = "copy to engine",
                                         [FLEET_FRONTEND_CREATE] = "make frontend",  [FLEET_FRONTEND_DELETE] = "delete frontend",
                                         [FLEET_FRONTEND_EXPAND] = "expand frontend"};
     return names[act];
@@ -75,18 +77,62 @@ static bool plan_member(const struct fleet_record *record, const struct fleet_se
     return false;
 }
 
+/* A volume that was is not kept waiting for a replica that has gone away or failed meanwhile, if those that are there can tell
+ * that they are newest: of more than two the most; of two either one, which the mirror starts without the other only if that has
+ * missed something. */
+static bool is_spared(const struct fleet_record *record, const struct fleet_seen *seen, unsigned at) {
+    const struct fleet_thing *thing = &seen->members[at];
+    bool fails = thing->presence != FLEET_PRESENT || thing->state == CONTROL_ERROR;
+    unsigned running = 0;
+    for (unsigned i = 0; i < record->member_count; i++)
+        running += is_state(&seen->members[i], CONTROL_RUNNING);
+    return record->revert == FLEET_RESTORING && fails && record->members[at].address[0] != '\0' &&
+           running > (record->member_count > 2 ? record->member_count / 2 : 0);
+}
+
+/* All that an engine is to be made of is there, or is spared. */
+static bool plan_members(const struct fleet_record *record, const struct fleet_seen *seen, struct fleet_plan *plan) {
+    bool all = true;
+    for (unsigned i = 0; i < record->member_count; i++)
+        all = (is_spared(record, seen, i) || plan_member(record, seen, i, plan)) && all;
+    return all;
+}
+
+/* It runs and has its replicas. */
+static bool serves(const struct fleet_record *record, const struct fleet_thing *engine) {
+    return is_state(engine, CONTROL_RUNNING) && !engine->standby && !is_foreign(record, engine);
+}
+
+/* An engine that is made anew stands by if it finds claims of the one before: that was deleted while a replica of it, or its own
+ * plane, was not reached. Nobody else makes engines of a volume that is being made; nor of one in a revert, whose own engine
+ * served when that began and which has no frontend since. So nobody's engine is taken away, and that is recorded before the first
+ * step: where users have switched over to one of theirs, the volume's own did not serve, and a standby waits. Should one be made
+ * by hand all the same, or that claim be of an engine whose end was not heard of: the promotion claims under a younger term, all
+ * older ones are fenced from then on, and no two write. */
+static bool may_promote(const struct fleet_record *record, const struct fleet_seen *seen) {
+    bool free = seen->frontend.presence == FLEET_ABSENT || is_foreign(record, &seen->frontend);
+    return free && (record->phase == FLEET_MAKING || (record->revert != FLEET_NO_REVERT && record->served));
+}
+
+static void plan_standby(const struct fleet_record *record, const struct fleet_seen *seen, struct fleet_plan *plan) {
+    if (may_promote(record, seen))
+        add(plan, FLEET_ENGINE_PROMOTE, 0);
+    else
+        wait_for(plan, "its engine is a %s", seen->engine.text);
+}
+
 static bool plan_engine(const struct fleet_record *record, const struct fleet_seen *seen, struct fleet_plan *plan) {
     const struct fleet_thing *engine = &seen->engine;
-    bool all = true;
     if (is_foreign(record, engine)) {
         refuse(plan, "the engine that would be its own is there, and of volume %s", engine->volume);
         return false;
     }
-    if (is_state(engine, CONTROL_RUNNING))
-        return true;
-    for (unsigned i = 0; i < record->member_count; i++)
-        all = plan_member(record, seen, i, plan) && all;
-    if (!all)
+    if (is_state(engine, CONTROL_RUNNING)) {
+        if (engine->standby)
+            plan_standby(record, seen, plan);
+        return !engine->standby;
+    }
+    if (!plan_members(record, seen, plan))
         return false;
     if (engine->presence == FLEET_UNKNOWN)
         wait_for(plan, "its engine: %s", engine->text);
@@ -103,8 +149,39 @@ static bool frontend_stands(const struct fleet_record *record, const struct flee
            is_state(&seen->frontend, CONTROL_SUSPENDED);
 }
 
+/* Its engine has no target until all was copied, so that no host finds, or writes to, what is not yet there. */
+static void plan_cloning(const struct fleet_record *record, const struct fleet_seen *seen, struct fleet_plan *plan) {
+    const struct fleet_thing *clone = &seen->clone;
+    if (!plan_engine(record, seen, plan))
+        return;
+    if (clone->presence == FLEET_UNKNOWN)
+        wait_for(plan, "its engine: %s", clone->text);
+    else if (clone->presence == FLEET_ABSENT && !seen->engine.whole)
+        wait_for(plan, "not all of its replicas are whole");
+    else if (clone->presence == FLEET_ABSENT)
+        add(plan, FLEET_ENGINE_CLONE, 0);
+    else if (clone->state == CONTROL_ERROR)
+        refuse(plan, "snapshot %s of %s was not copied: %s", record->source_snapshot, record->source, clone->text);
+    else if (clone->state != CONTROL_RUNNING)
+        wait_for(plan, "snapshot %s of %s is being copied: %u %%", record->source_snapshot, record->source, clone->percent);
+}
+
+/* True: the engine was made to have no target, for what is done by now. */
+static bool is_hidden(const struct fleet_record *record, const struct fleet_thing *engine) {
+    return record->frontend[0] != '\0' && engine->presence == FLEET_PRESENT && !is_foreign(record, engine) && !engine->offered;
+}
+
 static void plan_making(const struct fleet_record *record, const struct fleet_seen *seen, struct fleet_plan *plan) {
     const struct fleet_thing *frontend = &seen->frontend;
+    if (record->clone == FLEET_CLONING) {
+        plan_cloning(record, seen, plan);
+        return;
+    }
+    if (record->phase == FLEET_MAKING && record->clone == FLEET_CLONED && is_hidden(record, &seen->engine) &&
+        (seen->engine.state == CONTROL_RUNNING || seen->engine.state == CONTROL_ERROR)) {
+        add(plan, FLEET_ENGINE_DELETE, 0);
+        return;
+    }
     if (!plan_engine(record, seen, plan) || frontend_stands(record, seen))
         return;
     if (is_foreign(record, frontend))
@@ -170,7 +247,58 @@ static void plan_leaving(const struct fleet_record *record, const struct fleet_s
         wait_for(plan, "replica %s is to be deleted: node %s does not answer: %s", member->name, member->node, thing->text);
 }
 
+/* Hosts lose the volume first, and its engine is another one, without a target, until it is done: nobody writes, so that a revert
+ * of which nobody knows whether it was done may be done again. */
+static void plan_reverting(const struct fleet_record *record, const struct fleet_seen *seen, struct fleet_plan *plan) {
+    const struct fleet_thing *frontend = &seen->frontend, *engine = &seen->engine;
+    bool untouched = engine->offered || record->frontend[0] == '\0';
+    if (engine->presence == FLEET_UNKNOWN) {
+        wait_for(plan, "its engine: %s", engine->text);
+    } else if (is_foreign(record, engine)) {
+        refuse(plan, "the engine under its name is of volume %s", engine->volume);
+    } else if (engine->offered && !is_state(engine, CONTROL_RUNNING)) { /* it cannot tell what it has */
+        wait_for(plan, "its engine is %s%s%s", control_state_name(engine->state), engine->text[0] != '\0' ? ": " : "",
+                 engine->text);
+    } else if (untouched && engine->standby && !record->served) { /* it is another one that hosts write to */
+        refuse(plan, "its engine is a %s", engine->text);
+    } else if (untouched && serves(record, engine) && !engine->has_snapshot) {
+        refuse(plan, "it has no snapshot %s", record->snapshot);
+    } else if (engine->offered && !engine->whole) {
+        refuse(plan, "not all of its replicas are whole");
+    } else if (frontend->presence == FLEET_UNKNOWN) {
+        wait_for(plan, "its frontend: %s", frontend->text);
+    } else if (frontend->presence == FLEET_PRESENT && !is_foreign(record, frontend)) {
+        add(plan, FLEET_FRONTEND_DELETE, 0);
+    } else if (engine->presence == FLEET_PRESENT && engine->offered) {
+        add(plan, FLEET_ENGINE_DELETE, 0);
+    } else if (plan_engine(record, seen, plan)) {
+        if (engine->whole)
+            add(plan, FLEET_ENGINE_REVERT, 0);
+        else
+            wait_for(plan, "not all of its replicas are whole");
+    }
+}
+
+/* A snapshot may be of the time before the volume grew: it is as large as it was again, before hosts find it. That is for the
+ * engine without target to tell and to do, which therefore goes only while it runs, and when another one can be made. */
+static void plan_restoring(const struct fleet_record *record, const struct fleet_seen *seen, struct fleet_plan *plan) {
+    const struct fleet_thing *engine = &seen->engine;
+    bool runs = serves(record, engine);
+    if (engine->standby && !is_foreign(record, engine) && !record->served && frontend_stands(record, seen))
+        return; /* nothing was touched */
+    if (runs && engine->bytes < record->bytes)
+        add(plan, FLEET_ENGINE_EXPAND, 0);
+    else if (!runs || !is_hidden(record, engine))
+        plan_making(record, seen, plan);
+    else if (plan_members(record, seen, plan))
+        add(plan, FLEET_ENGINE_DELETE, 0);
+}
+
 static void plan_standing(const struct fleet_record *record, const struct fleet_seen *seen, struct fleet_plan *plan) {
+    if (record->revert != FLEET_NO_REVERT) {
+        (record->revert == FLEET_REVERTING ? plan_reverting : plan_restoring)(record, seen, plan);
+        return;
+    }
     for (unsigned i = 0; i < record->member_count; i++) {
         if (record->members[i].change == FLEET_COMES)
             plan_coming(record, seen, i, plan);
@@ -227,13 +355,35 @@ static bool advance_size(struct fleet_record *record, const struct fleet_seen *s
     return true;
 }
 
+static bool end_revert(struct fleet_record *record) {
+    record->revert = FLEET_NO_REVERT;
+    record->snapshot[0] = record->failure[0] = '\0';
+    record->served = false;
+    for (unsigned i = 0; i < record->member_count; i++)
+        memset(record->members[i].address, 0, sizeof(record->members[i].address));
+    return true;
+}
+
+/* Its own engine serves, and is about to be taken away or reverted: that is recorded first (may_promote()). */
+static bool begin_taking(struct fleet_record *record, const struct fleet_seen *seen, const struct fleet_plan *plan) {
+    enum fleet_act act = plan->steps[0].act;
+    bool takes = plan->outcome == FLEET_CARRY_OUT &&
+                 (act == FLEET_FRONTEND_DELETE || act == FLEET_ENGINE_DELETE || act == FLEET_ENGINE_REVERT);
+    if (record->served || !takes || !serves(record, &seen->engine))
+        return false;
+    record->served = true;
+    return true;
+}
+
 bool fleet_plan_advance(struct fleet_record *record, struct fleet_seen *seen) {
     struct fleet_plan plan;
     fleet_plan_make(record, seen, &plan);
     bool reached = plan.outcome == FLEET_REACHED;
     switch (record->phase) {
     case FLEET_MAKING:
-        if (reached)
+        if (reached && record->clone == FLEET_CLONING)
+            record->clone = FLEET_CLONED;
+        else if (reached)
             record->phase = FLEET_STANDING;
         return reached;
     case FLEET_UNMAKING:
@@ -247,6 +397,10 @@ bool fleet_plan_advance(struct fleet_record *record, struct fleet_seen *seen) {
             record->phase = FLEET_GONE;
         return reached;
     case FLEET_STANDING: {
+        if (record->revert == FLEET_REVERTING)
+            return begin_taking(record, seen, &plan);
+        if (record->revert == FLEET_RESTORING)
+            return reached && end_revert(record);
         bool members = advance_members(record, seen), size = advance_size(record, seen);
         if (fleet_record_is_settled(record))
             record->abandon = false;
@@ -266,11 +420,29 @@ static bool give_up_making(struct fleet_record *record, const char *text) {
     return true;
 }
 
+/* What was before comes back, however long that takes. */
+static bool give_up_reverting(struct fleet_record *record, const char *text) {
+    if (record->revert != FLEET_REVERTING)
+        return false;
+    record->revert = FLEET_RESTORING;
+    copy_failure(record, text);
+    return true;
+}
+
+bool fleet_plan_done(struct fleet_record *record, const struct fleet_step *step) {
+    if (step->act != FLEET_ENGINE_REVERT || record->phase != FLEET_STANDING || record->revert != FLEET_REVERTING)
+        return false;
+    record->revert = FLEET_RESTORING;
+    return true;
+}
+
 bool fleet_plan_refused(struct fleet_record *record, const struct fleet_step *step, const char *text) {
     if (record->phase == FLEET_MAKING)
         return give_up_making(record, text);
     if (record->phase != FLEET_STANDING)
         return false; /* tried again: what is to go has to */
+    if (record->revert != FLEET_NO_REVERT)
+        return give_up_reverting(record, text);
     struct fleet_member *member = &record->members[step->member];
     switch (step->act) {
     case FLEET_REPLICA_CREATE:
@@ -290,6 +462,8 @@ bool fleet_plan_expired(struct fleet_record *record, const char *waits_for) {
         return give_up_making(record, text);
     if (record->phase != FLEET_STANDING)
         return false;
+    if (record->revert != FLEET_NO_REVERT)
+        return give_up_reverting(record, text);
     for (unsigned i = 0; i < record->member_count; i++)
         if (record->members[i].change == FLEET_COMES) {
             record->members[i].change = FLEET_GOES;

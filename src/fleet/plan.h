@@ -18,12 +18,15 @@ struct fleet_thing {
     char address[CONTROL_ADDRESS_SIZE]; /* where it is served; "" = nowhere */
     char volume[CONTROL_NAME_MAX + 1];  /* engines, frontends: whose they say they are */
     uint64_t bytes;
-    bool fresh; /* nothing was called since that changes it */
+    unsigned percent;                  /* of a clone */
+    bool offered, whole, has_snapshot; /* engines: hosts find it; all its replicas are whole; it has the one that is asked for */
+    bool standby;                      /* engines: it runs, and has claimed nothing (text: who has) */
+    bool fresh;                        /* nothing was called since that changes it */
 };
 
 struct fleet_seen {
-    struct fleet_thing members[FLEET_MEMBERS_MAX]; /* as in the record */
-    struct fleet_thing engine, frontend;
+    struct fleet_thing members[FLEET_MEMBERS_MAX];    /* as in the record */
+    struct fleet_thing engine, frontend, clone;       /* clone: running = all was copied, pending = it is being copied */
     struct control_leg_record legs[CONTROL_LEGS_MAX]; /* of the engine */
     unsigned leg_count;
 };
@@ -37,14 +40,18 @@ enum fleet_act {
     FLEET_LOOK_VOLUME,
     FLEET_LOOK_REPLICA,
     FLEET_LOOK_ENGINE,
+    FLEET_LOOK_CLONE,
     FLEET_LOOK_FRONTEND,
     FLEET_REPLICA_CREATE,
     FLEET_REPLICA_DELETE,
     FLEET_ENGINE_CREATE,
     FLEET_ENGINE_DELETE,
+    FLEET_ENGINE_PROMOTE, /* a standby: it claims its replicas */
     FLEET_ENGINE_EXPAND,
     FLEET_ENGINE_ADD,
     FLEET_ENGINE_REMOVE,
+    FLEET_ENGINE_REVERT,
+    FLEET_ENGINE_CLONE,
     FLEET_FRONTEND_CREATE,
     FLEET_FRONTEND_DELETE,
     FLEET_FRONTEND_EXPAND,
@@ -73,6 +80,8 @@ void fleet_plan_make(const struct fleet_record *record, const struct fleet_seen 
 /* Takes over what was seen to be done: phases, members that have come or gone, the size. True: the record has changed; GONE: it
  * is to be deleted. `seen` keeps to the record's members. */
 bool fleet_plan_advance(struct fleet_record *record, struct fleet_seen *seen);
+/* A step was done that no look could tell of: true: what the record says from then on. */
+bool fleet_plan_done(struct fleet_record *record, const struct fleet_step *step);
 /* A step was refused for good: what the record says from then on, so that it is undone. True: it has changed. */
 bool fleet_plan_refused(struct fleet_record *record, const struct fleet_step *step, const char *text);
 /* What was begun and could not be finished in its time. True: the record has changed. */

@@ -39,6 +39,13 @@ static void recorded(struct store_request *store_request) {
                        : volume->record.phase == FLEET_DELETING ? "being deleted"
                                                                 : "not made",
                        volume->record.failure[0] != '\0' ? ": " : "", volume->record.failure);
+        if (volume->record.revert != volume->before.revert)
+            log_notice(fleet->log, LOG_AREA_APP, "volume %s: %s%s", volume->record.name,
+                       volume->record.revert == FLEET_REVERTING   ? "being reverted to snapshot "
+                       : volume->record.revert == FLEET_NO_REVERT ? "stands again"
+                       : volume->record.failure[0] == '\0'        ? "reverted to snapshot "
+                                                                  : "not reverted: ",
+                       volume->record.failure[0] != '\0' ? volume->record.failure : volume->record.snapshot);
         volume->recorded = volume->record.phase != FLEET_GONE;
         volume->failures = 0;
         requests_end_over(volume);
@@ -107,7 +114,7 @@ static bool begin_requests(struct fleet_volume *volume) {
             volume->expires_ns = fleet_now_ns(volume->fleet) + FLEET_GIVE_UP_S * NS_PER_S;
             volume->waits_for[0] = '\0';
             volume->failures = 0;
-            volume->seen.engine.fresh = volume->seen.frontend.fresh = false;
+            volume->seen.engine.fresh = volume->seen.frontend.fresh = volume->seen.clone.fresh = false;
             fleet_volume_record(volume, request);
             return true;
         }

@@ -11,23 +11,36 @@ static const char *const phases[] = {[FLEET_MAKING] = "making",
                                      [FLEET_UNMAKING] = "unmaking",
                                      [FLEET_FAILED] = "failed",
                                      [FLEET_DELETING] = "deleting"};
+static const char *const reverts[] = {[FLEET_NO_REVERT] = "", [FLEET_REVERTING] = "reverting", [FLEET_RESTORING] = "restoring"};
+static const char *const clones[] = {[FLEET_NO_CLONE] = "", [FLEET_CLONING] = "copying", [FLEET_CLONED] = "copied"};
 static const char *const changes[] = {[FLEET_STAYS] = "stays", [FLEET_COMES] = "comes", [FLEET_GOES] = "goes"};
 
 bool fleet_record_write(const struct fleet_record *record, struct text *to) {
     json_t *members = json_array(), *nodes = json_array();
     for (unsigned i = 0; i < record->member_count; i++) {
         const struct fleet_member *member = &record->members[i];
-        json_array_append_new(members, json_pack("{s:s, s:s, s:s, s:s}", "name", member->name, "node", member->node, "disk",
-                                                 member->disk, "change", changes[member->change]));
+        json_t *json = json_pack("{s:s, s:s, s:s, s:s}", "name", member->name, "node", member->node, "disk", member->disk,
+                                 "change", changes[member->change]);
+        if (member->address[0] != '\0')
+            json_object_set_new(json, "address", json_string(member->address));
+        json_array_append_new(members, json);
     }
     for (unsigned i = 0; i < record->node_count; i++)
         json_array_append_new(nodes, json_string(record->nodes[i]));
-    return records_write_json(json_pack("{s:s, s:s, s:I, s:I, s:i, s:b, s:b, s:s, s:o, s:o, s:s}", "name", record->name,
-                                        "frontend", record->frontend, "bytes", (json_int_t)record->bytes, "wanted_bytes",
-                                        (json_int_t)record->wanted_bytes, "replicas", (int)record->replicas, "replace",
-                                        record->replace, "abandon", record->abandon, "phase", phases[record->phase], "members",
-                                        members, "nodes", nodes, "failure", record->failure),
-                              to);
+    json_t *json =
+        json_pack("{s:s, s:s, s:I, s:I, s:i, s:b, s:b, s:s, s:o, s:o, s:s}", "name", record->name, "frontend", record->frontend,
+                  "bytes", (json_int_t)record->bytes, "wanted_bytes", (json_int_t)record->wanted_bytes, "replicas",
+                  (int)record->replicas, "replace", record->replace, "abandon", record->abandon, "phase", phases[record->phase],
+                  "members", members, "nodes", nodes, "failure", record->failure);
+    if (json != NULL && record->revert != FLEET_NO_REVERT)
+        json_object_set_new(
+            json, "revert",
+            json_pack("{s:s, s:s, s:b}", "step", reverts[record->revert], "to", record->snapshot, "served", record->served));
+    if (json != NULL && record->clone != FLEET_NO_CLONE)
+        json_object_set_new(json, "clone",
+                            json_pack("{s:s, s:s, s:s}", "step", clones[record->clone], "of", record->source, "snapshot",
+                                      record->source_snapshot));
+    return records_write_json(json, to);
 }
 
 static bool read_word(const json_t *json, const char *key, const char *const *words, unsigned count, unsigned *ret,
@@ -47,6 +60,8 @@ static bool read_member(const json_t *json, struct fleet_member *to, struct erro
               records_read_text(json, "node", to->node, sizeof(to->node), error) &&
               records_read_text(json, "disk", to->disk, sizeof(to->disk), error) &&
               read_word(json, "change", changes, array_count(changes), &change, error);
+    if (ok && json_object_get(json, "address") != NULL)
+        ok = records_read_text(json, "address", to->address, sizeof(to->address), error);
     to->change = (enum fleet_change)change;
     return ok;
 }
@@ -70,6 +85,32 @@ static bool read_lists(const json_t *json, struct fleet_record *record, struct e
     return true;
 }
 
+static bool read_revert(const json_t *json, struct fleet_record *record, struct error *error) {
+    const json_t *revert = json_object_get(json, "revert");
+    unsigned step = 0;
+    if (revert == NULL)
+        return true;
+    if (!read_word(revert, "step", reverts, array_count(reverts), &step, error) ||
+        !records_read_text(revert, "to", record->snapshot, sizeof(record->snapshot), error))
+        return false;
+    record->revert = (enum fleet_revert)step;
+    record->served = json_is_true(json_object_get(revert, "served"));
+    return true;
+}
+
+static bool read_clone(const json_t *json, struct fleet_record *record, struct error *error) {
+    const json_t *clone = json_object_get(json, "clone");
+    unsigned step = 0;
+    if (clone == NULL)
+        return true;
+    if (!read_word(clone, "step", clones, array_count(clones), &step, error) ||
+        !records_read_text(clone, "of", record->source, sizeof(record->source), error) ||
+        !records_read_text(clone, "snapshot", record->source_snapshot, sizeof(record->source_snapshot), error))
+        return false;
+    record->clone = (enum fleet_clone)step;
+    return true;
+}
+
 bool fleet_record_read(const char *value, size_t length, struct fleet_record *ret_record, struct error *error) {
     json_t *json = records_parse(value, length, error);
     struct fleet_record record = {0};
@@ -81,7 +122,8 @@ bool fleet_record_read(const char *value, size_t length, struct fleet_record *re
               records_read_number(json, "bytes", INT64_MAX, &record.bytes, error) &&
               records_read_number(json, "wanted_bytes", INT64_MAX, &record.wanted_bytes, error) &&
               records_read_number(json, "replicas", FLEET_REPLICAS_MAX, &replicas, error) &&
-              read_word(json, "phase", phases, array_count(phases), &phase, error) && read_lists(json, &record, error);
+              read_word(json, "phase", phases, array_count(phases), &phase, error) && read_lists(json, &record, error) &&
+              read_revert(json, &record, error) && read_clone(json, &record, error);
     record.replicas = (unsigned)replicas;
     record.phase = (enum fleet_phase)phase;
     record.replace = json_is_true(json_object_get(json, "replace"));
@@ -106,7 +148,8 @@ void fleet_record_drop(struct fleet_record *record, struct fleet_member *member)
 }
 
 bool fleet_record_is_settled(const struct fleet_record *record) {
-    bool settled = record->phase == FLEET_FAILED || (record->phase == FLEET_STANDING && record->bytes == record->wanted_bytes);
+    bool settled = record->phase == FLEET_FAILED || (record->phase == FLEET_STANDING && record->bytes == record->wanted_bytes &&
+                                                     record->revert == FLEET_NO_REVERT);
     for (unsigned i = 0; i < record->member_count; i++)
         settled = settled && record->members[i].change == FLEET_STAYS;
     return settled;

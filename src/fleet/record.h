@@ -23,10 +23,21 @@ enum fleet_phase {
 
 enum fleet_change { FLEET_STAYS, FLEET_COMES, FLEET_GOES };
 
+/* STANDING: a revert to a snapshot that was begun. It needs an engine without frontend, which no host can write to. */
+enum fleet_revert {
+    FLEET_NO_REVERT,
+    FLEET_REVERTING, /* the engine is to be reverted, once or again */
+    FLEET_RESTORING  /* it was, or will not be (failure: why): frontend and target come back, and it is never done again */
+};
+
+/* Whether it begins as a snapshot of another volume of this node: copied to its engine before hosts find it. */
+enum fleet_clone { FLEET_NO_CLONE, FLEET_CLONING, FLEET_CLONED };
+
 /* A replica: where it is, and whether it comes or goes. */
 struct fleet_member {
     char name[CONTROL_NAME_MAX + 1], node[FLEET_NODE_SIZE], disk[CONTROL_NAME_MAX + 1];
     enum fleet_change change;
+    char address[CONTROL_ADDRESS_SIZE]; /* reverting: where the engine reached it before; "" = it is asked */
 };
 
 struct fleet_record {
@@ -40,7 +51,12 @@ struct fleet_record {
     unsigned member_count;
     char nodes[FLEET_NODES_MAX][FLEET_NODE_SIZE]; /* which may have its replicas */
     unsigned node_count;
-    char failure[256]; /* UNMAKING, FAILED: why */
+    enum fleet_revert revert;
+    char snapshot[CONTROL_NAME_MAX + 1]; /* to which */
+    bool served; /* its own engine did, before the revert touched it: claims since are what is left of it */
+    enum fleet_clone clone;
+    char source[CONTROL_NAME_MAX + 1], source_snapshot[CONTROL_NAME_MAX + 1]; /* of which it is one */
+    char failure[256];                                                        /* UNMAKING, FAILED, RESTORING: why */
 };
 
 /* What does not fit is cut off. */

@@ -47,6 +47,9 @@ static bool check_create(struct fleet_request *request) {
         return false;
     if (strcmp(request->frontend, "ublk") == 0)
         return error_set(error, ERROR_UNSUPPORTED, "the frontend ublk is not offered: use spdk-tcp-nvmf");
+    if (request->source != NULL &&
+        (!names_check(request->source, "source", error) || !names_check(request->source_snapshot, "snapshot", error)))
+        return false;
     if (request->frontend[0] != '\0' && strcmp(request->frontend, "spdk-tcp-nvmf") != 0 &&
         strcmp(request->frontend, "spdk-tcp-blockdev") != 0)
         return error_invalid(error, "frontend", request->frontend, "spdk-tcp-nvmf, spdk-tcp-blockdev, or none");
@@ -77,6 +80,7 @@ bool request_check(struct fleet_request *request) {
     case FLEET_EXPAND: return check_size(request);
     case FLEET_ADD: request->wanted_count = 1; break;
     case FLEET_REMOVE: return names_check(request->replica, "replica", &request->error);
+    case FLEET_REVERT: return names_check(request->snapshot, "snapshot", &request->error);
     default: break;
     }
     for (size_t i = 0; i < request->place_count; i++)
@@ -166,7 +170,9 @@ static uint64_t rounded(uint64_t bytes) { return divide_up(bytes, MIB(1)) * MIB(
 /* What is asked for is there already. */
 static bool is_the_same(const struct fleet_request *request, const struct fleet_record *record) {
     return record->wanted_bytes == rounded(request->bytes) && strcmp(record->frontend, request->frontend) == 0 &&
-           record->replicas == request->wanted_count;
+           record->replicas == request->wanted_count &&
+           strcmp(record->source, request->source != NULL ? request->source : "") == 0 &&
+           strcmp(record->source_snapshot, request->source != NULL ? request->source_snapshot : "") == 0;
 }
 
 static enum request_next begin_create(struct fleet_request *request) {
@@ -181,8 +187,8 @@ static enum request_next begin_create(struct fleet_request *request) {
     if (volume->recorded && record->phase != FLEET_FAILED)
         return is_the_same(request, record)
                    ? REQUEST_WAIT
-                   : end_with(error_set(error, ERROR_EXISTS, "volume %s is there, with another size, frontend or replicas",
-                                        record->name));
+                   : end_with(error_set(error, ERROR_EXISTS,
+                                        "volume %s is there, with another size, frontend, source or replicas", record->name));
     if (!request->placed) {
         record->member_count = 0;
         return REQUEST_PLACE;
@@ -198,6 +204,11 @@ static enum request_next begin_create(struct fleet_request *request) {
                                     .member_count = request->wanted_count};
     fleet_copy(record->name, sizeof(record->name), request->name);
     fleet_copy(record->frontend, sizeof(record->frontend), request->frontend);
+    if (request->source != NULL) {
+        record->clone = FLEET_CLONING;
+        fleet_copy(record->source, sizeof(record->source), request->source);
+        fleet_copy(record->source_snapshot, sizeof(record->source_snapshot), request->source_snapshot);
+    }
     memcpy(record->nodes, nodes, node_count * sizeof(nodes[0]));
     memcpy(record->members, request->wanted, request->wanted_count * sizeof(record->members[0]));
     for (unsigned i = 0; i < record->member_count; i++) /* nobody has had these names */
@@ -278,6 +289,25 @@ static enum request_next begin_remove(struct fleet_request *request) {
     return REQUEST_RECORD;
 }
 
+/* What the engine and the replicas are asked about it comes later, by the plan. */
+static enum request_next begin_revert(struct fleet_request *request) {
+    struct fleet_volume *volume = request->volume;
+    struct fleet_record *record = &volume->record;
+    const struct control_engine *engine = fleet_engine(request->fleet, volume);
+    unsigned leg;
+    if (record->revert == FLEET_REVERTING && strcmp(record->snapshot, request->snapshot) == 0)
+        return REQUEST_WAIT;
+    if (!fleet_record_is_settled(record))
+        return end_with(error_set(&request->error, ERROR_BUSY, "volume %s is being changed", record->name));
+    record->revert = FLEET_REVERTING;
+    fleet_copy(record->snapshot, sizeof(record->snapshot), request->snapshot);
+    record->failure[0] = '\0';
+    for (unsigned i = 0; i < record->member_count; i++)
+        if (fleet_member_mode(engine, &record->members[i], &leg) >= 0)
+            fleet_copy(record->members[i].address, sizeof(record->members[i].address), engine->record.legs[leg].address);
+    return REQUEST_RECORD;
+}
+
 enum request_next request_begin(struct fleet_request *request) {
     struct fleet_volume *volume = request->volume;
     if (request->verb == FLEET_CREATE)
@@ -292,6 +322,11 @@ enum request_next request_begin(struct fleet_request *request) {
                                   : volume->record.phase == FLEET_DELETING ? "being deleted"
                                                                            : "in error",
                                   volume->record.failure[0] != '\0' ? ": " : "", volume->record.failure));
+    if (request->verb == FLEET_REVERT)
+        return begin_revert(request);
+    if (volume->record.revert != FLEET_NO_REVERT && request->verb != FLEET_UPDATE)
+        return end_with(error_set(&request->error, ERROR_BUSY, "volume %s is being reverted to snapshot %s", request->name,
+                                  volume->record.snapshot));
     switch (request->verb) {
     case FLEET_EXPAND: return begin_expand(request);
     case FLEET_ADD: return begin_add(request);
@@ -350,6 +385,14 @@ static bool remove_is_over(struct fleet_request *request) {
            !fleet_seen_has_leg(&volume->seen, request->replica);
 }
 
+/* The answer comes when it stands again. Why it was not done is kept here, since the record drops it then. */
+static bool revert_is_over(struct fleet_request *request) {
+    const struct fleet_record *record = &request->volume->record;
+    if (record->revert == FLEET_RESTORING && record->failure[0] != '\0')
+        error_set(&request->error, ERROR_PERMISSION, "volume %s was not reverted: %.180s", request->name, record->failure);
+    return record->revert == FLEET_NO_REVERT;
+}
+
 bool request_is_over(struct fleet_request *request) {
     const struct fleet_record *record = &request->volume->record;
     if (request->verb != FLEET_CREATE && request->verb != FLEET_DELETE && record->phase != FLEET_STANDING)
@@ -365,6 +408,7 @@ bool request_is_over(struct fleet_request *request) {
         return true;
     case FLEET_ADD: return add_is_over(request);
     case FLEET_REMOVE: return remove_is_over(request);
+    case FLEET_REVERT: return revert_is_over(request);
     case FLEET_UPDATE: return true;
     }
     return true;

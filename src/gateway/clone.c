@@ -73,12 +73,11 @@ static void run_goal(struct clone *clone, enum control_verb verb, void (*done)(s
 
 static void answer(struct clone *clone) {
     struct grpc_call *call = clone->call;
-    Google__Protobuf__Empty empty = GOOGLE__PROTOBUF__EMPTY__INIT;
     clone->call = NULL;
     if (call != NULL && clone->state == CLONE_FAILED)
         grpc_call_end(call, clone->status == GRPC_OK ? GRPC_UNKNOWN : clone->status, clone->failure);
     else if (call != NULL)
-        grpc_call_reply(call, &empty.base);
+        gateway_reply_empty(call);
 }
 
 static void cleaned(struct control_goal *goal) {
@@ -298,16 +297,18 @@ void gateway_clone_check(struct grpc_call *call, const ProtobufCMessage *message
         grpc_call_endf(call, GRPC_NOT_FOUND, "there is no replica '%s'", name);
         return;
     }
-    if (clone != NULL) {
-        answered.is_cloning = clone->state == CLONE_STARTING || clone->state == CLONE_COPYING;
-        answered.src_replica_name = (char *)clone->source;
-        answered.src_replica_address = (char *)clone->source_address;
-        answered.snapshot_name = (char *)clone->snapshot;
-        answered.state = (char *)states[clone->state];
-        answered.progress = clone->state == CLONE_COMPLETE ? 100
-                            : clone->pull.total == 0       ? 0
-                                                           : (uint32_t)(clone->pull.handled * 100 / clone->pull.total);
-        answered.error = (char *)clone->failure;
+    if (clone == NULL) {
+        gateway_check_engine_clone(call, control_find_replica(gateway_of(call)->options.control, name));
+        return;
     }
+    answered.is_cloning = clone->state == CLONE_STARTING || clone->state == CLONE_COPYING;
+    answered.src_replica_name = (char *)clone->source;
+    answered.src_replica_address = (char *)clone->source_address;
+    answered.snapshot_name = (char *)clone->snapshot;
+    answered.state = (char *)states[clone->state];
+    answered.progress = clone->state == CLONE_COMPLETE ? 100
+                        : clone->pull.total == 0       ? 0
+                                                       : (uint32_t)(clone->pull.handled * 100 / clone->pull.total);
+    answered.error = (char *)clone->failure;
     grpc_call_reply(call, &answered.base);
 }

@@ -103,6 +103,8 @@ static void put_legs(Spdkrpc__Engine *answer, const struct control_engine *engin
     answer->replica_address_map = gateway_scratch_take(scratch, count, sizeof(*answer->replica_address_map));
     answer->replica_mode_map = gateway_scratch_take(scratch, count, sizeof(*answer->replica_mode_map));
     for (unsigned i = 0; i < count; i++) {
+        if (engine->record.legs[i].adding) /* it may never come */
+            continue;
         Spdkrpc__Engine__ReplicaAddressMapEntry *address = gateway_scratch_take(scratch, 1, sizeof(*address));
         Spdkrpc__Engine__ReplicaModeMapEntry *mode = gateway_scratch_take(scratch, 1, sizeof(*mode));
         spdkrpc__engine__replica_address_map_entry__init(address);
@@ -126,7 +128,7 @@ static Spdkrpc__Engine *put_engine(const struct gateway *gateway, const struct c
     answer->name = (char *)record->name;
     answer->volume_name = (char *)record->volume;
     answer->spec_size = mirror != NULL && mirror->bytes != 0 ? mirror->bytes : record->bytes;
-    if (record->port != 0) {
+    if (control_engine_is_offered(record)) {
         answer->ip = (char *)gateway->options.address;
         answer->port = record->port;
     }

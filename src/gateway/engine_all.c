@@ -118,16 +118,11 @@ static bool somebody_failed(struct everybody *all) {
     return false;
 }
 
-static void answer_empty(struct everybody *all) {
-    Google__Protobuf__Empty empty = GOOGLE__PROTOBUF__EMPTY__INIT;
-    grpc_call_reply(all->call, &empty.base);
-}
-
 /* ---- checksums ---- */
 
 static void hash_told(struct everybody *all) {
     if (!somebody_failed(all))
-        answer_empty(all);
+        gateway_reply_empty(all->call);
     everybody_free(all);
 }
 
@@ -225,7 +220,7 @@ static void purged_one(struct control_goal *goal) {
 
 static void purge_next(struct everybody *all) {
     if (all->doomed_at == all->doomed_count) {
-        answer_empty(all);
+        gateway_reply_empty(all->call);
         everybody_free(all);
         return;
     }

@@ -22,9 +22,8 @@ struct noting {
 /* A node that does not want to know (another make) has no way to ask either. */
 static void noted(struct gateway_ask *ask, const ProtobufCMessage *message) {
     struct noting *noting = container_of(ask, struct noting, ask);
-    Google__Protobuf__Empty empty = GOOGLE__PROTOBUF__EMPTY__INIT;
     (void)message;
-    grpc_call_reply(noting->call, &empty.base);
+    gateway_reply_empty(noting->call);
     free(noting);
 }
 
@@ -173,9 +172,8 @@ bool gateway_check_engine(struct grpc_call *call, const struct control_replica *
 
 static void limit_told(struct gateway_ask *ask, const ProtobufCMessage *message) {
     struct noting *asked = container_of(ask, struct noting, ask);
-    Google__Protobuf__Empty empty = GOOGLE__PROTOBUF__EMPTY__INIT;
     if (message != NULL)
-        grpc_call_reply(asked->call, &empty.base);
+        gateway_reply_empty(asked->call);
     else
         grpc_call_endf(asked->call, ask->status == GRPC_NOT_FOUND ? GRPC_UNKNOWN : ask->status, "its engine's node: %.200s",
                        ask->text);
@@ -189,4 +187,53 @@ bool gateway_limit_engine(struct grpc_call *call, const struct control_replica *
     request.bytes_per_s = bytes_per_s;
     return ask_engine(call, replica, OWN_PATH "LimitRebuild", &request.base, &penstock__v1__limit_rebuild_response__descriptor,
                       limit_told);
+}
+
+/* ---- clones ---- */
+
+static void clone_told(struct gateway_ask *ask, const ProtobufCMessage *message) {
+    struct noting *asked = container_of(ask, struct noting, ask);
+    const Penstock__V1__GetCloneResponse *told = (const Penstock__V1__GetCloneResponse *)message;
+    Spdkrpc__ReplicaSnapshotCloneDstStatusCheckResponse answer = SPDKRPC__REPLICA_SNAPSHOT_CLONE_DST_STATUS_CHECK_RESPONSE__INIT;
+    if (told == NULL && ask->status != GRPC_NOT_FOUND && ask->status != GRPC_UNIMPLEMENTED) {
+        grpc_call_endf(asked->call, GRPC_UNAVAILABLE, "its engine's node does not tell: %.200s", ask->text);
+        free(asked);
+        return;
+    }
+    if (told != NULL) {
+        answer.is_cloning = strcmp(told->state, "starting") == 0 || strcmp(told->state, "in_progress") == 0;
+        answer.src_replica_name = told->source;
+        answer.src_replica_address = told->source_address;
+        answer.snapshot_name = told->snapshot;
+        answer.state = told->state;
+        answer.progress = told->percent;
+        answer.error = told->text;
+    }
+    grpc_call_reply(asked->call, &answer.base);
+    free(asked);
+}
+
+/* A linked clone is one for as long as its disk says so. */
+static bool answer_linked(struct grpc_call *call, const struct control_replica *replica) {
+    struct gateway_scratch scratch = {0};
+    const Spdkrpc__LinkedCloneInfo *link = gateway_put_replica(gateway_of(call), replica, &scratch)->linked_clone_info;
+    Spdkrpc__ReplicaSnapshotCloneDstStatusCheckResponse answer = SPDKRPC__REPLICA_SNAPSHOT_CLONE_DST_STATUS_CHECK_RESPONSE__INIT;
+    if (link != NULL) {
+        answer.src_replica_name = link->source_replica_name;
+        answer.snapshot_name = link->source_snapshot_name;
+        answer.state = (char *)"complete";
+        answer.progress = 100;
+        grpc_call_reply(call, &answer.base);
+    }
+    gateway_scratch_free(&scratch);
+    return link != NULL;
+}
+
+void gateway_check_engine_clone(struct grpc_call *call, const struct control_replica *replica) {
+    Penstock__V1__GetCloneRequest request = PENSTOCK__V1__GET_CLONE_REQUEST__INIT;
+    Spdkrpc__ReplicaSnapshotCloneDstStatusCheckResponse nothing = SPDKRPC__REPLICA_SNAPSHOT_CLONE_DST_STATUS_CHECK_RESPONSE__INIT;
+    request.engine = (char *)replica->record.engine;
+    if (!answer_linked(call, replica) &&
+        !ask_engine(call, replica, OWN_PATH "GetClone", &request.base, &penstock__v1__get_clone_response__descriptor, clone_told))
+        grpc_call_reply(call, &nothing.base);
 }

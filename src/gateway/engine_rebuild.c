@@ -324,7 +324,6 @@ static void ask_source_finish(struct engine_rebuild *rebuild, const struct contr
 
 static void reached(struct control_goal *goal) {
     struct engine_rebuild *rebuild = container_of(goal, struct engine_rebuild, goal);
-    Google__Protobuf__Empty empty = GOOGLE__PROTOBUF__EMPTY__INIT;
     char text[256];
     rebuild->busy = false;
     if (rebuild->step == STEP_OUT) { /* one that somebody took away meanwhile is out as well */
@@ -339,7 +338,7 @@ static void reached(struct control_goal *goal) {
     } else if (rebuild->step == STEP_JOIN) {
         rebuild->joined = true;
         if (rebuild->call != NULL)
-            grpc_call_reply(rebuild->call, &empty.base);
+            gateway_reply_empty(rebuild->call);
         rebuild->call = NULL;
         go(rebuild, STEP_COPY);
     } else {

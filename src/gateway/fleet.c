@@ -7,6 +7,8 @@
 #include "api/proto/penstock/v1/volume.pb-c.h"
 #include "api/proto/spdkrpc/engine.pb-c.h"
 #include "api/proto/spdkrpc/frontend.pb-c.h"
+#include "api/proto/spdkrpc/snapshot.pb-c.h"
+#include "control/names.h"
 #include "gateway/internal.h"
 
 enum { LOOK_MS = 5000, MAKE_MS = 30000 };
@@ -42,7 +44,15 @@ static void hear_engine(struct fleet_call *call, const Spdkrpc__Engine *engine) 
     call->thing.bytes = engine->spec_size;
     fleet_copy(call->thing.text, sizeof(call->thing.text), engine->error_msg);
     fleet_copy(call->thing.volume, sizeof(call->thing.volume), engine->volume_name);
+    call->thing.standby =
+        call->thing.state == CONTROL_RUNNING && strncmp(engine->error_msg, CONTROL_STANDBY, sizeof(CONTROL_STANDBY) - 1) == 0;
     put_address(&call->thing, engine->ip, engine->port);
+    call->thing.offered = engine->frontend[0] != '\0';
+    call->thing.whole = engine->n_replica_mode_map > 0;
+    for (size_t i = 0; i < engine->n_replica_mode_map; i++)
+        call->thing.whole = call->thing.whole && engine->replica_mode_map[i]->value == SPDKRPC__REPLICA_MODE__RW;
+    for (size_t i = 0; i < engine->n_snapshots; i++)
+        call->thing.has_snapshot = call->thing.has_snapshot || strcmp(engine->snapshots[i]->key, call->snapshot) == 0;
     for (size_t i = 0; i < engine->n_replica_address_map && i < CONTROL_LEGS_MAX; i++) {
         struct control_leg_record *leg = &call->seen_legs[call->seen_leg_count++];
         fleet_copy(leg->name, sizeof(leg->name), engine->replica_address_map[i]->key);
@@ -55,6 +65,15 @@ static void hear_frontend(struct fleet_call *call, const Spdkrpc__EngineFrontend
     call->thing.bytes = frontend->spec_size;
     fleet_copy(call->thing.text, sizeof(call->thing.text), frontend->error_msg);
     fleet_copy(call->thing.volume, sizeof(call->thing.volume), frontend->volume_name);
+}
+
+static void hear_clone(struct fleet_call *call, const Penstock__V1__GetCloneResponse *clone) {
+    call->thing.presence = clone->state[0] == '\0' ? FLEET_ABSENT : FLEET_PRESENT;
+    call->thing.state = strcmp(clone->state, "complete") == 0 ? CONTROL_RUNNING
+                        : strcmp(clone->state, "error") == 0  ? CONTROL_ERROR
+                                                              : CONTROL_PENDING;
+    call->thing.percent = clone->percent;
+    fleet_copy(call->thing.text, sizeof(call->thing.text), clone->text);
 }
 
 static void hear_node(struct fleet_call *call, const Penstock__V1__Node *node) {
@@ -80,6 +99,8 @@ static void hear(struct fleet_call *call, const ProtobufCMessage *message) {
         hear_engine(call, (const Spdkrpc__Engine *)message);
     else if (is == &spdkrpc__engine_frontend__descriptor)
         hear_frontend(call, (const Spdkrpc__EngineFrontend *)message);
+    else if (is == &penstock__v1__get_clone_response__descriptor)
+        hear_clone(call, (const Penstock__V1__GetCloneResponse *)message);
     else if (is == &penstock__v1__get_node_response__descriptor)
         hear_node(call, ((const Penstock__V1__GetNodeResponse *)message)->node);
 }
@@ -129,9 +150,10 @@ static void look(struct gateway *gateway, struct fleet_call *call) {
     Penstock__V1__GetNodeRequest node = PENSTOCK__V1__GET_NODE_REQUEST__INIT;
     Penstock__V1__GetVolumeRequest volume = PENSTOCK__V1__GET_VOLUME_REQUEST__INIT;
     Spdkrpc__ReplicaGetRequest replica = SPDKRPC__REPLICA_GET_REQUEST__INIT;
+    Penstock__V1__GetCloneRequest clone = PENSTOCK__V1__GET_CLONE_REQUEST__INIT;
     Spdkrpc__EngineGetRequest engine = SPDKRPC__ENGINE_GET_REQUEST__INIT;
     Spdkrpc__EngineFrontendGetRequest frontend = SPDKRPC__ENGINE_FRONTEND_GET_REQUEST__INIT;
-    volume.name = replica.name = engine.name = frontend.name = call->name;
+    volume.name = replica.name = clone.engine = engine.name = frontend.name = call->name;
     switch (call->act) {
     case FLEET_LOOK_NODE:
         ask(gateway, call, OWN_METHOD(GATEWAY_OWN_SERVICE, "GetNode"), &node.base, &penstock__v1__get_node_response__descriptor);
@@ -142,6 +164,10 @@ static void look(struct gateway *gateway, struct fleet_call *call) {
         break;
     case FLEET_LOOK_REPLICA: ask(gateway, call, "ReplicaGet", &replica.base, &spdkrpc__replica__descriptor); break;
     case FLEET_LOOK_ENGINE: ask(gateway, call, "EngineGet", &engine.base, &spdkrpc__engine__descriptor); break;
+    case FLEET_LOOK_CLONE:
+        ask(gateway, call, OWN_METHOD(GATEWAY_OWN_SERVICE, "GetClone"), &clone.base,
+            &penstock__v1__get_clone_response__descriptor);
+        break;
     default: ask(gateway, call, "EngineFrontendGet", &frontend.base, &spdkrpc__engine_frontend__descriptor); break;
     }
 }
@@ -186,17 +212,35 @@ static void engine_change(struct gateway *gateway, struct fleet_call *call) {
     Spdkrpc__EngineExpandRequest expand = SPDKRPC__ENGINE_EXPAND_REQUEST__INIT;
     Spdkrpc__EngineReplicaAddRequest add = SPDKRPC__ENGINE_REPLICA_ADD_REQUEST__INIT;
     Spdkrpc__EngineReplicaDeleteRequest remove = SPDKRPC__ENGINE_REPLICA_DELETE_REQUEST__INIT;
+    Spdkrpc__SnapshotRequest revert = SPDKRPC__SNAPSHOT_REQUEST__INIT;
+    Spdkrpc__EngineSetTargetListenerANAStateRequest promote = SPDKRPC__ENGINE_SET_TARGET_LISTENER_ANASTATE_REQUEST__INIT;
     const ProtobufCMessageDescriptor *empty = &google__protobuf__empty__descriptor;
-    delete.name = expand.name = add.engine_name = remove.engine_name = call->name;
+    promote.ana_state = (char *)NAMES_ANA_OPTIMIZED;
+    revert.snapshot_name = call->snapshot;
+    delete.name = promote.name = expand.name = revert.name = add.engine_name = remove.engine_name = call->name;
     expand.size = call->bytes;
     add.replica_name = remove.replica_name = call->legs[0].name;
     add.replica_address = call->legs[0].address;
     switch (call->act) {
     case FLEET_ENGINE_DELETE: ask(gateway, call, "EngineDelete", &delete.base, empty); break;
+    case FLEET_ENGINE_PROMOTE: ask(gateway, call, "EngineSetTargetListenerANAState", &promote.base, empty); break;
     case FLEET_ENGINE_EXPAND: ask(gateway, call, "EngineExpand", &expand.base, empty); break;
     case FLEET_ENGINE_ADD: ask(gateway, call, "EngineReplicaAdd", &add.base, empty); break;
+    case FLEET_ENGINE_REVERT: ask(gateway, call, "EngineSnapshotRevert", &revert.base, empty); break;
     default: ask(gateway, call, "EngineReplicaDelete", &remove.base, empty); break;
     }
+}
+
+static void engine_clone(struct gateway *gateway, struct fleet_call *call) {
+    Spdkrpc__EngineSnapshotCloneRequest request = SPDKRPC__ENGINE_SNAPSHOT_CLONE_REQUEST__INIT;
+    char here[CONTROL_ADDRESS_SIZE];
+    gateway_put_address(gateway, GATEWAY_PEER_PORT, here);
+    request.name = call->name;
+    request.snapshot_name = call->snapshot;
+    request.src_engine_name = call->source;
+    request.src_engine_address = here;
+    request.clone_mode = SPDKRPC__CLONE_MODE__CLONE_MODE_FULL_COPY;
+    ask(gateway, call, "EngineSnapshotClone", &request.base, &google__protobuf__empty__descriptor);
 }
 
 static void frontend_change(struct gateway *gateway, struct fleet_call *call) {
@@ -221,11 +265,14 @@ void gateway_fleet_call(struct gateway *gateway, struct fleet_call *call) {
     switch (call->act) {
     case FLEET_REPLICA_CREATE: replica_create(gateway, call); break;
     case FLEET_REPLICA_DELETE: replica_delete(gateway, call); break;
+    case FLEET_ENGINE_CLONE: engine_clone(gateway, call); break;
     case FLEET_ENGINE_CREATE: engine_create(gateway, call); break;
     case FLEET_ENGINE_DELETE:
+    case FLEET_ENGINE_PROMOTE:
     case FLEET_ENGINE_EXPAND:
     case FLEET_ENGINE_ADD:
-    case FLEET_ENGINE_REMOVE: engine_change(gateway, call); break;
+    case FLEET_ENGINE_REMOVE:
+    case FLEET_ENGINE_REVERT: engine_change(gateway, call); break;
     case FLEET_FRONTEND_CREATE:
     case FLEET_FRONTEND_DELETE:
     case FLEET_FRONTEND_EXPAND: frontend_change(gateway, call); break;

@@ -248,14 +248,6 @@ void gateway_frontend_delete(struct grpc_call *call, const ProtobufCMessage *mes
     start_named(call, message, CONTROL_FRONTEND_DELETE, ((const Spdkrpc__EngineFrontendDeleteRequest *)message)->name);
 }
 
-void gateway_frontend_suspend(struct grpc_call *call, const ProtobufCMessage *message) {
-    start_named(call, message, CONTROL_FRONTEND_SUSPEND, ((const Spdkrpc__EngineFrontendSuspendRequest *)message)->name);
-}
-
-void gateway_frontend_resume(struct grpc_call *call, const ProtobufCMessage *message) {
-    start_named(call, message, CONTROL_FRONTEND_RESUME, ((const Spdkrpc__EngineFrontendResumeRequest *)message)->name);
-}
-
 void gateway_frontend_get(struct grpc_call *call, const ProtobufCMessage *message) {
     answer_frontend(call, ((const Spdkrpc__EngineFrontendGetRequest *)message)->name);
 }
@@ -284,12 +276,11 @@ void gateway_frontend_list(struct grpc_call *call, const ProtobufCMessage *messa
 /* ---- size: the engine grows, then it is recorded ---- */
 
 static void grown(struct grpc_call *call, const ProtobufCMessage *request, const struct error *error) {
-    Google__Protobuf__Empty empty = GOOGLE__PROTOBUF__EMPTY__INIT;
     (void)request;
     if (error->code != ERROR_NONE)
         gateway_fail(call, error, false);
     else
-        grpc_call_reply(call, &empty.base);
+        gateway_reply_empty(call);
 }
 
 static void grow(struct gateway_pending *pending) {

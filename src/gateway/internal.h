@@ -19,6 +19,7 @@ struct gateway {
     struct list switches;         /* switch.c */
     struct list rebuilds, clones; /* rebuild.c, clone.c: into replicas of this node */
     struct list engine_rebuilds;  /* engine_rebuild.c: by engines of this node */
+    struct list engine_clones;    /* engine_clone.c: likewise */
     bool stopping;
     struct grpc_method methods[];
 };
@@ -140,9 +141,10 @@ void gateway_attach(struct grpc_call *call, const ProtobufCMessage *request, con
 void gateway_snapshot_frozen(struct grpc_call *call, const ProtobufCMessage *request, const char *name);
 /* frontend.c */
 gateway_handler gateway_frontend_create, gateway_frontend_delete, gateway_frontend_get, gateway_frontend_list,
-    gateway_frontend_suspend, gateway_frontend_resume, gateway_frontend_expand, gateway_frontend_snapshot_create,
-    gateway_frontend_snapshot_delete, gateway_frontend_snapshot_purge, gateway_frontend_snapshot_revert,
-    gateway_frontend_replica_add;
+    gateway_frontend_expand, gateway_frontend_snapshot_create, gateway_frontend_snapshot_delete, gateway_frontend_snapshot_purge,
+    gateway_frontend_snapshot_revert, gateway_frontend_replica_add;
+/* pause.c */
+gateway_handler gateway_pause_engine, gateway_resume_engine, gateway_frontend_suspend, gateway_frontend_resume;
 /* switch.c */
 gateway_handler gateway_frontend_switch_over;
 /* What was under way when the daemon ended is brought to an end. */
@@ -156,6 +158,8 @@ gateway_handler gateway_engine_create, gateway_engine_delete, gateway_engine_get
     gateway_engine_replica_delete, gateway_engine_replica_list;
 /* engine_copy.c */
 gateway_handler gateway_note_engine, gateway_get_rebuild, gateway_limit_rebuild;
+/* ReplicaSnapshotCloneDstStatusCheck of a replica that is not cloned into itself: its engine may be. */
+void gateway_check_engine_clone(struct grpc_call *call, const struct control_replica *replica);
 /* A replica was added to an engine: its node is told, then the call is answered. */
 void gateway_answer_added(struct gateway_pending *pending);
 /* The engine that has the replica is asked, and the call will be answered. False: none is known. */
@@ -167,6 +171,9 @@ bool gateway_rebuild_by_calls(struct gateway_pending *pending);
 /* Such a replica was taken away from its engine before it was whole: nodes are told. */
 void gateway_rebuild_over(struct gateway *gateway, const char *engine, const struct control_leg_record *leg);
 void gateway_engine_rebuilds_end(struct gateway *gateway);
+/* engine_clone.c */
+gateway_handler gateway_engine_snapshot_clone, gateway_get_clone;
+void gateway_engine_clones_end(struct gateway *gateway);
 /* engine_all.c */
 gateway_handler gateway_engine_snapshot_hash, gateway_engine_snapshot_hash_status, gateway_engine_snapshot_purge;
 /* copy.c: this node has the source. */

@@ -81,6 +81,12 @@ static const struct grpc_method methods[] = {
      gateway_note_engine},
     {"GetRebuild", GRPC_UNARY, &penstock__v1__get_rebuild_request__descriptor, &penstock__v1__get_rebuild_response__descriptor,
      gateway_get_rebuild},
+    {"GetClone", GRPC_UNARY, &penstock__v1__get_clone_request__descriptor, &penstock__v1__get_clone_response__descriptor,
+     gateway_get_clone},
+    {"PauseEngine", GRPC_UNARY, &penstock__v1__pause_engine_request__descriptor, &penstock__v1__pause_engine_response__descriptor,
+     gateway_pause_engine},
+    {"ResumeEngine", GRPC_UNARY, &penstock__v1__resume_engine_request__descriptor,
+     &penstock__v1__resume_engine_response__descriptor, gateway_resume_engine},
     {"LimitRebuild", GRPC_UNARY, &penstock__v1__limit_rebuild_request__descriptor,
      &penstock__v1__limit_rebuild_response__descriptor, gateway_limit_rebuild},
 };

@@ -625,7 +625,6 @@ static bool find_parent(struct rebuild *rebuild, const struct rebuild_snapshot *
 void gateway_rebuild_copy(struct grpc_call *call, const ProtobufCMessage *message) {
     const Spdkrpc__ReplicaRebuildingDstShallowCopyStartRequest *request =
         (const Spdkrpc__ReplicaRebuildingDstShallowCopyStartRequest *)message;
-    Google__Protobuf__Empty empty = GOOGLE__PROTOBUF__EMPTY__INIT;
     struct rebuild *rebuild = find_ready(call, request->name, request->snapshot_name);
     if (rebuild == NULL)
         return;
@@ -643,7 +642,7 @@ void gateway_rebuild_copy(struct grpc_call *call, const ProtobufCMessage *messag
         rebuild->current = snapshot;
         rebuild->fast = request->fast_sync != 0;
         copy_current(rebuild);
-        grpc_call_reply(call, &empty.base);
+        gateway_reply_empty(call);
     }
 }
 
@@ -713,13 +712,12 @@ static void snapshot_made(struct gateway_pending *pending) {
 
 void gateway_rebuild_snapshot(struct grpc_call *call, const ProtobufCMessage *message) {
     const Spdkrpc__SnapshotRequest *request = (const Spdkrpc__SnapshotRequest *)message;
-    Google__Protobuf__Empty empty = GOOGLE__PROTOBUF__EMPTY__INIT;
     struct rebuild *rebuild = find_ready(call, request->name, request->snapshot_name);
     if (rebuild == NULL)
         return;
     const struct rebuild_snapshot *snapshot = find_snapshot(rebuild, request->snapshot_name);
     if (snapshot != NULL && snapshot->done)
-        grpc_call_reply(call, &empty.base);
+        gateway_reply_empty(call);
     else if (snapshot == NULL || rebuild->current != snapshot || rebuild->state != REBUILD_COPIED)
         grpc_call_endf(call, GRPC_UNKNOWN, "snapshot '%s' was not copied", request->snapshot_name);
     else
@@ -755,7 +753,6 @@ void gateway_rebuild_limit(struct grpc_call *call, const ProtobufCMessage *messa
     const Spdkrpc__ReplicaRebuildingDstSetQosLimitRequest *request =
         (const Spdkrpc__ReplicaRebuildingDstSetQosLimitRequest *)message;
     struct rebuild *rebuild = find(gateway_of(call), request->name);
-    Google__Protobuf__Empty empty = GOOGLE__PROTOBUF__EMPTY__INIT;
     const struct control_replica *replica = control_find_replica(gateway_of(call)->options.control, request->name);
     struct error error;
     if (!names_check(request->name, "name", &error)) {
@@ -769,6 +766,6 @@ void gateway_rebuild_limit(struct grpc_call *call, const ProtobufCMessage *messa
             grpc_call_endf(call, GRPC_UNKNOWN, "replica '%s' is not being rebuilt", request->name);
     } else {
         rebuild->limit_mib = (uint64_t)request->qos_limit_mbps;
-        grpc_call_reply(call, &empty.base);
+        gateway_reply_empty(call);
     }
 }

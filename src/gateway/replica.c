@@ -203,7 +203,7 @@ static void answer_list(struct grpc_call *call, const ProtobufCMessage *message)
     struct control *control = gateway_of(call)->options.control;
     Spdkrpc__ReplicaListResponse answer = SPDKRPC__REPLICA_LIST_RESPONSE__INIT;
     struct gateway_scratch scratch = {0};
-    answer.replicas = gateway_scratch_take(&scratch, control->replica_names.count, sizeof(*answer.replicas));
+    answer.replicas = gateway_scratch_take(&scratch, control->names[CONTROL_REPLICAS].count, sizeof(*answer.replicas));
     list_for_each (&control->objects[CONTROL_REPLICAS], struct control_object, object, node) {
         const struct control_replica *replica = container_of(object, struct control_replica, object);
         Spdkrpc__ReplicaListResponse__ReplicasEntry *entry = gateway_scratch_take(&scratch, 1, sizeof(*entry));

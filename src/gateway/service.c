@@ -40,6 +40,7 @@ static const struct {
     {"EngineReplicaDelete", gateway_engine_replica_delete},
     {"EngineReplicaList", gateway_engine_replica_list},
     {"EngineSetTargetListenerANAState", gateway_engine_set_ana},
+    {"EngineSnapshotClone", gateway_engine_snapshot_clone},
     {"EngineSnapshotCreate", gateway_engine_snapshot_create},
     {"EngineSnapshotDelete", gateway_engine_snapshot_delete},
     {"EngineSnapshotHash", gateway_engine_snapshot_hash},
@@ -92,7 +93,6 @@ static const struct {
     {"BackingImage", "backing images are not offered"},
     {"EngineBackup", "backups are not offered"},
     {"EngineRestore", "backups are not offered"},
-    {"EngineSnapshotClone", "clones are not offered yet"},
     {"EngineSnapshotHash", "a checksum that is being made is not locked, and not stopped"},
     {"EngineSuspend", "suspend its engine frontend"},
     {"EngineResume", "resume its engine frontend"},
@@ -128,10 +128,10 @@ struct quiet_watch {
 };
 
 static void quiet_watch(struct grpc_call *call, const ProtobufCMessage *request) {
-    struct quiet_watch *watch = calloc(1, sizeof(*watch));
+    struct quiet_watch *watch = gateway_of(call)->stopping ? NULL : calloc(1, sizeof(*watch));
     (void)request;
     if (watch == NULL) {
-        grpc_call_end(call, GRPC_RESOURCE_EXHAUSTED, "no memory");
+        grpc_call_end(call, GRPC_UNAVAILABLE, "the daemon is ending, or has no memory");
         return;
     }
     watch->call = call;
@@ -163,6 +163,7 @@ struct gateway *gateway_create(struct grpc_server *server, const struct gateway_
     list_init(&gateway->looks);
     list_init(&gateway->rebuilds);
     list_init(&gateway->clones);
+    list_init(&gateway->engine_clones);
     list_init(&gateway->engine_rebuilds);
     gateway->options.server = server;
     for (unsigned i = 0; i < described->n_methods; i++) {
@@ -196,6 +197,7 @@ void gateway_stop(struct gateway *gateway) {
     gateway_rebuilds_end(gateway);
     gateway_engine_rebuilds_end(gateway);
     gateway_clones_end(gateway);
+    gateway_engine_clones_end(gateway);
     gateway_peers_end(gateway);
     gateway_rates_end(gateway);
 }
@@ -206,6 +208,7 @@ void gateway_destroy(struct gateway *gateway) {
     gateway_rebuilds_end(gateway); /* those whose beginning was under way */
     gateway_engine_rebuilds_end(gateway);
     gateway_clones_end(gateway);
+    gateway_engine_clones_end(gateway);
     free(gateway);
 }
 

@@ -45,11 +45,10 @@ static const struct control_frontend *frontend_of(const struct gateway_switch *o
 static struct reactor *reactor_of(const struct gateway_switch *over) { return over->gateway->options.control->options.reactor; }
 
 static void answer(struct gateway_switch *over, enum grpc_status status, const char *text) {
-    Google__Protobuf__Empty empty = GOOGLE__PROTOBUF__EMPTY__INIT;
     struct grpc_call *call = over->call;
     over->call = NULL;
     if (call != NULL && status == GRPC_OK)
-        grpc_call_reply(call, &empty.base);
+        gateway_reply_empty(call);
     else if (call != NULL)
         grpc_call_end(call, status, text);
 }
@@ -375,8 +374,7 @@ static void start(struct grpc_call *call, const char *name, enum switch_phase ph
         return;
     }
     if (strcmp(record->engine, engine) == 0 && strcmp(record->target, target) == 0 && record->step == SWITCH_NONE) {
-        Google__Protobuf__Empty empty = GOOGLE__PROTOBUF__EMPTY__INIT;
-        grpc_call_reply(call, &empty.base); /* it has moved already */
+        gateway_reply_empty(call); /* it has moved already */
         return;
     }
     struct gateway_switch *over = create(gateway, name, engine, target);

@@ -54,6 +54,10 @@ static void put_endpoint(const struct gateway *gateway, const struct fleet_recor
 static void put_standing(const struct gateway *gateway, const struct fleet_volume *volume, const struct control_engine *engine,
                          Penstock__V1__Volume *answer, struct gateway_scratch *scratch) {
     const struct observation *seen = control_seen(gateway->options.control);
+    if (volume->record.revert != FLEET_NO_REVERT) { /* its engine comes and goes meanwhile */
+        answer->state = (char *)"reverting";
+        return;
+    }
     if (engine == NULL) {
         answer->state = (char *)"error";
         answer->health = (char *)"faulted";
@@ -115,6 +119,8 @@ Penstock__V1__Volume *gateway_put_volume(const struct gateway *gateway, const st
 struct wanting {
     struct fleet_request request;
     struct grpc_call *call;
+    struct fleet_record as; /* of a clone: the volume that it is to be like */
+    const char *nodes[FLEET_NODES_MAX];
 };
 
 /* Answers that have a volume have it in the same place. */
@@ -125,6 +131,8 @@ SAME_PLACE(CreateVolumeResponse);
 SAME_PLACE(ExpandVolumeResponse);
 SAME_PLACE(UpdateVolumeResponse);
 SAME_PLACE(RemoveReplicaResponse);
+SAME_PLACE(RevertVolumeResponse);
+SAME_PLACE(CloneVolumeResponse);
 
 static void answer_wanting(struct wanting *wanting) {
     const struct gateway *gateway = gateway_of(wanting->call);
@@ -167,7 +175,8 @@ static struct fleet_request *want(struct grpc_call *call, enum fleet_verb verb, 
         return NULL;
     }
     wanting->call = call;
-    wanting->request = (struct fleet_request){.verb = verb, .name = name, .frontend = "", .replica = "", .done = done};
+    wanting->request =
+        (struct fleet_request){.verb = verb, .name = name, .frontend = "", .replica = "", .snapshot = "", .done = done};
     return &wanting->request;
 }
 
@@ -217,6 +226,15 @@ static void delete_volume(struct grpc_call *call, const ProtobufCMessage *messag
     if (request == NULL)
         return;
     request->abandon = asked->abandon != 0;
+    submit(call, request);
+}
+
+static void revert_volume(struct grpc_call *call, const ProtobufCMessage *message) {
+    const Penstock__V1__RevertVolumeRequest *asked = (const Penstock__V1__RevertVolumeRequest *)message;
+    struct fleet_request *request = want(call, FLEET_REVERT, asked->name);
+    if (request == NULL)
+        return;
+    request->snapshot = asked->snapshot;
     submit(call, request);
 }
 
@@ -284,6 +302,58 @@ static void get_volume(struct grpc_call *call, const ProtobufCMessage *message) 
 
 static void list_volumes(struct grpc_call *call, const ProtobufCMessage *message) {
     gateway_refresh(call, message, "", answer_list);
+}
+
+/* ---- clones ---- */
+
+static const json_t *find_snapshot(const struct gateway *gateway, const struct fleet_volume *volume, const char *name) {
+    const struct control_engine *engine = fleet_engine(gateway->options.fleet, volume);
+    const struct observation *seen = control_seen(gateway->options.control);
+    const struct observed_mirror *mirror = seen == NULL || engine == NULL ? NULL : observed_mirror(seen, engine->record.name);
+    const json_t *snapshot;
+    size_t i;
+    json_array_foreach(mirror == NULL ? NULL : mirror->tree, i, snapshot) {
+        const char *its = json_string_value(json_object_get(snapshot, "name"));
+        if (its != NULL && strcmp(its, name) == 0)
+            return snapshot;
+    }
+    return NULL;
+}
+
+/* As large as the other one, on the same nodes, found in the same way. */
+static void clone_known(struct grpc_call *call, const ProtobufCMessage *message) {
+    const Penstock__V1__CloneVolumeRequest *asked = (const Penstock__V1__CloneVolumeRequest *)message;
+    const struct fleet_volume *volume = find(call, asked->name);
+    if (volume == NULL)
+        return;
+    if (volume->record.phase != FLEET_STANDING || volume->record.revert != FLEET_NO_REVERT) {
+        grpc_call_endf(call, GRPC_FAILED_PRECONDITION, "volume %s does not stand, or is being reverted", asked->name);
+        return;
+    }
+    if (find_snapshot(gateway_of(call), volume, asked->snapshot) == NULL) {
+        grpc_call_endf(call, GRPC_FAILED_PRECONDITION, "volume %s has no snapshot %s", asked->name, asked->snapshot);
+        return;
+    }
+    struct fleet_request *request = want(call, FLEET_CREATE, asked->new_name);
+    if (request == NULL)
+        return;
+    struct wanting *wanting = container_of(request, struct wanting, request);
+    wanting->as = volume->record;
+    for (unsigned i = 0; i < wanting->as.node_count; i++)
+        wanting->nodes[i] = wanting->as.nodes[i];
+    request->bytes = wanting->as.bytes;
+    request->replicas = wanting->as.replicas;
+    request->frontend = wanting->as.frontend;
+    request->replace = wanting->as.replace;
+    request->nodes = wanting->nodes;
+    request->node_count = wanting->as.node_count;
+    request->source = asked->name;
+    request->source_snapshot = asked->snapshot;
+    submit(call, request);
+}
+
+static void clone_volume(struct grpc_call *call, const ProtobufCMessage *message) {
+    gateway_refresh(call, message, "", clone_known);
 }
 
 /* ---- snapshots: single commands of the engine, which changes all replicas or none ---- */
@@ -383,6 +453,8 @@ static const struct grpc_method methods[] = {
     {"ExpandVolume", GRPC_UNARY, MESSAGES(expand_volume_request, expand_volume_response), expand_volume},
     {"UpdateVolume", GRPC_UNARY, MESSAGES(update_volume_request, update_volume_response), update_volume},
     {"DeleteVolume", GRPC_UNARY, MESSAGES(delete_volume_request, delete_volume_response), delete_volume},
+    {"RevertVolume", GRPC_UNARY, MESSAGES(revert_volume_request, revert_volume_response), revert_volume},
+    {"CloneVolume", GRPC_UNARY, MESSAGES(clone_volume_request, clone_volume_response), clone_volume},
     {"AddReplica", GRPC_UNARY, MESSAGES(add_replica_request, add_replica_response), add_replica},
     {"RemoveReplica", GRPC_UNARY, MESSAGES(remove_replica_request, remove_replica_response), remove_replica},
     {"CreateSnapshot", GRPC_UNARY, MESSAGES(create_snapshot_request, create_snapshot_response), create_snapshot},

@@ -39,9 +39,9 @@ static void watch_end(struct watch *watch, enum grpc_status status, const char *
 static void cancelled(struct grpc_call *call) { watch_end(call->arg, GRPC_CANCELLED, NULL); }
 
 static void watch_begin(struct grpc_call *call, enum control_kind kind) {
-    struct watch *watch = calloc(1, sizeof(*watch));
+    struct watch *watch = gateway_of(call)->stopping ? NULL : calloc(1, sizeof(*watch));
     if (watch == NULL) {
-        grpc_call_end(call, GRPC_RESOURCE_EXHAUSTED, "no memory");
+        grpc_call_end(call, GRPC_UNAVAILABLE, "the daemon is ending, or has no memory");
         return;
     }
     watch->call = call;

@@ -180,7 +180,8 @@ struct grpc_server *grpc_server_create(const struct grpc_server_options *options
     server->reactor = options->reactor;
     server->limits = options->limits != NULL ? *options->limits : grpc_limits_default;
     server->connections_max = options->connections != 0 ? options->connections : GRPC_DEFAULT_CONNECTIONS;
-    server->strangers_max = options->strangers != 0 ? options->strangers : GRPC_DEFAULT_STRANGERS;
+    server->strangers_max =
+        options->strangers != 0 ? options->strangers : max_u32(server->connections_max / GRPC_STRANGERS_SHARE, 1);
     server->look.run = relieve;
     list_init(&server->listeners);
     grpc_core_init(&server->core, options->memory_bytes != 0 ? options->memory_bytes : GRPC_DEFAULT_SERVER_BYTES,

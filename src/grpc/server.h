@@ -14,7 +14,7 @@ struct grpc_server_options {
     struct reactor *reactor;
     const struct grpc_limits *limits; /* NULL = the defaults; copied */
     size_t memory_bytes;              /* that all calls may hold; 0 = GRPC_DEFAULT_SERVER_BYTES */
-    uint32_t connections, strangers;  /* of each listener; of them in the handshake. 0 = the defaults */
+    uint32_t connections, strangers;  /* of each listener; of them in the handshake. 0 = the default, a quarter */
 };
 
 struct grpc_listen_options {

@@ -162,8 +162,7 @@ static bool receive(struct grpc_transport *t, bool *alive) {
 static bool connect_check(struct grpc_transport *t) {
     int error = host_socket_error(t->socket);
     if (error != 0) {
-        const char *words = strerrordesc_np(-error);
-        note_why(t, words != NULL ? words : "cannot connect");
+        note_why(t, error_errno_words(error));
         return false;
     }
     t->connected = true;

@@ -41,9 +41,11 @@ static inline void host_random(struct host *host, void *to, size_t length);
 static inline void *host_memory_map(struct host *host, size_t bytes);
 static inline void host_memory_unmap(struct host *host, void *take_memory, size_t bytes);
 /* Memory that outlives this process, and nothing else that the page cache does not: found again under its name (and size) by the
- * next process of the same user, gone with the machine's power. `anew`: zeros, whatever was there; else what is there. NULL:
- * there is none, a living process has it, or it cannot be kept here. Any thread; may sleep for microseconds. */
-static inline void *host_memory_keep(struct host *host, const char *name, size_t bytes, bool anew);
+ * next process of the same user, gone with the machine's power. `of` (NULL: nothing is known) is the path of what it is about:
+ * what was left by a process that died is not kept for a file that was deleted, nor for more than some dozens of others. `anew`:
+ * zeros, whatever was there; else what is there. NULL: there is none, a living process has it, or it cannot be kept here. Any
+ * thread; may sleep for milliseconds. */
+static inline void *host_memory_keep(struct host *host, const char *name, const char *of, size_t bytes, bool anew);
 /* Unmaps it. `forget`: nobody will find it again. */
 static inline void host_memory_leave(struct host *host, const char *name, void *take_memory, size_t bytes, bool forget);
 #define HOST_KEPT_NAME_SIZE 64
@@ -61,15 +63,24 @@ struct host_turn {
     uint64_t deadline_ns; /* call again by then at the latest; 0 = at once, UINT64_MAX = when woken */
 };
 
+/* A thread that is there already and waits for something to run (an lcore of DPDK's). host/linux only. */
+struct host_launcher {
+    /* Has the thread call main(arg). -errno or 0. */
+    int (*launch)(struct host_launcher *launcher, void *(*main)(void *arg), void *arg);
+    /* Until main has returned. */
+    void (*wait)(struct host_launcher *launcher);
+};
+
 struct host_loop_options {
     const char *name; /* of the thread, ≤ 15 characters */
     int cpu;          /* to pin to; -1 = unpinned */
     enum host_poll_mode poll_mode;
     struct host_turn (*turn)(void *arg); /* never blocks; calls host_loop_poll() */
     /* The thread is about to block, and turns once more after this (true); or it does not block any more (false). NULL = nobody
-     * is told. host/linux only: nothing blocks in a simulation. */
+     * is told. After a sleep, the first turn comes before it. host/linux only: nothing blocks in a simulation. */
     void (*sleeps)(void *arg, bool asleep);
     void *arg;
+    struct host_launcher *launcher; /* whose thread turns the loop, pinned as it is; NULL = one of the loop's own */
 };
 
 /* Loads of a loop, for framework_get_reactors and the idle figures; relaxed counters, any thread may read. */
@@ -221,7 +232,7 @@ struct host_ops {
     void (*random)(struct host *, void *, size_t);
     void *(*memory_map)(struct host *, size_t);
     void (*memory_unmap)(struct host *, void *, size_t);
-    void *(*memory_keep)(struct host *, const char *, size_t, bool);
+    void *(*memory_keep)(struct host *, const char *, const char *, size_t, bool);
     void (*memory_leave)(struct host *, const char *, void *, size_t, bool);
     int (*loop_create)(struct host *, const struct host_loop_options *, struct host_loop **);
     int (*loop_start)(struct host_loop *);
@@ -276,8 +287,8 @@ static inline void *host_memory_map(struct host *host, size_t bytes) { return ho
 static inline void host_memory_unmap(struct host *host, void *take_memory, size_t bytes) {
     host->ops->memory_unmap(host, take_memory, bytes);
 }
-static inline void *host_memory_keep(struct host *host, const char *name, size_t bytes, bool anew) {
-    return host->ops->memory_keep == NULL ? NULL : host->ops->memory_keep(host, name, bytes, anew);
+static inline void *host_memory_keep(struct host *host, const char *name, const char *of, size_t bytes, bool anew) {
+    return host->ops->memory_keep == NULL ? NULL : host->ops->memory_keep(host, name, of, bytes, anew);
 }
 static inline void host_memory_leave(struct host *host, const char *name, void *take_memory, size_t bytes, bool forget) {
     host->ops->memory_leave(host, name, take_memory, bytes, forget);

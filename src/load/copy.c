@@ -41,7 +41,7 @@ static void end(struct load_copy *copy) {
 static void flushed(struct block_request *request) {
     struct load_copy *copy = container_of(request, struct load_copy, flush);
     if (request->status != IO_OK)
-        error_set(&copy->result.error, ERROR_IO, "flushing the device: %s", io_status_name(request->status));
+        error_set(&copy->result.error, ERROR_IO, "flushing the device: %s", io_status_words(request->status));
     end(copy);
 }
 
@@ -74,7 +74,7 @@ static void moved(struct piece *piece) {
 static void block_done(struct block_request *request) {
     struct piece *piece = container_of(request, struct piece, block);
     if (request->status != IO_OK)
-        fail(piece, piece->copy->to_device ? "writing the device" : "reading the device", io_status_name(request->status));
+        fail(piece, piece->copy->to_device ? "writing the device" : "reading the device", io_status_words(request->status));
     else if (piece->copy->to_device)
         moved(piece);
     else

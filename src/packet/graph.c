@@ -27,7 +27,7 @@ static void emit_copy(const struct plan_component *component, struct plan_scratc
 
 static void classify_group(const struct plan_component *component, struct plan_scratch *scratch, struct packet *packet,
                            unsigned vlan) {
-    uint16_t outputs[PACKET_OUTPUTS_MAX];
+    not_zeroed uint16_t outputs[PACKET_OUTPUTS_MAX];
     unsigned count = table_find_members(component->table, vlan, outputs, component->output_count);
     if (count == 0) {
         drop(component, scratch, packet, PACKET_DROP_NO_MEMBER);
@@ -78,16 +78,19 @@ static inline uint64_t classify_key(const struct table *table, const struct pack
 static void classify(const struct plan_component *component, struct plan_scratch *scratch, struct packet **packets,
                      unsigned count) {
     const struct table *table = component->table;
-    uint64_t keys[PACKET_BURST], places[PACKET_BURST];
+    const struct table_hash hash = table->hash; /* ours alone: no write to a frame can change it */
+    const unsigned output_count = component->output_count;
+    not_zeroed uint64_t keys[PACKET_BURST];
+    not_zeroed const struct table_slot *slots[PACKET_BURST];
     /* Two passes, so that the slots of all are on their way from memory before the first is looked at. */
     for (unsigned i = 0; i < count; i++) {
         keys[i] = classify_key(table, packets[i]);
-        places[i] = table_place(table, keys[i]);
-        __builtin_prefetch(&table->slots[places[i]]);
+        slots[i] = table_slot_of(&hash, keys[i]);
+        __builtin_prefetch(slots[i]);
     }
     for (unsigned i = 0; i < count; i++) {
-        uint32_t output = table_find(table, keys[i], places[i]);
-        if (likely(output < component->output_count))
+        uint32_t output = table_find_from(slots[i], keys[i]);
+        if (likely(output < output_count))
             emit(scratch, output, packets[i]);
         else
             classify_unknown(component, scratch, packets[i], keys[i], output);
@@ -102,7 +105,7 @@ static void merge_with_hairpin(const struct plan_component *component, struct pl
     const struct table *table = component->table;
     for (unsigned i = 0; i < count; i++) {
         uint64_t key = classify_key(table, packets[i]);
-        bool here = table_find(table, key, table_place(table, key)) < TABLE_DETACHED;
+        bool here = table_find(table, key) < TABLE_DETACHED;
         if (here && !ethernet_address_is_group(key)) {
             emit(scratch, component->hairpin_output, packets[i]);
             continue;
@@ -118,11 +121,10 @@ static void classify_hairpin(const struct plan_component *component, struct plan
                              unsigned count) {
     const struct table *table = component->table;
     for (unsigned i = 0; i < count; i++) {
-        uint16_t outputs[PACKET_OUTPUTS_MAX];
+        not_zeroed uint16_t outputs[PACKET_OUTPUTS_MAX];
         uint64_t key = classify_key(table, packets[i]);
         uint64_t own_key = table_key(ethernet_address_read(packet_data(packets[i]) + 6), key >> 48 & 0x1fff);
-        uint32_t own = table_find(table, own_key, table_place(table, own_key));
-        uint32_t output = table_find(table, key, table_place(table, key));
+        uint32_t own = table_find(table, own_key), output = table_find(table, key);
         unsigned found = 0, left = 0;
         if (output < TABLE_DETACHED)
             outputs[found++] = (uint16_t)output;
@@ -245,7 +247,7 @@ static __attribute__((noinline)) unsigned check_policy(const struct policy *poli
 }
 
 static unsigned run_input(const struct plan_component *component, struct plan_scratch *scratch, const struct plan_end *input) {
-    struct packet *packets[PACKET_BURST];
+    not_zeroed struct packet *packets[PACKET_BURST];
     unsigned received = input->port->ops->receive(input->port, packets, PACKET_BURST);
     if (received == 0)
         return 0;

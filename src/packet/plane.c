@@ -14,9 +14,9 @@ enum { RUNS_A_TURN = 16, FRAMES_A_TURN = 4 * PACKET_BURST };
 
 const char *packet_port_kind_name(enum packet_port_kind kind) {
     static const char *const names[PACKET_PORT_KIND_COUNT] = {
-        [PACKET_PORT_AF_PACKET] = "af_packet", [PACKET_PORT_TAP] = "tap",   [PACKET_PORT_VHOST_USER] = "vhost_user",
-        [PACKET_PORT_MEMIF] = "memif",         [PACKET_PORT_RING] = "ring", [PACKET_PORT_NULL] = "null",
-        [PACKET_PORT_PCAP] = "pcap",
+        [PACKET_PORT_AF_PACKET] = "af_packet", [PACKET_PORT_TAP] = "tap",       [PACKET_PORT_VHOST_USER] = "vhost_user",
+        [PACKET_PORT_MEMIF] = "memif",         [PACKET_PORT_RING] = "ring",     [PACKET_PORT_NULL] = "null",
+        [PACKET_PORT_PCAP] = "pcap",           [PACKET_PORT_AF_XDP] = "af_xdp", [PACKET_PORT_PCI] = "pci",
     };
     assert((unsigned)kind < PACKET_PORT_KIND_COUNT);
     return names[kind];
@@ -121,7 +121,8 @@ static void worker_destroy(struct packet_worker *worker) {
 }
 
 /* Made, and its thread runs, with nothing to do. NULL: error. */
-static struct packet_worker *worker_create(struct packet_plane *plane, unsigned index, int cpu, struct error *error) {
+static struct packet_worker *worker_create(struct packet_plane *plane, unsigned index, const struct model_worker *place,
+                                           struct error *error) {
     const struct packet_plane_options *options = &plane->options;
     struct packet_worker *worker = calloc(1, sizeof(*worker));
     if (worker == NULL) {
@@ -130,7 +131,7 @@ static struct packet_worker *worker_create(struct packet_plane *plane, unsigned 
     }
     worker->plane = plane;
     worker->index = index;
-    worker->cpu = cpu;
+    worker->cpu = place->cpu;
     worker->plan = &no_plan;
     worker->scratch.memory = options->backend->memory;
     worker->poller = (struct reactor_poller){.poll = worker_poll, .sleep = worker_sleep};
@@ -141,10 +142,15 @@ static struct packet_worker *worker_create(struct packet_plane *plane, unsigned 
     worker->ended.run = worker_ended;
     char name[32]; /* the reactor keeps 15 characters */
     snprintf(name, sizeof(name), "worker_%u", index);
-    struct reactor_options reactor_options = {.name = name, .cpu = cpu, .poll_mode = options->poll_mode, .index = index};
+    struct packet_backend *backend = options->backend;
+    struct reactor_options reactor_options = {.name = name, .cpu = place->cpu, .poll_mode = options->poll_mode, .index = index};
+    if (backend->launcher != NULL) {
+        reactor_options.launcher = backend->launcher(backend, index, place->core);
+        reactor_options.cpu = -1; /* the launcher's is pinned already */
+    }
     int result = reactor_create(options->host, &reactor_options, &worker->reactor);
     if (result != 0) {
-        error_set_errno(error, result, "no worker on processor %d", cpu);
+        error_set_errno(error, result, "no worker on processor %d", place->cpu);
         free(worker);
         return NULL;
     }
@@ -187,7 +193,7 @@ static bool start_workers(struct packet_plane *plane, const struct model *model,
     for (unsigned i = 0; i < MODEL_WORKERS_MAX; i++) {
         if (!model->workers[i].exists || plane->workers[i] != NULL)
             continue;
-        plane->workers[i] = worker_create(plane, i, model->workers[i].cpu, error);
+        plane->workers[i] = worker_create(plane, i, &model->workers[i], error);
         if (plane->workers[i] == NULL)
             return false;
     }
@@ -241,7 +247,7 @@ static void open_run(struct host_job *job) {
     struct packet_change *change = container_of(job, struct packet_change, job);
     struct packet_backend *backend = change->plane->options.backend;
     const struct packet_port_options *open = change->open;
-    if (open->kind == PACKET_PORT_RING)
+    if (open->kind == PACKET_PORT_RING && !backend->opens_rings)
         change->ok = packet_ring_create(open->name, open->size, backend->memory, &change->opened, &change->error);
     else
         change->ok = backend->open(backend, open, &change->opened, &change->error);
@@ -471,6 +477,8 @@ bool packet_plane_create(const struct packet_plane_options *options, struct pack
     bool ok = plane->version != NULL || error_set(error, ERROR_NO_MEMORY, "no memory");
     for (unsigned i = 0; ok && i < options->cpu_count; i++)
         ok = model_add_worker(plane->version->model, options->cpus[i], error);
+    if (ok && options->vf != NULL)
+        ok = model_add_vf(plane->version->model, options->vf, options->cores, options->cpu_is_there, error);
     if (!ok || !start_workers(plane, plane->version->model, error)) {
         packet_plane_destroy(plane);
         return false;

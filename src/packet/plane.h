@@ -16,6 +16,8 @@ enum packet_port_kind {
     PACKET_PORT_RING,
     PACKET_PORT_NULL,
     PACKET_PORT_PCAP,
+    PACKET_PORT_AF_XDP,
+    PACKET_PORT_PCI,
     PACKET_PORT_KIND_COUNT
 };
 
@@ -23,7 +25,8 @@ enum packet_port_kind {
 struct packet_port_options {
     const char *name;
     enum packet_port_kind kind;
-    const char *interface;         /* af_packet: there; tap: to be made */
+    const char *interface;         /* af_packet, af_xdp: there; tap: to be made */
+    const char *device;            /* pci: address, "0000:03:00.0" */
     const char *socket;            /* vhost_user, memif: path */
     bool client;                   /* vhost_user: the peer listens */
     uint32_t queues;               /* vhost_user: pairs of them, 1 to PACKET_QUEUES_MAX */
@@ -42,17 +45,29 @@ struct packet_sink {
     void (*close)(struct packet_sink *sink);
 };
 
+/* How much of the drivers' memory is taken. */
+struct packet_usage {
+    uint64_t buffers, buffers_free;       /* frames' */
+    uint64_t heap_bytes, heap_free_bytes; /* what ports, queues and buffers are made of */
+    uint64_t heap_largest_free_bytes;     /* in one piece */
+};
+
 /* What drivers give: frames' memory, ports, and what a thread needs that calls them. */
 struct packet_backend {
     struct packet_memory *memory;
-    /* Makes a port of a kind other than ring. In a helper thread, one at a time. */
+    /* Makes a port; of kind ring only if it says so. In a helper thread, one at a time. */
+    bool opens_rings;
     bool (*open)(struct packet_backend *backend, const struct packet_port_options *options, struct packet_port **ret_port,
                  struct error *error);
     /* A worker's thread begins and ends to call ports. On it. NULL = nothing to do. */
     void (*thread)(struct packet_backend *backend, bool begins);
+    /* Whose thread a worker on that core is. NULL = one of its own. */
+    struct host_launcher *(*launcher)(struct packet_backend *backend, unsigned worker, unsigned core);
     /* For captures: a file or pipe, and which frames are wanted. In a helper thread. */
     bool (*open_sink)(const char *path, struct packet_sink **ret_sink, struct error *error);
     bool (*compile_filter)(const char *text, struct capture_filter **ret_filter, struct error *error);
+    /* Any thread; counts, so it takes a while. NULL = not told. */
+    void (*usage)(struct packet_backend *backend, struct packet_usage *ret_usage);
 };
 
 struct packet_plane;
@@ -108,6 +123,8 @@ struct packet_plane_options {
     unsigned cpu_count;
     const struct cores_map *cores; /* for vfs */
     bool (*cpu_is_there)(int cpu); /* a thread may be pinned to it */
+    bool processes;                /* one of several: vfs are processes */
+    const struct model_vf *vf;     /* that is there from the start, with its workers; NULL = none */
     enum host_poll_mode poll_mode;
 };
 

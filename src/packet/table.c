@@ -6,14 +6,14 @@
 #define PROBE_LIMIT 8
 #define MULTIPLIERS_TRIED 16
 
-static bool place_all(struct table *table, const struct table_entry *entries, uint32_t count) {
-    size_t slots = (size_t)1 << (64 - table->shift);
-    memset(table->slots, 0, (slots + PROBE_LIMIT + 1) * sizeof(*table->slots));
+static bool place_all(const struct table_hash *hash, const struct table_entry *entries, uint32_t count) {
+    size_t slots = (size_t)1 << (64 - hash->shift);
+    memset(hash->slots, 0, (slots + PROBE_LIMIT + 1) * sizeof(*hash->slots));
     for (uint32_t i = 0; i < count; i++) {
         if (entries[i].is_default)
             continue;
         uint64_t key = table_key(entries[i].address, entries[i].vlan);
-        struct table_slot *slot = &table->slots[table_place(table, key)];
+        struct table_slot *slot = table_slot_of(hash, key);
         for (unsigned n = 0; slot->key != 0; slot++) {
             assert(slot->key != key);
             if (++n == PROBE_LIMIT)
@@ -25,21 +25,21 @@ static bool place_all(struct table *table, const struct table_entry *entries, ui
 }
 
 /* Multipliers by multiplication with an odd constant: fixed, so that the same entries give the same table. */
-static bool fill_slots(struct table *table, const struct table_entry *entries, uint32_t count) {
+static bool fill_slots(struct table_hash *hash, const struct table_entry *entries, uint32_t count) {
     unsigned bits = 4;
     while ((UINT64_C(1) << bits) < (uint64_t)count * 4)
         bits++;
     for (;; bits++) {
-        free(table->slots);
-        table->slots = calloc(((size_t)1 << bits) + PROBE_LIMIT + 1, sizeof(*table->slots));
-        if (table->slots == NULL)
+        free(hash->slots);
+        hash->slots = calloc(((size_t)1 << bits) + PROBE_LIMIT + 1, sizeof(*hash->slots));
+        if (hash->slots == NULL)
             return false;
-        table->shift = 64 - bits;
-        table->multiplier = UINT64_C(0x9e3779b97f4a7c15);
+        hash->shift = 64 - bits;
+        hash->multiplier = UINT64_C(0x9e3779b97f4a7c15);
         for (unsigned i = 0; i < MULTIPLIERS_TRIED; i++) {
-            if (place_all(table, entries, count))
+            if (place_all(hash, entries, count))
                 return true;
-            table->multiplier *= UINT64_C(0xd1342543de82ef95);
+            hash->multiplier *= UINT64_C(0xd1342543de82ef95);
         }
     }
 }
@@ -82,7 +82,7 @@ struct table *table_create(const struct table_entry *entries, uint32_t count) {
         table->general_default = TABLE_NOWHERE;
         table->vlans = calloc(min_u32(count, TABLE_VLAN_COUNT) + 1, sizeof(*table->vlans));
         table->members = calloc(max_u32(count, 1), sizeof(*table->members));
-        ok = table->vlans != NULL && table->members != NULL && fill_slots(table, entries, count);
+        ok = table->vlans != NULL && table->members != NULL && fill_slots(&table->hash, entries, count);
     }
     if (ok) {
         if (count > 0)
@@ -100,7 +100,7 @@ struct table *table_create(const struct table_entry *entries, uint32_t count) {
 void table_destroy(struct table *table) {
     if (table == NULL)
         return;
-    free(table->slots);
+    free(table->hash.slots);
     free(table->vlans);
     free(table->members);
     free(table);

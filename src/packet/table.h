@@ -30,10 +30,15 @@ struct table_vlan {
     uint32_t member_first; /* in table.members: each output once, the default one included, none detached */
 };
 
-struct table {
+/* Where a key's slot is. */
+struct table_hash {
     uint64_t multiplier;
-    unsigned shift; /* 64 - log2(slots) */
     struct table_slot *slots;
+    unsigned shift; /* 64 - log2(slots) */
+};
+
+struct table {
+    struct table_hash hash;
     uint16_t general_default;              /* of the untagged; TABLE_NOWHERE = none */
     uint16_t vlan_index[TABLE_VLAN_COUNT]; /* in vlans, plus 1; 0 = no entries */
     struct table_vlan *vlans;
@@ -43,23 +48,26 @@ struct table {
 /* Bit 63 of a key in use: VLANs take 13 bits above the address. */
 #define TABLE_USED (UINT64_C(1) << 63)
 static inline uint64_t table_key(uint64_t address, unsigned vlan) { return address | (uint64_t)vlan << 48 | TABLE_USED; }
-static inline uint64_t table_place(const struct table *table, uint64_t key) {
-    return (key ^ key >> 29) * table->multiplier >> table->shift;
+/* The first slot that may be the key's. */
+static inline struct table_slot *table_slot_of(const struct table_hash *hash, uint64_t key) {
+    return &hash->slots[(key ^ key >> 29) * hash->multiplier >> hash->shift];
 }
 
 /* Builds a table; no two entries have the same VLAN and address, nor are two defaults of one VLAN. NULL: no memory. */
 struct table *table_create(const struct table_entry *entries, uint32_t count);
 void table_destroy(struct table *table);
 
-/* The output of a key that has an entry (TABLE_DETACHED too), else TABLE_NOWHERE. `place` is table_place(). */
-static inline uint32_t table_find(const struct table *table, uint64_t key, uint64_t place) {
-    const struct table_slot *slot = &table->slots[place];
+/* The output of a key that has an entry (TABLE_DETACHED too), else TABLE_NOWHERE. `slot`: the key's table_slot_of(). */
+static inline uint32_t table_find_from(const struct table_slot *slot, uint64_t key) {
     for (;; slot++) {
         if (likely(slot->key == key))
             return slot->output;
         if (slot->key == 0)
             return TABLE_NOWHERE;
     }
+}
+static inline uint32_t table_find(const struct table *table, uint64_t key) {
+    return table_find_from(table_slot_of(&table->hash, key), key);
 }
 /* What has no entry of its own, unicast: the VLAN's default, or the general one, or TABLE_NOWHERE; TABLE_DETACHED too. */
 uint32_t table_find_default(const struct table *table, unsigned vlan);

@@ -49,12 +49,32 @@ void method_packet_get_status(struct rpc_call *call) {
     json_put_u64(writer, "generation", rpc->plane->version->generation);
     json_put_u64(writer, "components", model->component_count);
     json_put_u64(writer, "ports", model->port_count);
-    if (rpc->options.buffers != NULL) {
-        uint64_t count, free_count;
-        rpc->options.buffers(rpc->options.backend, &count, &free_count);
+    if (rpc->options.backend->usage != NULL) {
+        struct packet_usage usage;
+        rpc->options.backend->usage(rpc->options.backend, &usage);
         json_begin_object(writer, "buffers");
-        json_put_u64(writer, "count", count);
-        json_put_u64(writer, "free", free_count);
+        json_put_u64(writer, "count", usage.buffers);
+        json_put_u64(writer, "free", usage.buffers_free);
+        json_end(writer);
+        json_begin_object(writer, "heap");
+        json_put_u64(writer, "bytes", usage.heap_bytes);
+        json_put_u64(writer, "free_bytes", usage.heap_free_bytes);
+        json_put_u64(writer, "largest_free_bytes", usage.heap_largest_free_bytes);
+        json_end(writer);
+    }
+    if (rpc->options.next_process != NULL) {
+        unsigned at = 0;
+        uint32_t vf;
+        uint64_t mask;
+        json_begin_array(writer, "processes");
+        while (rpc->options.next_process(rpc->options.arg, &at, &vf, &mask)) {
+            char text[24];
+            snprintf(text, sizeof(text), "0x%llx", (unsigned long long)mask);
+            json_begin_object(writer, NULL);
+            json_put_u64(writer, "vf", vf);
+            json_put_string(writer, "core_mask", text);
+            json_end(writer);
+        }
         json_end(writer);
     }
     json_begin_array(writer, "workers");

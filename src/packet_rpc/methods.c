@@ -64,11 +64,16 @@ void method_rpc_get_methods(struct rpc_call *call, const struct params_rpc_get_m
     rpc_call_result_methods(call, params->current);
 }
 
+void method_packet_stop(struct rpc_call *call) {
+    packet_rpc_stop(packet_rpc_of(call)); /* calls that have begun are answered first */
+    rpc_call_result_true(call);
+}
+
 /* ---- ports ---- */
 
 /* Texts that only some kinds know: given to another one, they were meant for something else. */
 static bool check_port(const struct params_packet_port_create *params, struct error *error) {
-    enum { INTERFACE = 1, SOCKET = 2, CLIENT = 4, SERVER = 8, FILES = 16, GENERATE = 32, QUEUES = 64 };
+    enum { INTERFACE = 1, SOCKET = 2, CLIENT = 4, SERVER = 8, FILES = 16, GENERATE = 32, QUEUES = 64, DEVICE = 128 };
     static const uint8_t known[] = {
         [RPC_PACKET_PORT_KIND_AF_PACKET] = INTERFACE,
         [RPC_PACKET_PORT_KIND_TAP] = INTERFACE,
@@ -77,12 +82,15 @@ static bool check_port(const struct params_packet_port_create *params, struct er
         [RPC_PACKET_PORT_KIND_NULL] = GENERATE,
         [RPC_PACKET_PORT_KIND_PCAP] = FILES,
         [RPC_PACKET_PORT_KIND_RING] = 0,
+        [RPC_PACKET_PORT_KIND_AF_XDP] = INTERFACE,
+        [RPC_PACKET_PORT_KIND_PCI] = DEVICE,
     };
     const struct {
         const char *name, *value;
         uint8_t bit;
     } given[] = {
         {"interface", params->interface, INTERFACE},
+        {"device", params->device, DEVICE},
         {"socket", params->socket, SOCKET},
         {"client", params->client ? "true" : NULL, CLIENT},
         {"server", params->server ? "true" : NULL, SERVER},
@@ -99,7 +107,7 @@ static bool check_port(const struct params_packet_port_create *params, struct er
 }
 
 void method_packet_port_create(struct rpc_call *call, const struct params_packet_port_create *params) {
-    static_assert(RPC_PACKET_PORT_KIND_PCAP == (int)PACKET_PORT_PCAP && RPC_PACKET_PORT_KIND_RING == (int)PACKET_PORT_RING,
+    static_assert(RPC_PACKET_PORT_KIND_PCI == (int)PACKET_PORT_PCI && RPC_PACKET_PORT_KIND_RING == (int)PACKET_PORT_RING,
                   "one order");
     struct error error;
     if (!check_port(params, &error)) {
@@ -112,6 +120,7 @@ void method_packet_port_create(struct rpc_call *call, const struct params_packet
     change->port = (struct packet_port_options){.name = params->name,
                                                 .kind = (enum packet_port_kind)params->kind,
                                                 .interface = params->interface,
+                                                .device = params->device,
                                                 .socket = params->socket,
                                                 .client = params->client,
                                                 .queues = params->queues,
@@ -191,6 +200,17 @@ void method_packet_port_set_policy(struct rpc_call *call, const struct params_pa
 
 /* ---- vfs ---- */
 
+/* False, and the call answered: here they are processes. */
+static bool check_vfs_are_ours(struct rpc_call *call) {
+    struct error error;
+    if (!packet_rpc_of(call)->options.processes)
+        return true;
+    error_set(&error, ERROR_UNSUPPORTED, "vfs are processes here, which come and go by themselves");
+    error_hint(&error, "penstock-packet --vf");
+    rpc_call_fail(call, &error);
+    return false;
+}
+
 static bool edit_vf_create(struct packet_change *change, struct model *model, struct error *error) {
     const struct params_packet_vf_create *params = params_of(change);
     const struct packet_plane_options *options = &change->plane->options;
@@ -206,7 +226,7 @@ static void answer_vf(struct method_change *change, struct json_writer *writer) 
 }
 
 void method_packet_vf_create(struct rpc_call *call, const struct params_packet_vf_create *params) {
-    struct method_change *change = change_create(call, params, edit_vf_create);
+    struct method_change *change = check_vfs_are_ours(call) ? change_create(call, params, edit_vf_create) : NULL;
     if (change == NULL)
         return;
     change->answer = answer_vf;
@@ -219,7 +239,8 @@ static bool edit_vf_delete(struct packet_change *change, struct model *model, st
 }
 
 void method_packet_vf_delete(struct rpc_call *call, const struct params_packet_vf_delete *params) {
-    submit(call, params, edit_vf_delete);
+    if (check_vfs_are_ours(call))
+        submit(call, params, edit_vf_delete);
 }
 
 /* ---- components ---- */

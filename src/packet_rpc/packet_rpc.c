@@ -68,6 +68,8 @@ bool packet_rpc_create(const struct packet_rpc_options *options, struct packet_r
                                          .cpu_count = options->cpu_count,
                                          .cores = options->cores,
                                          .cpu_is_there = options->cpu_is_there,
+                                         .processes = options->processes,
+                                         .vf = options->vf,
                                          .poll_mode = options->poll_mode};
     reactor_enter(rpc->control);
     /* The socket first: workers that run would have to be ended. */

@@ -11,12 +11,14 @@ struct packet_rpc_options {
     struct host *host;
     const char *socket_path;
     struct packet_backend *backend;
-    /* Frames' buffers, for packet_get_status. NULL = not told. */
-    void (*buffers)(struct packet_backend *backend, uint64_t *ret_count, uint64_t *ret_free);
     const int *cpus; /* of the workers that are there from the start, -1 = unpinned */
     unsigned cpu_count;
     const struct cores_map *cores; /* for vfs */
     bool (*cpu_is_there)(int cpu);
+    bool processes;            /* one of several: vfs are processes, and not made by a call */
+    const struct model_vf *vf; /* the one that this process is; NULL = none */
+    /* Of a primary: the next vf's process that is there, after the `at`-th place; false: no more. NULL = it is none. */
+    bool (*next_process)(void *arg, unsigned *at, uint32_t *ret_vf, uint64_t *ret_mask);
     enum host_poll_mode poll_mode;
     const char *version;
     uint64_t pid;

@@ -25,6 +25,7 @@ static void created(struct plane_mirror *mirror, const struct error *error) {
 
 static void forget(struct plane_mirror *mirror) {
     list_remove(&mirror->node);
+    hash_map_remove(&mirror->plane->mirror_names, &mirror->by_name);
     list_for_each_safe (&mirror->deltas, struct plane_mirror_delta, delta, node)
         plane_mirror_forget_delta(delta);
     if (mirror->look != NULL)
@@ -207,18 +208,23 @@ void plane_mirror_create(struct plane *plane, const struct mirror_options *optio
         return;
     }
     struct plane_mirror *mirror = calloc(1, sizeof(*mirror));
-    if (mirror == NULL) {
+    bool ok = mirror != NULL;
+    if (ok) {
+        *mirror = (struct plane_mirror){.plane = plane,
+                                        .options = *options,
+                                        .keep = keep,
+                                        .since_wall_ns = host_wall_ns(plane->host),
+                                        .created = done,
+                                        .created_arg = arg,
+                                        .status.leg_count = options->leg_count};
+        ok = hash_map_insert(&plane->mirror_names, &mirror->by_name, hash_text(options->name));
+    }
+    if (!ok) {
+        free(mirror);
         error_set(&error, ERROR_NO_MEMORY, "no memory for %s", options->name);
         done(arg, NULL, &error);
         return;
     }
-    *mirror = (struct plane_mirror){.plane = plane,
-                                    .options = *options,
-                                    .keep = keep,
-                                    .since_wall_ns = host_wall_ns(plane->host),
-                                    .created = done,
-                                    .created_arg = arg,
-                                    .status.leg_count = options->leg_count};
     list_init(&mirror->deltas);
     snprintf(mirror->name, sizeof(mirror->name), "%s", options->name);
     mirror->options.name = mirror->name;
@@ -255,21 +261,18 @@ bool plane_mirror_delete(struct plane_mirror *mirror, void (*deleted)(void *arg)
 }
 
 struct plane_mirror *plane_mirror_find(struct plane *plane, const char *name) {
-    struct uuid uuid;
-    bool by_uuid = uuid_parse(name, &uuid);
-    list_for_each (&plane->mirrors, struct plane_mirror, mirror, node) {
-        if (strcmp(mirror->name, name) == 0 || (by_uuid && uuid_equal(&mirror->device->uuid, &uuid)))
+    for (struct hash_node *n = hash_map_first(&plane->mirror_names, hash_text(name)); n != NULL; n = hash_map_next(n)) {
+        struct plane_mirror *mirror = container_of(n, struct plane_mirror, by_name);
+        if (strcmp(mirror->name, name) == 0)
             return mirror;
     }
-    return NULL;
+    const struct block_device *device = block_graph_find(&plane->graph, name);
+    return device == NULL ? NULL : plane_mirror_of(plane, device);
 }
 
 struct plane_mirror *plane_mirror_of(struct plane *plane, const struct block_device *device) {
-    list_for_each (&plane->mirrors, struct plane_mirror, mirror, node) {
-        if (mirror->device == device)
-            return mirror;
-    }
-    return NULL;
+    struct plane_mirror *mirror = mirror_is(device) ? mirror_event_arg(device) : NULL;
+    return mirror != NULL && mirror->plane == plane && mirror->device == device ? mirror : NULL; /* not while it is being made */
 }
 
 struct plane_mirror *plane_mirror_with_leg(struct plane *plane, const char *leg) {
@@ -326,13 +329,13 @@ struct plane_mirror_delta *plane_mirror_delta_of(struct plane *plane, const char
 
 struct looking {
     struct plane *plane;
-    unsigned waiting, count;
+    unsigned waiting, count; /* waiting: answers, and who asks */
     void (*done)(void *arg);
     void *arg;
     struct looking_one {
         struct mirror_look look;
         struct looking *looking;
-        struct plane_mirror *mirror; /* may be gone when the answer comes */
+        char name[BLOCK_NAME_SIZE]; /* the mirror may be gone when the answer comes */
     } one[];
 };
 
@@ -346,33 +349,39 @@ static void looking_end(struct looking *looking) {
 static void looked(struct mirror_look *look) {
     struct looking_one *one = container_of(look, struct looking_one, look);
     struct looking *looking = one->looking;
-    list_for_each (&looking->plane->mirrors, struct plane_mirror, mirror, node) {
-        if (mirror == one->mirror && mirror->device == look->device)
-            mirror->status = look->status;
-    }
+    struct plane_mirror *mirror = plane_mirror_find(looking->plane, one->name);
+    if (mirror != NULL && mirror->device == look->device)
+        mirror->status = look->status;
     if (--looking->waiting == 0)
         looking_end(looking);
 }
 
-void plane_mirrors_look(struct plane *plane, void (*done)(void *arg), void *arg) {
-    unsigned count = 0;
-    list_for_each (&plane->mirrors, struct plane_mirror, mirror, node)
-        count += !mirror->deleting;
-    struct looking *looking = count == 0 ? NULL : calloc(1, sizeof(*looking) + count * sizeof(looking->one[0]));
+static void look_at(struct looking *looking, struct plane_mirror *mirror) {
+    if (mirror->deleting)
+        return;
+    struct looking_one *one = &looking->one[looking->count++];
+    one->looking = looking;
+    memcpy(one->name, mirror->name, sizeof(one->name));
+    one->look = (struct mirror_look){.device = mirror->device, .control = mirror->plane->control, .done = looked};
+    looking->waiting++;
+    mirror_look(&one->look);
+}
+
+void plane_mirrors_look(struct plane *plane, struct plane_mirror *only, void (*done)(void *arg), void *arg) {
+    size_t count = only != NULL ? 1 : plane->mirror_names.count;
+    struct looking *looking = calloc(1, sizeof(*looking) + count * sizeof(looking->one[0]));
     if (looking == NULL) { /* without memory: what is known */
         done(arg);
         return;
     }
-    *looking = (struct looking){.plane = plane, .waiting = count, .done = done, .arg = arg};
-    list_for_each (&plane->mirrors, struct plane_mirror, mirror, node) {
-        if (mirror->deleting)
-            continue;
-        struct looking_one *one = &looking->one[looking->count++];
-        one->looking = looking;
-        one->mirror = mirror;
-        one->look = (struct mirror_look){.device = mirror->device, .control = plane->control, .done = looked};
-        mirror_look(&one->look);
-    }
+    *looking = (struct looking){.plane = plane, .waiting = 1, .done = done, .arg = arg};
+    if (only != NULL)
+        look_at(looking, only);
+    else
+        list_for_each (&plane->mirrors, struct plane_mirror, mirror, node)
+            look_at(looking, mirror);
+    if (--looking->waiting == 0)
+        looking_end(looking);
 }
 
 bool plane_mirrors_delete_all(struct plane *plane) {

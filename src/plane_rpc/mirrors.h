@@ -24,6 +24,7 @@ struct plane_mirror_delta {
 
 struct plane_mirror {
     struct list_node node; /* in plane->mirrors, in order of creation */
+    struct hash_node by_name;
     struct plane *plane;
     char name[BLOCK_NAME_SIZE];
     struct plane_mirror_leg legs[MIRROR_LEGS_MAX];
@@ -63,7 +64,7 @@ bool plane_mirror_keep_delta(struct plane_mirror *mirror, const char *leg, uint6
 /* What is kept for a leg of this name; NULL = nothing. */
 struct plane_mirror_delta *plane_mirror_delta_of(struct plane *plane, const char *leg);
 void plane_mirror_forget_delta(struct plane_mirror_delta *delta);
-/* Refreshes the status of all mirrors, then calls `done`, perhaps at once. */
-void plane_mirrors_look(struct plane *plane, void (*done)(void *arg), void *arg);
+/* Refreshes the status of a mirror, NULL = of all, then calls `done`, perhaps at once. */
+void plane_mirrors_look(struct plane *plane, struct plane_mirror *only, void (*done)(void *arg), void *arg);
 /* Begins to delete all that are not on their way out; true when none is left. */
 bool plane_mirrors_delete_all(struct plane *plane);

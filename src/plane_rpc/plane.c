@@ -251,6 +251,7 @@ bool plane_create(const struct plane_options *options, struct plane **ret_plane,
     list_init(&plane->stores);
     list_init(&plane->openings);
     list_init(&plane->mirrors);
+    hash_map_init(&plane->mirror_names);
     list_init(&plane->scans);
     log_init(&plane->log, log_wall_ns, log_write_through, plane);
     if (!make_reactors(plane, error)) {
@@ -272,6 +273,7 @@ bool plane_create(const struct plane_options *options, struct plane **ret_plane,
         options->prepare(options->arg, plane);
     reactor_enter(NULL);
     if (!ok) {
+        hash_map_fini(&plane->mirror_names);
         block_graph_fini(&plane->graph);
         free_plane(plane);
         return false;
@@ -297,6 +299,7 @@ bool plane_create(const struct plane_options *options, struct plane **ret_plane,
 void plane_destroy(struct plane *plane) {
     if (plane->stopped_empty) {
         rpc_server_fini(&plane->rpc);
+        hash_map_fini(&plane->mirror_names);
         block_graph_fini(&plane->graph);
     }
     free_plane(plane);

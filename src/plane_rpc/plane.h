@@ -67,8 +67,9 @@ struct plane {
     struct list stores;           /* struct plane_store */
     struct list openings;         /* stores on their way in: stores.c */
     struct list mirrors;          /* struct plane_mirror */
-    struct list scans;            /* struct plane_scan: copies and checksums of snapshots */
-    uint32_t scan_ids;            /* given out so far */
+    struct hash_map mirror_names;
+    struct list scans; /* struct plane_scan: copies and checksums of snapshots */
+    uint32_t scan_ids; /* given out so far */
     unsigned scan_count;
     uint64_t mirror_bytes_per_s; /* of new ones, by themselves; 0 = as fast as it goes */
     struct nvme_initiator *initiator;

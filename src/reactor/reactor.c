@@ -131,7 +131,8 @@ int reactor_create(struct host *host, const struct reactor_options *options, str
                                              .poll_mode = options->poll_mode,
                                              .turn = turn,
                                              .sleeps = sleeps,
-                                             .arg = reactor};
+                                             .arg = reactor,
+                                             .launcher = options->launcher};
     int result = host_loop_create(host, &loop_options, &reactor->loop);
     if (result != 0) {
         free(reactor);

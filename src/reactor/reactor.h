@@ -38,8 +38,9 @@ struct reactor_options {
     const char *name;
     int cpu; /* -1 = unpinned */
     enum host_poll_mode poll_mode;
-    unsigned index;        /* 0 … of this node; a control reactor has the index after the last data reactor's */
-    uint64_t buffer_limit; /* bytes of payload buffers it may take, 0 = BUFFER_LIMIT_DEFAULT */
+    unsigned index;                 /* 0 … of this node; a control reactor has the index after the last data reactor's */
+    uint64_t buffer_limit;          /* bytes of payload buffers it may take, 0 = BUFFER_LIMIT_DEFAULT */
+    struct host_launcher *launcher; /* whose thread turns it; NULL = one of its own */
 };
 
 struct reactor {
@@ -90,5 +91,10 @@ void reactor_post(struct reactor *target, struct reactor_message *message);
 
 /* Calls timer->run at or soon after the deadline (now at the earliest: never from inside). An armed timer is moved. */
 void reactor_timer_start(struct reactor *reactor, struct reactor_timer *timer, uint64_t deadline_ns);
+/* The same for what may as well be later, by less than `tick_ns` (> 0): all that is due within a tick wakes the loop once. */
+static inline void reactor_timer_start_coarse(struct reactor *reactor, struct reactor_timer *timer, uint64_t deadline_ns,
+                                              uint64_t tick_ns) {
+    reactor_timer_start(reactor, timer, divide_up(deadline_ns, tick_ns) * tick_ns);
+}
 /* Harmless if it is not armed. */
 void reactor_timer_stop(struct reactor *reactor, struct reactor_timer *timer);

@@ -295,6 +295,17 @@ static void errors_name_field_value_and_expectation(void **state) {
     for (int code = ERROR_INVALID; code < ERROR_CODE_COUNT; code++)
         assert_true(error_facts((enum error_code)code)->negative_errno < 0);
     assert_int_equal(error_from_errno(12345), ERROR_IO);
+    /* What a file system answers whose checksums are wrong: errno's words are about letters. */
+    const char *damaged = error_facts(ERROR_DAMAGED)->errno_text;
+    for (size_t i = 0; i < 3; i++) {
+        int number = ((const int[]){-EILSEQ, EBADMSG, EUCLEAN})[i];
+        assert_int_equal(error_from_errno(number), ERROR_DAMAGED);
+        assert_string_equal(error_errno_words(number), damaged);
+    }
+    assert_string_equal(error_errno_words(-ENOSPC), error_facts(ERROR_NO_SPACE)->errno_text);
+    assert_string_equal(error_errno_words(12345), "Unknown error");
+    error_set_errno(&error, EILSEQ, "disk");
+    assert_string_equal(error.text, "disk: A checksum or an identity is wrong");
 }
 
 static void base64_is_that_of_the_rfc(void **state) {

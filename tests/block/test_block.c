@@ -499,10 +499,14 @@ static void memory_device_has_a_size_there_can_be(void **state) {
 
 static void statuses_have_names(void **state) {
     (void)state;
-    for (int i = 0; i < IO_STATUS_COUNT; i++)
+    for (int i = 0; i < IO_STATUS_COUNT; i++) {
         assert_non_null(io_status_name((enum io_status)i));
+        assert_non_null(io_status_words((enum io_status)i));
+        assert_null(strchr(io_status_words((enum io_status)i), '_'));
+    }
     assert_true(io_status_retryable(IO_PATH_LOST) && !io_status_retryable(IO_MEDIUM_READ));
     assert_string_equal(io_status_name((enum io_status)99), "unknown");
+    assert_string_equal(io_status_words((enum io_status)99), "unknown");
 }
 
 int main(void) {

@@ -149,11 +149,29 @@ static void attributes_are_texts_by_twos(void **state) {
     assert_non_null(replica_pairs_check(pairs, sizeof(document)));
 }
 
+static void long_names_are_told_apart(void **state) {
+    (void)state;
+    struct replica_leg leg = {0};
+    static const char *const names[] = {"",
+                                        "r-0000000a@vol-e-0",
+                                        "twenty-seven-bytes-of-a-nam",
+                                        "twenty-eight-bytes-of-a-name",
+                                        "pvc-6a1c7e02-93d4-4f5b-8e21-0d9b7c3e5f10-copy-a",
+                                        "pvc-6a1c7e02-93d4-4f5b-8e21-0d9b7c3e5f10-copy-b"};
+    for (size_t i = 0; i < array_count(names); i++) {
+        replica_leg_name(names[i], leg.name);
+        assert_true(strlen(leg.name) < sizeof(leg.name));
+        assert_int_equal(strcmp(leg.name, names[i]) == 0, strlen(names[i]) < sizeof(leg.name));
+        for (size_t k = 0; k < array_count(names); k++)
+            assert_int_equal(replica_leg_is_named(&leg, names[k]), i == k);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(records_that_make_no_sense_are_refused), cmocka_unit_test(records_are_asked_for_legs_and_epochs),
         cmocka_unit_test(ranges_have_the_length_that_they_say),   cmocka_unit_test(attributes_are_texts_by_twos),
-        cmocka_unit_test(an_argument_holds_three_things),
+        cmocka_unit_test(an_argument_holds_three_things),         cmocka_unit_test(long_names_are_told_apart),
     };
     return cmocka_run_group_tests_name("replica record", tests, NULL, NULL);
 }

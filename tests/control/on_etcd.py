@@ -3,6 +3,7 @@
 killed and comes back while the tests run. Arguments: Meson's build directory and the source's, then names of tests (files without .py,
 or FILE:TEST); none = all. Tests know of it by PENSTOCK_STATE."""
 
+import concurrent.futures
 import os
 import pathlib
 import random
@@ -24,8 +25,17 @@ FILES = {  # the programs that each is given
     "test_operations": ("penstockd", "penstock-block", "TABLE"),
     "test_cli": ("penstock", "penstockd", "penstock-block", "TABLE"),
     "test_transport": ("penstockd", "penstock-block", "TABLE"),
+    "test_copies": ("penstockd", "penstock-block", "penstock-bench", "TABLE"),
+    "test_switch_over": ("penstockd", "penstock-block", "penstock-bench", "TABLE"),
+    "test_volume": ("penstockd", "penstock-block", "penstock-bench", "penstock", "TABLE", "VOLUMES"),
     "test_chaos": ("penstockd", "penstock-block", "penstock-bench", "TABLE"),
 }
+
+
+EVERYTHING = [*(f"{name}:{part}/4" for name in ("test_daemon", "test_copies") for part in (1, 2, 3, 4)),
+              *(name for name in FILES if name not in ("test_daemon", "test_copies", "test_chaos")), "test_chaos:40"]
+JOBS = 2
+TEST_S = 1200  # for each; what hangs is no success
 
 
 def find_etcd():
@@ -34,14 +44,15 @@ def find_etcd():
 
 
 class Cluster:
-    def __init__(self, program, folder, count=3):
-        self.program, self.folder, self.count = program, pathlib.Path(folder), count
+    def __init__(self, program, folder, count=3, election_ms=ELECTION_MS):
+        self.program, self.folder, self.count, self.election_ms = program, pathlib.Path(folder), count, election_ms
         self.ports = []
         holders = [socket.create_server(("127.0.0.1", 0)) for _ in range(2 * count)]
         self.ports = [holder.getsockname()[1] for holder in holders]
         for holder in holders:
             holder.close()
         self.members = [None] * count
+        self.kills = 0
         for i in range(count):
             self.start(i)
 
@@ -55,9 +66,10 @@ class Cluster:
             self.members[i] = subprocess.Popen(
                 [self.program, "--name", f"m{i}", "--data-dir", str(self.folder / f"data{i}"), "--listen-client-urls", client, "--advertise-client-urls", client,
                  "--listen-peer-urls", peers[i], "--initial-advertise-peer-urls", peers[i], "--initial-cluster", ",".join(f"m{k}={peer}" for k, peer in enumerate(peers)),
-                 "--heartbeat-interval", "500", "--election-timeout", str(ELECTION_MS), "--logger", "zap", "--log-level", "warn"], stdout=log, stderr=log)  # fmt: skip
+                 "--heartbeat-interval", str(self.election_ms // 10), "--election-timeout", str(self.election_ms), "--logger", "zap", "--log-level", "warn"], stdout=log, stderr=log)  # fmt: skip
 
     def kill(self, i):
+        self.kills += 1
         self.members[i].send_signal(signal.SIGKILL)
         self.members[i].wait()
 
@@ -96,7 +108,7 @@ def torment(cluster, ending, seed):
 
 def command(build, source, name):
     file, _, test = name.partition(":")
-    programs = {"TABLE": source / "tests/control/spdkrpc.table"}
+    programs = {"TABLE": source / "tests/control/spdkrpc.table", "VOLUMES": source / "api/proto/penstock/v1/volume.proto"}
     words = [programs.get(p, build / "src/programs" / p / p) for p in FILES[file]]
     return [sys.executable, "-B", str(source / f"tests/control/{file}.py"), *map(str, words), *([test] if test else [])]
 
@@ -107,8 +119,22 @@ def main():
     if program is None:
         print("skipped: no etcd; apt-get install etcd-server, or PENSTOCK_ETCD=PROGRAM")
         sys.exit(77)
-    names = names or [f"test_daemon:{part}/4" for part in (1, 2, 3, 4)] + [n for n in FILES if n not in ("test_daemon", "test_chaos")] + ["test_chaos:40"]
+    names = names or EVERYTHING
     failed = []
+
+    def run(name):
+        begun = time.monotonic()
+        try:
+            done = subprocess.run(command(build, source, name), env=environment, capture_output=True, text=True, check=False, timeout=TEST_S)
+            well, out, err = done.returncode in (0, 77), done.stdout, done.stderr
+        except subprocess.TimeoutExpired as late:
+            well, out, err = False, (late.stdout or b"").decode(errors="replace"), f"not done within {TEST_S} s"
+        if not well:
+            failed.append(name)
+            print(out[-20000:], err[-4000:])
+        print(f"{name}: {(out.splitlines() or ['well'])[-1] if well else 'failed'}, {time.monotonic() - begun:.0f} s", flush=True)
+
+    begun = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="penstock-etcd-", dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None) as folder:
         cluster, ending = Cluster(program, folder), threading.Event()
         tormentor = threading.Thread(target=torment, args=(cluster, ending, int(os.environ.get("PENSTOCK_SEED", "1"))))
@@ -116,18 +142,14 @@ def main():
             cluster.wait()
             tormentor.start()
             environment = {**os.environ, "PENSTOCK_STATE": "etcd:" + ",".join(cluster.endpoints())}
-            for name in names:
-                begun = time.monotonic()
-                done = subprocess.run(command(build, source, name), env=environment, capture_output=True, text=True, check=False)
-                if done.returncode not in (0, 77):
-                    failed.append(name)
-                    print(done.stdout[-20000:], done.stderr[-4000:])
-                print(f"{name}: {'failed' if name in failed else (done.stdout.splitlines() or ['well'])[-1]}, {time.monotonic() - begun:.0f} s", flush=True)
+            with concurrent.futures.ThreadPoolExecutor(JOBS) as pool:  # they wait for elections, most of the time
+                list(pool.map(run, names))
         finally:
             ending.set()
             if tormentor.ident is not None:
                 tormentor.join()
             cluster.end()
+    print(f"{len(names) - len(failed)} of {len(names)} passed, {cluster.kills} members killed, {time.monotonic() - begun:.0f} s")
     sys.exit(len(failed) > 0)
 
 

@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 import traceback
 import uuid
@@ -17,10 +16,13 @@ import uuid
 import grpc
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "support"))
+import kept
 from addresses import Address
 from message import fields
 
-DEADLINE_S = 60
+# An election of etcd takes five to ten seconds, more where a vote is split, and what is waited for writes more than once.
+DEADLINE_S = 120 if os.environ.get("PENSTOCK_STATE") else 60
+WATCH_S = 10 * DEADLINE_S  # a watch lasts for as long as its test
 SERVICE = "/spdkrpc.SPDKService/"
 
 
@@ -123,12 +125,16 @@ class Client:
     def close(self):
         self.channel.close()
 
+    def hello(self):
+        """What every node answers at once."""
+        return self.VersionDetailGet()
+
     def start(self, method, **values):
         request, _, kind = self.contract.methods[method]
         data = self.contract.write(request, values) if values else b""
         make = self.channel.unary_stream if kind == "stream" else self.channel.unary_unary
         call = make(self.service + method)
-        return call(data, timeout=DEADLINE_S) if kind == "stream" else call.future(data, timeout=DEADLINE_S, wait_for_ready=True)
+        return call(data, timeout=WATCH_S) if kind == "stream" else call.future(data, timeout=DEADLINE_S, wait_for_ready=True)
 
     def finish(self, method, future):
         try:
@@ -181,8 +187,9 @@ class Node:
         self.held = Address()
         self.address = self.held.text
         self.socket = self.folder / "state" / "plane.sock"
-        self.process = self.client = None
+        self.process = self.client = self.said = None
         self.others = []  # nodes that end with it
+        self.callers = []  # clients besides, each on a connection of its own
         self.state_options = state_options()
 
     def command(self):
@@ -197,15 +204,16 @@ class Node:
     def connect(self):
         if self.client is None:
             self.client = Client(self.contract, f"{self.address}:8504")
-        until(self.answers, "penstockd answers")
+        for client in (self.client, *self.callers):
+            until(lambda client=client: self.answers(client), lambda: f"penstockd answers: {self.said}")
         return self.client
 
-    def answers(self):
+    def answers(self, client=None):
         """A call on a connection to the one before fails, once."""
         try:
-            return self.client.VersionDetailGet()
+            return (client or self.client).hello()
         except Failure as failure:
-            assert failure.code == "UNAVAILABLE", failure
+            self.said = failure
             return None
 
     def log(self):
@@ -257,8 +265,11 @@ class Node:
 
 
 def end_process(pid, number=signal.SIGKILL):
-    """Waits for its end, whoever started it."""
-    handle = os.pidfd_open(pid)
+    """Waits for its end, whoever started it; it may have ended."""
+    try:
+        handle = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
     try:
         signal.pidfd_send_signal(handle, number)
         import select
@@ -268,6 +279,25 @@ def end_process(pid, number=signal.SIGKILL):
         pass
     finally:
         os.close(handle)
+
+
+def is_stopped(pid):
+    """By SIGSTOP: all of its threads."""
+    try:
+        return all(") T " in (task / "stat").read_text(encoding="utf-8") for task in pathlib.Path(f"/proc/{pid}/task").iterdir())
+    except (FileNotFoundError, ProcessLookupError):
+        return False  # one of them has ended meanwhile
+
+
+def open_files(pid):
+    """What a process has open at this moment; it goes on, and closes some of that while we look."""
+    files = []
+    for descriptor in pathlib.Path(f"/proc/{pid}/fd").iterdir():
+        try:
+            files.append(os.readlink(descriptor))
+        except FileNotFoundError:
+            pass
+    return files
 
 
 def openssl(folder, *arguments):
@@ -304,7 +334,7 @@ def run_tests(tests, prefix, daemon, plane, contract, choice):
         assert tests, "no such test"
     failed = 0
     for test in tests:
-        with tempfile.TemporaryDirectory(prefix=prefix) as folder:
+        with kept.Folder(prefix=prefix) as folder:
             node = Node(daemon, plane, contract, folder)
             began = time.monotonic()
             try:

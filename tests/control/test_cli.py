@@ -162,7 +162,7 @@ def test_watch(node):
             seen.append(watch.stdout.readline())
             assert seen[-1] in ("r1 terminating\n", "r1 deleted\n"), seen
         node.kill(signal.SIGTERM)
-        assert watch.wait(30) == 75, "the end of the daemon is the end of the watch"
+        assert watch.wait(60) == 75, "the end of the daemon is the end of the watch"
     finally:
         watch.kill()
         watch.wait()

@@ -32,16 +32,18 @@ static const char *const devices[] = {
 
 static int setup(void **state) {
     (void)state;
-    json_t *array = json_array(), *listed = json_object();
+    json_t *array = json_array();
+    observer = (struct observer){.aliases = json_object(), .trees = json_object(), .tree_doubts = json_object(), .next_event = 5};
+    for (unsigned kind = 0; kind < OBSERVE_KINDS; kind++) {
+        observer.parts[kind].listed = json_object();
+        observer.parts[kind].touched = json_object();
+        observer.parts[kind].doubts = json_object();
+    }
     for (size_t i = 0; i < array_count(devices); i++) {
         json_t *device = json_of(devices[i]);
-        json_array_append(array, device);
-        json_object_set_new(listed, json_string_value(json_object_get(device, "name")), device);
+        observer_set_listed(&observer, OBSERVE_DEVICES, json_string_value(json_object_get(device, "name")), device);
+        json_array_append_new(array, device);
     }
-    observer = (struct observer){.trees = json_object(), .tree_doubts = json_object(), .next_event = 5};
-    for (unsigned kind = 0; kind < OBSERVE_KINDS; kind++)
-        observer.parts[kind].doubts = json_object();
-    observer.parts[OBSERVE_DEVICES].listed = listed;
     observer.seen = observation_make(&(struct observation_answers){
         .devices = array,
         .stores = json_of("[{\"uuid\":\"" STORE "\",\"name\":\"d\",\"base_bdev\":\"d\",\"cluster_size\":1048576}]"),
@@ -54,8 +56,10 @@ static int teardown(void **state) {
     (void)state;
     for (unsigned kind = 0; kind < OBSERVE_KINDS; kind++) {
         json_decref(observer.parts[kind].doubts);
+        json_decref(observer.parts[kind].touched);
         json_decref(observer.parts[kind].listed);
     }
+    json_decref(observer.aliases);
     json_decref(observer.trees);
     json_decref(observer.tree_doubts);
     observation_unref(observer.seen);

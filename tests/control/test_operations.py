@@ -17,7 +17,7 @@ import threading
 sys.path.append("/usr/lib/python3/dist-packages")  # where Debian's python3-grpcio is
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 try:
-    from rig import DEADLINE_S, Client, Contract, Failure, refused, run_tests, until
+    from rig import DEADLINE_S, Client, Contract, Failure, is_stopped, refused, run_tests, until
 except ImportError as reason:
     print(f"skipped: no python3-grpcio for this interpreter: {reason}")
     sys.exit(77)
@@ -172,7 +172,7 @@ def test_http(node):
     # A plane that hangs costs its figures and no more.
     pid = node.plane_pid()
     os.kill(pid, signal.SIGSTOP)
-    until(lambda: all(") T " in (task / "stat").read_text() for task in pathlib.Path(f"/proc/{pid}/task").iterdir()), "it is stopped")
+    until(lambda: is_stopped(pid), "it is stopped")
     try:
         held = figures(port)
         assert ("penstock_device_reads_total", '{device="d1"}') not in held and held["penstock_plane_ready", ""] == 1
@@ -273,15 +273,38 @@ class environment:
                 os.environ[key] = value
 
 
+class Manager:
+    """Reads what it is told at once, as a service manager does: what finds its queue full is not told again."""
+
+    def __init__(self, path):
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.socket.bind(path)
+        self.said = set()
+        self.thread = threading.Thread(target=self.read, daemon=True)
+        self.thread.start()
+
+    def read(self):
+        while (text := self.socket.recv(100)) != b"END":
+            self.said.add(text)
+
+    def wait(self):
+        until(lambda: {b"READY=1", b"WATCHDOG=1"} <= self.said, lambda: f"it is ready, and shows signs of life: {self.said}")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as end:
+            end.sendto(b"END", self.socket.getsockname())
+        self.thread.join()
+        self.socket.close()
+
+
 def test_service_manager(node):
     """Sockets are given, readiness and signs of life come back; a plane of somebody else's is waited for and not started."""
     notify_path, plane_path = str(node.folder / "notify"), str(node.folder / "plane.sock")
     (node.folder / "state").mkdir(mode=0o700)
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify, socket.create_server((node.address, 8504)) as tcp, socket.socket(
-        socket.AF_UNIX
-    ) as plane_listener:
-        notify.bind(notify_path)
-        notify.settimeout(DEADLINE_S)
+    with Manager(notify_path) as manager, socket.create_server((node.address, 8504)) as tcp, socket.socket(socket.AF_UNIX) as plane_listener:
         plane_listener.bind(plane_path)
         plane_listener.listen()
         node.options = ("--plane-socket", plane_path)
@@ -300,25 +323,22 @@ def test_service_manager(node):
                 return subprocess.Popen(words, stderr=out, stdin=subprocess.DEVNULL, pass_fds=numbers)
 
         node.process = start(node.command(), [tcp], "daemon.log")
-        said = set()
-        while not {b"READY=1", b"WATCHDOG=1"} <= said:
-            said.add(notify.recv(100))
+        manager.wait()
         node.client = Client(CONTRACT, f"{node.address}:8504")
         until(node.answers, "penstockd answers on the socket that it was given")
         client = node.client
         assert client.DiskCreate(disk_name="d1", disk_path=disk_file(node))["state"] == "creating"
+        manager.said = set()
         plane = start([PLANE, "-r", plane_path, "--poll=never", "--log-format", "json"], [plane_listener], "plane.log")
         try:
-            said.clear()
             until(lambda: client.DiskGet(disk_name="d1")["state"] == "ready", "the plane is found")
-            while not {b"READY=1", b"WATCHDOG=1"} <= said:
-                said.add(notify.recv(100))
+            manager.wait()
             assert os.path.exists(plane_path) and not os.path.exists(plane_path + ".lock"), "the path is its maker's"
             for line in (node.folder / "plane.log").read_text(encoding="utf-8").splitlines():
                 assert json.loads(line)["program"] == "penstock-block", line
         finally:
             plane.terminate()
-            assert plane.wait(30) == 0
+            assert plane.wait(60) == 0
         assert os.path.exists(plane_path), "a socket that was given is left where it is"
         until(lambda: re.search("storage plane: .*trying again", node.log()), "its end is seen, though nobody reads the signs of life")
         assert "started" not in node.log(), "and it starts none"

@@ -235,12 +235,19 @@ static void test_plans_of_snapshots(void **state) {
     "{\"name\":\"" ENGINE "\",\"uuid\":\"x\",\"state\":\"" state "\",\"engine\":\"" RUN "\",\"size\":8388608,"                   \
     "\"legs\":[{\"name\":\"r-0000000a@" ENGINE "n1\",\"state\":\"whole\",\"why\":\"\"},{\"name\":\"r-0000000b@" ENGINE           \
     "n1\",\"state\":\"absent\",\"why\":\"\"}]" more "}"
+#define MIRROR_OF_ONE                                                                                                            \
+    "{\"name\":\"" ENGINE "\",\"uuid\":\"x\",\"state\":\"serving\",\"engine\":\"" RUN "\",\"size\":8388608,\"legs\":["           \
+    "{\"name\":\"r-0000000a@" ENGINE "n1\",\"state\":\"whole\",\"why\":\"\"}]}"
 #define TARGET(device)                                                                                                           \
     "{\"nqn\":\"nqn.2023-01.io.longhorn.spdk:volume-vol\",\"allow_any_host\":true,\"hosts\":[],\"namespaces\":[{\"bdev_name\":"  \
     "\"" device "\"}],\"listen_addresses\":[{\"traddr\":\"127.0.0.1\",\"trsvcid\":\"20009\"}]}"
 #define TARGET_IN(ana)                                                                                                           \
     "{\"nqn\":\"nqn.2023-01.io.longhorn.spdk:volume-vol\",\"allow_any_host\":true,\"hosts\":[],\"namespaces\":[{\"bdev_name\":"  \
     "\"" ENGINE "\"}],\"listen_addresses\":[{\"traddr\":\"127.0.0.1\",\"trsvcid\":\"20009\",\"ana_state\":\"" ana "\"}]}"
+#define CLONING                                                                                                                  \
+    "{\"nqn\":\"nqn.2023-01.io.longhorn.spdk:" ENGINE                                                                            \
+    "-cloning\",\"allow_any_host\":false,\"hosts\":[{}],\"namespaces\":[{\"bdev_name\":\"" ENGINE                                \
+    "\"}],\"listen_addresses\":[{\"traddr\":\"127.0.0.1\",\"trsvcid\":\"20009\"}]}"
 #define ANOTHER "55555555-5555-4555-8555-555555555555"
 #define STANDBY_OF(promised_a, promised_b)                                                                                       \
     "{\"name\":\"" ENGINE "\",\"uuid\":\"x\",\"state\":\"standby\",\"engine\":\"" RUN "\",\"size\":8388608,"                     \
@@ -269,8 +276,9 @@ static void test_plans_of_engines(void **state) {
         const char *what;
         enum control_verb verb;
         const char *exports, *ways, *mirrors, *wanted;
-        const char *flags; /* carried out, asides done, resumes, salvage, failed, no target, standBy, promoting, inaccessible, the
-                              second one is being rebuilt call by call */
+        const char *flags; /* carried out, asides done, resumes, salvage, has Looked again, failed, no target, standBy, promoting,
+                              inaccessible, the second one is being rebuilt call by call, or in Doubt; is becominG a clone, of
+                              which all (Whole) was copied, and has the Tree that comes with it */
     } rows[] = {
         {"from nothing", CONTROL_ENGINE_CREATE, "", "", "", "nvme_attach_controller nvme_attach_controller mirror_create", ""},
         {"one way is there", CONTROL_ENGINE_CREATE, "", WAY("r-0000000a", "20001"), "", "nvme_attach_controller mirror_create",
@@ -287,6 +295,12 @@ static void test_plans_of_engines(void **state) {
         {"it waits", CONTROL_ENGINE_CREATE, "", WAYS, MIRROR("configuring", WHY("busy")), "!busy", "c"},
         {"it waits, salvaged", CONTROL_ENGINE_CREATE, "", WAYS,
          MIRROR("configuring", WHY("busy") ",\"awaited\":[{\"id\":\"i\",\"name\":\"r-0000000b@oldn1\"}]"), "mirror_start", "cs"},
+        {"it waits for one whose connection stands", CONTROL_ENGINE_CREATE, "", WAYS,
+         MIRROR("configuring", WHY("busy") ",\"awaited\":[{\"id\":\"i\",\"name\":\"r-0000000b@oldn1\"}]"), "mirror_start", "c"},
+        {"it has waited for it again", CONTROL_ENGINE_CREATE, "", WAYS,
+         MIRROR("configuring", WHY("busy") ",\"awaited\":[{\"id\":\"i\",\"name\":\"r-0000000b@oldn1\"}]"), "!busy", "cl"},
+        {"it waits for one that is not connected", CONTROL_ENGINE_CREATE, "", WAY("r-0000000a", "20001"),
+         MIRROR("configuring", WHY("busy") ",\"awaited\":[{\"id\":\"i\",\"name\":\"r-0000000b@oldn1\"}]"), "!busy", "c"},
         {"it waits, nobody knows for whom", CONTROL_ENGINE_CREATE, "", WAYS, MIRROR("configuring", WHY("busy") ",\"awaited\":[]"),
          "!busy", "cs"},
         {"the plane died", CONTROL_ENGINE_CREATE, "", "", "", "nvme_attach_controller nvme_attach_controller mirror_create", "c"},
@@ -328,11 +342,39 @@ static void test_plans_of_engines(void **state) {
          "listener_set_ana_state", "i"},
         {"brought back without who is being rebuilt", CONTROL_ENGINE_TEND, "", "", "", "nvme_attach_controller mirror_create",
          "rx"},
+        {"brought back with who is in doubt", CONTROL_ENGINE_TEND, "", "", "",
+         "nvme_attach_controller nvme_attach_controller mirror_create", "rd"},
+        {"who is in doubt is needed perhaps", CONTROL_ENGINE_TEND, "", WAY("r-0000000a", "20001"),
+         MIRROR("configuring", WHY("busy")), "nvme_attach_controller", "d"},
+        {"the records have who was in doubt", CONTROL_ENGINE_TEND, TARGET(ENGINE), WAYS, MIRROR("serving", ""), "=", "d"},
+        {"they do not have it", CONTROL_ENGINE_TEND, TARGET(ENGINE), WAYS, MIRROR_OF_ONE, "nvme_detach_controller", "d"},
         {"no snapshot beside one that keeps no record", CONTROL_ENGINE_SNAPSHOT_CREATE, TARGET(ENGINE), WAYS,
          MIRROR("serving", ""), "!permission", "x"},
         {"nor another size", CONTROL_ENGINE_EXPAND, TARGET(ENGINE), WAYS, MIRROR("serving", ""), "!permission", "x"},
         {"it has all its snapshots", CONTROL_ENGINE_FILLED, TARGET(ENGINE), WAYS, MIRROR("serving", ""), "mirror_leg_filled",
          "x"},
+        {"exported to be copied into", CONTROL_ENGINE_CLONE_BEGIN, TARGET(ENGINE), WAYS, MIRROR("serving", ""),
+         "create_subsystem add_host add_ns add_listener", ""},
+        {"exported already", CONTROL_ENGINE_CLONE_BEGIN, TARGET(ENGINE) "," CLONING, WAYS, MIRROR("serving", ""), "=", ""},
+        {"not over one that keeps no record", CONTROL_ENGINE_CLONE_BEGIN, TARGET(ENGINE), WAYS, MIRROR("serving", ""),
+         "!permission", "x"},
+        {"not one that does not serve", CONTROL_ENGINE_CLONE_BEGIN, TARGET(ENGINE), WAYS, MIRROR("configuring", ""), "!busy", ""},
+        {"a copy that broke off", CONTROL_ENGINE_CLONE_END, TARGET(ENGINE) "," CLONING, WAYS, MIRROR("serving", ""),
+         "delete_subsystem mirror_clear", ""},
+        {"a copy that broke off, and is cleared", CONTROL_ENGINE_CLONE_END, TARGET(ENGINE), WAYS, MIRROR("serving", ""), "=",
+         "c"},
+        {"a copy that has its snapshot is whole", CONTROL_ENGINE_CLONE_END, TARGET(ENGINE) "," CLONING, WAYS,
+         MIRROR("serving", ""), "delete_subsystem", "gt"},
+        {"a copy that has its snapshot, and no way in", CONTROL_ENGINE_CLONE_END, TARGET(ENGINE), WAYS, MIRROR("serving", ""),
+         "=", "gt"},
+        {"copied", CONTROL_ENGINE_CLONE_END, TARGET(ENGINE) "," CLONING, WAYS, MIRROR("serving", ""),
+         "delete_subsystem mirror_snapshot_create", "gw"},
+        {"copied, and made", CONTROL_ENGINE_CLONE_END, TARGET(ENGINE), WAYS, MIRROR("serving", ""), "=", "gwct"},
+        {"nobody else makes snapshots meanwhile", CONTROL_ENGINE_SNAPSHOT_CREATE, TARGET(ENGINE), WAYS, MIRROR("serving", ""),
+         "!permission", "g"},
+        {"deleted in a copy", CONTROL_ENGINE_DELETE, CLONING, "", "", "delete_subsystem", ""},
+        {"linked", CONTROL_ENGINE_CLONE_LINK, TARGET(ENGINE), WAYS, MIRROR("serving", ""), "mirror_set_parents", ""},
+        {"linked, and done", CONTROL_ENGINE_CLONE_LINK, TARGET(ENGINE), WAYS, MIRROR("serving", ""), "=", "c"},
         {"not another's target", CONTROL_ENGINE_DELETE, TARGET("vol-e-1"), "", "", "=", ""},
     };
     (void)state;
@@ -341,6 +383,7 @@ static void test_plans_of_engines(void **state) {
         engine_of_two(&engine);
         if ((strchr(rows[i].flags, 'n') != NULL))
             engine.record.port = engine.record.port_count = 0;
+        engine.record.legs[1].changing = strchr(rows[i].flags, 'd') != NULL;
         if ((strchr(rows[i].flags, 'f') != NULL))
             snprintf(engine.record.failure, sizeof(engine.record.failure), "it failed");
         engine.record.standby = strchr(rows[i].flags, 'b') != NULL;
@@ -348,14 +391,23 @@ static void test_plans_of_engines(void **state) {
         if (strchr(rows[i].flags, 'i') != NULL)
             snprintf(engine.record.ana, sizeof(engine.record.ana), "inaccessible");
         engine.record.legs[1].foreign = engine.record.legs[1].filling = strchr(rows[i].flags, 'x') != NULL;
+        if (strchr(rows[i].flags, 'g') != NULL)
+            engine.record.clone = (struct control_engine_clone){.state = CONTROL_CLONE_COPYING, .snapshot = "s"};
         struct control_goal goal = {.verb = rows[i].verb,
                                     .object = &engine.object,
                                     .legs = &engine.record.legs[1],
+                                    .snapshot = "s",
+                                    .timestamp = "",
+                                    .complete = strchr(rows[i].flags, 'w') != NULL,
                                     .carried_out = (strchr(rows[i].flags, 'c') != NULL),
                                     .asides_done = (strchr(rows[i].flags, 'a') != NULL),
                                     .resumes = (strchr(rows[i].flags, 'r') != NULL),
-                                    .salvage = (strchr(rows[i].flags, 's') != NULL)};
-        const char *text = plan_text(&goal, observed_all("", "", rows[i].exports, rows[i].ways, rows[i].mirrors));
+                                    .salvage = (strchr(rows[i].flags, 's') != NULL),
+                                    .looked_again = (strchr(rows[i].flags, 'l') != NULL)};
+        struct observation *seen = observed_all("", "", rows[i].exports, rows[i].ways, rows[i].mirrors);
+        if (strchr(rows[i].flags, 't') != NULL)
+            seen->mirrors[0].tree = array_of("{\"name\":\"s\"}");
+        const char *text = plan_text(&goal, seen);
         if (strcmp(text, rows[i].wanted) != 0)
             fail_msg("%s: %s, not %s", rows[i].what, text, rows[i].wanted);
         test_free((void *)text);
@@ -461,6 +513,8 @@ static void test_engine_records(void **state) {
     engine_of_two(&engine);
     engine.record.made = engine.record.superseded = engine.record.standby = engine.record.promoting = true;
     engine.record.snapshot_max = 7;
+    engine.record.clone = (struct control_engine_clone){
+        .state = CONTROL_CLONE_FAILED, .snapshot = "s1", .source = "r-1", .source_address = "127.0.0.2:20001", .failure = "why"};
     text_init(&text, KIB(16));
     assert_true(records_write_engine(&engine.record, &text));
     assert_true(records_read_engine(text.bytes, text.length, &read, &error));

@@ -20,7 +20,7 @@ sys.path.append("/usr/lib/python3/dist-packages")  # where Debian's python3-grpc
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 try:
     import grpc  # noqa: F401
-    from rig import DEADLINE_S, Client, Contract, Failure, Node, certificate, certificates, refused, until
+    from rig import DEADLINE_S, Client, Contract, Failure, Node, certificate, certificates, kept, refused, until
 except ImportError as reason:
     print(f"skipped: no python3-grpcio for this interpreter: {reason}")
     sys.exit(77)
@@ -52,6 +52,9 @@ OWN = OwnContract(PROTO)
 class OwnClient(Client):
     service = "/penstock.v1.VolumeService/"
 
+    def hello(self):
+        return self.ListVolumes()
+
 
 class World:
     """Nodes, each with a disk; volumes are made through the first one."""
@@ -68,6 +71,8 @@ class World:
             node.start()
             self.disk(i)
         self.clients = [OwnClient(OWN, self.target(node)) for node in self.nodes]
+        for node, client in zip(self.nodes, self.clients):
+            node.callers.append(client)
 
     def disk(self, i, name="d"):
         node = self.nodes[i]
@@ -284,9 +289,12 @@ def test_a_node_that_is_away(world):
     third = world.nodes[2]
     third.kill()
     third.kill_plane()
-    until(lambda: world.get()["health"] == "degraded", "its loss is seen")
-    degraded = world.get()
-    assert degraded["state"] == "running" and modes(degraded) == ["RW", "RW", "WO"], degraded
+
+    def degraded():
+        volume = world.get()
+        return volume["state"] == "running" and volume["health"] == "degraded" and modes(volume) == ["RW", "RW", "WO"]
+
+    until(degraded, lambda: f"its loss is seen: {world.get()}")
     data = write(world, made, 3)
     third.start()
     assert read(whole(world)) == data
@@ -309,6 +317,181 @@ def test_a_node_that_is_away(world):
     assert f"penstock --node {third.address} replica delete {left['name']} --yes" in shown, shown
     third.client.ReplicaDelete(name=left["name"], cleanup_required=True)
     assert client.ListLeftovers(nodes=world.addresses) == {"leftovers": [], "silent": []}
+
+
+# ---- reverts ----
+
+
+def test_reverts(world):
+    client = world.clients[0]
+    made = world.create()
+    data = write(world, made, 6)
+    client.CreateSnapshot(name="v", snapshot="s1")
+    client.ExpandVolume(name="v", size_bytes=2 * SIZE)
+    later = write(world, world.get(), 7)
+    client.CreateSnapshot(name="v", snapshot="s2")
+    # What cannot be touches nothing.
+    refused("NOT_FOUND", client.RevertVolume, name="none", snapshot="s1")
+    refused("INVALID_ARGUMENT", client.RevertVolume, name="v", snapshot="")
+    assert "no snapshot s3" in refused("FAILED_PRECONDITION", client.RevertVolume, name="v", snapshot="s3")
+    done = world.line("volume", "revert", "v", "s1")
+    assert done.returncode == 64 and "--yes" in done.stderr, done
+    assert read(world.get()) == later
+    world.ok("volume", "revert", "v", "s1", "--yes")
+    now = whole(world)
+    assert now["size_bytes"] == 2 * SIZE and now["health"] == "healthy" and len(world.parts()) == 5, (now, world.parts())
+    assert read(now) == data, "it is what it was"
+    assert world.nodes[0].client.EngineGet(name="v-e-0")["spec_size"] == 2 * SIZE
+    assert sorted(snapshot["name"] for snapshot in client.ListSnapshots(name="v")["snapshots"]) == ["s1", "s2"]
+    assert client.RevertVolume(name="v", snapshot="s2")["volume"]["endpoint"].startswith("nvmf://")
+    assert read(whole(world)) == later, "and back"
+    # One without a frontend, which nobody looks at meanwhile.
+    bare = world.create("w", frontend="none")
+    assert bare["endpoint"] == ""
+    client.CreateSnapshot(name="w", snapshot="s1")
+    assert client.RevertVolume(name="w", snapshot="s1")["volume"]["state"] == "running"
+    client.DeleteVolume(name="w")
+    # A replica that is away would not take part.
+    world.nodes[2].kill()
+    world.nodes[2].kill_plane()
+    until(lambda: world.get()["health"] == "degraded", "its loss is seen")
+    assert "not all of its replicas" in refused("FAILED_PRECONDITION", client.RevertVolume, name="v", snapshot="s1")
+    world.nodes[2].start()
+    assert read(whole(world)) == later
+    client.DeleteVolume(name="v")
+    assert world.parts() == []
+
+
+def test_deaths_in_reverts(world):
+    """The volume's own penstockd or another's dies somewhere in it: it is as it was before or as the snapshot says, and serves."""
+    seed = int(os.environ.get("PENSTOCK_TEST_SEED", "7"))
+    rounds = 40 if os.environ.get("PENSTOCK_TEST_BUDGET") == "long" else 3
+    draw = random.Random(seed)
+    client = world.clients[0]
+    snapshot = write(world, world.create(), 8)
+    client.CreateSnapshot(name="v", snapshot="s1")
+    for round_ in range(rounds):
+        later = write(world, whole(world), 9 + round_ % 2)
+        answers = []
+
+        def call(answers=answers):
+            try:
+                answers.append(client.RevertVolume(name="v", snapshot="s1"))
+            except Failure as failure:
+                assert failure.code in ("UNAVAILABLE", "FAILED_PRECONDITION"), failure
+                answers.append(failure)
+
+        caller = threading.Thread(target=call)
+        caller.start()
+        time.sleep(draw.random() * 0.25)
+        victim = world.nodes[draw.choice((0, 0, 1))]
+        victim.kill()
+        victim.start()
+        caller.join()
+        what = f"round {round_} of seed {seed}: {answers}"
+        assert answers, what
+        found = read(whole(world))
+        assert found in (snapshot, later), what
+        if isinstance(answers[0], dict):
+            assert found == snapshot, what
+        elif answers[0].code == "FAILED_PRECONDITION" and "in its time" not in str(answers[0]):
+            assert found == later, what
+        assert len(world.parts()) == 5, (what, world.parts())
+    client.DeleteVolume(name="v")
+    assert world.parts() == []
+
+
+# ---- clones ----
+
+
+def test_clones(world):
+    client = world.clients[0]
+    data = write(world, world.create(), 11)
+    client.CreateSnapshot(name="v", snapshot="s1")
+    later = write(world, world.get(), 12)
+    # What cannot be begins nothing.
+    refused("NOT_FOUND", client.CloneVolume, name="none", snapshot="s1", new_name="w")
+    assert "no snapshot s2" in refused("FAILED_PRECONDITION", client.CloneVolume, name="v", snapshot="s2", new_name="w")
+    refused("INVALID_ARGUMENT", client.CloneVolume, name="v", snapshot="s1", new_name="a b")
+    assert "is there" in refused("ALREADY_EXISTS", client.CloneVolume, name="v", snapshot="s1", new_name="v")
+    assert len(world.parts()) == 5
+    assert world.ok("volume", "clone", "v", "s1", "w").startswith(f"nvmf://{world.addresses[0]}:2")
+    clone = whole(world, "w")
+    assert clone["size_bytes"] == SIZE and clone["health"] == "healthy" and len(world.parts()) == 10, (clone, world.parts())
+    assert read(clone) == data, "it is what the snapshot is"
+    assert [snapshot["name"] for snapshot in client.ListSnapshots(name="w")["snapshots"]] == ["s1"]
+    again = client.CloneVolume(name="v", snapshot="s1", new_name="w")["volume"]
+    assert [replica["name"] for replica in again["replicas"]] == [replica["name"] for replica in clone["replicas"]], again
+    assert "another size" in refused("ALREADY_EXISTS", world.create, name="w")
+    # Each goes its own way, and the source need not stay.
+    own = write(world, clone, 13)
+    assert read(whole(world)) == later and read(whole(world, "w")) == own
+    client.DeleteVolume(name="v")
+    world.ok("volume", "revert", "w", "s1", "--yes")
+    assert read(whole(world, "w")) == data
+    client.DeleteVolume(name="w")
+    assert world.parts() == []
+
+
+def test_deaths_in_clonings(world):
+    """The volume's own penstockd or another's dies somewhere in it: the clone is whole, or there is nothing of it; the source is as it was."""
+    seed = int(os.environ.get("PENSTOCK_TEST_SEED", "7"))
+    rounds = 40 if os.environ.get("PENSTOCK_TEST_BUDGET") == "long" else 3
+    draw = random.Random(seed)
+    client = world.clients[0]
+    data = write(world, world.create(), 14)
+    client.CreateSnapshot(name="v", snapshot="s1")
+    for round_ in range(rounds):
+        answers = []
+
+        def call(answers=answers):
+            try:
+                answers.append(client.CloneVolume(name="v", snapshot="s1", new_name="w"))
+            except Failure as failure:
+                assert failure.code in ("UNAVAILABLE", "FAILED_PRECONDITION"), failure
+                answers.append(failure)
+
+        caller = threading.Thread(target=call)
+        caller.start()
+        time.sleep(draw.random() * 0.4)
+        victim = world.nodes[draw.choice((0, 0, 1))]
+        victim.kill()
+        victim.start()
+        caller.join()
+        what = f"round {round_} of seed {seed}: {answers}"
+        assert answers, what
+
+        def settled():
+            found = [volume for volume in client.ListVolumes()["volumes"] if volume["name"] == "w"]
+            return not found or (found[0]["state"] in ("running", "error") and "taken away" not in found[0]["reason"])
+
+        until(settled, f"the clone is settled: {what}")
+        found = [volume for volume in client.ListVolumes()["volumes"] if volume["name"] == "w"]
+        if found and found[0]["state"] == "running":
+            assert read(whole(world, "w")) == data, what
+        else:
+            assert len(world.parts()) == 5, (what, world.parts())
+        client.DeleteVolume(name="w")
+        assert len(world.parts()) == 5 and read(whole(world)) == data, (what, world.parts())
+
+    def cloned():
+        """Where a plane still goes on with the copy of a daemon that died, it is refused until that has noticed."""
+        try:
+            volume = client.CloneVolume(name="v", snapshot="s1", new_name="w")["volume"]
+        except Failure as failure:
+            assert "is being copied to" in str(failure), failure
+            return False
+        if volume["state"] == "running":
+            return True
+        assert "is being copied to" in volume["reason"], volume
+        client.DeleteVolume(name="w")
+        return False
+
+    until(cloned, "it is cloned")
+    assert read(whole(world, "w")) == data
+    for name in ("v", "w"):
+        client.DeleteVolume(name=name)
+    assert world.parts() == []
 
 
 # ---- replicas ----
@@ -392,6 +575,7 @@ def test_verbs(world):
     line = world.line
     done = line("volume", "create", "v", "16M")
     assert done.returncode == 0 and done.stdout.startswith(f"nvmf://{world.addresses[0]}:2"), done
+    whole(world)
     (listed,) = json.loads(world.ok("volume", "list", "-o", "json"))
     assert listed["name"] == "v" and listed["health"] == "healthy", listed
     row = world.ok("volume", "list").split("\n")[1]
@@ -412,11 +596,11 @@ def test_verbs(world):
     world.ok("volume", "remove", "v", removed, "--yes")
     done = line("volume", "add", "v", f"{world.addresses[1]}/e", "--follow")
     assert done.returncode == 0, done
-    assert "3/3" in world.ok("volume", "list")
+    until(lambda: "3/3" in world.ok("volume", "list"), "it is whole")
     world.ok("volume", "set", "v", "--replace-lost", "yes")
     assert json.loads(world.ok("volume", "show", "v", "-o", "json"))["replace_lost"] is True
     assert world.ok("__complete", "volume", "show", "") == "v\n"
-    assert "all is well" in world.ok("status")
+    until(lambda: "all is well" in world.line("status").stdout, "all is well")
     # One node is away: the rest is shown, and what to do.
     world.nodes[2].kill()
     done = line("volume", "list")
@@ -441,8 +625,8 @@ def under_tls(world):
 def test_tls(world):
     """Nodes ask each other, and themselves, by mutual TLS, and nobody who is not who was meant."""
     node = world.nodes[0]
-    volume = world.create(nodes=world.addresses[:2], replica_count=2)
-    assert volume["state"] == "running" and modes(volume) == ["RW", "RW"], volume
+    world.create(nodes=world.addresses[:2], replica_count=2)
+    whole(world, count=2)
     engine = next(iter(node.client.EngineList()["engines"].values()))
     told = node.client.EngineReplicaList(engine_name=engine["name"])["replicas"]
     assert [replica["state"] for replica in told.values()] == ["running", "running"], told
@@ -450,8 +634,8 @@ def test_tls(world):
     assert node.kill(signal.SIGTERM) == 0
     node.options += ["--tls-node-name=nodes.test"]
     node.start()
-    volume = world.create("w")
-    assert volume["state"] == "running" and modes(volume) == ["RW"] * 3, volume
+    world.create("w")
+    whole(world, "w")
     for name in ("v", "w"):
         world.clients[0].DeleteVolume(name=name)
     assert world.parts() == []
@@ -467,7 +651,7 @@ class Skipped(Exception):
 def run(test):
     """What there is to say of its failure; nothing if it passed. Tests mostly wait, so they run at the same time."""
     said, world = [], None
-    with tempfile.TemporaryDirectory(prefix="penstock-volume-") as folder:
+    with kept.Folder(prefix="penstock-volume-") as folder:
         try:
             world = World(folder, getattr(test, "nodes", 3), getattr(test, "options", ()))
             if hasattr(test, "prepare"):

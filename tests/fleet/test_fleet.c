@@ -38,13 +38,25 @@ struct world {
     struct fleet *fleet;
     /* what the nodes have */
     char replicas[NODES][REPLICAS][CONTROL_NAME_MAX + 1]; /* "" = a free place */
-    bool engine, frontend;
+    bool engine, frontend, offered;
+    enum control_state engine_state, ill; /* ill: of what is on node `ill_node` */
+    unsigned ill_node;
+    unsigned generation;    /* of the volume's contents */
+    bool reverted, written; /* to the snapshot, and hosts found it since */
+    bool small;             /* the replicas, since then */
+    bool degraded;          /* the engine, while it has no target */
+    bool no_snapshot;
+    unsigned lingering; /* engines yet to be made that find the claims of the one before */
+    bool standby;       /* the engine found some, and has not been promoted */
+    unsigned promotions;
+    unsigned copying; /* looks until the copy is complete; 0 = nothing is copied */
+    bool clones, cloned, clone_failed;
     uint64_t engine_bytes;
     struct control_leg_record legs[CONTROL_LEGS_MAX];
     unsigned leg_count;
     bool down[NODES];
     /* what goes wrong */
-    unsigned calls, fault_at;
+    unsigned calls, fault_at, node_count, deletions; /* deletions: of engines and frontends */
     enum fault fault;
     bool crashed, ready, closed;
 };
@@ -83,6 +95,13 @@ static void tell_engine(struct world *world, struct fleet_call *call) {
         return;
     }
     set_thing(call, "10.0.0.1:20009", world->engine_bytes);
+    call->thing.state = world->engine_state;
+    call->thing.standby = world->standby && world->engine_state == CONTROL_RUNNING;
+    if (call->thing.standby)
+        fleet_copy(call->thing.text, sizeof(call->thing.text), "standby: engine x has r");
+    call->thing.offered = world->offered;
+    call->thing.whole = world->offered || !world->degraded;
+    call->thing.has_snapshot = !world->no_snapshot && !world->standby && strcmp(call->snapshot, "s") == 0;
     memcpy(call->seen_legs, world->legs, sizeof(world->legs));
     call->seen_leg_count = world->leg_count;
 }
@@ -120,6 +139,8 @@ static void play(struct world *world, struct fleet_call *call) {
             call->answer = FLEET_NOT_THERE;
         else
             set_thing(call, "10.0.0.9:20001", call->bytes);
+        if (node == world->ill_node)
+            call->thing.state = world->ill;
         break;
     case FLEET_REPLICA_DELETE:
         for (unsigned i = 0; i < world->leg_count; i++)
@@ -128,23 +149,73 @@ static void play(struct world *world, struct fleet_call *call) {
             replica[0] = '\0';
         break;
     case FLEET_ENGINE_CREATE:
+        if (world->engine) { /* it is there: to be looked at again */
+            call->answer = FLEET_NO_ANSWER;
+            break;
+        }
+        assert_false(world->frontend);
         world->engine = true;
+        world->offered = call->frontend[0] != '\0';
+        assert_false(world->offered && fleet_find(world->fleet, "v")->record.clone == FLEET_CLONING);
+        world->written = world->offered && world->reverted;
+        world->copying = 0; /* that is the engine's */
+        world->clone_failed = false;
+        world->standby = world->lingering > 0;
+        world->lingering -= world->standby;
+        world->engine_state = CONTROL_RUNNING;
+        assert_true(!world->offered || !world->small); /* never over replicas that are smaller */
         world->engine_bytes = call->bytes;
         memcpy(world->legs, call->legs, sizeof(world->legs));
         world->leg_count = call->leg_count;
         tell_engine(world, call);
         break;
     case FLEET_LOOK_ENGINE: tell_engine(world, call); break;
-    case FLEET_ENGINE_DELETE: world->engine = false; break;
+    case FLEET_ENGINE_DELETE:
+        world->engine = world->standby = false;
+        world->deletions++;
+        break;
+    case FLEET_ENGINE_PROMOTE: /* nobody is there who may write */
+        assert_true(world->engine && !world->frontend);
+        world->standby = false;
+        world->promotions++;
+        break;
     case FLEET_ENGINE_EXPAND:
-    case FLEET_FRONTEND_EXPAND: world->engine_bytes = call->bytes; break;
+    case FLEET_FRONTEND_EXPAND:
+        assert_false(world->standby);
+        world->engine_bytes = call->bytes;
+        world->small = false;
+        break;
     case FLEET_ENGINE_ADD:
         remove_leg(world, call->legs[0].name);
         world->legs[world->leg_count++] = call->legs[0];
         break;
     case FLEET_ENGINE_REMOVE: remove_leg(world, call->legs[0].name); break;
+    case FLEET_ENGINE_CLONE:
+        assert_true(world->engine && !world->standby && !world->offered && !world->frontend && world->copying == 0);
+        assert_string_equal(call->source, "u-e-0");
+        assert_string_equal(call->snapshot, "s");
+        world->copying = 3;
+        break;
+    case FLEET_LOOK_CLONE:
+        set_thing(call, "", 0);
+        if (!world->engine || (world->copying == 0 && !world->clone_failed))
+            call->answer = FLEET_NOT_THERE;
+        else if (world->clone_failed)
+            call->thing.state = CONTROL_ERROR;
+        else if (world->copying > 1 && world->engine_state != CONTROL_RUNNING)
+            call->thing.state = CONTROL_PENDING; /* for ever */
+        else if (world->copying > 1)
+            call->thing.state = --world->copying > 1 ? CONTROL_PENDING : CONTROL_RUNNING;
+        world->cloned = world->copying == 1;
+        break;
+    case FLEET_ENGINE_REVERT: /* under nobody, and never over what was written since */
+        assert_true(world->engine && !world->standby && !world->offered && !world->frontend && !world->written);
+        assert_string_equal(call->snapshot, "s");
+        world->engine_bytes = MIB(8); /* it is of the time before it grew */
+        world->reverted = world->small = true;
+        break;
     case FLEET_FRONTEND_CREATE:
-        assert_true(world->engine);
+        assert_true(world->engine && world->offered && !world->standby);
         world->frontend = true;
         set_thing(call, "", call->bytes);
         break;
@@ -154,7 +225,10 @@ static void play(struct world *world, struct fleet_call *call) {
         else
             call->answer = FLEET_NOT_THERE;
         break;
-    case FLEET_FRONTEND_DELETE: world->frontend = false; break;
+    case FLEET_FRONTEND_DELETE:
+        world->frontend = false;
+        world->deletions++;
+        break;
     case FLEET_ACT_COUNT: fail();
     }
 }
@@ -219,6 +293,8 @@ static void no_record(void *arg, const struct log_record *record) {
 
 static void begin(struct world *world) {
     struct reactor_options options = {.name = "control", .cpu = -1, .poll_mode = HOST_POLL_NEVER};
+    world->clone_failed = world->copying > 1; /* the daemon carried it out */
+    world->copying = world->copying > 1 ? 0 : world->copying;
     assert_int_equal(reactor_create(world->host, &options, &world->reactor), 0);
     log_init(&world->log, no_clock, no_record, world);
     struct store_memory_options store = {.store = {.reactor = world->reactor}, .data = world->data};
@@ -265,6 +341,8 @@ static struct world *world_create(void) {
     struct step_host_options options = {.seed = 1};
     struct world *world = calloc(1, sizeof(*world));
     assert_non_null(world);
+    world->engine_state = world->ill = CONTROL_RUNNING;
+    world->node_count = NODES;
     world->host = step_host_create(&options);
     world->data = store_memory_data_create();
     begin(world);
@@ -293,20 +371,28 @@ static bool is_done(void *arg) {
     return asked->done || asked->world->crashed;
 }
 
-/* Asks, and waits for the answer or the end of the daemon, which is begun anew. `replica` may be NULL. */
-static void ask(struct world *world, struct asked *asked, enum fleet_verb verb, uint64_t bytes, const char *replica) {
+static void submit(struct world *world, struct asked *asked, enum fleet_verb verb, uint64_t bytes, const char *replica) {
     *asked = (struct asked){.world = world,
                             .request = {.verb = verb,
                                         .name = "v",
                                         .bytes = bytes,
                                         .frontend = "spdk-tcp-nvmf",
+                                        .source = world->clones ? "u" : NULL,
+                                        .source_snapshot = "s",
+                                        .replicas = min_u32(world->node_count, 3),
                                         .replica = replica,
+                                        .snapshot = "s",
                                         .nodes = verb == FLEET_CREATE ? addresses : NULL,
-                                        .node_count = verb == FLEET_CREATE ? NODES : 0,
+                                        .node_count = verb == FLEET_CREATE ? world->node_count : 0,
                                         .done = on_done}};
     reactor_enter(world->reactor);
     fleet_submit(world->fleet, &asked->request);
     reactor_enter(NULL);
+}
+
+/* Asks, and waits for the answer or the end of the daemon, which is begun anew. `replica` may be NULL. */
+static void ask(struct world *world, struct asked *asked, enum fleet_verb verb, uint64_t bytes, const char *replica) {
+    submit(world, asked, verb, bytes, replica);
     assert_true(step_host_run(world->host, is_done, asked, 100 * NS_PER_S));
     if (!world->crashed)
         return;
@@ -337,7 +423,7 @@ static void check(struct world *world, const char *what) {
     bool stands = record != NULL && record->phase == FLEET_STANDING;
     if (record != NULL && !stands && record->phase != FLEET_FAILED)
         fail_msg("%s: it is in phase %d", what, (int)record->phase);
-    if (stands != world->engine || stands != world->frontend)
+    if (stands != world->engine || stands != world->frontend || (stands && !world->offered) || world->standby)
         fail_msg("%s: %s, and the engine is %sthere", what, stands ? "it stands" : "it does not stand",
                  world->engine ? "" : "not ");
     if (count_replicas(world) != (stands ? record->member_count : 0))
@@ -359,8 +445,16 @@ static void settle(struct world *world, const char *what) {
 
 /* ---- stories ---- */
 
-enum story { MADE, DELETED, GROWN, GIVEN, DEPRIVED, STORIES };
-static const char *const story_names[STORIES] = {"made", "deleted", "grown", "given a replica", "deprived of a replica"};
+enum story { MADE, DELETED, GROWN, GIVEN, DEPRIVED, REVERTED, CLONED, REVERTED_YIELDING, CLONED_YIELDING, STORIES };
+static const char *const story_names[STORIES] = {"made",
+                                                 "deleted",
+                                                 "grown",
+                                                 "given a replica",
+                                                 "deprived of a replica",
+                                                 "reverted",
+                                                 "cloned",
+                                                 "reverted by engines that yield",
+                                                 "cloned by engines that yield"};
 
 static void tell_story(struct world *world, enum story story, struct asked *asked) {
     char replica[CONTROL_NAME_MAX + 1];
@@ -373,6 +467,14 @@ static void tell_story(struct world *world, enum story story, struct asked *aske
         fleet_copy(replica, sizeof(replica), fleet_find(world->fleet, "v")->record.members[0].name);
         ask(world, asked, FLEET_REMOVE, 0, replica);
         break;
+    case CLONED_YIELDING: world->lingering = UINT32_MAX; __attribute__((fallthrough));
+    case CLONED:
+        world->clones = true;
+        ask(world, asked, FLEET_CREATE, MIB(16), NULL);
+        world->clones = false;
+        break;
+    case REVERTED_YIELDING: world->lingering = UINT32_MAX; __attribute__((fallthrough));
+    case REVERTED: ask(world, asked, FLEET_REVERT, 0, NULL); break;
     case STORIES: fail();
     }
 }
@@ -380,10 +482,14 @@ static void tell_story(struct world *world, enum story story, struct asked *aske
 /* What a successful answer promises. */
 static void check_answer(struct world *world, enum story story, const char *what) {
     const struct fleet_volume *volume = fleet_find(world->fleet, "v");
+    bool is_clone = story == CLONED || story == CLONED_YIELDING, is_revert = story == REVERTED || story == REVERTED_YIELDING;
     bool right = story == DELETED ? volume == NULL
+                 : is_clone       ? volume != NULL && (volume->record.phase == FLEET_FAILED ||
+                                                 (volume->record.phase == FLEET_STANDING && world->cloned))
                  : volume == NULL ? false
                  : story == MADE  ? volume->record.phase == FLEET_STANDING || volume->record.phase == FLEET_FAILED
                  : story == GROWN ? volume->record.bytes == MIB(32)
+                 : is_revert      ? world->reverted && volume->record.member_count == 3
                                   : volume->record.member_count == (story == GIVEN ? 4U : 2U);
     if (!right)
         fail_msg("%s: that it is done was answered", what);
@@ -395,7 +501,7 @@ static bool run_story(enum story story, enum fault fault, unsigned at) {
     struct asked asked, again;
     char what[128];
     snprintf(what, sizeof(what), "%s, and at call %u %s", story_names[story], at, fault_names[fault]);
-    if (story != MADE) {
+    if (story != MADE && story != CLONED && story != CLONED_YIELDING) {
         ask(world, &again, FLEET_CREATE, MIB(16), NULL);
         assert_int_equal(again.request.error.code, ERROR_NONE);
         check(world, "before");
@@ -440,6 +546,242 @@ static void test_one_thing_goes_wrong_at_every_step(void **state) {
                 }
             }
     printf("note: %u stories, in each of which one thing goes wrong\n", runs);
+}
+
+/* Addresses as its engine says, which is not played to this node. */
+static void put_addresses(struct world *world) {
+    struct fleet_record *record = &fleet_find(world->fleet, "v")->record;
+    for (unsigned i = 0; i < record->member_count; i++)
+        fleet_copy(record->members[i].address, sizeof(record->members[i].address), "10.0.0.9:20001");
+}
+
+static void test_reverts(void **state) {
+    struct world *world = world_create();
+    struct asked asked;
+    (void)state;
+    ask(world, &asked, FLEET_REVERT, 0, NULL);
+    assert_int_equal(asked.request.error.code, ERROR_NOT_FOUND);
+    ask(world, &asked, FLEET_CREATE, MIB(16), NULL);
+    /* To what is not there: nothing is touched. */
+    unsigned calls = world->calls;
+    world->no_snapshot = true;
+    ask(world, &asked, FLEET_REVERT, 0, NULL);
+    assert_int_equal(asked.request.error.code, ERROR_PERMISSION);
+    assert_non_null(strstr(asked.request.error.text, "no snapshot s"));
+    assert_true(world->calls - calls <= NODES + 2); /* looks */
+    settle(world, "refused");
+    for (unsigned at = 1; at <= NODES + 2; at++) { /* nor if one of them is not answered */
+        world->fault = LOST_BEFORE;
+        world->fault_at = world->calls + at;
+        ask(world, &asked, FLEET_REVERT, 0, NULL);
+        assert_int_equal(asked.request.error.code, ERROR_PERMISSION);
+        settle(world, "refused later");
+    }
+    world->fault_at = 0;
+    assert_int_equal(world->deletions, 0);
+    assert_false(world->reverted);
+    world->no_snapshot = false;
+    /* A node goes away in it before anything is done: it is given up, and the volume serves again, without that node. */
+    struct fleet_record *record = &fleet_find(world->fleet, "v")->record;
+    unsigned away = node_of(record->members[2].node);
+    struct asked begun = {.world = world,
+                          .request = {.verb = FLEET_REVERT, .name = "v", .frontend = "", .snapshot = "s", .done = on_done}};
+    world->down[away] = true;
+    reactor_enter(world->reactor);
+    fleet_submit(world->fleet, &begun.request);
+    reactor_enter(NULL);
+    (void)step_host_run(world->host, NULL, NULL, 5 * NS_PER_MS);
+    put_addresses(world);
+    ask(world, &asked, FLEET_EXPAND, MIB(32), NULL);
+    assert_int_equal(asked.request.error.code, ERROR_BUSY);
+    assert_true(step_host_run(world->host, is_done, &begun, 100 * NS_PER_S));
+    assert_int_equal(begun.request.error.code, ERROR_PERMISSION);
+    assert_non_null(strstr(begun.request.error.text, "not done in its time"));
+    assert_true(world->down[away] && !world->reverted);
+    settle(world, "given up");
+    assert_string_equal(world->legs[2].address, "10.0.0.9:20001");
+    world->down[away] = false;
+    ask(world, &asked, FLEET_REVERT, 0, NULL);
+    assert_int_equal(asked.request.error.code, ERROR_NONE);
+    assert_true(world->reverted);
+    settle(world, "reverted");
+    world_destroy(world);
+}
+
+static bool is_reverted(void *arg) { return ((struct world *)arg)->reverted; }
+static bool is_hidden(void *arg) {
+    const struct world *world = arg;
+    return world->engine && !world->offered;
+}
+static bool is_copying(void *arg) { return ((struct world *)arg)->copying > 1; }
+
+/* A replica goes away, or fails, while the volume is reverted, and never comes back: the volume does. */
+static void test_a_replica_is_lost_in_a_revert(void **state) {
+    static const struct {
+        unsigned count;
+        bool down, after;
+    } rows[] = {{2, true, false}, {2, true, true}, {2, false, true}, {3, true, false}, {3, false, false}, {3, false, true}};
+    (void)state;
+    for (unsigned i = 0; i < array_count(rows); i++) {
+        struct world *world = world_create();
+        struct asked asked;
+        world->node_count = rows[i].count;
+        ask(world, &asked, FLEET_CREATE, MIB(16), NULL);
+        settle(world, "made");
+        world->degraded = !rows[i].after;
+        submit(world, &asked, FLEET_REVERT, 0, NULL);
+        assert_true(step_host_run(world->host, rows[i].after ? is_reverted : is_hidden, world, 100 * NS_PER_S));
+        put_addresses(world);
+        world->ill_node = node_of(fleet_find(world->fleet, "v")->record.members[1].node);
+        world->ill = rows[i].down ? CONTROL_RUNNING : CONTROL_ERROR;
+        world->down[world->ill_node] = rows[i].down;
+        if (!step_host_run(world->host, is_settled, world, 300 * NS_PER_S))
+            fail_msg("row %u: it is never settled: %s", i, fleet_find(world->fleet, "v")->waits_for);
+        assert_true(asked.done && world->frontend && world->offered && world->reverted == rows[i].after);
+        assert_int_equal(world->leg_count, rows[i].count);
+        world_destroy(world);
+    }
+}
+
+/* Each engine that is made in a revert finds claims of the one before, and stands by. */
+static void test_engines_that_stand_by_in_a_revert(void **state) {
+    struct world *world = world_create();
+    struct asked asked;
+    (void)state;
+    ask(world, &asked, FLEET_CREATE, MIB(16), NULL);
+    settle(world, "made");
+    world->lingering = UINT32_MAX;
+    ask(world, &asked, FLEET_REVERT, 0, NULL);
+    assert_int_equal(asked.request.error.code, ERROR_NONE);
+    assert_true(world->reverted);
+    settle(world, "reverted");
+    assert_int_equal(world->promotions, 2); /* without target, and with it */
+    assert_false(fleet_find(world->fleet, "v")->record.served);
+    world_destroy(world);
+}
+
+/* Its users have switched over to an engine of theirs: that is left alone, whatever is asked. */
+static void test_a_standby_beside_an_engine_of_others(void **state) {
+    static const char *const frontends[] = {"spdk-tcp-nvmf", ""};
+    (void)state;
+    for (unsigned i = 0; i < array_count(frontends); i++) {
+        struct world *world = world_create();
+        struct asked asked;
+        ask(world, &asked, FLEET_CREATE, MIB(16), NULL);
+        settle(world, "made");
+        struct fleet_volume *volume = fleet_find(world->fleet, "v");
+        fleet_copy(volume->record.frontend, sizeof(volume->record.frontend), frontends[i]);
+        world->standby = true;
+        world->frontend = world->offered = frontends[i][0] != '\0';
+        ask(world, &asked, FLEET_REVERT, 0, NULL);
+        assert_int_equal(asked.request.error.code, ERROR_PERMISSION);
+        assert_non_null(strstr(asked.request.error.text, "standby: engine x has r"));
+        assert_true(step_host_run(world->host, is_settled, world, 200 * NS_PER_S));
+        assert_true(!world->reverted && world->standby && world->engine);
+        assert_int_equal(world->promotions + world->deletions, 0);
+        assert_false(volume->record.served);
+        world_destroy(world);
+    }
+}
+
+/* They have deleted the volume's own since: the one that a revert makes waits for them. */
+static void test_a_standby_instead_of_a_deleted_engine(void **state) {
+    struct world *world = world_create();
+    struct asked asked;
+    (void)state;
+    ask(world, &asked, FLEET_CREATE, MIB(16), NULL);
+    settle(world, "made");
+    world->engine = world->frontend = false;
+    world->leg_count = 0;
+    world->lingering = UINT32_MAX;
+    ask(world, &asked, FLEET_REVERT, 0, NULL);
+    assert_int_not_equal(asked.request.error.code, ERROR_NONE);
+    (void)step_host_run(world->host, NULL, NULL, 200 * NS_PER_S);
+    const struct fleet_volume *volume = fleet_find(world->fleet, "v");
+    assert_true(world->engine && world->standby && !world->reverted && !world->frontend);
+    assert_int_equal(world->promotions, 0);
+    assert_non_null(strstr(volume->waits_for, "its engine is a standby"));
+    ask(world, &asked, FLEET_DELETE, 0, NULL);
+    assert_int_equal(asked.request.error.code, ERROR_NONE);
+    assert_int_equal(count_replicas(world), 0);
+    world_destroy(world);
+}
+
+/* Two of three: the engine that runs is not given up for one that could not be made. */
+static void test_too_many_are_lost_in_a_revert(void **state) {
+    struct world *world = world_create();
+    struct asked asked;
+    (void)state;
+    ask(world, &asked, FLEET_CREATE, MIB(16), NULL);
+    submit(world, &asked, FLEET_REVERT, 0, NULL);
+    assert_true(step_host_run(world->host, is_reverted, world, 100 * NS_PER_S));
+    put_addresses(world);
+    for (unsigned i = 1; i < 3; i++)
+        world->down[node_of(fleet_find(world->fleet, "v")->record.members[i].node)] = true;
+    (void)step_host_run(world->host, NULL, NULL, 200 * NS_PER_S);
+    assert_true(world->engine && !world->offered && !world->frontend);
+    world->down[node_of(fleet_find(world->fleet, "v")->record.members[1].node)] = false;
+    assert_true(step_host_run(world->host, is_settled, world, 100 * NS_PER_S));
+    assert_true(world->offered && world->frontend);
+    world_destroy(world);
+}
+
+/* Its engine does not run for a while (its plane dies), and cannot tell what it has and how large it is: before anything is
+ * touched, and when it was reverted. */
+static void test_a_revert_and_an_engine_that_does_not_run(void **state) {
+    static const enum control_state states[] = {CONTROL_ERROR, CONTROL_PENDING};
+    (void)state;
+    for (unsigned i = 0; i < array_count(states); i++) {
+        struct world *world = world_create();
+        struct asked asked;
+        world->clones = i == 0;
+        ask(world, &asked, FLEET_CREATE, MIB(16), NULL);
+        settle(world, "made");
+        world->engine_state = states[i];
+        world->no_snapshot = true;
+        submit(world, &asked, FLEET_REVERT, 0, NULL);
+        (void)step_host_run(world->host, NULL, NULL, 20 * NS_PER_S);
+        assert_true(!asked.done && world->engine && world->offered && world->frontend);
+        world->engine_state = CONTROL_RUNNING;
+        assert_true(step_host_run(world->host, is_done, &asked, 100 * NS_PER_S));
+        assert_int_equal(asked.request.error.code, ERROR_PERMISSION);
+        assert_non_null(strstr(asked.request.error.text, "no snapshot s"));
+        settle(world, "refused");
+        /* For longer than the revert's time. */
+        world->engine_state = states[i];
+        submit(world, &asked, FLEET_REVERT, 0, NULL);
+        (void)step_host_run(world->host, NULL, NULL, 100 * NS_PER_S);
+        assert_true(world->engine && world->offered && world->frontend && !world->reverted);
+        world->engine_state = CONTROL_RUNNING;
+        settle(world, "given up");
+        world->no_snapshot = false;
+        submit(world, &asked, FLEET_REVERT, 0, NULL);
+        assert_true(step_host_run(world->host, is_reverted, world, 100 * NS_PER_S));
+        world->engine_state = states[i];
+        (void)step_host_run(world->host, NULL, NULL, 30 * NS_PER_S);
+        assert_true(world->engine && !world->offered);
+        world->engine_state = CONTROL_RUNNING;
+        assert_true(step_host_run(world->host, is_done, &asked, 100 * NS_PER_S));
+        assert_int_equal(asked.request.error.code, ERROR_NONE);
+        settle(world, "reverted");
+        assert_int_equal(world->engine_bytes, MIB(16));
+        world_destroy(world);
+    }
+}
+
+/* The clone's engine stops for good while it is copied to: the clone is not made. */
+static void test_a_copy_that_stands_still(void **state) {
+    struct world *world = world_create();
+    struct asked asked;
+    (void)state;
+    world->clones = true;
+    submit(world, &asked, FLEET_CREATE, MIB(16), NULL);
+    assert_true(step_host_run(world->host, is_copying, world, 10 * NS_PER_S));
+    world->engine_state = CONTROL_PENDING;
+    settle(world, "not made");
+    assert_int_equal(fleet_find(world->fleet, "v")->record.phase, FLEET_FAILED);
+    assert_true(asked.done);
+    world_destroy(world);
 }
 
 static void test_a_node_is_away(void **state) {
@@ -568,10 +910,20 @@ static void test_records(void **state) {
                                   .replace = true,
                                   .abandon = true,
                                   .phase = FLEET_UNMAKING,
-                                  .members = {{.name = "v-r-p1234567", .node = "::1", .disk = "d", .change = FLEET_GOES}},
+                                  .members = {{.name = "v-r-p1234567",
+                                               .node = "::1",
+                                               .disk = "d",
+                                               .change = FLEET_GOES,
+                                               .address = "[::1]:20001"}},
                                   .member_count = 1,
                                   .nodes = {"::1", "10.0.0.1"},
                                   .node_count = 2,
+                                  .revert = FLEET_RESTORING,
+                                  .served = true,
+                                  .clone = FLEET_CLONED,
+                                  .source = "u",
+                                  .source_snapshot = "t",
+                                  .snapshot = "s",
                                   .failure = "it \"failed\"\n"},
                         again;
     static const char *const hostile[] = {"", "[]", "{}", "{\"name\": 1}", "\"\"", "{\"name\": \"v\", \"name\": \"w\"}"};
@@ -601,6 +953,14 @@ static void test_records(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_one_thing_goes_wrong_at_every_step),
+        cmocka_unit_test(test_reverts),
+        cmocka_unit_test(test_a_replica_is_lost_in_a_revert),
+        cmocka_unit_test(test_engines_that_stand_by_in_a_revert),
+        cmocka_unit_test(test_a_standby_beside_an_engine_of_others),
+        cmocka_unit_test(test_a_standby_instead_of_a_deleted_engine),
+        cmocka_unit_test(test_too_many_are_lost_in_a_revert),
+        cmocka_unit_test(test_a_revert_and_an_engine_that_does_not_run),
+        cmocka_unit_test(test_a_copy_that_stands_still),
         cmocka_unit_test(test_a_node_is_away),
         cmocka_unit_test(test_the_policy),
         cmocka_unit_test(test_places),

@@ -163,11 +163,11 @@ USER_CARD = ["-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net,rom
 class Machine:
     """A running guest."""
 
-    def __init__(self, kernel, initramfs, log, memory_mb=512, processors=2, devices=USER_CARD):
+    def __init__(self, kernel, initramfs, log, memory_mb=512, processors=2, devices=USER_CARD, words=""):
         command = [
             find_program("qemu-system-x86_64"), "-machine", "q35,accel=tcg", "-cpu", "max", "-m", str(memory_mb), "-smp", str(processors), "-nographic",
             "-no-reboot", "-nodefaults", "-serial", "stdio", "-kernel", str(kernel), "-initrd", str(initramfs),
-            "-append", "console=ttyS0 panic=-1 quiet loglevel=4 mitigations=off random.trust_cpu=on no_timer_check",
+            "-append", f"console=ttyS0 panic=-1 quiet loglevel=4 mitigations=off random.trust_cpu=on no_timer_check {words}",
             *devices,
         ]  # fmt: skip
         self.log = open(log, "w")

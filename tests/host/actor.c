@@ -136,9 +136,9 @@ void peer_fini(struct peer *peer) {
 }
 
 static void peer_end(struct peer *peer, int64_t result) {
-    peer->closed = true;
     if (result < 0 && peer->error == 0)
         peer->error = (int)result;
+    peer->closed = true; /* last: the test's thread looks at the error then */
 }
 
 static void peer_read(struct peer *peer) {

@@ -24,7 +24,7 @@ static void in_a_child(void (*test)(void)) {
     pid_t child = fork();
     assert_true(child >= 0);
     if (child == 0) {
-        assert(host_linux_confine(false) == 0);
+        assert(host_linux_confine(0) == 0);
         test();
         _exit(0);
     }

@@ -157,6 +157,9 @@ static void is_up(struct fleet_node *node) {
     if (node->exported)
         plane_serve_now(&node->plane, node->nqn, node->device);
     fleet_log(node->fleet, "%s is up", node->name);
+    const struct replica_record *record = fleet_record(node);
+    if (record != NULL && record->epoch.depth > node->fleet->newest.depth)
+        record_stored(node->fleet, record); /* seed 74403: it died, or its flush failed, before it could tell */
     if (node->engine)
         engine_begin(node);
 }

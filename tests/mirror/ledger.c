@@ -66,11 +66,14 @@ void ledger_write_end(struct ledger *ledger, unsigned block, uint32_t id, bool o
     uint64_t now = ledger_now(ledger);
     if (version == NULL)
         return; /* it was gone before its answer came */
+    struct ledger_block *b = &ledger->blocks[block];
     if (!maybe_later)
         version->end = min_u64(version->end, now);
+    for (unsigned i = 0; maybe_later && i < b->count; i++) /* seed 80707: the leg that showed it may be gone */
+        if (b->versions[i].doubt != LEDGER_NEVER && b->versions[i].doubted_by == id)
+            b->versions[i].doubt = LEDGER_NEVER;
     if (!ok)
         return;
-    struct ledger_block *b = &ledger->blocks[block];
     version->answered = true;
     for (unsigned i = 0; i < b->count; i++)
         if (b->versions[i].doubt != LEDGER_NEVER && b->versions[i].doubted_by == id) {
@@ -95,25 +98,33 @@ static void doubt(struct ledger_block *b, uint64_t moment, uint64_t now, const s
 const char *ledger_read(struct ledger *ledger, unsigned block, uint32_t id, uint64_t begin) {
     struct ledger_block *b = &ledger->blocks[block];
     uint64_t now = ledger_now(ledger);
-    const struct ledger_version *shown = NULL;
-    uint64_t first = LEDGER_NEVER; /* the earliest beginning of what it may be */
-    bool firm = false;             /* it may be one that was answered, or can take effect no more */
+    /* what it may be: many, where it shows zeros */
+    const struct ledger_version *shown = NULL, *loose = NULL; /* `loose`: neither answered, nor over when this was asked */
+    unsigned loose_count = 0;
+    uint64_t first = LEDGER_NEVER; /* the earliest of their beginnings */
     for (unsigned i = 0; i < b->count; i++) {
         const struct ledger_version *version = &b->versions[i];
-        if ((id == 0 ? version->zero : version->id == id) && version->dead > begin && version->doubt > begin) {
-            shown = version;
-            first = min_u64(first, version->begin);
-            firm = firm || version->answered || version->end != LEDGER_NEVER;
+        if ((id == 0 ? !version->zero : version->id != id) || version->dead <= begin || version->doubt <= begin)
+            continue;
+        shown = version;
+        first = min_u64(first, version->begin);
+        if (!version->answered && version->end > begin) {
+            loose = version;
+            loose_count++;
         }
     }
     if (shown == NULL)
         return id == 0                           ? "zeros that were overwritten"
                : find(ledger, block, id) == NULL ? "what is gone"
                                                  : "what was overwritten";
-    if (begin > ledger->lost_at && !firm)
-        doubt(b, max_u64(begin, first), now, shown);
-    else if (begin > ledger->lost_at)
+    if (begin <= ledger->lost_at)
+        return NULL;
+    /* If one of them may be taken back, then so may what this read says of the others: seed 73132. Of two that may, the answer of
+     * one says nothing if it was the other. */
+    if (loose_count == 0)
         bury(b, max_u64(begin, first), now, shown, id == 0);
+    else if (loose_count == 1 && loose->writer >= ledger->over)
+        doubt(b, max_u64(begin, first), now, loose);
     return NULL;
 }
 
@@ -146,6 +157,7 @@ void ledger_loss(struct ledger *ledger) {
 
 void ledger_writers_over(struct ledger *ledger, uint32_t before) {
     uint64_t now = ledger_now(ledger);
+    ledger->over = max_u32(ledger->over, before);
     for (unsigned block = 0; block < ledger->block_count; block++) {
         struct ledger_block *b = &ledger->blocks[block];
         for (unsigned i = 0; i < b->count; i++) {

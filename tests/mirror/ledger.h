@@ -4,8 +4,9 @@
  *
  * A version is *dead* at the moment from which no read that begins later may show it: a write that began after it had ended was
  * answered, or a read that began after it had ended showed another one. It is *gone* when a flush that began later was answered:
- * not even a loss of everything brings it back. Where a read showed a write that is still under way, it is only in doubt: it is
- * back if the engine dies before that write is answered. */
+ * not even a loss of everything brings it back. Where a read showed a write that was under way when it began, or zeros that may
+ * be of such a one, it is only in doubt: it is back if the engine dies before that write is answered, or gives it back because no
+ * leg is there. */
 #pragma once
 
 #include "base/bytes.h"
@@ -36,6 +37,7 @@ struct ledger {
     uint64_t clock;
     uint64_t lost_at; /* of the last loss of what was not flushed: answers to what began before say little */
     uint32_t last_id;
+    uint32_t over; /* nothing of what writers before this one sent takes effect any more */
 };
 
 void ledger_init(struct ledger *ledger, unsigned block_count);
@@ -44,7 +46,7 @@ static inline uint64_t ledger_now(struct ledger *ledger) { return ++ledger->cloc
 
 /* A write of a new version begins at `begin`; returns its id. */
 uint32_t ledger_write_begin(struct ledger *ledger, unsigned block, uint32_t writer, bool zero, uint64_t begin);
-/* Its answer. `maybe_later`: it failed in a way that leaves it open whether it still takes effect. */
+/* Its answer. `maybe_later`: it was given back, as no leg was there: whether it still takes effect is open. */
 void ledger_write_end(struct ledger *ledger, unsigned block, uint32_t id, bool ok, bool maybe_later);
 /* A read that began at `begin` is answered with that version, or with zeros (id 0). NULL, or what is wrong with it. */
 const char *ledger_read(struct ledger *ledger, unsigned block, uint32_t id, uint64_t begin);

@@ -332,7 +332,12 @@ static enum io_status run(struct operation *operation) {
     case BLOCK_WRITE:
         if (disk->full)
             return IO_NO_SPACE;
-        change(disk, operation->offset, operation->length, operation->payload);
+        if (!disk->fail_write || disk->torn)
+            change(disk, operation->offset, operation->length, operation->payload);
+        if (disk->fail_write) {
+            disk->fail_write = false;
+            return IO_MEDIUM_WRITE;
+        }
         break;
     case BLOCK_TRIM:
     case BLOCK_WRITE_ZEROES: change(disk, operation->offset, operation->length, NULL); break;

@@ -18,7 +18,7 @@ enum replica_canary {
 };
 
 struct replica_disk {
-    char name[16];
+    char name[64];
     uint64_t size; /* bytes */
     uint8_t *bytes, *durable;
     uint64_t *dirty;       /* blocks that were not flushed */
@@ -30,6 +30,7 @@ struct replica_disk {
     uint64_t *unreadable;  /* blocks that cannot be read until they are written; NULL = all can */
     bool stays_unreadable; /* nor then */
     bool fail_flush, full; /* the next flush fails; writes fail with no space */
+    bool fail_write, torn; /* the next write fails; what it wrote is there all the same */
     uint64_t incarnation, tree_sequence;
     uint64_t claim_view, claim_association; /* 0 = nobody's */
     struct list operations, views;

@@ -419,14 +419,14 @@ static const struct row rows[] = {
      DECIDE_WAIT,
      "2",
      {0, "1", 0}},
-    {"a new leg beside members",
+    {"what holds data and no record, beside members",
      REPLICA_ANY,
      NULL,
      NULL,
      0,
      {{true, "1", "ab", WHOLE, NULL, SOURCE, 0},
       {true, "1", "ab", WHOLE, NULL, SOURCE, 0},
-      {true, NULL, NULL, 0, NULL, DECIDE_FULL, 0}},
+      {true, NULL, NULL, 0, NULL, DECIDE_STRANGER, 0}},
      DECIDE_START,
      "1",
      {0}},
@@ -474,12 +474,76 @@ static void a_first_start_wants_all_legs(void **state) {
     assert_int_equal(result.outcome, DECIDE_FIRST_START);
     assert_int_equal(result.verdicts[1], DECIDE_SOURCE);
     statuses[1].flags = 0;
+    decide(&input, &result); /* the first one would overwrite what the other holds */
+    assert_int_equal(result.outcome, DECIDE_REFUSE);
+    assert_int_equal(result.refused, 2);
+    assert_true(result.unasked);
+    statuses[0].flags = 0;
     decide(&input, &result);
+    assert_int_equal(result.refused, 2);
+    input.source_set = true;
+    decide(&input, &result);
+    assert_int_equal(result.outcome, DECIDE_FIRST_START);
     assert_int_equal(result.verdicts[0], DECIDE_SOURCE);
     assert_int_equal(result.verdicts[1], DECIDE_FULL);
+    input.source = 1;
+    decide(&input, &result);
+    assert_int_equal(result.verdicts[0], DECIDE_FULL);
+    assert_int_equal(result.verdicts[1], DECIDE_SOURCE);
+    input.source_set = false;
     input.assume_equal = true;
     decide(&input, &result);
+    assert_int_equal(result.verdicts[0], DECIDE_SOURCE);
     assert_int_equal(result.verdicts[1], DECIDE_SOURCE);
+    input.assume_equal = false;
+    statuses[1].flags = REPLICA_UNTOUCHED; /* nothing is lost: only the first one holds any */
+    decide(&input, &result);
+    assert_int_equal(result.outcome, DECIDE_FIRST_START);
+    assert_int_equal(result.verdicts[0], DECIDE_SOURCE);
+    assert_int_equal(result.verdicts[1], DECIDE_FULL);
+    statuses[1].flags = 0; /* … and a tie-breaker's is not written to */
+    input.legs[0].tie_breaker = true;
+    decide(&input, &result);
+    assert_int_equal(result.outcome, DECIDE_FIRST_START);
+    assert_int_equal(result.verdicts[0], DECIDE_WITNESS);
+    assert_int_equal(result.verdicts[1], DECIDE_SOURCE);
+}
+
+static void what_no_record_tells_of_is_not_overwritten(void **state) {
+    (void)state;
+    struct replica_status statuses[2] = {0};
+    struct row row = {"", REPLICA_ANY, NULL, NULL, 0, {{true, "1", "a", WHOLE, NULL, 0, 0}, ABSENT, ABSENT}, 0, NULL, {0}};
+    struct decide_input input = {.leg_count = 2, .legs = {{.status = &statuses[0]}, {.status = &statuses[1], .name = "b"}}};
+    struct decide_result result;
+    make(&row, 0, &statuses[0]);
+    decide(&input, &result);
+    assert_int_equal(result.outcome, DECIDE_START);
+    assert_int_equal(result.verdicts[0], DECIDE_SOURCE);
+    assert_int_equal(result.verdicts[1], DECIDE_STRANGER);
+    statuses[1].flags = REPLICA_UNTOUCHED;
+    decide(&input, &result);
+    assert_int_equal(result.verdicts[1], DECIDE_FULL);
+    statuses[1].flags = 0;
+    input.legs[1].overwrite = true;
+    decide(&input, &result);
+    assert_int_equal(result.verdicts[1], DECIDE_FULL);
+    input.legs[1].overwrite = false;
+    statuses[0].record.legs[1].flags = REPLICA_LEG_BLANK; /* it was being added under this name */
+    decide(&input, &result);
+    assert_int_equal(result.verdicts[1], DECIDE_FULL);
+    input.legs[1].name = "c";
+    statuses[0].record.legs[2].flags = 0;
+    decide(&input, &result);
+    assert_int_equal(result.verdicts[1], DECIDE_STRANGER);
+    /* Longer names than the record's, which begin alike. */
+    static const char own[] = "pvc-6a1c7e02-93d4-4f5b-8e21-0d9b7c3e5f10-copy-b";
+    replica_leg_name(own, statuses[0].record.legs[1].name);
+    input.legs[1].name = "pvc-6a1c7e02-93d4-4f5b-8e21-0d9b7c3e5f10-copy-c";
+    decide(&input, &result);
+    assert_int_equal(result.verdicts[1], DECIDE_STRANGER);
+    input.legs[1].name = own;
+    decide(&input, &result);
+    assert_int_equal(result.verdicts[1], DECIDE_FULL);
 }
 
 static void legs_that_do_not_belong_together_are_refused(void **state) {
@@ -526,6 +590,42 @@ static void excluded_legs_are_not_asked(void **state) {
     statuses[1].record.legs[0].flags = REPLICA_LEG_EXCLUDED;
     decide(&input, &result);
     assert_int_equal(result.outcome, DECIDE_REFUSE);
+}
+
+/* c was being made a member when it broke off; what it began from is older than the list can say. */
+static void who_was_being_made_a_member_is_copied_to(void **state) {
+    (void)state;
+    struct row row = {
+        "",
+        REPLICA_ANY,
+        NULL,
+        NULL,
+        0,
+        {{true, "9 8", "abc", WHOLE, NULL, 0, 0}, {true, "9 8", "abc", WHOLE, NULL, 0, 0}, {true, "9 8", "abc", SYNC, "2+", 0, 0}},
+        0,
+        NULL,
+        {0}};
+    struct replica_status statuses[3];
+    struct decide_input input = {.leg_count = 3,
+                                 .legs = {{.status = &statuses[0]}, {.status = &statuses[1]}, {.status = &statuses[2]}}};
+    struct decide_result result;
+    for (unsigned i = 0; i < 3; i++) {
+        make(&row, i, &statuses[i]);
+        struct replica_record *record = &statuses[i].record;
+        record->epoch.depth = 40;
+        record->history_count = REPLICA_HISTORY_MAX;
+        for (unsigned k = 0; k < REPLICA_HISTORY_MAX; k++)
+            record->history[k] = (struct replica_epoch){.depth = 39 - k, .id.bytes = {(uint8_t)(39 - k)}};
+    }
+    decide(&input, &result);
+    assert_int_equal(result.outcome, DECIDE_START);
+    assert_int_equal(result.verdicts[0], DECIDE_SOURCE);
+    assert_int_equal(result.verdicts[1], DECIDE_SOURCE);
+    assert_int_equal(result.verdicts[2], DECIDE_FULL);
+    /* one that the list must have */
+    statuses[2].record.base.depth = 30;
+    decide(&input, &result);
+    assert_int_equal(result.verdicts[2], DECIDE_DIVERGED);
 }
 
 /* b says that a is left out, from when it was started without a; since then a was discarded, is back, and went on with c without
@@ -604,14 +704,90 @@ static void an_exclusion_that_came_to_nothing_never_was(void **state) {
     assert_int_equal(result.verdicts[2], DECIDE_DIVERGED);
 }
 
+/* b stored an attempt without c, and nobody else did; then one that leaves a out, too, and which c alone has. */
+static void an_exclusion_by_the_second_of_two_vain_attempts_never_was(void **state) {
+    (void)state;
+    struct row row = {"",
+                      REPLICA_ANY,
+                      NULL,
+                      NULL,
+                      0,
+                      {{true, "1", "abc", WHOLE, NULL, 0, 0},
+                       {true, "2 1(abc)", "ab", WHOLE, NULL, 0, 0},
+                       {true, "3 2(ab) 1", "b", SYNC, "1", 0, 0}},
+                      0,
+                      NULL,
+                      {NULL, NULL, "1"}};
+    struct replica_status statuses[3];
+    struct decide_input input = {.leg_count = 3,
+                                 .legs = {{.status = &statuses[0]}, {.status = &statuses[1]}, {.status = &statuses[2]}}};
+    struct decide_result result;
+    for (unsigned with_last = 0; with_last < 2; with_last++) {
+        for (unsigned i = 0; i < 3; i++)
+            make(&row, i, &statuses[i]);
+        statuses[2].record.legs[0].flags |= REPLICA_LEG_EXCLUDED;
+        if (with_last != 0) { /* known from what its last epoch was, and not from who were members before */
+            parse("2", &statuses[2].record.legs[0].last);
+            for (unsigned i = 0; i < 3; i++)
+                statuses[2].record.legs[i].flags &= ~(uint32_t)REPLICA_LEG_BEFORE;
+        }
+        decide(&input, &result);
+        assert_int_equal(result.outcome, DECIDE_START);
+        assert_int_equal(result.newest->epoch.depth, 1);
+        for (unsigned i = 0; i < 3; i++)
+            assert_int_equal(result.verdicts[i], DECIDE_SOURCE);
+        /* a was left out before the first of them already: that stands */
+        for (unsigned i = 0; i < 3; i++) {
+            statuses[2].record.legs[i].flags &= ~(uint32_t)REPLICA_LEG_BEFORE;
+            statuses[2].record.legs[i].last = (struct replica_epoch){0};
+        }
+        decide(&input, &result);
+        assert_int_equal(result.verdicts[0], DECIDE_DIVERGED);
+    }
+}
+
+/* a and c were left out one after the other, each by a start that had b; what they say of each other is old. */
+static void two_that_were_left_behind_do_not_matter_to_each_other(void **state) {
+    (void)state;
+    struct row row = {"",
+                      REPLICA_ANY,
+                      NULL,
+                      NULL,
+                      0,
+                      {{true, "2 1", "ab", WHOLE, NULL, 0, 0},
+                       {true, "5 4 3 2 1", "b", WHOLE, NULL, 0, 0},
+                       {true, "3 2 1", "bc", WHOLE, NULL, 0, 0}},
+                      0,
+                      NULL,
+                      {NULL, NULL, NULL}};
+    struct replica_status statuses[3];
+    struct decide_input input = {.leg_count = 3,
+                                 .legs = {{.status = &statuses[0]}, {.status = &statuses[1]}, {.status = &statuses[2]}}};
+    struct decide_result result;
+    for (unsigned i = 0; i < 3; i++)
+        make(&row, i, &statuses[i]);
+    statuses[0].record.legs[2].flags = REPLICA_LEG_EXCLUDED;
+    statuses[2].record.legs[0].flags = REPLICA_LEG_EXCLUDED;
+    statuses[1].record.legs[0].flags = statuses[1].record.legs[2].flags = REPLICA_LEG_EXCLUDED;
+    decide(&input, &result);
+    assert_int_equal(result.outcome, DECIDE_START);
+    assert_int_equal(result.verdicts[0], DECIDE_DIVERGED);
+    assert_int_equal(result.verdicts[1], DECIDE_SOURCE);
+    assert_int_equal(result.verdicts[2], DECIDE_DIVERGED);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(each_row),
         cmocka_unit_test(a_first_start_wants_all_legs),
+        cmocka_unit_test(what_no_record_tells_of_is_not_overwritten),
         cmocka_unit_test(legs_that_do_not_belong_together_are_refused),
         cmocka_unit_test(excluded_legs_are_not_asked),
+        cmocka_unit_test(who_was_being_made_a_member_is_copied_to),
         cmocka_unit_test(an_exclusion_that_is_over_counts_no_more),
         cmocka_unit_test(an_exclusion_that_came_to_nothing_never_was),
+        cmocka_unit_test(an_exclusion_by_the_second_of_two_vain_attempts_never_was),
+        cmocka_unit_test(two_that_were_left_behind_do_not_matter_to_each_other),
     };
     return cmocka_run_group_tests_name("deciding", tests, NULL, NULL);
 }

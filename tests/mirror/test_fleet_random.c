@@ -275,12 +275,14 @@ static const struct canary {
 } canaries[] = {
     {"fence by number only", &replica_canary_planted, REPLICA_CANARY_FENCE_BY_NUMBER, 1, 0, CHAOS_POINT},
     {"marks reset at an epoch", &replica_canary_planted, REPLICA_CANARY_MARKS_RESET, 1, 0, CHAOS_POINT},
-    {"mark after data", &replica_canary_planted, REPLICA_CANARY_MARK_AFTER_DATA, 11, 0, CHAOS_ALL_DIE},
+    {"mark after data", &replica_canary_planted, REPLICA_CANARY_MARK_AFTER_DATA, 83, 0, CHAOS_ALL_DIE},
+    {"flush ahead of writes", &replica_canary_planted, REPLICA_CANARY_FLUSH_AHEAD, 37, 0, CHAOS_ALL_DIE},
     {"syncing flag late", &mirror_canary_planted, MIRROR_CANARY_SYNCING_LATE, 1, 0, CHAOS_POINT},
-    {"incarnation ignored", &mirror_canary_planted, MIRROR_CANARY_INCARNATION_IGNORED, 24, 0, CHAOS_STORE_DIES},
-    {"flush retried", &volume_canary_planted, VOLUME_CANARY_FLUSH_RETRIED, 6, 0, CHAOS_POINT},
-    {"revert unmarked", &replica_canary_planted, REPLICA_CANARY_REVERT_UNMARKED, 64, 15, CHAOS_STORE_DIES},
-    {"epoch acknowledged early", &mirror_canary_planted, MIRROR_CANARY_EPOCH_EARLY, 374, 0, CHAOS_HALF_CHANGE},
+    {"incarnation ignored", &mirror_canary_planted, MIRROR_CANARY_INCARNATION_IGNORED, 28, 0, CHAOS_STORE_DIES},
+    {"flush retried", &volume_canary_planted, VOLUME_CANARY_FLUSH_RETRIED, 60, 0, CHAOS_POINT},
+    {"revert unmarked", &replica_canary_planted, REPLICA_CANARY_REVERT_UNMARKED, 126, 15, CHAOS_STORE_DIES},
+    {"epoch acknowledged early", &mirror_canary_planted, MIRROR_CANARY_EPOCH_EARLY, 304, 0, CHAOS_HALF_CHANGE},
+    {"trail forgotten", &replica_canary_planted, REPLICA_CANARY_TRAIL_FORGOTTEN, 60, 0, CHAOS_FAILED_FLUSH},
 };
 
 /* In a process of its own, whose life ends with the first seed that does not end well. */

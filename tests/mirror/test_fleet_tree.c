@@ -50,10 +50,8 @@ static void must(struct tale *tale, enum replica_change what, const char *snapsh
         fleet_fail(tale->fleet, "change %d of %s: %s", what, snapshot, tale->command.error.text);
 }
 
-static struct tale *tale_new(uint64_t seed, bool local) {
+static struct tale *tale_of(struct fleet_options options) {
     struct tale *tale = plain_alloc(sizeof(*tale));
-    struct fleet_options options = {
-        .seed = seed, .storages = local ? 2 : 3, .engines = 1, .local = local, .policy = REPLICA_ANY, .depth = 8};
     *tale = (struct tale){.fleet = plain_alloc(sizeof(struct fleet))};
     told = tale;
     fleet_init(tale->fleet, &options);
@@ -62,6 +60,11 @@ static struct tale *tale_new(uint64_t seed, bool local) {
     fleet_engine_up(tale->engine, ++tale->fleet->terms);
     fleet_wait(tale->fleet, fleet_all_whole, 10 * NS_PER_S, "the first start");
     return tale;
+}
+
+static struct tale *tale_new(uint64_t seed, bool local) {
+    return tale_of((struct fleet_options){
+        .seed = seed, .storages = local ? 2 : 3, .engines = 1, .local = local, .policy = REPLICA_ANY, .depth = 8});
 }
 
 static void tale_end(struct tale *tale) {
@@ -74,6 +77,15 @@ static void tale_end(struct tale *tale) {
 }
 
 static void drive(struct tale *tale, uint64_t requests, bool keep) { fleet_drive(tale->fleet, requests, keep); }
+
+/* One of three dies, and misses a write. */
+static void go_without(struct tale *tale, unsigned node, enum fleet_death dies) {
+    struct fleet *fleet = tale->fleet;
+    fleet_node_die(&fleet->nodes[node], dies);
+    assert_true(fleet_begin(tale->engine, BLOCK_WRITE, 1, 2));
+    fleet_wait(fleet, fleet_has_two_members, 4 * NS_PER_S, "the change");
+    fleet_wait(fleet, fleet_is_idle, 4 * NS_PER_S, "a write without the leg");
+}
 
 static uint32_t snapshots_of(struct tale *tale) {
     assert_true(run(tale, 0, NULL, 0));
@@ -106,6 +118,14 @@ static void under_load_every_leg_gets_the_same(void **state) {
         assert_true(tale->fleet->failures == 0);
         tale_end(tale);
     }
+}
+
+static void resize(struct tale *tale, unsigned regions) {
+    struct fleet *fleet = tale->fleet;
+    if (!run(tale, REPLICA_RESIZE, NULL, regions * REPLICA_REGION_BYTES))
+        fleet_fail(fleet, "a resize: %s", tale->command.error.text);
+    ledger_cut(&fleet->ledger, min_u32(regions, fleet->regions) * FLEET_BLOCKS_A_REGION);
+    fleet->regions = regions;
 }
 
 /* What happens while a leg is away. */
@@ -199,10 +219,7 @@ static void how_far_it_is_never_falls_back(void **state) {
     struct tale *tale = tale_new(60, false);
     struct fleet *fleet = tale->fleet;
     drive(tale, 50, false);
-    fleet_node_die(&fleet->nodes[0], FLEET_VANISH);
-    assert_true(fleet_begin(tale->engine, BLOCK_WRITE, 1, 2));
-    fleet_wait(fleet, fleet_has_two_members, 4 * NS_PER_S, "the change");
-    fleet_wait(fleet, fleet_is_idle, 4 * NS_PER_S, "a write without the leg");
+    go_without(tale, 0, FLEET_VANISH);
     for (unsigned i = 0; i < 4; i++) {
         drive(tale, 150, false);
         must(tale, REPLICA_SNAPSHOT, names[i]);
@@ -228,10 +245,7 @@ static void a_leg_that_missed_it_gets_it(void **state) {
             drive(tale, 100, false);
             must(tale, REPLICA_SNAPSHOT, "s2");
             drive(tale, 100, false);
-            fleet_node_die(&fleet->nodes[victim], (enum fleet_death)(what % 3));
-            assert_true(fleet_begin(tale->engine, BLOCK_WRITE, 1, 2));
-            fleet_wait(fleet, fleet_has_two_members, 4 * NS_PER_S, "the change");
-            fleet_wait(fleet, fleet_is_idle, 4 * NS_PER_S, "a write without the leg");
+            go_without(tale, victim, (enum fleet_death)(what % 3));
             miss(tale, what, &was);
             fleet_node_up(&fleet->nodes[victim]);
             drive(tale, 100, false);
@@ -254,10 +268,7 @@ static void a_leg_that_comes_while_the_size_changes(void **state) {
             fleet_fail(fleet, "a shrink: %s", tale->command.error.text);
         fleet->regions = FLEET_REGIONS / 2;
         ledger_cut(&fleet->ledger, FLEET_BLOCKS / 2);
-        fleet_node_die(&fleet->nodes[0], FLEET_CLOSE);
-        assert_true(fleet_begin(tale->engine, BLOCK_WRITE, 1, 2));
-        fleet_wait(fleet, fleet_has_two_members, 4 * NS_PER_S, "the change");
-        fleet_wait(fleet, fleet_is_idle, 4 * NS_PER_S, "a write without the leg");
+        go_without(tale, 0, FLEET_CLOSE);
         fleet_node_up(&fleet->nodes[0]);
         fleet_run(fleet, i * NS_PER_MS / 2);
         must(tale, REPLICA_REVERT, "s1");
@@ -268,6 +279,73 @@ static void a_leg_that_comes_while_the_size_changes(void **state) {
         tale_end(tale);
         ledger_fini(&was);
     }
+}
+
+/* It has what was cut off, and the mirror is as large again before the leg is whole. */
+static void a_leg_that_comes_while_the_mirror_grows(void **state) {
+    (void)state;
+    for (unsigned i = 0; i < 12; i++) {
+        struct tale *tale = tale_new(120 + i, false);
+        struct fleet *fleet = tale->fleet;
+        drive(tale, 200, false);
+        go_without(tale, 0, FLEET_CLOSE);
+        resize(tale, FLEET_REGIONS / 2);
+        fleet_node_up(&fleet->nodes[0]);
+        fleet_run(fleet, i * NS_PER_MS / 2);
+        resize(tale, FLEET_REGIONS);
+        fleet_wait(fleet, fleet_all_whole, 100 * NS_PER_S, "all legs");
+        drive(tale, 60, false);
+        tale_end(tale);
+    }
+}
+
+/* Of two under `majority`: reads that were begun without it are answered when it is there again; the deletion waits for them. */
+static void a_deletion_while_reads_wait_for_the_leg_that_comes(void **state) {
+    (void)state;
+    for (unsigned i = 0; i < 16; i++) {
+        struct tale *tale =
+            tale_of((struct fleet_options){.seed = 160 + i, .storages = 2, .engines = 1, .policy = REPLICA_MAJORITY, .depth = 8});
+        struct fleet *fleet = tale->fleet;
+        drive(tale, 60, false);
+        must(tale, REPLICA_SNAPSHOT, "s1");
+        drive(tale, 60, false);
+        fleet_node_die(&fleet->nodes[0], FLEET_VANISH);
+        for (unsigned n = 0; n < 6; n++)
+            assert_true(fleet_begin(tale->engine, BLOCK_READ, 3 * n, 1));
+        begin(tale, REPLICA_DELETE, "s1", 0);
+        fleet_run(fleet, (100 + 37 * i) * NS_PER_MS);
+        fleet_node_up(&fleet->nodes[0]);
+        for (unsigned n = 0; n < 40 && !tale->done; n++) { /* more of them while it comes */
+            fleet_begin(tale->engine, BLOCK_READ, n % 20, 1);
+            fleet_run(fleet, 20 * NS_PER_MS);
+        }
+        fleet_wait(fleet, command_is_done, 20 * NS_PER_S, "the deletion");
+        if (!tale->command.ok)
+            fleet_fail(fleet, "the deletion: %s", tale->command.error.text);
+        tale_end(tale);
+    }
+}
+
+/* A snapshot hides what the one below it holds, by no more than its limit; the leg is cut less by what it has to catch up with.
+ */
+static void what_was_cut_off_is_cut_off_in_a_snapshot_that_a_leg_gets(void **state) {
+    (void)state;
+    struct tale *tale = tale_new(140, false);
+    struct fleet *fleet = tale->fleet;
+    drive(tale, 200, false);
+    struct ledger was;
+    must(tale, REPLICA_SNAPSHOT, "s1");
+    ledger_copy(&fleet->ledger, &was);
+    must(tale, REPLICA_REVERT, "s1"); /* what its head holds is told by no marks */
+    ledger_revert(&fleet->ledger, &was);
+    ledger_fini(&was);
+    go_without(tale, 0, FLEET_VANISH);
+    resize(tale, 2);
+    resize(tale, 4);
+    must(tale, REPLICA_SNAPSHOT, "s2");
+    drive(tale, 60, false);
+    fleet_node_up(&fleet->nodes[0]);
+    tale_end(tale);
 }
 
 /* A leg comes, and is copied to, at any moment of a snapshot: neither waits for the other. */
@@ -288,6 +366,91 @@ static void a_leg_that_is_copied_to_keeps_no_snapshot_back(void **state) {
         must(tale, REPLICA_SNAPSHOT, "s1");
         drive(tale, 60, false);
         tale_end(tale);
+    }
+}
+
+/* ---- a deletion that one leg did, and that came to nothing ---- */
+
+static bool deleted; /* by the first leg */
+
+static void cut_others(struct fleet *fleet, bool cut) {
+    for (unsigned i = 1; i < 3; i++)
+        sim_link_cut(sim_link(told->engine->plane.node, fleet->nodes[i].plane.node), cut);
+}
+
+static void only_the_first_is_told(struct fleet *fleet, struct fleet_node *node, unsigned leg, unsigned point) {
+    (void)leg;
+    if (node == told->engine && point == VOLUME_POINTS + MIRROR_POINT_COMMAND + COMMAND_SEND)
+        cut_others(fleet, true);
+    deleted = deleted || (node == &fleet->nodes[0] && point == VOLUME_POINT_TREE_DURABLE);
+}
+
+/* What waits on its way to them is not to arrive. */
+static void drop_connections(struct fleet *fleet) {
+    struct sim_connection *connection = NULL;
+    while ((connection = sim_connection_next(fleet->cluster.sim, connection)) != NULL)
+        sim_connection_reset(connection);
+}
+
+static bool is_deleted(struct fleet *fleet) { return told->fleet == fleet && deleted; }
+static bool serves(struct fleet *fleet) { return fleet_engine(fleet) != NULL; }
+
+/* Who starts next goes on without it. */
+static void delete_in_vain(struct tale *tale, const char *snapshot) {
+    struct fleet *fleet = tale->fleet;
+    deleted = false;
+    fleet->at_point = only_the_first_is_told;
+    begin(tale, REPLICA_DELETE, snapshot, 0);
+    fleet_wait(fleet, is_deleted, 10 * NS_PER_S, "the deletion");
+    fleet->at_point = NULL;
+    fleet_node_die(tale->engine, FLEET_VANISH);
+    fleet_node_die(&fleet->nodes[0], FLEET_VANISH);
+    drop_connections(fleet);
+    cut_others(fleet, false);
+    fleet_engine_up(tale->engine, ++fleet->terms);
+    fleet_wait(fleet, serves, 60 * NS_PER_S, "a start without the leg");
+}
+
+/* It is older than what the leg has in common with the others, whose marks of that time are gone. */
+static void a_snapshot_that_a_leg_deleted_alone_comes_back(void **state) {
+    (void)state;
+    for (unsigned what = 0; what < 6; what++) {
+        struct tale *tale = tale_of(
+            (struct fleet_options){.seed = 150 + what, .storages = 3, .engines = 1, .policy = REPLICA_MAJORITY, .depth = 8});
+        struct fleet *fleet = tale->fleet;
+        struct ledger was;
+        drive(tale, 200, false);
+        must(tale, REPLICA_SNAPSHOT, "s1");
+        ledger_copy(&fleet->ledger, &was);
+        drive(tale, 100, false);
+        if (what >= 1 && what <= 3)
+            must(tale, REPLICA_SNAPSHOT, "s2");
+        if (what == 3) {
+            must(tale, REPLICA_REVERT, "s1");
+            ledger_revert(&fleet->ledger, &was);
+        }
+        if (what == 5)
+            resize(tale, 2);
+        drive(tale, 100, false);
+        fleet_run(fleet, 12 * NS_PER_S);
+        assert_int_equal(mirror_of(tale->engine->mirror)->regions.marked_count, 0);
+        delete_in_vain(tale, what == 1 || what == 3 ? "s2" : "s1");
+        if (what >= 4) { /* more stands on it when the leg comes */
+            must(tale, REPLICA_SNAPSHOT, "s3");
+            assert_true(fleet_begin(tale->engine, BLOCK_WRITE, 1, 2));
+            fleet_wait(fleet, fleet_is_idle, 4 * NS_PER_S, "a write without the leg");
+        }
+        if (what == 5)
+            resize(tale, 4);
+        fleet_node_die(tale->engine, FLEET_CLOSE);
+        fleet_node_up(&fleet->nodes[0]);
+        fleet_wait(fleet, fleet_stores_are_up, 10 * NS_PER_S, "the leg");
+        fleet_engine_up(tale->engine, ++fleet->terms);
+        fleet_wait(fleet, fleet_all_whole, 100 * NS_PER_S, "all legs");
+        assert_int_equal(snapshots_of(tale), what == 0 ? 1 : 2);
+        drive(tale, 20, false);
+        tale_end(tale);
+        ledger_fini(&was);
     }
 }
 
@@ -354,10 +517,7 @@ static void whatever_dies_while_a_tree_is_brought_up(void **state) {
             ledger_copy(&fleet->ledger, &was);
             drive(tale, 60, false);
             must(tale, REPLICA_SNAPSHOT, "s2");
-            fleet_node_die(&fleet->nodes[0], FLEET_POWER);
-            assert_true(fleet_begin(tale->engine, BLOCK_WRITE, 1, 2));
-            fleet_wait(fleet, fleet_has_two_members, 4 * NS_PER_S, "the change");
-            fleet_wait(fleet, fleet_is_idle, 4 * NS_PER_S, "a write without the leg");
+            go_without(tale, 0, FLEET_POWER);
             miss(tale, what < 2 ? 2 : 4, &was);
             crash = &(struct crash){.point = MIRROR_POINT_LEG + phase, .engine = what % 2 == 0};
             fleet->at_point = at_point;
@@ -385,7 +545,11 @@ int main(void) {
         cmocka_unit_test(how_far_it_is_never_falls_back),
         cmocka_unit_test(a_leg_that_missed_it_gets_it),
         cmocka_unit_test(a_leg_that_comes_while_the_size_changes),
+        cmocka_unit_test(a_leg_that_comes_while_the_mirror_grows),
+        cmocka_unit_test(a_deletion_while_reads_wait_for_the_leg_that_comes),
+        cmocka_unit_test(what_was_cut_off_is_cut_off_in_a_snapshot_that_a_leg_gets),
         cmocka_unit_test(a_leg_that_is_copied_to_keeps_no_snapshot_back),
+        cmocka_unit_test(a_snapshot_that_a_leg_deleted_alone_comes_back),
         cmocka_unit_test(whatever_dies_at_any_step_the_trees_are_equal),
         cmocka_unit_test(whatever_dies_while_a_tree_is_brought_up),
     };

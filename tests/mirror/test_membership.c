@@ -299,6 +299,185 @@ static void all_is_lost_while_a_leg_is_removed(void **state) {
     assert_true(refused > 0 && cancelled > 0 && done > 0);
 }
 
+/* Whether the last change of its legs was made, one that resumes does not know: it names all, and the records say. */
+static void one_that_resumes_has_the_legs_of_the_records(void **state) {
+    (void)state;
+    struct mirror_command command;
+    struct world *world = begin(3, 3, REPLICA_MAJORITY);
+    world_engine_start(world);
+    world_serve(world);
+    world_write_all(world);
+    world->options.resume_count = 1;
+    world->options.resume[0] = now(world).engine;
+    for (unsigned round = 0; round < 2; round++) { /* there at the start, and not */
+        assert_int_equal(ask(world, MIRROR_REMOVE_LEG, "c", &command), ERROR_NONE);
+        world->apart = 4;
+        world_write_all(world);
+        world_engine_kill(world);
+        world->absent = round == 0 ? 0 : 4;
+        world_engine_start(world);
+        world_serve(world);
+        world->options.resume[0] = now(world).engine;
+        world_write_all(world);
+        assert_string_equal(now(world).legs[2].name, "");
+        assert_int_equal(world->disks[0].record.leg_count, 2);
+        assert_false(world->disks[2].has_record);
+        if (round == 1)
+            world_appear(world, 2);
+        assert_int_equal(ask(world, MIRROR_ADD_LEG, "c", &command), ERROR_NONE);
+        world->apart = 0;
+        world_settle(world);
+        assert_int_equal(world->disks[0].record.leg_count, 3);
+    }
+    /* One that they have is a leg, there or not. */
+    world_engine_kill(world);
+    world->absent = 4;
+    world_engine_start(world);
+    world_serve(world);
+    world_write_all(world);
+    assert_string_equal(now(world).legs[2].name, "c");
+    world_appear(world, 2);
+    world_settle(world);
+    assert_int_equal(world->disks[0].record.leg_count, 3);
+    end(world);
+}
+
+/* A disk of the test that holds something, and no record. */
+static void fill(struct replica_disk *disk, uint8_t with) {
+    memset(disk->bytes, with, disk->size);
+    memset(disk->durable, with, disk->size);
+    disk->untouched = false;
+}
+
+static bool says_stranger(struct world *world) { return strstr(now(world).legs[1].why, "it holds data, and no record") != NULL; }
+
+static struct world *over_a_stranger(void) {
+    struct world *world = begin(3, 3, REPLICA_ANY);
+    world->options.leg_count = 2;
+    world->apart = 4;
+    world_engine_start(world);
+    world_serve(world);
+    world_write_all(world);
+    return world;
+}
+
+/* The records have b as blank, and b is not there: c, which comes late, is no more b for that. */
+static void a_stranger_in_the_place_of_a_blank_leg_is_kept(void **state) {
+    (void)state;
+    struct mirror_command command;
+    struct world *world = over_a_stranger();
+    world_break(world, 1);
+    world_write_all(world);
+    assert_int_equal(ask(world, MIRROR_INVALIDATE, "b", &command), ERROR_NONE);
+    world_engine_kill(world);
+    assert_int_equal(world->disks[0].record.legs[1].flags & REPLICA_LEG_BLANK, REPLICA_LEG_BLANK);
+    replica_disk_fini(&world->disks[1]); /* what was b is gone; another disk is in its place */
+    replica_disk_init(&world->disks[1], "c", WORLD_REGIONS * REPLICA_REGION_BYTES, 9);
+    memcpy(world->disks[2].name, "d", 2);
+    fill(&world->disks[1], 0x5c);
+    world->absent = 6;
+    world_engine_start(world);
+    world_serve(world);
+    world_appear(world, 1);
+    world_until(world, says_stranger, "the stranger is taken");
+    world_write_all(world);
+    assert_int_equal(world->disks[1].writes, 0);
+    assert_false(world->disks[1].has_record);
+    /* who says so gives it up */
+    assert_int_equal(ask(world, MIRROR_DISCARD, "c", &command), ERROR_NONE);
+    world_settle(world);
+    end(world);
+}
+
+/* Two names that begin alike, and are longer than what a record has of them. */
+static void the_beginning_of_a_name_gives_nothing_up(void **state) {
+    (void)state;
+    struct mirror_command command;
+    struct world *world = begin(3, 3, REPLICA_ANY);
+    snprintf(world->disks[1].name, sizeof(world->disks[1].name), "pvc-6a1c7e02-93d4-4f5b-8e21-0d9b7c3e5f10-copy-b");
+    world->options.leg_count = 2;
+    world->apart = 4;
+    world_engine_start(world);
+    world_serve(world);
+    world_write_all(world);
+    world_break(world, 1);
+    world_write_all(world);
+    assert_int_equal(ask(world, MIRROR_INVALIDATE, world->disks[1].name, &command), ERROR_NONE);
+    world_engine_kill(world);
+    assert_int_equal(world->disks[0].record.legs[1].flags & REPLICA_LEG_BLANK, REPLICA_LEG_BLANK);
+    replica_disk_fini(&world->disks[1]);
+    replica_disk_init(&world->disks[1], "pvc-6a1c7e02-93d4-4f5b-8e21-0d9b7c3e5f10-copy-c", WORLD_REGIONS * REPLICA_REGION_BYTES,
+                      9);
+    fill(&world->disks[1], 0x5c);
+    world->absent = 6;
+    world_engine_start(world);
+    world_serve(world);
+    world_appear(world, 1);
+    world_until(world, says_stranger, "the stranger is taken");
+    world_write_all(world);
+    assert_int_equal(world->disks[1].writes, 0);
+    assert_int_equal(ask(world, MIRROR_DISCARD, world->disks[1].name, &command), ERROR_NONE);
+    world_settle(world);
+    end(world);
+}
+
+static bool answered(struct world *world) { return !world->asked; }
+
+/* All members are lost at each moment of giving a stranger up: where that is answered as not done it is not done later. */
+static void a_discard_that_failed_overwrites_nothing(void **state) {
+    (void)state;
+    unsigned busy = 0, done = 0;
+    for (unsigned moment = 0; moment < 30; moment++) {
+        struct world *world = over_a_stranger();
+        world_break(world, 1);
+        world_write_all(world);
+        world_engine_kill(world);
+        replica_disk_fini(&world->disks[1]);
+        replica_disk_init(&world->disks[1], "b", WORLD_REGIONS * REPLICA_REGION_BYTES, 9);
+        fill(&world->disks[1], 0x5c);
+        world_engine_start(world);
+        world_serve(world);
+        world_until(world, says_stranger, "the stranger is taken");
+        world_ask(world, MIRROR_DISCARD, 1);
+        for (unsigned i = 0; i < moment && !answered(world); i++)
+            world_run(world, NS_PER_US, 1);
+        world_break(world, 0);
+        world_until(world, answered, "it is never answered");
+        enum error_code code = world->command.error.code;
+        world_mend(world, 0);
+        world_serve(world);
+        world_pass(world, 300);
+        busy += code == ERROR_BUSY;
+        done += code == ERROR_NONE;
+        if (code == ERROR_BUSY) {
+            assert_int_equal(world->disks[1].writes, 0);
+            assert_false(world->disks[1].has_record);
+            world->apart = 6;
+        } else {
+            assert_true(code == ERROR_NONE || code == ERROR_CANCELLED);
+            if (!world->disks[1].has_record)
+                world->apart = 6;
+        }
+        end(world);
+    }
+    assert_true(busy > 0 && done > 0);
+}
+
+/* Whoever overwrites says that what others hold is given up: not for a leg that holds nothing. */
+static void what_holds_nothing_overwrites_nothing(void **state) {
+    (void)state;
+    struct world *world = begin(3, 3, REPLICA_ANY);
+    fill(&world->disks[1], 0x5b);
+    fill(&world->disks[2], 0x5c);
+    world->options.overwrite = true;
+    world_engine_start(world);
+    world_serve(world);
+    world_pass(world, 2000);
+    for (unsigned i = 0; i < 3; i++)
+        assert_int_equal(world->disks[i].bytes[MIB(1) + 5], 0x5b);
+    end(world);
+}
+
 static void a_leg_of_another_mirror_is_refused(void **state) {
     (void)state;
     struct mirror_command command;
@@ -350,6 +529,11 @@ int main(void) {
         cmocka_unit_test(the_last_whole_copy_stays),
         cmocka_unit_test(a_majority_remains),
         cmocka_unit_test(all_is_lost_while_a_leg_is_removed),
+        cmocka_unit_test(one_that_resumes_has_the_legs_of_the_records),
+        cmocka_unit_test(a_stranger_in_the_place_of_a_blank_leg_is_kept),
+        cmocka_unit_test(the_beginning_of_a_name_gives_nothing_up),
+        cmocka_unit_test(a_discard_that_failed_overwrites_nothing),
+        cmocka_unit_test(what_holds_nothing_overwrites_nothing),
         cmocka_unit_test(a_leg_of_another_mirror_is_refused),
         cmocka_unit_test(slots_are_used_again),
     };

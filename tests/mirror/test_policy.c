@@ -42,6 +42,7 @@ static void a_tie_breaker_decides_and_holds_no_data(void **state) {
     world->options.legs[0].tie_breaker = true; /* the first, which is no source for that */
     world->apart = 1;                          /* its bytes are not compared */
     world->disks[2].untouched = false;         /* so that there has to be one */
+    world->options.overwrite = true;
     world_engine_start(world);
     world_serve(world);
     world_write_all(world);
@@ -152,6 +153,40 @@ static void an_absent_copy_is_kept_until_it_is_discarded(void **state) {
     assert_memory_equal(world->disks[0].bytes, world->disks[1].bytes, WORLD_REGIONS * REPLICA_REGION_BYTES);
     assert_true(now(world).legs[1].bytes_copied < WORLD_REGIONS * REPLICA_REGION_BYTES / 4); /* the union, not all */
     assert_int_equal(ask(world, MIRROR_DISCARD, "b"), ERROR_BUSY);
+    end(world);
+}
+
+static bool waits_after_its_claims(struct world *world) {
+    return strcmp(task_state_name(&mirror_of(world->mirror)->start_task), "wait") == 0;
+}
+
+/* A start leaves c out, and so waits for a while. a has all that was acknowledged; b was opened anew, and is not to begin alone
+ * because a is lost while it waits: a would be given b's content then. */
+static void a_leg_is_lost_while_a_start_waits(void **state) {
+    (void)state;
+    struct world *world = begin(3, REPLICA_ANY);
+    world_engine_start(world);
+    world_serve(world);
+    world_write_all(world);
+    world_settle(world);
+    assert_true(world_begin_flush(world));
+    world_drain(world, NS_PER_S);
+    world_write_all(world); /* not flushed */
+    world_engine_kill(world);
+    world_cut(world, 1, true);
+    assert_int_equal(world->losses, 0);
+    world->absent = world->options.accept_absent = 4;
+    world_engine_start(world);
+    world_until(world, waits_after_its_claims, "the start does not wait");
+    world_vanish(world, 0);
+    world_pass(world, 200);
+    assert_int_equal(now(world).state, MIRROR_CONFIGURING);
+    world_appear(world, 0);
+    world_serve(world);
+    world_appear(world, 2);
+    world_pass(world, 300);
+    assert_int_equal(ask(world, MIRROR_DISCARD, "c"), ERROR_NONE);
+    world_settle(world); /* reads all of it, on each */
     end(world);
 }
 
@@ -360,6 +395,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(a_tie_breaker_decides_and_holds_no_data),
         cmocka_unit_test(a_minority_neither_goes_on_nor_starts),
         cmocka_unit_test(an_absent_copy_is_kept_until_it_is_discarded),
+        cmocka_unit_test(a_leg_is_lost_while_a_start_waits),
         cmocka_unit_test(an_invalid_copy_is_copied_as_a_whole),
         cmocka_unit_test(a_majority_of_two_changes_its_legs),
         cmocka_unit_test(marks_are_kept_for_a_time),

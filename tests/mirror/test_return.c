@@ -2,6 +2,7 @@
  * replicas in memory (replica_disk.h); the same over real volumes: test_fleet.c. */
 #include "world.h"
 
+#include "base/bitmap.h"
 #include "blockdev/mirror/mirror_internal.h"
 
 #include <stdio.h>
@@ -75,6 +76,48 @@ static void a_start_is_not_held_up_by_it(void **state) {
     struct mirror_set pause = {.what = MIRROR_SYNC_PAUSE};
     assert_int_equal(world_set(world, &pause), ERROR_NONE);
     finish(world); /* all is settled, and can be read */
+}
+
+/* ---- a write that fails on all meanwhile ---- */
+
+static bool none_is_unequal(struct world *world) { return mirror_of(world->mirror)->regions.unequal_count == 0; }
+
+/* The last member shows the old, the leg that returns the new, and the member cannot be read: hosts do not wait for that, and the
+ * leg is not made whole over it. */
+static void what_the_last_member_cannot_give_is_copied_later(void **state) {
+    (void)state;
+    static uint64_t unreadable[WORLD_REGIONS * REPLICA_REGION_BYTES / WORLD_BLOCK / 64];
+    struct world *world = begin(5, 2);
+    struct mirror_set pause = {.what = MIRROR_SYNC_PAUSE}, resume = {.what = MIRROR_SYNC_RESUME};
+    assert_int_equal(world_set(world, &pause), ERROR_NONE);
+    world_break(world, 1);
+    assert_true(world_begin_write(world, 2));
+    world_drain(world, NS_PER_S);
+    world_mend(world, 1);
+    world_until(world, is_copying, "the leg does not come back");
+    unsigned block = 0;
+    uint64_t region = 0;
+    while (bitmap_test(leg_of(world, 1)->work, region = world->blocks[block].offset / REPLICA_REGION_BYTES))
+        block++;
+    assert_true(block < WORLD_BLOCKS);
+    bitmap_set_range(unreadable, region * 256, 256);
+    world->disks[0].unreadable = unreadable;
+    world->disks[0].stays_unreadable = true;
+    world->disks[0].fail_write = world->disks[1].fail_write = world->disks[1].torn = true;
+    uint64_t failed = world->failed;
+    assert_true(world_begin_write(world, block));
+    world_drain(world, NS_PER_S);
+    assert_int_equal(world->failed, failed + 1);
+    assert_false(memcmp(world->disks[0].bytes + region * REPLICA_REGION_BYTES,
+                        world->disks[1].bytes + region * REPLICA_REGION_BYTES, REPLICA_REGION_BYTES) == 0);
+    world_until(world, none_is_unequal, "hosts wait for what cannot be made equal");
+    assert_true(is_copying(world));
+    assert_true(bitmap_test(leg_of(world, 1)->work, region));
+    world->disks[0].unreadable = NULL;
+    assert_int_equal(world_set(world, &resume), ERROR_NONE);
+    world_until(world, is_whole, "the leg does not become whole");
+    assert_memory_equal(world->disks[0].bytes, world->disks[1].bytes, WORLD_REGIONS * REPLICA_REGION_BYTES);
+    finish(world);
 }
 
 /* ---- broken off ---- */
@@ -360,6 +403,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(nothing_is_copied_while_it_is_paused),
         cmocka_unit_test(a_start_is_not_held_up_by_it),
+        cmocka_unit_test(what_the_last_member_cannot_give_is_copied_later),
         cmocka_unit_test(a_full_return_goes_on_where_it_was),
         cmocka_unit_test(the_same_beside_requests),
         cmocka_unit_test(what_another_history_copied_does_not_count),

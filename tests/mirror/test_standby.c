@@ -196,6 +196,53 @@ static void a_promotion_waits_for_who_cannot_be_claimed(void **state) {
     end(second);
 }
 
+static bool stands_by(struct world *world) { return look(world->mirror).state == MIRROR_STANDBY; }
+
+struct zeroes {
+    struct world *world;
+    struct block_request request;
+    bool done;
+};
+
+static void zeroes_done(struct block_request *request) { container_of(request, struct zeroes, request)->done = true; }
+
+static void zeroes_send(struct plane *plane, void *arg) {
+    struct zeroes *zeroes = arg;
+    (void)plane;
+    block_submit(zeroes->world->channel, &zeroes->request);
+}
+
+/* Zeroes over the end of a marked region and the beginning of another wait until that one can be marked, too. A write of the
+ * former that comes when the release was asked for is not to be in their way. */
+static void a_release_waits_for_who_waits_for_room(void **state) {
+    (void)state;
+    struct world *world = plain_alloc(sizeof(*world));
+    world_init(world, 31, 2, REPLICA_ANY);
+    world_engine_start(world);
+    world_serve(world);
+    assert_true(world_begin_write(world, 0) && world_begin_write(world, 1)); /* as many regions as may be marked */
+    world_drain(world, NS_PER_S);
+    world->disks[0].hung = world->disks[1].hung = true; /* and no mark is cleared for now */
+    uint64_t from = world->blocks[13].offset, end = world->blocks[2].offset + WORLD_BLOCK;
+    struct zeroes zeroes = {.world = world,
+                            .request = {.op = BLOCK_WRITE_ZEROES, .offset = from, .length = end - from, .complete = zeroes_done}};
+    plane_do_on(&world->plane, world->plane.data[0], zeroes_send, &zeroes);
+    world_pass(world, 1);
+    assert_int_equal(mirror_of(world->mirror)->for_room, 1);
+    world_ask(world, MIRROR_RELEASE, 0);
+    world_pass(world, 1);
+    assert_true(world_begin_write(world, 13));
+    world_pass(world, 1);
+    world->disks[0].hung = world->disks[1].hung = false;
+    world_until(world, stands_by, "the release does not end");
+    world_drain(world, NS_PER_S);
+    assert_true(zeroes.done);
+    assert_int_equal(zeroes.request.status, IO_OK);
+    assert_int_equal(world->failed, 1); /* what came after it */
+    world_fini(world);
+    plain_free(world);
+}
+
 int main(int argc, char **argv) {
     if (argc > 1)
         cmocka_set_test_filter(argv[1]);
@@ -205,6 +252,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(a_planned_switch_over),
         cmocka_unit_test(an_unplanned_promotion),
         cmocka_unit_test(a_promotion_waits_for_who_cannot_be_claimed),
+        cmocka_unit_test(a_release_waits_for_who_waits_for_room),
     };
     return cmocka_run_group_tests_name("two engines for one mirror", tests, NULL, NULL);
 }

@@ -252,12 +252,15 @@ static void promote_begin(struct way *way) {
     way->command = (struct mirror_command){.device = way->mirror, .verb = MIRROR_PROMOTE, .done = command_done};
     plane_do(&way->plane, command_send, way);
 }
-static void promote(struct way *way) {
-    promote_begin(way);
+static void until_answered(struct way *way) {
     for (unsigned i = 0; way->command.device != NULL; i++) {
         assert_true(i < 500000);
         step(way->story);
     }
+}
+static void promote(struct way *way) {
+    promote_begin(way);
+    until_answered(way);
     if (way->command.error.code != ERROR_NONE)
         fail_msg("seed %llu: %s", (unsigned long long)way->story->seed, way->command.error.text);
 }
@@ -428,6 +431,27 @@ static void an_old_one_that_is_cut_off_from_its_masters(void **state) {
     end(story);
 }
 
+/* Its claims come with a term that is over: that is said at once, and it may be told to try again. */
+static void one_that_is_fenced_is_told(void **state) {
+    (void)state;
+    struct story *story = begin(4);
+    struct way *b = &story->ways[1];
+    b->command = (struct mirror_command){.device = b->mirror, .verb = MIRROR_PROMOTE, .term = 1, .done = command_done};
+    plane_do(&b->plane, command_send, b);
+    until_answered(b);
+    assert_int_equal(b->command.error.code, ERROR_PERMISSION);
+    assert_int_equal(state_of(b), MIRROR_REFUSED);
+    assert_true(can_write(&story->ways[0]));
+    until_ended(story, 100);
+    assert_int_equal(story->best, 0);
+    b->command = (struct mirror_command){.device = b->mirror, .verb = MIRROR_START, .done = command_done};
+    plane_do(&b->plane, command_send, b);
+    until_answered(b);
+    assert_int_equal(b->command.error.code, ERROR_NONE);
+    assert_true(can_write(b));
+    end(story);
+}
+
 /* B dies at some moment of its promotion. What A can do then decides; if it was superseded, B goes on. */
 static void a_switch_breaks_off_anywhere(void **state) {
     (void)state;
@@ -472,6 +496,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(a_planned_switch),
         cmocka_unit_test(a_dead_one_is_skipped),
         cmocka_unit_test(an_old_one_that_is_cut_off_from_its_masters),
+        cmocka_unit_test(one_that_is_fenced_is_told),
         cmocka_unit_test(a_switch_breaks_off_anywhere),
     };
     return cmocka_run_group_tests_name("switch-over", tests, NULL, NULL);

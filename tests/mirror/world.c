@@ -532,6 +532,11 @@ void world_settle(struct world *world) {
             fail_msg("seed %llu: the legs do not become whole", (unsigned long long)world->seed);
         }
         ask_for_all(world);
+        /* An engine that died between having a leg forget what it was and claiming it anew leaves one that its operator is asked
+         * about. */
+        for (unsigned i = 0; i < status.leg_count; i++)
+            if (status.state == MIRROR_SERVING && status.legs[i].recordless)
+                (void)world_do(world, MIRROR_DISCARD, status.legs[i].name, &(struct mirror_command){0});
         unsigned busy = 0;
         for (unsigned i = 0; i < world->disk_count; i++)
             busy += world->disks[i].operation_count;

@@ -12,7 +12,7 @@ import threading
 import time
 
 NQN = "nqn.2026-11.io.penstock:"
-DEADLINE_S = 60
+DEADLINE_S = 180  # of whatever is waited for: only a failure is that late
 MIB = 1 << 20
 
 
@@ -104,7 +104,7 @@ class Relay:
     """Stands between the engine and a leg: what goes to the leg may be late, or be held and come long after its connection was given up."""
 
     def __init__(self, address, port):
-        self.target, self.delay_s, self.pipes = (address, port), 0.0, []
+        self.target, self.delay_s, self.pipes, self.clients = (address, port), 0.0, [], []
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.port = self.listener.getsockname()[1]
         threading.Thread(target=self.accept, daemon=True).start()
@@ -125,6 +125,7 @@ class Relay:
             go = threading.Event()
             go.set()
             self.pipes.append(go)
+            self.clients.append(client)
             threading.Thread(target=self.carry, args=(client, server, go), daemon=True).start()
             threading.Thread(target=self.carry, args=(server, client, None), daemon=True).start()
 
@@ -176,6 +177,15 @@ class Relay:
         for go in held:
             go.clear()
         return held
+
+    def turn_to(self, address, port):
+        """From now on it leads there: connections that are there are cut on this side, and what they carried is on its way."""
+        self.target = (address, port)
+        for client in self.clients:
+            try:
+                client.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass  # it is gone by itself
 
     @staticmethod
     def release(held):
@@ -276,7 +286,8 @@ class Node:
         return self.call("bdev_lvol_create", lvs_name="disk", lvol_name=name, size_in_mib=size_mib, thin_provision=True)
 
     def export(self, device, nqn, port):
-        self.call("nvmf_create_subsystem", nqn=nqn, allow_any_host=True)
+        """A host that is told of a path's state waits for another one."""
+        self.call("nvmf_create_subsystem", nqn=nqn, allow_any_host=True, ana_reporting=True)
         self.call("nvmf_subsystem_add_ns", nqn=nqn, namespace={"bdev_name": device})
         self.call("nvmf_subsystem_add_listener", nqn=nqn,
                   listen_address={"trtype": "TCP", "adrfam": "IPv4", "traddr": self.address, "trsvcid": str(port)})
@@ -344,13 +355,15 @@ class Replica(Node):
 class World:
     """Replicas, and a node with the engine, which serves the mirror to a load."""
 
-    def __init__(self, build, folder, namespaces, legs=3, size_mib=64):
-        self.build, self.folder, self.namespaces, self.size_mib = build, folder, namespaces, size_mib
+    def __init__(self, build, folder, namespaces, options, legs=3, size_mib=64):
+        """`options`: of each mirror_create."""
+        self.build, self.folder, self.namespaces, self.size_mib, self.options = build, folder, namespaces, size_mib, options
         self.port = self.free_port()
         self.engine = Node(self, 0)
         self.others = []  # further nodes that end with the world
         self.replicas = [Replica(self, i + 1, size_mib) for i in range(legs)]
         self.loads = []
+        self.relay = None  # through which hosts reach the mirror
 
     def __enter__(self):
         return self
@@ -367,9 +380,9 @@ class World:
                     node.process.wait()
             if node.link is not None:
                 node.link.close()
-        for replica in self.replicas:
-            if replica.relay is not None:
-                replica.relay.close()
+        for one in [self, *self.replicas]:
+            if one.relay is not None:
+                one.relay.close()
 
     def program(self, name):
         return os.path.join(self.build, "src", "programs", name, name)
@@ -407,9 +420,12 @@ class World:
         for replica in self.replicas:
             self.attach(replica, node)
         foreign = {"foreign": [r.leg for r in self.replicas if r.plain]} if any(r.plain for r in self.replicas) else {}
-        node.call("mirror_create", name="m", legs=[r.leg for r in self.replicas], **foreign, **options)
+        node.call("mirror_create", name="m", legs=[r.leg for r in self.replicas], **foreign, **self.options, **options)
         node.transport()
         node.export("m", f"{NQN}m", self.port)
+        if options.get("standby"):
+            self.wait_state("standby", node=node)
+            node.call("mirror_promote", name="m")
         self.wait_state("serving", node=node)
 
     def status(self, node=None):
@@ -433,7 +449,8 @@ class World:
     # data
 
     def url(self, node=None):
-        return f"nvme-tcp://{(node or self.engine).address}:{self.port}/{NQN}m"
+        address, port = ((node or self.engine).address, self.port) if self.relay is None else ("127.0.0.1", self.relay.port)
+        return f"nvme-tcp://{address}:{port}/{NQN}m"
 
     def load(self, seconds, *options, node=None):
         load = Load(self, seconds, self.url(node), *options)
@@ -442,7 +459,7 @@ class World:
 
     def bench(self, *words, url=None):
         done = subprocess.run([self.program("penstock-bench"), url or self.url(), *words], capture_output=True, text=True,
-                              timeout=DEADLINE_S * 3, check=False)
+                              timeout=DEADLINE_S, check=False)
         check(done.returncode == 0, f"penstock-bench {' '.join(words)}: {done.stdout}{done.stderr}")
         return done.stdout
 
@@ -535,20 +552,21 @@ class Watch:
             self.seen += [event["ctx"] for event in more if event["type"] == "mirror_leg"]
 
     def wait(self, replica, states, seconds=DEADLINE_S):
-        """Until the leg came into one of these states; what was told before that is forgotten."""
+        """Until the leg came into one of these states; what was told of it before that is forgotten."""
         def told():
             self.read()
             for i, text in enumerate(self.seen):
                 if text.startswith(tuple(f"m {replica.leg} {state}" for state in states)):
-                    del self.seen[:i + 1]
+                    self.seen = [t for t in self.seen[:i] if not t.startswith(f"m {replica.leg} ")] + self.seen[i + 1:]
                     return True
             return False
         begin = time.monotonic()
         wait_for(lambda: f"{replica.leg} was not told to be {' or '.join(states)}: {self.world.status(self.node)}", told, seconds)
         return time.monotonic() - begin
 
-    def lost(self, replica):
-        return self.wait(replica, ("set aside", "connecting", "absent", "faulted", "diverged"))
+    def lost(self, *replicas):
+        for replica in replicas:
+            self.wait(replica, ("set aside", "connecting", "absent", "faulted", "diverged"))
 
     def whole(self, replica):
         return self.wait(replica, ("whole",))
@@ -577,7 +595,7 @@ class Load:
         self.process.send_signal(signal.SIGUSR1)
 
     def result(self):
-        out, err = self.process.communicate(timeout=DEADLINE_S * 3)
+        out, err = self.process.communicate(timeout=DEADLINE_S)
         check(self.process.returncode == 0, f"the load: {out}{err}")
         result = json.loads(out)
         check(result["mismatches"] == 0 and result["errors"] == 0, f"the load: {out}")

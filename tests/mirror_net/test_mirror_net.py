@@ -1,21 +1,26 @@
 #!/usr/bin/env python3
 """A mirror over three real nodes on one machine, and what happens to them: test_mirror_net.py BUILD [CASE …]. Without cases: the short
-ones; "all": all of them. Prints one line a case; the nodes' logs of one that failed. Cases that need network
-namespaces, nftables or traffic control say so where those are missing."""
+ones; "all": all of them. Prints one line a case; the nodes' logs of one that failed. Each case has a process and a network namespace of
+its own, and several run at a time (PENSTOCK_JOBS), since most of their time they wait. Cases that need network namespaces, nftables or
+traffic control say so where those are missing."""
 
+import concurrent.futures
 import itertools
 import os
 import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "support"))
+import kept
 from net import MIB, NQN, Node, Relay, RpcError, World, check
 
 BUILD = os.path.abspath(sys.argv[1])
 UNTIL_STOPPED = 3600  # seconds
+# In cases that are not about the longest stall a busy machine is no reason to set a leg aside, nor to copy slowly.
+PATIENT = {"longest_stall_ms": 4000, "share_percent": 100}
 
 
 def told(result, back=None, world=None):
@@ -94,18 +99,22 @@ def case_a_leg_is_slow(world):
 
 
 def case_a_leg_is_full(world):
-    """Its store has no room for what it would have to write; it comes back when there is some."""
+    """Its store has no room for what it would have to write, behind a new snapshot; it comes back when there is some."""
     def fill(victim):
         store = victim.call("bdev_lvol_get_lvstores")[0]
         room = store["free_clusters"] * store["cluster_size"] >> 20
         for size in (room - 2, room - 8, room - 16):  # as much of it as it gives
             try:
                 victim.call("bdev_lvol_create", lvs_name="disk", lvol_name="filler", size_in_mib=size, thin_provision=False)
-                return
+                break
             except RpcError:
                 pass
-        raise AssertionError("the store cannot be filled")
-    return told(*through(world, fill, lambda victim: victim.call("bdev_lvol_delete", name="disk/filler")))
+        else:
+            raise AssertionError("the store cannot be filled")
+        world.engine.call("mirror_snapshot_create", name="m", snapshot="s")
+    result, back, _ = through(world, fill, lambda victim: victim.call("bdev_lvol_delete", name="disk/filler"))
+    world.check_trees("s")
+    return told(result, back, world)
 
 
 def case_a_disk_fails(world):
@@ -162,10 +171,10 @@ def case_each_leg_alone_is_right(world):
 
 
 def case_two_legs_are_lost_and_return(world):
-    """One after the other, under load, and back in either order."""
+    """Any two of the three, one after the other or at once, under load, and back in either order."""
     world.start()
     load = world.load(UNTIL_STOPPED)
-    for first, second in itertools.permutations(world.replicas[1:]):
+    for first, second in itertools.permutations(world.replicas, 2):
         for back in ((first, second), (second, first)):
             for victim in (first, second):
                 world.lose(victim, Node.kill)
@@ -176,7 +185,7 @@ def case_two_legs_are_lost_and_return(world):
         watch = world.watch()
         first.kill()
         second.kill()
-        watch.lost(second)
+        watch.lost(first, second)
         for victim in (second, first):
             victim.start()
         world.wait_whole()
@@ -330,26 +339,40 @@ def case_legs_lose_power_until_none_is_left(world):
     world.check_legs_equal()
 
 
-def case_an_old_engine_writes_on(world):
-    """It is stopped with writes under way, another one takes over, and it goes on: it is refused, and ends."""
+def take_over(world, before, after, **options):
+    """The load reaches the engine through a relay. Another engine takes over; from then on the relay leads to it. What the old one
+    has acknowledged is there, and what it wrote afterwards, on whatever connection, is not: the load is one and the same."""
     world.start()
-    old_load = world.load(60)
+    world.relay = Relay(world.engine.address, world.port)
+    load = world.load(UNTIL_STOPPED)
     time.sleep(0.7)
-    world.engine.signal(signal.SIGSTOP)
+    identity = world.status()["uuid"]  # by which a host recognizes the namespace
+    before(world.engine)
     other = Node(world, 8)
     world.others.append(other)
-    world.start_engine(other)
+    world.start_engine(other, **options, uuid=identity)
     check(world.status(other)["term"] == 2, "the new engine has not a higher term")
-    load = world.load(4, node=other)
+    world.relay.turn_to(other.address, world.port)
     time.sleep(0.5)
-    world.engine.signal(signal.SIGCONT)
+    after(world.engine)
     world.wait_state("ended")
-    old_load.kill()
+    time.sleep(0.5)
+    load.stop()
     result = load.result()
     world.engine.kill()
     world.engine = other
-    world.check_equal()
+    world.check_legs_equal()
     return told(result)
+
+
+def case_an_old_engine_writes_on(world):
+    """It is stopped with writes under way, another one takes over, and it goes on: it is refused, and ends."""
+    return take_over(world, lambda old: old.signal(signal.SIGSTOP), lambda old: old.signal(signal.SIGCONT))
+
+
+def case_an_old_engine_writes_during_a_switch_over(world):
+    """Nobody stops it: it serves writes until the standby that is promoted has claimed the legs."""
+    return take_over(world, lambda old: None, lambda old: None, standby=True)
 
 
 def case_the_tree_changes_while_a_leg_is_away(world):
@@ -405,19 +428,23 @@ def case_a_node_comes_up_while_a_leg_is_away(world):
 
 
 SHORT = [case_a_leg_is_killed, case_a_leg_hangs, case_all_nodes_lose_power, case_an_old_engine_writes_on]
-LONG = [case_all_nodes_are_cut, case_nodes_lose_power_in_turn, case_the_engine_and_a_leg_lose_power, case_legs_lose_power_until_none_is_left,
-        case_each_leg_alone_is_right, case_bytes_of_a_given_up_connection_come_late, case_bytes_come_late_to_a_leg_without_record, case_a_leg_is_far_away, case_a_leg_is_unplugged, case_all_to_a_leg_is_dropped, case_all_from_a_leg_is_dropped, case_a_leg_is_lossy, case_a_leg_is_slow,
-        case_a_leg_is_full, case_a_disk_fails, case_two_legs_are_lost_and_return, case_only_the_newest_may_start,
-        case_the_tree_changes_while_a_leg_is_away, case_a_node_comes_up_while_a_leg_is_away]
 NEED_LINKS = [case_a_leg_is_unplugged, case_all_to_a_leg_is_dropped, case_all_from_a_leg_is_dropped, case_a_leg_is_lossy, case_a_leg_is_slow]
+# About the longest stall: the others do not set a leg aside because the machine is busy.
+PROMPT = [case_a_leg_is_killed, case_a_leg_hangs, *NEED_LINKS]
+# The longest first.
+ALL = [case_two_legs_are_lost_and_return, case_legs_lose_power_until_none_is_left, case_nodes_lose_power_in_turn,
+       case_the_tree_changes_while_a_leg_is_away, case_only_the_newest_may_start, case_each_leg_alone_is_right, *SHORT,
+       case_an_old_engine_writes_during_a_switch_over, case_all_nodes_are_cut, case_the_engine_and_a_leg_lose_power,
+       case_bytes_of_a_given_up_connection_come_late, case_bytes_come_late_to_a_leg_without_record, *NEED_LINKS, case_a_leg_is_full,
+       case_a_disk_fails, case_a_leg_is_far_away, case_a_node_comes_up_while_a_leg_is_away]
 
 
 def run(case, namespaces):
-    with tempfile.TemporaryDirectory(prefix="penstock-net-") as folder:
+    with kept.Folder(prefix="penstock-net-", dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None) as folder:
         begin = time.monotonic()
         world = None
         try:
-            world = World(BUILD, folder, namespaces)
+            world = World(BUILD, folder, namespaces, {} if case in PROMPT else PATIENT)
             with world:
                 note = case(world)
             print(f"ok      {case.__name__} ({time.monotonic() - begin:.0f} s){': ' + note if note else ''}", flush=True)
@@ -430,33 +457,50 @@ def run(case, namespaces):
             return False
 
 
-def inside_a_namespace():
-    """Runs this again in a network namespace of its own, where it may do what it likes; returns where that is not to be had."""
-    if os.environ.get("PENSTOCK_NET_INSIDE"):
-        subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
-        return True
+def namespace_words():
+    """What runs a command in a network namespace of its own, where it may do what it likes; None where that is not to be had."""
     missing = [name for name in ("ip", "nft", "tc", "unshare", "nsenter") if shutil.which(name) is None]
     words = ["unshare", "-n"] if os.geteuid() == 0 else ["unshare", "-rn"]
     probe = "ip link add probe0 type veth peer name probe1 && nft list ruleset && tc qdisc add dev probe0 root tbf rate 1mbit burst 32k latency 1ms"
     if not missing and subprocess.run([*words, "sh", "-c", probe], capture_output=True, check=False).returncode == 0:
-        os.execvpe(words[0], [*words, sys.executable, *sys.argv], dict(os.environ, PENSTOCK_NET_INSIDE="1"))
+        return words
     print(f"note: no links of their own for the legs: {' '.join(missing) + ' missing' if missing else 'namespaces are refused here'}")
-    return False
+    return None
+
+
+def run_apart(case, words):
+    """One case in a process of its own; its lines are printed together."""
+    done = subprocess.run([*(words or []), sys.executable, "-B", *sys.argv[:2], case.__name__[5:]], capture_output=True, text=True, check=False,
+                          env=dict(os.environ, PENSTOCK_NET_INSIDE="links" if words else "none"))
+    print(done.stdout, done.stderr, sep="", end="", flush=True)
+    return done.returncode == 0
 
 
 def main():
-    namespaces = inside_a_namespace()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # its nodes end with it
+    inside = os.environ.get("PENSTOCK_NET_INSIDE")
+    if inside:
+        if inside == "links":
+            subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+        return not all([run(case, inside == "links") for case in ALL if case.__name__[5:] in sys.argv[2:]])
     cases = SHORT
     if sys.argv[2:] == ["all"]:
-        cases = SHORT + LONG
+        cases = ALL
     elif len(sys.argv) > 2:
-        cases = [case for case in SHORT + LONG if case.__name__[5:] in sys.argv[2:]]
-    if not namespaces:
+        unknown = set(sys.argv[2:]) - {case.__name__[5:] for case in ALL}
+        if unknown:
+            sys.exit(f"no case {', '.join(sorted(unknown))}; there are: {' '.join(case.__name__[5:] for case in ALL)}")
+        cases = [case for case in ALL if case.__name__[5:] in sys.argv[2:]]
+    begin, words = time.monotonic(), namespace_words()
+    if words is None:
         for case in [case for case in cases if case in NEED_LINKS]:
             print(f"skipped {case.__name__}: it needs a link that can be cut")
         cases = [case for case in cases if case not in NEED_LINKS]
-    results = [run(case, namespaces) for case in cases]
-    print(f"{sum(results)} passed, {len(results) - sum(results)} failed")
+    # Without namespaces they would have the same addresses.
+    jobs = int(os.environ.get("PENSTOCK_JOBS", "4")) if words is not None else 1
+    with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
+        results = list(pool.map(lambda case: run_apart(case, words), cases))
+    print(f"{sum(results)} passed, {len(results) - sum(results)} failed, {time.monotonic() - begin:.0f} s")
     return not all(results)
 
 

@@ -20,7 +20,7 @@ import tempfile
 
 SKIPPED = 77
 HERE = pathlib.Path(__file__).resolve().parent
-SOURCES = ["blockdev/mirror/decide.c", "block/replica_record.c", "base/error.c", "base/uuid.c"]
+SOURCES = ["blockdev/mirror/decide.c", "block/replica_record.c", "base/crc32c.c", "base/error.c", "base/uuid.c"]
 
 BUILDS = {
     "one block": [],

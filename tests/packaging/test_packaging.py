@@ -169,7 +169,7 @@ def case_programs_live_with_their_filters(folder):
     finally:
         for process in (daemon, plane):
             process.terminate()
-            assert process.wait(30) == 0
+            assert process.wait(60) == 0
         log.close()
 
 

@@ -21,6 +21,7 @@ CSUM, GUEST_CSUM, GUEST_TSO4, GUEST_TSO6, HOST_TSO4, HOST_TSO6, MRG_RXBUF, MQ = 
 INDIRECT_DESC, PROTOCOL_FEATURES, VERSION_1 = 28, 30, 32
 PROTOCOL_MQ = 0
 NEXT, WRITE, INDIRECT = 1, 2, 4  # of a descriptor
+NO_NOTIFY = 1  # of a used ring
 
 SIZE = 64  # descriptors of a ring
 HEADER = 12  # virtio_net_hdr with its count of buffers
@@ -61,6 +62,9 @@ class Ring:
     def notify(self):
         os.eventfd_write(self.kick, 1)
 
+    def wants_kicks(self):
+        return self.guest.words[self.used // 2] & NO_NOTIFY == 0
+
     def used_index(self):
         return self.guest.words[self.used // 2 + 1]
 
@@ -84,7 +88,7 @@ class Guest:
         self.words = memoryview(self.memory).cast("H")  # whole: struct would go byte by byte, and the plane is not waiting for that
         self.rings = [Ring(self, index) for index in range(2 * queues)]
         self.wanted = sum(1 << bit for bit in {VERSION_1, PROTOCOL_FEATURES, *features, *([MQ] if queues > 1 else [])})
-        self.connection = self.listener = None
+        self.connection = self.listener = self.plugged = None
         if server:
             self.listener = socket.socket(socket.AF_UNIX)
             self.listener.bind(path)
@@ -99,6 +103,8 @@ class Guest:
         self.words.release()
         self.memory.close()
         os.close(self.file)
+        if self.plugged is not None:
+            os.close(self.plugged)
 
     # ---- messages ----
 
@@ -158,6 +164,15 @@ class Guest:
     def set_memory(self):
         self.send_message(SET_MEM_TABLE, struct.pack("<IIQQQQ", 1, 0, 0, self.size, USER, 0), [self.file])
 
+    def plug_memory(self, size):
+        """More memory behind what there is, while the rings run, as when a DIMM is plugged into a virtual machine. Its file."""
+        self.plugged = os.memfd_create("plugged")
+        os.ftruncate(self.plugged, size)
+        table = struct.pack("<IIQQQQQQQQ", 2, 0, 0, self.size, USER, 0, self.size, size, USER + self.size, 0)
+        self.send_message(SET_MEM_TABLE, table, [self.file, self.plugged])
+        self.ask(GET_FEATURES)
+        return self.plugged
+
     def negotiate(self):
         """Up to where the rings are to be set up."""
         self.send_message(SET_OWNER)
@@ -179,6 +194,8 @@ class Guest:
                 for slot in range(SIZE):
                     ring.put_desc(slot, ring.address(slot), BUFFER, WRITE)
                 ring.offer(*range(SIZE))
+        for ring in self.rings:  # all of them first, as QEMU does
+            self.send_message(SET_VRING_CALL, struct.pack("<Q", ring.index), [ring.call])
         for ring in self.rings:
             self.set_up_ring(ring, ring.used_index())
         self.ask(GET_FEATURES)  # answered: all before it was taken

@@ -22,10 +22,13 @@ class Refused(Exception):
 
 
 class Plane:
-    def __init__(self, program, *options, environment=None):
+    """`path`: its socket's, if it is not to have a folder of its own; `given`: what -r says where that is not the same; `errors`: a file for
+    what it logs."""
+
+    def __init__(self, program, *options, environment=None, path=None, given=None, errors=None):
         self.folder = tempfile.TemporaryDirectory(prefix="packet-")
-        self.path = os.path.join(self.folder.name, "rpc.sock")
-        self.process = subprocess.Popen([program, "-r", self.path, *options], stdin=subprocess.DEVNULL, env=environment)
+        self.path = path or os.path.join(self.folder.name, "rpc.sock")
+        self.process = subprocess.Popen([program, "-r", given or self.path, *options], stdin=subprocess.DEVNULL, stderr=errors, env=environment)
         self.socket = None
         deadline = time.monotonic() + 60
         while self.socket is None:
@@ -65,7 +68,7 @@ class Plane:
     def stop(self):
         """Ends it as an operator does; it must end well, and soon."""
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(timeout=30)
+        return self.process.wait(timeout=60)
 
     def port(self, name):
         return self.call("packet_get_ports", name=name)[0]

@@ -42,7 +42,7 @@ def main():
     if is_open_to_all(library):
         print("skipped: DPDK loads no driver from below a folder that anybody may write to")
         sys.exit(77)
-    seed = int(sys.argv[3]) if len(sys.argv) > 3 else int(time.time())
+    seed = int(sys.argv[3]) if len(sys.argv) > 3 else int(os.environ.get("PENSTOCK_SEED", "1"))
     long = os.environ.get("PENSTOCK_TEST_BUDGET") == "long"
     end = time.monotonic() + float(os.environ.get("PENSTOCK_TEST_SECONDS", "3600")) if long else 0
     print("seed", seed, flush=True)

@@ -260,6 +260,30 @@ class Features(unittest.TestCase):
             self.assertEqual(capabilities >> number & 1, 0)
         self.assertEqual(self.plane.stop(), 0)
 
+    def test_a_memif_reader_that_sleeps_before_its_peer_comes(self):
+        """Nothing of memif's driver wakes anybody."""
+        call, attach = self.start("--buffers", "2048")
+        socket = self.file("memif")
+        call("packet_port_create", name="m", kind="memif", socket=socket, server=True)
+        call("packet_port_create", name="o", kind="null")
+        call("packet_component_create", name="f", type="forward")
+        attach("f", "o", "tx")
+        attach("f", "m", "rx")
+        for coming in (1, 2):
+            self.assertTrue(until(lambda: call("packet_get_status")["workers"][0]["asleep"]))
+            with Plane(PROGRAM, "--buffers", "2048") as peer:
+                file = os.path.join(peer.folder.name, "in")
+                write_pcap(file, [b"y" * 60] * 3)
+                peer.call("packet_port_create", name="m", kind="memif", socket=socket)
+                self.assertTrue(until(lambda: peer.port("m")["up"] and self.plane.port("m")["up"]))  # noqa: B023
+                peer.call("packet_port_create", name="i", kind="pcap", rx_file=file)
+                peer.call("packet_component_create", name="f", type="forward")
+                peer.attach("f", "m", "tx")
+                peer.attach("f", "i", "rx")
+                self.assertTrue(until(lambda: self.plane.port("o")["tx"]["packets"] == 3 * coming))  # noqa: B023
+            self.assertTrue(until(lambda: not self.plane.port("m")["up"]))
+        self.assertEqual(self.plane.stop(), 0)
+
 
 if __name__ == "__main__":
     PROGRAM = sys.argv.pop(1)

@@ -28,8 +28,8 @@ class Rig(unittest.TestCase):
         self.plane = None
         self.addCleanup(lambda: self.plane.__exit__())
 
-    def start_plane(self, *options):
-        self.plane = Plane(PROGRAM, "--workers", "-,-", *options).__enter__()
+    def start_plane(self, *options, errors=None):
+        self.plane = Plane(PROGRAM, "--workers", "-,-", *options, errors=errors).__enter__()
 
     def path(self, name):
         return os.path.join(self.folder.name, name)
@@ -41,8 +41,8 @@ class Rig(unittest.TestCase):
 
     def add_port(self, name, **more):
         guest = self.guests[name]
-        self.plane.call("packet_port_create", name=name, kind="vhost_user", socket=guest.path, client=guest.listener is not None,
-                        queues=guest.queues, **more)  # fmt: skip
+        options = {"client": guest.listener is not None, "queues": guest.queues, **more}
+        self.plane.call("packet_port_create", name=name, kind="vhost_user", socket=guest.path, **options)
 
     def join(self, first, second, worker=0):
         """A pair of forwards, one each way."""
@@ -106,6 +106,22 @@ class Peers(Rig):
             sender, taker = (a, b) if n % 2 else (b, a)
             self.assertPasses(sender, taker, first=n, count=1)
 
+    def assertKicksAreWanted(self, mode, wanted):
+        """wanted: of rings that frames come by. Never of the others: a kick is a system call of the guest's, or leaves its machine."""
+        self.start_plane("--poll", mode)
+        guests = self.pair(queues=2)
+        for n in range(2):
+            self.assertPasses(*guests, first=n, count=1)
+        rings = [ring for guest in guests for ring in guest.rings]
+        expected = [wanted and ring.index % 2 == 1 for ring in rings]
+        self.assertTrue(until(lambda: [ring.wants_kicks() for ring in rings] == expected), [ring.wants_kicks() for ring in rings])
+
+    def test_who_polls_wants_no_kicks(self):
+        self.assertKicksAreWanted("always", False)
+
+    def test_who_sleeps_wants_kicks_of_frames_only(self):
+        self.assertKicksAreWanted("adaptive", True)
+
     def test_sixteen_idle_guests_wake_nobody(self):
         self.start_plane()
         self.plane.call("packet_port_create", name="card", kind="null")
@@ -153,6 +169,26 @@ class Peers(Rig):
                     if client:
                         os.unlink(guest.path)
                 self.plane.__exit__()
+
+    def test_a_second_peer_is_sent_away(self):
+        """A server's socket is one port's: whoever else connects changes nothing, and may have it when the first has gone."""
+        self.start_plane()
+        a, b = self.pair(client=False)
+        other = self.guests["other"] = Guest(a.path)
+        for n in range(3):
+            with self.assertRaises(OSError):
+                other.start()
+            other.disconnect()
+            self.assertTrue(self.plane.port("a")["up"])
+            self.assertPasses(a, b, 1000 * n)
+            self.assertPasses(b, a, 1000 * n)
+        a.disconnect()
+        self.assertTrue(until(lambda: not self.plane.port("a")["up"]))
+        other.start()
+        self.assertTrue(until(lambda: self.plane.port("a")["up"]))
+        self.assertPasses(other, b, 5000)
+        self.assertPasses(b, other, 6000)
+        self.assertEqual(self.plane.stop(), 0)
 
     def test_the_plane_is_killed_and_put_back(self):
         """Guests listen, as QEMU does. They stay, and what was on its way is lost or comes, once."""
@@ -231,6 +267,24 @@ class Peers(Rig):
             a.send(*(bytes(frame(A, n, source="02:00:00:00:00:%02x" % i)) for i in range(32)))
             self.assertEqual(len(b.receive(32, queues=[0, 3])), 32)
         self.assertEqual(self.plane.port("b")["tx"]["full"], 0)
+
+    def test_queues_that_a_guest_does_not_have_are_left_alone(self):
+        """DPDK logs each look at one: a line a poll would fill the disk."""
+        with open(self.path("log"), "w+", encoding="utf-8", errors="replace") as log:
+            self.start_plane("--poll=always", errors=log)
+            a, b = self.add_guest("a", client=True), self.add_guest("b", client=True)
+            for name in ("a", "b"):
+                self.add_port(name, queues=4)
+                self.guests[name].start()
+            self.join("a", "b")
+            self.assertTrue(until(lambda: self.plane.port("a")["up"] and self.plane.port("b")["up"]))
+            for n in range(5):
+                self.assertPasses(a, b, 1000 * n)
+                self.assertPasses(b, a, 1000 * n)
+            self.assertEqual(self.plane.stop(), 0)
+            log.seek(0)
+            lines = log.read().splitlines()
+            self.assertLess(len(lines), 1000, lines[-1:])
 
 
 def sum16(data):
@@ -527,6 +581,33 @@ class Hostile(Rig):
         before = self.plane.port("drain")["tx"]["packets"]
         self.bad.send(*(frame(A, i) for i in range(32)))
         self.assertTrue(until(lambda: self.plane.port("drain")["tx"]["packets"] == before + 32))
+        self.assertEqual(self.plane.stop(), 0)
+
+    def test_memory_that_was_plugged_in_goes_away(self):
+        """A new table of memory comes while the rings run: what is mapped then counts."""
+        self.start()
+        self.bad.start()
+        plugged = self.bad.plug_memory(1 << 20)
+        before = self.plane.port("drain")["tx"]["packets"]
+        self.bad.send(*(frame(A, i) for i in range(32)))
+        self.assertTrue(until(lambda: self.plane.port("drain")["tx"]["packets"] == before + 32))
+        self.assertNotIn("fault", self.plane.port("bad"))
+        os.ftruncate(plugged, 0)
+        ring = self.bad.rings[1]
+        ring.put_desc(ring.next_avail % SIZE, self.bad.size + 4096, HEADER + 60)
+        ring.offer(ring.next_avail % SIZE)
+        ring.notify()
+        self.assertTrue(until(lambda: "fault" in self.plane.port("bad")))
+        self.assertFalse(self.plane.port("bad")["up"])
+        self.assertOthersPass()
+        for name in ("a", "b"):
+            self.assertNotIn("fault", self.plane.port(name))
+        self.bad.disconnect()
+        self.guests["bad"].close()
+        self.bad = self.add_guest("bad").start()
+        before = self.plane.port("drain")["tx"]["packets"]
+        self.bad.send(*(frame(A, i) for i in range(32)))
+        self.assertTrue(until(lambda: self.plane.port("drain")["tx"]["packets"] >= before + 32))
         self.assertEqual(self.plane.stop(), 0)
 
     def test_messages(self):

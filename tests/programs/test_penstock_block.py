@@ -9,8 +9,10 @@ import socket
 import stat
 import subprocess
 import sys
-import tempfile
 import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "support"))
+import kept
 
 PROGRAM = sys.argv[1]
 DEADLINE_S = 60
@@ -123,7 +125,7 @@ def test_config(folder):
 
 
 def main():
-    with tempfile.TemporaryDirectory() as name:
+    with kept.Folder() as name:
         folder = pathlib.Path(name)
         test_options(folder)
         test_life(folder)

@@ -8,8 +8,11 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "support"))
+import kept
+from addresses import Address
 
 BUILD = os.path.abspath(sys.argv[1])
 DEADLINE_S = 120  # of whatever has to come; nothing here waits so long when all is well, not even on a slow machine
@@ -109,18 +112,17 @@ def case_a_foreign_disk_is_left_alone(d):
 
 def case_an_export_is_read_and_written(d):
     node = Node(d)
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
+    held = Address()  # where nobody else listens, or comes from
+    place = f"{held.text}:4420"
     node.ok("block", "disk", "create", "disk0", os.path.join(d, "disk.img"), "--size", "1G")
     node.ok("block", "volume", "create", "disk0/a", "64M")
-    nqn = node.ok("block", "export", "create", "disk0/a", "--listen", f"127.0.0.1:{port}").strip()
-    assert f"127.0.0.1:{port}" in node.ok("block", "export", "list")
-    node.fails(70, "Unable to create subsystem", "block", "export", "create", "disk0/a", "--listen", f"127.0.0.1:{port}")
+    nqn = node.ok("block", "export", "create", "disk0/a", "--listen", place).strip()
+    assert place in node.ok("block", "export", "list")
+    node.fails(70, "Unable to create subsystem", "block", "export", "create", "disk0/a", "--listen", place)
     source, back = os.path.join(d, "source"), os.path.join(d, "back")
     with open(source, "wb") as f:
         f.write(os.urandom(3_000_001))
-    address = f"nvme-tcp://127.0.0.1:{port}/{nqn}"
+    address = f"nvme-tcp://{place}/{nqn}"
     for words in (["--from", source], ["--to", back, "--length", "3000001"], ["-p", "randrw", "--verify", "--fill", "-t", "0.2", "--length", "16M"]):
         done = run(program("penstock-bench"), address, *words)
         assert done.returncode == 0, done.stdout + done.stderr
@@ -134,22 +136,21 @@ def case_a_mirror_by_verbs(d):
     other_d = os.path.join(d, "other")
     os.mkdir(other_d)
     node, other = Node(d), Node(other_d)
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
+    held = Address()  # where nobody else listens, or comes from
+    place = f"{held.text}:4420"
     for one, directory in ((node, d), (other, other_d)):
         one.ok("block", "disk", "create", "disk0", os.path.join(directory, "disk.img"), "--size", "256M")
         one.ok("block", "volume", "create", "disk0/v", "64M")
-    nqn = other.ok("block", "export", "create", "disk0/v", "--listen", f"127.0.0.1:{port}").strip()
-    leg = f"nvme-tcp://127.0.0.1:{port}/{nqn}"
+    nqn = other.ok("block", "export", "create", "disk0/v", "--listen", place).strip()
+    leg = f"nvme-tcp://{place}/{nqn}"
     node.fails(64, "usage", "block", "mirror", "create", "m")
     node.fails(64, "nvme-tcp://ADDRESS:PORT/NQN", "block", "mirror", "create", "m", "disk0/v", "nvme-tcp://127.0.0.1/x")
     node.fails(64, "--tie-breaker", "block", "mirror", "create", "m", "disk0/v", "--tie-breaker", "x")
     node.fails(66, "No such device", "block", "mirror", "show", "m")
     node.ok("block", "mirror", "create", "m", "disk0/v", leg, "--policy", "majority", "--longest-stall", "2000", "--follow")
-    assert "2 whole" in node.ok("block", "mirror", "list")
+    until(lambda: "2 whole" in node.ok("block", "mirror", "list"), "both are whole")
     shown = node.ok("block", "mirror", "show", "m", "--follow")
-    assert "m is serving since" in shown and "longest stall 2000 ms allowed" in shown and "m-127.0.0.1n1" in shown, shown
+    assert "m is serving since" in shown and "longest stall 2000 ms allowed" in shown and f"m-{held.text}n1" in shown, shown
     assert json.loads(node.ok("-o", "json", "block", "mirror", "show", "m"))["policy"] == "majority"
     assert "0 blocks differ" in node.ok("block", "mirror", "verify", "m")
     node.fails(64, "say --yes", "block", "mirror", "verify", "m", "--repair")
@@ -161,9 +162,9 @@ def case_a_mirror_by_verbs(d):
     node.ok("block", "volume", "create", "disk0/w", "64M")
     node.fails(64, "say --yes", "block", "mirror", "add", "m", "disk0/w")
     node.ok("block", "mirror", "add", "m", "disk0/w", "--yes", "--follow")
-    assert "3 whole" in node.ok("block", "mirror", "list")
+    until(lambda: "3 whole" in node.ok("block", "mirror", "list"), "all three are whole")
     node.ok("block", "mirror", "remove", "m", "disk0/w")
-    assert "2 whole" in node.ok("block", "mirror", "list")
+    until(lambda: "2 whole" in node.ok("block", "mirror", "list"), "both are whole")
     node.ok("block", "mirror", "snapshot", "m", "s")
     assert "s " in node.ok("block", "mirror", "snapshots", "m")
     node.fails(64, "say --yes", "block", "mirror", "revert", "m", "s")
@@ -171,9 +172,9 @@ def case_a_mirror_by_verbs(d):
     node.fails(64, "say --yes", "block", "mirror", "resize", "m", "32M")
     node.ok("block", "mirror", "resize", "m", "128M")
     node.ok("block", "mirror", "snapshot-delete", "m", "s")
-    assert "all is well" in node.ok("status")
+    until(lambda: "all is well" in node.run("status").stdout, "all is well")
     assert "m" in node.ok("__complete", "block", "mirror", "show", "").split()
-    assert set(node.ok("__complete", "block", "mirror", "remove", "m", "").split()) == {"disk0/v", "m-127.0.0.1n1"}
+    assert set(node.ok("__complete", "block", "mirror", "remove", "m", "").split()) == {"disk0/v", f"m-{held.text}n1"}
     node.ok("block", "mirror", "pause-sync", "m")
     assert json.loads(node.ok("-o", "json", "block", "mirror", "show", "m"))["sync_paused"] is True
     assert "resume-sync m" in node.ok("block", "mirror", "show", "m")
@@ -184,7 +185,7 @@ def case_a_mirror_by_verbs(d):
 
     def is_told():
         said[:] = [node.run("status")]
-        return "leg m-127.0.0.1n1 is" in said[0].stdout and "comes back by itself" in said[0].stdout
+        return f"leg m-{held.text}n1 is" in said[0].stdout and "comes back by itself" in said[0].stdout
 
     until(is_told, "the leg is missed")
     assert said[0].returncode == 1 and "all is well" not in said[0].stdout, said[0]
@@ -233,7 +234,7 @@ def main():
         cases = [(name, f) for name, f in cases if name.removeprefix("case_") in sys.argv[2:]]
         assert len(cases) == len(sys.argv) - 2, "no such case"
     for name, case in cases:
-        with tempfile.TemporaryDirectory(prefix="penstock-") as d:
+        with kept.Folder(prefix="penstock-") as d:
             try:
                 case(d)
                 print(f"ok      {name}")

@@ -146,6 +146,34 @@ static void timers_fire_in_order_of_deadline(void **state) {
         assert_true(notes[log[i - 1]].timer.deadline_ns <= notes[log[i]].timer.deadline_ns);
 }
 
+/* Never early, late by less than a tick, and a tick has one wake-up. */
+static void coarse_timers_fire_together(void **state) {
+    struct world *world = *state;
+    enum { COUNT = 300, TICK_MS = 100, SPAN_MS = 1000 };
+    static int log[COUNT], length;
+    static struct note notes[COUNT];
+    uint64_t due_ns[COUNT];
+    struct random random;
+    random_init(&random, 11);
+    length = 0;
+    notes_init(notes, COUNT, world->a, log, &length);
+    reactor_enter(world->a);
+    for (int i = 0; i < COUNT; i++) {
+        due_ns[i] = reactor_now_ns(world->a) + random_below(&random, SPAN_MS * NS_PER_MS);
+        reactor_timer_start_coarse(world->a, &notes[i].timer, due_ns[i], TICK_MS * NS_PER_MS);
+    }
+    reactor_enter(NULL);
+    host_loop_wake(world->a->loop);
+    sim_run_for(world->sim, 2 * NS_PER_S);
+    assert_int_equal(length, COUNT);
+    int wake_ups = 1;
+    for (int i = 1; i < length; i++)
+        wake_ups += notes[log[i]].fired_ns != notes[log[i - 1]].fired_ns;
+    assert_in_range(wake_ups, 2, SPAN_MS / TICK_MS + 1);
+    for (int i = 0; i < COUNT; i++)
+        assert_in_range(notes[i].fired_ns, due_ns[i], due_ns[i] + TICK_MS * NS_PER_MS);
+}
+
 /* ---- tasks ---- */
 
 enum { STEP_BEGIN, STEP_WAIT, STEP_UNDO, STEP_END };
@@ -364,6 +392,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(jobs_run_in_order_and_late_ones_last, set_up, tear_down),
         cmocka_unit_test_setup_teardown(messages_keep_their_order_across_reactors, set_up, tear_down),
         cmocka_unit_test_setup_teardown(timers_fire_in_order_of_deadline, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(coarse_timers_fire_together, set_up, tear_down),
         cmocka_unit_test_setup_teardown(tasks_walk_their_states, set_up, tear_down),
         cmocka_unit_test(pools_serve_waiters_in_order),
         cmocka_unit_test(buffers_stop_at_their_limit_and_serve_waiters),

@@ -20,6 +20,7 @@ static void write_done(struct block_request *request) {
     struct write *write = &client->writes[writer->value];
     if (request->status == IO_OK) {
         write->answered = true;
+        write->answered_ns = sim_now_ns(client->ground->sim);
         writer->answered++;
         if (writer->first_answered_ns == 0)
             writer->first_answered_ns = sim_now_ns(client->ground->sim);
@@ -170,7 +171,8 @@ static void read_done(struct block_request *request) {
     for (size_t i = 0; i < BLOCK_BYTES / sizeof(found); i++)
         assert_memory_equal(writer->buffer + i * sizeof(found), &found, sizeof(found));
     for (uint32_t i = 1; i < client->write_count; i++)
-        if (is_of(client, i, writer->volume, block) && client->writes[i].answered)
+        if (is_of(client, i, writer->volume, block) && client->writes[i].answered &&
+            client->writes[i].answered_ns < writer->read_begun_ns) /* another writer's last one may have come since */
             last = i;
     bool known = found == 0 || (found < client->write_count && is_of(client, found, writer->volume, block));
     if (!known || found < last)
@@ -183,6 +185,7 @@ static void read_done(struct block_request *request) {
 }
 
 static void read_next(struct writer *writer) {
+    writer->read_begun_ns = sim_now_ns(writer->client->ground->sim);
     writer->slice = (struct slice){.base = writer->buffer, .length = BLOCK_BYTES};
     writer->request = (struct block_request){.op = BLOCK_READ,
                                              .slices = &writer->slice,

@@ -15,6 +15,7 @@ struct writer {
     struct nvme_initiator_attach attach;
     char name[16], subnqn[128], hostnqn[64]; /* each a host of its own: a path is attached once */
     uint64_t pause_ns;                       /* between writes */
+    uint64_t read_begun_ns;
     bool stopped, idle, checked,
         read_done; /* idle: stopped, and no request is under way; checked: it is to be connected all the same */
     struct block_handle handle;
@@ -40,7 +41,7 @@ struct sim_client {
     struct write {
         uint32_t block, volume;
         bool answered;
-        uint64_t begun_ns;
+        uint64_t begun_ns, answered_ns;
     } * writes;
     uint32_t write_count; /* 0 is none: zeros */
 };

@@ -88,7 +88,7 @@ class Etcd:
             try:
                 self.call("kv/range", key=coded("x"))
                 return
-            except (OSError, http.client.HTTPException, ValueError):
+            except (OSError, http.client.HTTPException, ValueError, AssertionError):
                 assert time.monotonic() < deadline and self.process.poll() is None, "etcd does not come up"
                 time.sleep(0.05)
 

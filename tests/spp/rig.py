@@ -83,12 +83,12 @@ class Daemon:
         status, _, text = self.rest(method, path, json.dumps(body) if body else None)
         assert status == 204 and text == "", (method, path, body, status, text)
 
-    def plane(self, method, **params):
-        """A call of the plane itself; None: there is none, or it refuses."""
+    def plane(self, method, process=0, **params):
+        """A call of the plane itself, or of the process of that vf; None: there is none, or it refuses."""
         with socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(DEADLINE_S)
             try:
-                connection.connect(str(self.plane_socket))
+                connection.connect(f"{self.plane_socket}.vf-{process}" if process else str(self.plane_socket))
                 request = {"jsonrpc": "2.0", "id": 1, "method": method, **({"params": params} if params else {})}
                 connection.sendall(json.dumps(request).encode())
                 answer = bytearray()
@@ -118,8 +118,8 @@ class Daemon:
         workers = {worker["worker"]: (worker.get("vf"), worker.get("core"), worker["cpu"]) for worker in self.plane("packet_get_status")["workers"]}
         return {component["name"]: workers[component["worker"]] for component in self.plane("packet_get_components")}
 
-    def plane_pid(self):
-        status = self.plane("packet_get_status")
+    def plane_pid(self, process=0):
+        status = self.plane("packet_get_status", process)
         return None if status is None else status["pid"]
 
     def kill(self, number=signal.SIGKILL):
@@ -128,8 +128,8 @@ class Daemon:
         self.process = None
         return status
 
-    def kill_plane(self):
-        pid = self.plane_pid()
+    def kill_plane(self, process=0):
+        pid = self.plane_pid(process)
         if pid is None:
             return
         try:

@@ -53,8 +53,8 @@ def wait_up(etcd, port=PORT):
 
 
 def wait_gone(etcd, port=PORT):
-    rig.until(lambda: etcd.get(key("action", port)) is None, "the port is unplugged")
-    assert etcd.get(key("bind_port", port)) is None and etcd.get(key("port_status", port)) is None
+    keys = [key(folder, port) for folder in ("action", "bind_port", "port_status")]
+    rig.until(lambda: [etcd.get(one) for one in keys] == [None] * 3, "the port is unplugged")
 
 
 def classifier(daemon, vf=1):
@@ -100,6 +100,21 @@ def test_wiring_of_the_seed(daemon, etcd):
     assert {part["type"] for part in first.values()} == {"forward", "classifier", "merge"}
     assert daemon.plane("packet_get_ports", name="vhost:3")[0]["where"] == str(daemon.folder / "sock3")
     assert daemon.get("/v1/processes") == [{"type": "primary"}, {"type": "vf", "client-id": 1}, {"type": "vf", "client-id": 2}]
+
+
+def test_hairpin(daemon, etcd):
+    """On and off again; nothing else of the wiring changes."""
+    configure(etcd)
+    plain = daemon.options
+    turns = lambda: {(c["name"], end["port"]) for c in daemon.plane("packet_get_components") or [] for end in c["rx"] + c["tx"] if end["hairpin"]}  # noqa: E731
+    for choice, wanted in (("off", set()), ("on", {(f"vf:{i}:{name}", f"ring:{59999 + i}") for i in (1, 2) for name in ("merger", "classifier")}),
+                           ("off", set())):  # fmt: skip
+        daemon.options = [*plain, "--agent-hairpin", choice]
+        daemon.start()
+        wait_wired(daemon)
+        rig.until(lambda wanted=wanted: turns() == wanted, f"hairpin is {choice}")
+        daemon.kill()
+    daemon.start()
 
 
 def test_plug_and_unplug(daemon, etcd):
@@ -289,9 +304,8 @@ def test_changed_its_mind(daemon, etcd):
         etcd.put(key("action", PORT), "plug")
         etcd.put(key("action", PORT), "unplug")
     wait_gone(etcd)
-    rig.until(lambda: classifier(daemon) == [], "no entry is left")
-    time.sleep(0.3)
-    assert etcd.prefix(key("port_status")) == {} and etcd.prefix(key("action")) == {} and etcd.get(key("vhost", "phys1", 0)) == "None"
+    left = lambda: (classifier(daemon), etcd.prefix(key("port_status")), etcd.prefix(key("action")), etcd.get(key("vhost", "phys1", 0)))  # noqa: E731
+    rig.until(lambda: left() == ([], {}, {}, "None"), "nothing is left")
     bind(etcd)
     wait_up(etcd)
 

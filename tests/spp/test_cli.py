@@ -115,6 +115,36 @@ def verbs(program, daemon):
     out = subprocess.run([program, "-s", str(daemon.plane_socket), "packet", "top", "--interval-ms", "50", "--count", "2"],
                          capture_output=True, text=True, timeout=60, check=True).stdout  # fmt: skip
     assert out.count("COMPONENT") == 2 and "vf:1:classifier" in out and "worker 0: " in out and "buffers: " in out, out
+    assert line.ok("port", "policy", "vhost:0") == "addresses: any\ntags: any\nin: any\nout: any\n"
+    line.ok("port", "policy", "vhost:0", "--macs", "fa:16:3e:00:00:01,fa:16:3e:00:00:02", "--untagged", "--rx-bits", "10G", "--tx-frames", "5k")
+    assert line.ok("port", "policy", "vhost:0") == ("addresses: fa:16:3e:00:00:01, fa:16:3e:00:00:02\ntags: none\n"
+                                                     "in: 10000000000 bit/s\nout: 5000 frames/s\n")  # fmt: skip
+    line.ok("port", "policy", "vhost:0", "--vlans", "100,200")
+    assert line.ok("port", "policy", "vhost:0") == "addresses: any\ntags: none, or: 100, 200\nin: any\nout: any\n"
+    assert json.loads(line.ok("port", "policy", "vhost:0", "-o", "json"))["vlans"] == [100, 200]
+    for words in (["--macs", "x"], ["--vlans", "100,x"], ["--vlans", "5000"], ["--rx-bits", "500G"], ["--rx-bits", "G"], ["--none", "--untagged"]):
+        line.bad("port", "policy", "vhost:0", *words)
+    line.ok("port", "policy", "vhost:0", "--none")
+    assert line.ok("port", "policy", "vhost:0", "-o", "json").split() == ["{}"]
+    line.ok("port", "attach", "vf/1", "merger", "ring:9", "tx", "--hairpin")
+    line.ok("port", "attach", "vf/1", "classifier", "ring:9", "rx", "--hairpin")
+    line.bad("port", "attach", "vf/1", "merger", "ring:8", "rx", "--hairpin")
+    told = json.loads(line.ok("component", "list", "vf/1", "-o", "json"))["components"]
+    assert [[end["port"] for end in component["tx_port"] if end.get("hairpin")] for component in told] == [[], ["ring:9"]], told
+    line.ok("port", "detach", "vf/1", "merger", "ring:9", "tx")
+    line.ok("port", "detach", "vf/1", "classifier", "ring:9", "rx")
+
+    plane_line = Line(program, "-s", str(daemon.plane_socket))
+    with tempfile.TemporaryDirectory(prefix="spp-cli-") as folder:
+        file = pathlib.Path(folder) / "frames.pcap"
+        assert "not captured" in plane_line.bad("port", "capture", "phy:0")
+        plane_line.ok("port", "capture", "phy:0", str(file), "--filter", "ip", "--direction", "rx", "--limit-bytes", "100000")
+        assert plane_line.ok("port", "capture", "phy:0") == "0 frames, 24 bytes, 0 lost\n", plane_line.ok("port", "capture", "phy:0")
+        for words in (["phy:0", str(file)], ["phy:9", str(file)], ["vhost:0", str(file), "--filter", "no such"], ["vhost:0", str(file), "--snap-length", "x"]):
+            plane_line.bad("port", "capture", *words)
+        assert plane_line.ok("port", "capture", "phy:0", "--stop") == "0 frames, 24 bytes, 0 lost\n"
+        plane_line.bad("port", "capture", "phy:0", "--stop")
+        assert file.stat().st_size == 24
     line.ok("classifier", "remove", "vf/1", "default", "vhost:0")
     line.ok("port", "detach", "vf/1", "merger", "vhost:0", "rx")
     line.ok("component", "delete", "vf/1", "merger")

@@ -11,6 +11,7 @@
 #include "base/random.h"
 #include "control/packet/compile.h"
 #include "control/packet/plan.h"
+#include "control/packet/split.h"
 #include "control/packet/wiring.h"
 #include "packet/model.h"
 
@@ -115,10 +116,18 @@ static void case_limits_of_components(void **state) {
     check(wiring_attach(wiring, "vf:1", "c", "phy:0", "rx", NULL, &error));
     assert_false(wiring_attach(wiring, "vf:1", "c", "phy:1", "rx", NULL, &error));
     check_refused(wiring_attach(wiring, "vf:1", "c", "phy:7", "tx", NULL, &error), "port"); /* nobody said what it is */
+    struct wiring_way turns = {.operation = "none", .hairpin = true};
+    check_refused(wiring_attach(wiring, "vf:1", "c", "ring:60000", "tx", &turns, &error), "hairpin");
+    check_refused(wiring_attach(wiring, "vf:1", "m", "ring:60000", "rx", &turns, &error), "hairpin");
+    check(wiring_attach(wiring, "vf:1", "m", "ring:60000", "tx", &turns, &error));
+    assert_false(wiring_attach(wiring, "vf:1", "m", "ring:60001", "tx", &turns, &error)); /* it has one */
+    check(wiring_attach(wiring, "vf:1", "c", "ring:60000", "rx", &turns, &error));
+    check(wiring_detach(wiring, "vf:1", "m", "ring:60000", "tx", &error));
+    check(wiring_detach(wiring, "vf:1", "c", "ring:60000", "rx", &error));
     check_refused(wiring_attach(wiring, "vf:1", "c", "ring:7", "in", NULL, &error), "dir");
-    struct wiring_vlan vlan = {.operation = "add", .id = 4096};
+    struct wiring_way vlan = {.operation = "add", .id = 4096};
     check_refused(wiring_attach(wiring, "vf:1", "c", "ring:7", "tx", &vlan, &error), "vlan.id");
-    vlan = (struct wiring_vlan){.operation = "add", .id = 4095, .pcp = 8};
+    vlan = (struct wiring_way){.operation = "add", .id = 4095, .pcp = 8};
     check_refused(wiring_attach(wiring, "vf:1", "c", "ring:7", "tx", &vlan, &error), "vlan.pcp");
     vlan.operation = "push";
     check_refused(wiring_attach(wiring, "vf:1", "c", "ring:7", "tx", &vlan, &error), "vlan.operation");
@@ -156,6 +165,26 @@ static void case_entries(void **state) {
     json_decref(wiring);
 }
 
+/* A pipe for which there is no room leaves nothing behind. */
+static void case_full_forwarder(void **state) {
+    (void)state;
+    json_t *wiring = make();
+    struct wiring_process nfv = {.type = "nfv", .id = 1, .cores = 6};
+    check(wiring_add_process(wiring, &nfv, &error));
+    for (unsigned i = 0; i < WIRING_ENDS_MAX; i++) {
+        char name[24];
+        snprintf(name, sizeof(name), "ring:%u", i);
+        check(wiring_add_port(wiring, "nfv:1", name, NULL, NULL, &error));
+    }
+    json_t *before = json_deep_copy(wiring);
+    assert_false(wiring_add_port(wiring, "nfv:1", "pipe:0", "ring:0", "ring:1", &error));
+    assert_true(json_equal(wiring, before));
+    check(wiring_patch(wiring, "nfv:1", "ring:0", "ring:1", &error));
+    check(wiring_check_process("nfv:1", wiring_process(wiring, "nfv:1"), &error));
+    json_decref(before);
+    json_decref(wiring);
+}
+
 /* One port attached twice. */
 static const char twice[] =
     "{\"type\":\"vf\",\"id\":1,\"master\":1,\"cores\":[2],\"components\":[{\"name\":\"c\",\"type\":\"merge\",\"core\":2,"
@@ -171,12 +200,25 @@ static void case_records(void **state) {
         "{\"type\":\"vf\",\"id\":1,\"master\":1,\"cores\":[2],\"components\":{},\"table\":[]}",
         "{\"type\":\"vf\",\"id\":1,\"master\":1,\"cores\":[2],\"components\":[{}],\"table\":[]}",
         "{\"type\":\"vf\",\"id\":1,\"master\":1,\"cores\":[2],\"components\":[],\"table\":[{\"mac\":\"x\",\"port\":\"ring:0\"}]}",
+        /* Numbers that are others when they are cut to 32 bits. */
+        "{\"type\":\"vf\",\"id\":4294967297,\"master\":1,\"cores\":[2],\"components\":[],\"table\":[]}",
+        "{\"type\":\"vf\",\"id\":1,\"master\":1,\"cores\":[66],\"components\":[],\"table\":[]}",
+        "{\"type\":\"vf\",\"id\":1,\"master\":1,\"cores\":[2],\"components\":[],"
+        "\"table\":[{\"mac\":\"default\",\"vlan\":4294967296,\"port\":\"ring:0\"}]}",
         twice,
+        /* Forwarders and captures of ports that are none, or that they have not. */
+        "{\"type\":\"nfv\",\"id\":1,\"master\":1,\"cores\":[2],\"ports\":[],\"pipes\":{},\"patches\":[{\"src\":\"ring:0\","
+        "\"dst\":\"ring:1\"}],\"running\":true}",
+        "{\"type\":\"nfv\",\"id\":1,\"master\":1,\"cores\":[2],\"ports\":[\"pipe:0\"],\"pipes\":{\"pipe:0\":{\"rx\":\"phy:0\","
+        "\"tx\":\"ring:1\"}},\"patches\":[],\"running\":true}",
+        "{\"type\":\"pcap\",\"id\":1,\"master\":1,\"cores\":[2],\"port\":\"x\",\"running\":true}",
     };
+    static const char *const keys[] = {"vf:1", "nfv:1", "pcap:1"};
     for (size_t i = 0; i < array_count(bad); i++) {
         json_t *value = json_loads(bad[i], 0, NULL);
         assert_non_null(value);
-        assert_false(wiring_check_process("vf:1", value, &error));
+        for (size_t k = 0; k < array_count(keys); k++)
+            assert_false(wiring_check_process(keys[k], value, &error));
         json_decref(value);
     }
     json_t *wiring = make();
@@ -262,7 +304,7 @@ static bool judge_command(struct judge *judge, const json_t *command) {
         return judge_component(judge, method, params);
     if (strcmp(method, "packet_component_attach") == 0)
         return model_attach(judge->model, text_of(params, "component"), text_of(params, "port"), direction_of(params),
-                            (struct vlan_operation){0}, false, &error);
+                            (struct vlan_operation){0}, json_is_true(json_object_get(params, "hairpin")), &error);
     if (strcmp(method, "packet_component_set_vlan") == 0)
         return model_set_vlan(judge->model, text_of(params, "component"), text_of(params, "port"), direction_of(params),
                               (struct vlan_operation){0}, &error);
@@ -290,7 +332,7 @@ static void edit(json_t *wiring, struct random *random) {
     snprintf(mac, sizeof(mac), "fa:16:3e:00:00:%02x", (unsigned)random_below(random, 4));
     const char *direction = random_below(random, 2) == 0 ? "rx" : "tx";
     int vlan = random_below(random, 2) == 0 ? WIRING_UNTAGGED : (int)random_below(random, 3);
-    struct wiring_vlan operation = {operations[random_below(random, 3)], 5, 0};
+    struct wiring_way operation = {operations[random_below(random, 3)], 5, 0, random_below(random, 4) == 0};
     json_t *options;
     if (random_below(random, 20) == 0) {
         struct wiring_process again = {
@@ -467,7 +509,7 @@ static void case_retag(void **state) {
     json_t *command;
     size_t i;
     struct compile_options options = {"/tmp"};
-    struct wiring_vlan vlan = {.operation = "add", .id = 100};
+    struct wiring_way vlan = {.operation = "add", .id = 100};
     add_vf(wiring, 1, 0xfe);
     check(wiring_add_component(wiring, "vf:1", "f", 4, "forward", &error));
     check(wiring_attach(wiring, "vf:1", "f", "vhost:0", "rx", NULL, &error));
@@ -491,11 +533,124 @@ static void case_retag(void **state) {
     json_decref(wiring);
 }
 
+/* ---- several processes ---- */
+
+static json_t *split(const json_t *wiring) {
+    struct compile_options options = {"/tmp"};
+    json_t *compiled = wiring_compile(wiring, &options), *parts = packet_split(compiled, &error);
+    json_decref(compiled);
+    return parts;
+}
+
+/* `text` with ' for ". */
+static void check_part(const json_t *parts, const char *process, const char *folder, const char *text) {
+    char quoted[1024];
+    assert_true((size_t)snprintf(quoted, sizeof(quoted), "%s", text) < sizeof(quoted));
+    for (char *c = quoted; *c != '\0'; c++)
+        *c = *c == '\'' ? '"' : *c;
+    json_t *want = json_loads(quoted, 0, NULL), *part = json_object_get(json_object_get(parts, process), folder);
+    assert_non_null(want);
+    if (!json_equal(part, want)) {
+        char *got = json_dumps(part, JSON_INDENT(1));
+        print_error("%s of process %s is %s\n", folder, process, got);
+        free(got);
+    }
+    assert_true(json_equal(part, want));
+    json_decref(want);
+}
+
+/* A card's classifier and a machine's forward in a vf: the card is the primary's, by a ring each way. */
+static void case_split(void **state) {
+    (void)state;
+    json_t *wiring = make();
+    struct wiring_way none = {.operation = "none"}, tag = {.operation = "del"};
+    add_vf(wiring, 1, 0x1e);
+    add_vf(wiring, 2, 0x1e0);
+    check(wiring_add_component(wiring, "vf:1", "c", 2, "classifier", &error));
+    check(wiring_add_component(wiring, "vf:1", "f", 3, "forward", &error));
+    check(wiring_attach(wiring, "vf:1", "c", "ring:0", "tx", &none, &error));
+    check(wiring_attach(wiring, "vf:1", "c", "phy:1", "tx", &tag, &error));
+    check(wiring_attach(wiring, "vf:1", "c", "phy:0", "rx", &none, &error));
+    check(wiring_attach(wiring, "vf:1", "f", "ring:0", "rx", &none, &error));
+    check(wiring_attach(wiring, "vf:1", "f", "vhost:0", "tx", &none, &error));
+    check(wiring_add_entry(wiring, "vf:1", "fa:16:3e:00:00:01", 100, "ring:0", &error));
+    check(wiring_add_entry(wiring, "vf:1", "default", WIRING_UNTAGGED, "phy:1", &error));
+    json_t *parts = split(wiring);
+    assert_non_null(parts);
+    assert_int_equal(json_object_size(parts), 3);
+    check_part(parts, "0", "vfs", "{}");
+    check_part(
+        parts, "0", "ports",
+        "{'phy:0': {'kind': 'null'}, 'phy:0.rx': {'kind': 'ring'}, 'phy:1': {'kind': 'null'}, 'phy:1.tx': {'kind': 'ring'}}");
+    check_part(parts, "0", "components",
+               "{'bridge:phy:0.rx': {'type': 'forward', 'place': {'worker': 0}, 'rx': {'phy:0': {'operation': 'none'}},"
+               " 'tx': {'phy:0.rx': {'operation': 'none'}}, 'entries': {}},"
+               " 'bridge:phy:1.tx': {'type': 'forward', 'place': {'worker': 0}, 'rx': {'phy:1.tx': {'operation': 'none'}},"
+               " 'tx': {'phy:1': {'operation': 'none'}}, 'entries': {}}}");
+    check_part(parts, "1", "vfs", "{'1': {'core_mask': '0x1e', 'share': true}}");
+    check_part(parts, "1", "ports",
+               "{'ring:0': {'kind': 'ring'}, 'phy:0.rx': {'kind': 'ring'}, 'phy:1.tx': {'kind': 'ring'},"
+               " 'vhost:0': {'kind': 'vhost_user', 'socket': '/tmp/sock0', 'client': true}}");
+    check_part(parts, "1", "components",
+               "{'vf:1:c': {'type': 'classifier', 'place': {'vf': 1, 'core': 2}, 'rx': {'phy:0.rx': {'operation': 'none'}},"
+               " 'tx': {'ring:0': {'operation': 'none'}, 'phy:1.tx': {'operation': 'del'}},"
+               " 'entries': {'fa:16:3e:00:00:01/100': 'ring:0', 'default': 'phy:1.tx'}},"
+               " 'vf:1:f': {'type': 'forward', 'place': {'vf': 1, 'core': 3}, 'rx': {'ring:0': {'operation': 'none'}},"
+               " 'tx': {'vhost:0': {'operation': 'none'}}, 'entries': {}}}");
+    check_part(parts, "2", "ports", "{}");
+    json_decref(parts);
+    /* A machine's memory is in one process. */
+    check(wiring_add_component(wiring, "vf:2", "g", 6, "forward", &error));
+    check(wiring_attach(wiring, "vf:2", "g", "vhost:0", "rx", &none, &error));
+    assert_null(split(wiring));
+    assert_non_null(strstr(error.text, "vhost:0"));
+    json_decref(wiring);
+}
+
+/* The master core is anybody's, the others are not, whatever was allowed for threads. */
+static void case_split_cores(void **state) {
+    (void)state;
+    json_t *wiring = make();
+    add_vf(wiring, 1, 0xfe);
+    struct wiring_process second = {.type = "vf", .id = 2, .cores = 0x182, .shared = true};
+    check(wiring_add_process(wiring, &second, &error));
+    assert_null(split(wiring));
+    assert_non_null(strstr(error.text, "core 7 "));
+    json_decref(wiring);
+}
+
+/* Of several processes all let go first of what goes from one to another. */
+static void case_cut(void **state) {
+    (void)state;
+    static const struct {
+        const char *plan;
+        size_t kept;
+    } cases[] = {{"[]", 0},
+                 {"[[\"packet_port_create\"],[\"packet_port_delete\"]]", 0},
+                 {"[[\"packet_component_detach\"],[\"packet_component_set_vlan\"],[\"packet_port_delete\"],"
+                  "[\"packet_component_set_vlan\"],[\"packet_port_create\"],[\"packet_component_delete\"]]",
+                  3},
+                 {"[[\"packet_component_set_vlan\"],[\"packet_component_detach\"],[\"packet_port_delete\"],"
+                  "[\"packet_port_create\"]]",
+                  3},
+                 {"[[\"packet_component_set_vlan\"],[\"packet_port_create\"],[\"packet_port_delete\"]]", 0}};
+    assert_int_equal(packet_plan_leaving(NULL), 0);
+    for (size_t i = 0; i < array_count(cases); i++) {
+        json_t *plan = json_loads(cases[i].plan, 0, NULL);
+        assert_int_equal(packet_plan_leaving(plan), cases[i].kept);
+        packet_plan_cut(plan, cases[i].kept);
+        assert_int_equal(json_array_size(plan), cases[i].kept);
+        json_decref(plan);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(case_cores),       cmocka_unit_test(case_ports),   cmocka_unit_test(case_limits_of_components),
-        cmocka_unit_test(case_entries),     cmocka_unit_test(case_records), cmocka_unit_test(case_random_plans),
-        cmocka_unit_test(case_failed_port), cmocka_unit_test(case_retag),   cmocka_unit_test(case_failed_vf),
+        cmocka_unit_test(case_cores),        cmocka_unit_test(case_ports),          cmocka_unit_test(case_limits_of_components),
+        cmocka_unit_test(case_entries),      cmocka_unit_test(case_full_forwarder), cmocka_unit_test(case_records),
+        cmocka_unit_test(case_random_plans), cmocka_unit_test(case_split),          cmocka_unit_test(case_split_cores),
+        cmocka_unit_test(case_cut),          cmocka_unit_test(case_failed_port),    cmocka_unit_test(case_retag),
+        cmocka_unit_test(case_failed_vf),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

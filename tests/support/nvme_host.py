@@ -111,14 +111,14 @@ class Path:
 class Host:
     """The disk behind all paths; `places`: (address, port) of each."""
 
-    def __init__(self, nqn, places):
-        self.nqn, self.places, self.host_id = nqn, list(places), os.urandom(16)
+    def __init__(self, nqn, places, patience=60):
+        self.nqn, self.places, self.host_id, self.patience = nqn, list(places), os.urandom(16), patience
         self.paths, self.current, self.longest = {}, 0, 0.0
 
-    def run(self, what, seconds=30):
+    def run(self, what, seconds=None):
         """`what` is given a path. By another one, and again, until one does it."""
         began = time.monotonic()
-        tried = None
+        seconds, tried = seconds or self.patience, None
         while time.monotonic() < began + seconds:
             for turn in range(len(self.places)):
                 at = (self.current + turn) % len(self.places)

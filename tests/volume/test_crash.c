@@ -22,10 +22,10 @@ static uint64_t budget_images(void) {
     const char *budget = getenv("PENSTOCK_TEST_BUDGET"), *images = getenv("PENSTOCK_TEST_IMAGES");
     if (budget != NULL && strcmp(budget, "long") == 0)
         return 0;
-    return images != NULL ? strtoull(images, NULL, 10) : sanitized() ? 400 : 3000;
+    return images != NULL ? strtoull(images, NULL, 10) : sanitized() ? 200 : 3000;
 }
 
-static uint32_t budget_plain_chance(void) { return sanitized() ? ENUMERATION_ALL / 8 : ENUMERATION_ALL; }
+static uint32_t budget_plain_chance(void) { return sanitized() ? ENUMERATION_ALL / 16 : ENUMERATION_ALL; }
 
 struct totals {
     unsigned workloads, operations, commands;

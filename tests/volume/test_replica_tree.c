@@ -260,6 +260,67 @@ static void a_revert_marks_everything_and_keeps_the_branch(void **state) {
     end(&f);
 }
 
+/* UPON of one leg. */
+static enum io_status upon(struct fixture *f, const struct port *port, uint32_t flags, const char *leg, const char *snapshot) {
+    static uint8_t document[REPLICA_DOCUMENT_MAX] __attribute__((aligned(8)));
+    struct replica_tree *tree = (void *)document;
+    *tree = change(REPLICA_UPON, 1, 0);
+    tree->flags = flags;
+    tree->pair_bytes = (uint32_t)(strlen(leg) + strlen(snapshot) + 2);
+    memcpy(tree->pairs, leg, strlen(leg) + 1);
+    memcpy(tree->pairs + strlen(leg) + 1, snapshot, strlen(snapshot) + 1);
+    return put(f, port, REPLICA_TREE, tree, sizeof(*tree) + tree->pair_bytes);
+}
+
+static void an_empty_head_comes_to_stand_upon_a_snapshot_beside_it(void **state) {
+    (void)state;
+    struct fixture f;
+    struct port a, b;
+    begin_leg(&f, &a);
+    struct volume_command other = {.name = "other", .size_bytes = VOLUME_BYTES};
+    assert_true(session_command(&f.session, volume_create, &other));
+    assert_true(port_open(&f.session, &b, &other.ret_uuid, false));
+    assert_int_equal(write_at(&f, &b, MIB(1), 9), IO_OK);
+    port_close(&b);
+    struct volume_command kept = {.volume = other.ret_uuid, .name = "other-snap-x"};
+    assert_true(session_command(&f.session, volume_snapshot_create, &kept));
+    struct volume_command large = {.name = "large", .size_bytes = 2 * VOLUME_BYTES};
+    assert_true(session_command(&f.session, volume_create, &large));
+    struct volume_command large_kept = {.volume = large.ret_uuid, .name = "large-snap-x"};
+    assert_true(session_command(&f.session, volume_snapshot_create, &large_kept));
+    union ranges all = {.head.flags = REPLICA_ALL_REGIONS};
+    assert_int_equal(put(&f, &a, REPLICA_CLEAR, &all, sizeof(all.head)), IO_OK);
+    assert_int_equal(upon(&f, &a, 0, "leg", "none"), IO_DEVICE_GONE);
+    assert_int_equal(upon(&f, &a, 0, "leg", "other"), IO_DEVICE_GONE); /* it may change */
+    assert_int_equal(upon(&f, &a, 0, "another", "other-snap-x"), IO_DEVICE_GONE);
+    assert_int_equal(upon(&f, &a, 0, "leg", "large-snap-x"), IO_INVALID);
+    assert_int_equal(upon(&f, &a, REPLICA_TREE_CHECK, "leg", "other-snap-x"), IO_OK);
+    assert_int_equal(read_at(&f, &a, MIB(1)), 0); /* nothing was done */
+    assert_int_equal(status_of(&f, &a).tree_sequence, 0);
+    assert_int_equal(marks(&f, &a, 1), 0);
+    assert_int_equal(upon(&f, &a, 0, "leg", "other-snap-x"), IO_OK);
+    assert_int_equal(read_at(&f, &a, MIB(1)), 9);
+    assert_int_equal(marks(&f, &a, 1), (1u << REGIONS) - 1); /* whoever missed it compares all */
+    assert_int_equal(status_of(&f, &a).tree_sequence, 1);
+    assert_int_equal(layers(&f, &a)->head_parent, 0); /* it is none of the mirror's */
+    assert_int_equal(owned(&f, &a, REPLICA_LAYER_HEAD) & 2, 2);
+    assert_int_equal(upon(&f, &a, 0, "leg", "other-snap-x"), IO_OK); /* it does already */
+    assert_int_equal(write_at(&f, &a, 0, 5), IO_OK);
+    assert_int_equal(upon(&f, &a, 0, "leg", "large-snap-x"), IO_ABORTED);
+    port_close(&a);
+    again(&f, true);
+    way(&f, &a);
+    assert_int_equal(status_of(&f, &a).tree_sequence, 1);
+    assert_int_equal(claim(&f, &a, 2, 1, 2), IO_OK);
+    assert_int_equal(read_at(&f, &a, MIB(1)), 9);
+    assert_int_equal(write_at(&f, &a, MIB(4), 1), IO_OK);
+    assert_int_equal(tree(&f, &a, REPLICA_SNAPSHOT, 2, 71), IO_OK);
+    assert_int_equal(tree(&f, &a, REPLICA_REVERT, 3, 71), IO_OK);
+    assert_int_equal(read_at(&f, &a, MIB(1)), 9); /* also below its own snapshots */
+    port_close(&a);
+    end(&f);
+}
+
 static void sizes_change_and_a_shrink_marks(void **state) {
     (void)state;
     struct fixture f;
@@ -322,6 +383,32 @@ static void a_kept_copy_is_hidden_and_goes_by_merging(void **state) {
     end(&f);
 }
 
+/* Nobody makes it whole any more. */
+static void a_kept_copy_goes_with_the_record(void **state) {
+    (void)state;
+    struct fixture f;
+    struct port a;
+    struct uuid mirror = id(1);
+    begin_leg(&f, &a);
+    assert_int_equal(write_at(&f, &a, 0, 1), IO_OK);
+    assert_int_equal(tree(&f, &a, REPLICA_KEEP, 1, 0), IO_OK);
+    assert_int_equal(write_at(&f, &a, MIB(1), 3), IO_OK);
+    struct volume_command list = {0};
+    assert_true(session_command(&f.session, volume_list, &list));
+    assert_int_equal(list.ret_count, 2);
+    free(list.ret_infos);
+    assert_int_equal(put(&f, &a, REPLICA_FORGET, &mirror, sizeof(mirror)), IO_OK);
+    world_run_for(&f.session.world, 5 * NS_PER_S);
+    list = (struct volume_command){0};
+    assert_true(session_command(&f.session, volume_list, &list));
+    assert_int_equal(list.ret_count, 1);
+    free(list.ret_infos);
+    assert_int_equal(read_at(&f, &a, 0), 1);
+    assert_int_equal(read_at(&f, &a, MIB(1)), 3);
+    port_close(&a);
+    end(&f);
+}
+
 static void documents_that_make_no_sense_change_nothing(void **state) {
     (void)state;
     struct fixture f;
@@ -348,6 +435,8 @@ static void documents_that_make_no_sense_change_nothing(void **state) {
     WRONG(REPLICA_DELETE, wrong.layer = 0);
     WRONG(REPLICA_REVERT, wrong.name[0] = 'x');
     WRONG(REPLICA_RESIZE, wrong.size = 0);
+    WRONG(REPLICA_UPON, (void)wrong);
+    WRONG(REPLICA_UPON, wrong.name[0] = 'x');
 #undef WRONG
     assert_int_equal(tree(&f, &a, REPLICA_SNAPSHOT, 1, 71), IO_OK);
     struct replica_tree same = change(REPLICA_SNAPSHOT, 2, 72);
@@ -434,8 +523,10 @@ int main(void) {
         cmocka_unit_test(snapshots_make_a_tree_with_the_mirrors_names),
         cmocka_unit_test(two_legs_of_a_store_keep_their_snapshots_apart),
         cmocka_unit_test(a_revert_marks_everything_and_keeps_the_branch),
+        cmocka_unit_test(an_empty_head_comes_to_stand_upon_a_snapshot_beside_it),
         cmocka_unit_test(sizes_change_and_a_shrink_marks),
         cmocka_unit_test(a_kept_copy_is_hidden_and_goes_by_merging),
+        cmocka_unit_test(a_kept_copy_goes_with_the_record),
         cmocka_unit_test(documents_that_make_no_sense_change_nothing),
         cmocka_unit_test(a_change_is_there_whole_or_not_at_all),
     };

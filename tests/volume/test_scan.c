@@ -255,6 +255,83 @@ static void a_checksum_says_what_and_where(void **state) {
     end(&f);
 }
 
+/* Two replicas with the same content, of which one holds blocks of its own that the other has below, zeros too. */
+static void a_checksum_says_nothing_of_who_holds_it(void **state) {
+    (void)state;
+    struct fixture f;
+    struct uuid twins[2], tops[2];
+    uint8_t *buffer = aligned_alloc(4096, KIB(64));
+    uint64_t stored;
+    char name[16];
+    begin(&f);
+    for (unsigned i = 0; i < 2; i++) {
+        struct port port;
+        snprintf(name, sizeof(name), "twin%u", i);
+        twins[i] = make(&f, name, BYTES);
+        assert_true(port_open(&f.session, &port, &twins[i], false));
+        memset(buffer, 7, KIB(64));
+        assert_int_equal(io_run(&f, &port, BLOCK_WRITE, 0, KIB(4), KIB(64), buffer), IO_OK);
+        snprintf(name, sizeof(name), "ground%u", i);
+        snapshot(&f, &twins[i], name);
+        if (i == 1) {
+            assert_int_equal(io_run(&f, &port, BLOCK_WRITE, 0, KIB(8), KIB(32), buffer), IO_OK);
+            memset(buffer, 0, KIB(64));
+            assert_int_equal(io_run(&f, &port, BLOCK_WRITE, 0, KIB(256), KIB(16), buffer), IO_OK);
+        }
+        memset(buffer, 9, KIB(64));
+        assert_int_equal(io_run(&f, &port, BLOCK_WRITE, 0, KIB(12), KIB(8), buffer), IO_OK);
+        memset(buffer, 0, KIB(64)); /* the one by what was written, the other by having it cleared */
+        assert_int_equal(io_run(&f, &port, i == 0 ? BLOCK_WRITE : BLOCK_WRITE_ZEROES, 0, KIB(48), KIB(8), buffer), IO_OK);
+        port_close(&port);
+        snprintf(name, sizeof(name), "top%u", i);
+        tops[i] = snapshot(&f, &twins[i], name);
+    }
+    uint64_t first = sum(&f, &tops[0]);
+    assert_true(first == sum(&f, &tops[1]));
+
+    /* On another parent it is another one; also that of one upon it. */
+    struct uuid above = snapshot(&f, &twins[1], "above");
+    sum(&f, &above);
+    struct volume_command detach = {.volume = tops[1]};
+    assert_true(session_command(&f.session, volume_parent_detach, &detach));
+    assert_true(!has_sum(&f, &tops[1], &stored) && !has_sum(&f, &above, &stored));
+    assert_true(first != sum(&f, &tops[1]));
+    sum(&f, &above);
+    free(buffer);
+    end(&f);
+}
+
+/* What is being merged into it is its own all the time. */
+static void a_checksum_and_a_map_hold_during_a_merge(void **state) {
+    (void)state;
+    struct fixture f;
+    struct random random;
+    random_init(&random, 4);
+    begin(&f);
+    struct uuid from = make(&f, "from", BYTES), snaps[3];
+    for (unsigned i = 0; i < 3; i++) {
+        char name[16];
+        snprintf(name, sizeof(name), "snap%u", i);
+        scribble(&f, &random, &from, BYTES);
+        snaps[i] = snapshot(&f, &from, name);
+    }
+    struct volume_command delete = {.volume = snaps[1]};
+    static struct volume_map maps[2];
+    assert_true(session_command(&f.session, volume_delete, &delete));
+    for (unsigned i = 0; i < 2; i++) {
+        struct volume_command get = {.volume = snaps[2], .map = &maps[i]};
+        assert_true(session_command(&f.session, volume_map_get, &get));
+        if (i == 0) {
+            uint64_t first = sum(&f, &snaps[2]);
+            world_run_for(&f.session.world, 10 * NS_PER_S);
+            assert_true(first == sum(&f, &snaps[2]));
+        }
+    }
+    assert_memory_equal(maps[0].held, maps[1].held, sizeof(maps[0].held));
+    assert_memory_equal(maps[0].cleared, maps[1].cleared, sizeof(maps[0].cleared));
+    end(&f);
+}
+
 static void a_checksum_of_what_changes_is_refused(void **state) {
     (void)state;
     struct fixture f;
@@ -460,6 +537,8 @@ int main(void) {
         cmocka_unit_test(a_tree_copied_snapshot_by_snapshot_reads_alike),
         cmocka_unit_test(units_that_differ_are_found_and_made_alike),
         cmocka_unit_test(a_checksum_says_what_and_where),
+        cmocka_unit_test(a_checksum_says_nothing_of_who_holds_it),
+        cmocka_unit_test(a_checksum_and_a_map_hold_during_a_merge),
         cmocka_unit_test(a_checksum_of_what_changes_is_refused),
         cmocka_unit_test(copies_that_cannot_be_say_so),
         cmocka_unit_test(parents_are_changed_without_copying),

@@ -102,6 +102,7 @@ static bool make_device(struct file_device_create *create) {
     device->native_ops = BLOCK_BIT(BLOCK_READ) | BLOCK_BIT(BLOCK_WRITE) | BLOCK_BIT(BLOCK_FLUSH) |
                          (facts->can_punch && !options->keep_space ? BLOCK_BIT(BLOCK_TRIM) : 0) |
                          (facts->can_zero ? BLOCK_BIT(BLOCK_WRITE_ZEROES) : 0);
+    device->place = path;
     device->volatile_cache = true;
     device->trim_reads_zero = !facts->block_device;
     if (!block_device_register(create->graph, device, &create->error)) {

@@ -132,7 +132,7 @@ static void path_changed(struct reactor_message *message) {
     if (block_device_path_is_up(leg->handle.device))
         mirror_leg_retry(leg);
     else
-        mirror_leg_lose(leg, io_status_name(IO_PATH_LOST));
+        mirror_leg_lose(leg, io_status_words(IO_PATH_LOST));
 }
 
 static void refused(struct reactor_message *message) {
@@ -260,9 +260,16 @@ static void attach_all(struct reactor_timer *timer) {
         reactor_timer_start(mirror->control, timer, reactor_now_ns(mirror->control) + LOOK_AGAIN_NS);
 }
 
+static bool lacks_leg(const struct mirror *mirror) {
+    for (unsigned i = 0; i < MIRROR_LEGS_MAX; i++)
+        if (mirror->legs[i].attach.state == ATTACH_AWAY)
+            return true;
+    return false;
+}
+
 static void told(struct block_watcher *watcher, const char *what, const struct block_device *device) {
     struct mirror *mirror = container_of(watcher, struct mirror, watcher);
-    if (device != &mirror->device && strcmp(what, "bdev_register") == 0)
+    if (device != &mirror->device && strcmp(what, "bdev_register") == 0 && lacks_leg(mirror))
         look(mirror);
 }
 

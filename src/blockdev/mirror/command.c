@@ -65,11 +65,14 @@ static void add_opened(struct reactor_message *message) {
     }
     if (command->error.code == ERROR_NONE) {
         leg->vacant = false;
-        leg->configured = leg->counted = leg->nameless = leg->forget = leg->removing = leg->dropped = false;
+        leg->configured = leg->counted = leg->nameless = leg->recorded_only = false;
+        leg->forget = leg->removing = leg->dropped = false;
         leg->discard = leg->renewing = leg->faulted = false;
         leg->faults = 0;
         leg->wishes = 0;
         leg->attempt = 0;
+        leg->overwrite = true;
+        leg->known = (struct uuid){0};
         leg->tie_breaker = command->tie_breaker;
         leg->foreign = command->foreign;
         leg->upon = command->foreign ? command->upon : 0;
@@ -77,7 +80,7 @@ static void add_opened(struct reactor_message *message) {
         leg->config = (struct replica_leg){.id = mirror_random_id(mirror),
                                            .flags = REPLICA_LEG_BLANK | (command->tie_breaker ? REPLICA_LEG_TIE_BREAKER : 0u)};
         leg->told = (struct mirror_leg_status){0};
-        snprintf(leg->config.name, sizeof(leg->config.name), "%.27s", command->leg);
+        replica_leg_name(command->leg, leg->config.name);
         snprintf(leg->told.name, sizeof(leg->told.name), "%s", command->leg);
         mirror->leg_count = max_u32(mirror->leg_count, leg->index + 1);
         mirror_leg_begin(leg);
@@ -295,19 +298,22 @@ static bool take_out(struct mirror *mirror, struct mirror_command *command) {
 static bool discard(struct mirror *mirror, struct mirror_command *command) {
     struct mirror_leg *leg = command->step == 0 ? mirror_leg_named(mirror, command->leg) : command->found;
     if (command->step > 0) {
-        if (leg->discard)
+        if (leg->discard && (leg->fell || leg->task.state != LEG_STUCK))
             return false;
+        leg->discard = false;
         if (leg->task.state == LEG_STUCK)
             (void)fail(command, ERROR_PERMISSION, leg->told.why);
         return true;
     }
     if (leg == NULL || !leg->configured)
         return !fail(command, ERROR_NOT_FOUND, "there is no such leg");
-    if (mirror->state != MIRROR_SERVING || leg->task.state != LEG_STUCK || leg->verdict != DECIDE_DIVERGED)
+    if (mirror->state != MIRROR_SERVING || leg->task.state != LEG_STUCK ||
+        (leg->verdict != DECIDE_DIVERGED && leg->verdict != DECIDE_STRANGER))
         return !fail(command, ERROR_BUSY, "the mirror does not serve now, or it is not diverged, or not there");
     command->found = leg;
     command->step = 1;
     leg->discard = leg->fell = true;
+    leg->overwrite = leg->verdict == DECIDE_STRANGER;
     task_wake(&leg->task);
     return false;
 }
@@ -390,6 +396,8 @@ static void undo(struct mirror_command *command) {
         return;
     leg->wishes = 0;
     leg->discard = leg->renewing = false;
+    if (command->verb == MIRROR_DISCARD)
+        leg->overwrite = false; /* what it holds stays, if it was not claimed yet */
     if (command->verb == MIRROR_ADD_LEG && !leg->configured)
         mirror_leg_depart(leg, "the mirror was lost while it was added");
     else if (leg->configured)
@@ -402,6 +410,7 @@ static bool may_be_done(const struct mirror_command *command) {
     case MIRROR_ADD_LEG: return command->step == ADD_TELL;
     case MIRROR_REMOVE_LEG:
     case MIRROR_INVALIDATE: return command->step >= REMOVE_TELL;
+    case MIRROR_DISCARD: return command->step > 0 && command->found->task.state > LEG_SEEN; /* it may be claimed */
     default: return false;
     }
 }

@@ -1,6 +1,7 @@
 #include "blockdev/mirror/decide.h"
 
 #include <stdio.h>
+#include <string.h>
 
 #define UNCOUNTED (REPLICA_LEG_EXCLUDED | REPLICA_LEG_BLANK) /* legs whose record is asked for nothing */
 
@@ -174,15 +175,15 @@ static void take_void_out(struct decision *d) {
 
 /* ---- who was left out by an operator ---- */
 
-/* True if the leg was a member of the newest epoch that counts of those that the record has, and left out by a void attempt
- * since: nothing was acknowledged without it. */
+/* True if the leg was a member of the newest epoch that counts of those that the record has, or of a void one since, and left out
+ * later, by one that is void then as well: nothing was acknowledged without it. */
 static bool in_vain(const struct decision *d, unsigned holder, unsigned leg) {
     const struct replica_record *record = d->evidence[holder].record;
     unsigned from = d->evidence[holder].from;
     if (from == 0)
         return false;
-    return (from == before(record) && (record->legs[leg].flags & REPLICA_LEG_BEFORE) != 0) ||
-           replica_epoch_equal(&record->legs[leg].last, epoch_at(record, from));
+    return (from >= before(record) && (record->legs[leg].flags & REPLICA_LEG_BEFORE) != 0) ||
+           position(record, &record->legs[leg].last) <= from;
 }
 
 /* True if the holder's record excludes the leg, and nobody shows that it never came to that, or that this is over: a member of
@@ -202,22 +203,37 @@ static bool still_excludes(const struct decision *d, unsigned holder, const stru
     return true;
 }
 
+/* True if that leg is excluded by somebody who has all of its history, and went on without it: nobody asks whom it excludes. */
+static bool is_left_behind(const struct decision *d, unsigned leg) {
+    const struct replica_record *own = d->evidence[leg].record;
+    for (unsigned j = 0; j < d->input->leg_count; j++) {
+        const struct replica_record *other = d->evidence[j].record;
+        if (j != leg && other != NULL && replica_record_knows(other, &own->epoch) && !replica_record_knows(own, &other->epoch) &&
+            still_excludes(d, j, &own->leg))
+            return true;
+    }
+    return false;
+}
+
 /* A leg that a newer record excludes is not asked; if two exclude each other, nobody knows better. */
 static bool exclusions(struct decision *d) {
-    uint32_t excluded = 0;
+    uint32_t excluded = 0, behind = 0;
     for (unsigned i = 0; i < d->input->leg_count; i++)
         d->evidence[i].record = has_epoch(&d->input->legs[i]) ? &d->input->legs[i].status->record : NULL;
     take_void_out(d);
     for (unsigned i = 0; i < d->input->leg_count; i++)
+        behind |= d->evidence[i].record != NULL && is_left_behind(d, i) ? 1u << i : 0;
+    for (unsigned i = 0; i < d->input->leg_count; i++)
         for (unsigned j = 0; j < d->input->leg_count; j++) {
             const struct replica_record *own = d->evidence[i].record, *other = d->evidence[j].record;
-            if (j == i || own == NULL || other == NULL || !still_excludes(d, j, &own->leg) ||
-                replica_record_knows(own, &other->epoch))
+            if (j == i || own == NULL || other == NULL || ((behind >> i | behind >> j) & 1) != 0 ||
+                !still_excludes(d, j, &own->leg) || replica_record_knows(own, &other->epoch))
                 continue;
             if (still_excludes(d, i, &other->leg))
                 return refuse(d, ERROR_DAMAGED, "they diverged: each was started without the other", i, j);
             excluded |= 1u << i;
         }
+    excluded |= behind;
     for (unsigned i = 0; i < d->input->leg_count; i++)
         if ((excluded >> i & 1) != 0) {
             d->evidence[i].record = NULL;
@@ -239,8 +255,8 @@ static bool superseded(const struct decision *d, const struct replica_epoch *epo
 }
 
 /* Everybody who held the epoch has stored an attempt since that came to nothing: the record as it was then. If it is the epoch
- * that the attempt grew out of, its members are told; else they were those of the attempt, and those whose last epoch it is; of a
- * leg for which that is not known it is taken for granted. */
+ * that the attempt grew out of, its members are told; else they were those of the attempt, and those whose last epoch it is, or a
+ * void one since; of a leg for which that is not known it is taken for granted. */
 static void remember(struct decision *d, const struct evidence *holder) {
     struct replica_record *made = &d->result->made;
     bool told = holder->from == before(holder->record);
@@ -258,7 +274,7 @@ static void remember(struct decision *d, const struct evidence *holder) {
             leg->flags &= ~(uint32_t)REPLICA_LEG_EXCLUDED;
         if ((leg->flags & (UNCOUNTED | REPLICA_LEG_TIE_BREAKER)) != 0)
             continue;
-        if (told ? was : member || leg->last.depth == 0 || replica_epoch_equal(&leg->last, &made->epoch))
+        if (told ? was : member || leg->last.depth == 0 || position(holder->record, &leg->last) <= holder->from)
             leg->flags |= REPLICA_LEG_MEMBER;
         if (!told && !member)
             leg->incarnation = 0;
@@ -327,10 +343,11 @@ static enum decide_verdict verdict_of(const struct replica_record *newest, const
     if (base.depth == 0)
         return DECIDE_FULL;
     if (!replica_record_knows(newest, &base) && (member || !replica_epoch_equal(&configured->last, &base))) {
-        if (member || would_list(newest, &base))
+        if ((member && all) || would_list(newest, &base))
             return DECIDE_DIVERGED;
-        /* Too old for the list: what the mirror remembers of this leg counts. */
-        if (configured->last.depth == 0)
+        /* Too old for the list: what the mirror remembers of this leg counts. Of one that was being made a member it remembers
+         * nothing, and what that had of its own was overwritten when its copy began. */
+        if (member || configured->last.depth == 0)
             return DECIDE_FULL;
         base = configured->last;
     }
@@ -390,6 +407,21 @@ enum decide_verdict decide_discarded(const struct replica_record *newest, const 
     return DECIDE_RETURNING;
 }
 
+bool decide_is_given_up(const struct replica_leg *configured, const char *name) {
+    return (configured->flags & REPLICA_LEG_BLANK) != 0 && replica_leg_is_named(configured, name);
+}
+
+/* It holds data of which no record tells, and nobody gave that up. Who added a leg, or had it copied anew, did: until it has a
+ * record the others' have it as blank, by its name. */
+static bool is_strange(const struct replica_record *newest, const struct decide_leg *leg) {
+    if ((leg->status->flags & (REPLICA_HAS_RECORD | REPLICA_UNTOUCHED)) != 0 || leg->tie_breaker || leg->overwrite)
+        return false;
+    for (unsigned i = 0; i < newest->leg_count && leg->name != NULL; i++)
+        if (decide_is_given_up(&newest->legs[i], leg->name))
+            return false;
+    return true;
+}
+
 static void verdicts(struct decision *d) {
     struct decide_result *result = d->result;
     for (unsigned i = 0; i < d->input->leg_count; i++) {
@@ -397,7 +429,7 @@ static void verdicts(struct decision *d) {
         if (leg->status == NULL || result->verdicts[i] == DECIDE_DIVERGED)
             continue;
         if (d->evidence[i].record == NULL)
-            result->verdicts[i] = DECIDE_FULL;
+            result->verdicts[i] = is_strange(result->newest, leg) ? DECIDE_STRANGER : DECIDE_FULL;
         else
             result->verdicts[i] =
                 verdict_of(result->newest, d->evidence[i].record, epoch_at(d->evidence[i].record, d->evidence[i].from),
@@ -461,26 +493,35 @@ static void may_start(struct decision *d) {
         result->outcome = DECIDE_START;
 }
 
+/* Nobody's content is newer than another's: whose counts is said, or all are equal, or only the first one holds any. */
 static void first_start(struct decision *d) {
+    const struct decide_input *input = d->input;
     struct decide_result *result = d->result;
-    bool equal = true, first = true;
-    for (unsigned i = 0; i < d->input->leg_count; i++)
-        result->missing |= d->input->legs[i].status == NULL ? 1u << i : 0;
+    unsigned source = input->source_set ? input->source : 0;
+    uint32_t holding = 0;
+    for (unsigned i = 0; i < input->leg_count; i++)
+        result->missing |= input->legs[i].status == NULL ? 1u << i : 0;
     if (result->missing != 0) {
         result->outcome = DECIDE_WAIT;
         error_set(&result->error, ERROR_BUSY, "a mirror starts for the first time only when all its legs are there");
         return;
     }
-    for (unsigned i = 0; i < d->input->leg_count; i++)
-        equal = equal && (d->input->legs[i].tie_breaker || (d->input->legs[i].status->flags & REPLICA_UNTOUCHED) != 0);
-    for (unsigned i = 0; i < d->input->leg_count; i++) {
-        if (d->input->legs[i].tie_breaker) {
-            result->verdicts[i] = DECIDE_WITNESS;
-            continue;
-        }
-        result->verdicts[i] = equal || d->input->assume_equal || first ? DECIDE_SOURCE : DECIDE_FULL;
-        first = false;
+    while (!input->source_set && source + 1 < input->leg_count && input->legs[source].tie_breaker)
+        source++;
+    for (unsigned i = 0; i < input->leg_count; i++)
+        if (!input->legs[i].tie_breaker && (input->legs[i].status->flags & REPLICA_UNTOUCHED) == 0)
+            holding |= 1u << i;
+    bool equal = holding == 0 || input->assume_equal;
+    if (!equal && !input->source_set && (holding & ~(1u << source)) != 0) {
+        result->outcome = DECIDE_REFUSE;
+        result->refused = holding & ~(1u << source);
+        result->unasked = true;
+        error_set(&result->error, ERROR_FOREIGN,
+                  "what they hold would be overwritten, and they keep no record that says whose it is");
+        return;
     }
+    for (unsigned i = 0; i < input->leg_count; i++)
+        result->verdicts[i] = input->legs[i].tie_breaker ? DECIDE_WITNESS : (equal || i == source ? DECIDE_SOURCE : DECIDE_FULL);
     result->outcome = DECIDE_FIRST_START;
 }
 

@@ -8,6 +8,8 @@
 struct decide_leg {
     const struct replica_status *status; /* NULL = not seen */
     bool tie_breaker;                    /* of a first start; afterwards the records say it */
+    bool overwrite;                      /* what it holds is given up, if it has no record */
+    const char *name;                    /* under which it is offered; NULL = none */
 };
 
 struct decide_input {
@@ -16,6 +18,8 @@ struct decide_input {
     struct uuid mirror;     /* nil = whichever the records say */
     uint32_t accept_absent; /* bit = index in the newest record's `legs`: may be missing, and is excluded from now on */
     bool assume_equal;      /* of a first start */
+    bool source_set;        /* of a first start: what all but leg `source`, by index, hold is given up */
+    unsigned source;        /* no tie-breaker */
 };
 
 enum decide_outcome {
@@ -31,7 +35,8 @@ enum decide_verdict {
     DECIDE_RETURNING, /* has the history up to base */
     DECIDE_FULL,      /* may have anything */
     DECIDE_WITNESS,   /* tie-breaker */
-    DECIDE_DIVERGED   /* kept as it is until an operator says `discard` */
+    DECIDE_DIVERGED,  /* kept as it is until an operator says `discard` */
+    DECIDE_STRANGER   /* holds data, and no record: likewise */
 };
 
 struct decide_result {
@@ -45,8 +50,13 @@ struct decide_result {
     uint32_t excluded;                            /* legs of the newest record that are excluded from this start on */
     uint32_t missing;                             /* DECIDE_WAIT: legs of the newest record, or offered ones at a first start */
     uint32_t refused;                             /* DECIDE_REFUSE: legs of the input that do not go together */
+    bool unasked;                                 /* DECIDE_REFUSE: a first start would overwrite those, and nobody said so */
     struct error error;                           /* DECIDE_WAIT: why, with names; DECIDE_REFUSE: without */
 };
+
+/* The records say that what the device `name` holds was given up. They have a name's beginning: with one that is longer nobody
+ * knows whose it is, and what it holds stays. */
+bool decide_is_given_up(const struct replica_leg *configured, const char *name);
 
 /* Looks at what was seen. Every status has been checked (replica_record_check()) if it has a record. */
 void decide(const struct decide_input *input, struct decide_result *ret_result);

@@ -249,6 +249,14 @@ static void go(struct mirror_io *io) {
             block_complete_later(too_far, IO_OUT_OF_RANGE);
             return;
         }
+    }
+    /* Who waited for room before counts as under way. Who comes now keeps nothing that such a one may need. */
+    if (unlikely(mirror->paused || mirror->releasing) && !io->for_room) {
+        leave_range(io);
+        hold(io);
+        return;
+    }
+    if (!is_flush(io)) {
         if (unlikely(mirror->regions.unequal_count > 0) && mirror->readers != 0) {
             uint64_t region = regions_unequal_in(&mirror->regions, io->offset, io->length);
             if (region != UINT64_MAX) {
@@ -259,7 +267,7 @@ static void go(struct mirror_io *io) {
             }
         }
         if (!reads && unlikely(!mirror_marks_admit(mirror, io->offset, io->length))) {
-            set_for_room(io, io->for_room || !(mirror->paused || mirror->releasing));
+            set_for_room(io, true);
             leave_range(io);
             hold(io);
             return;
@@ -271,8 +279,7 @@ static void go(struct mirror_io *io) {
                 return;
         }
     }
-    bool waits = (mirror->paused || mirror->releasing) && !io->for_room; /* who came before counts as under way */
-    if (unlikely(mirror->readers == 0 || (mirror->changing && !reads) || waits || mirror->state == MIRROR_ENDED))
+    if (unlikely(mirror->readers == 0 || (mirror->changing && !reads) || mirror->state == MIRROR_ENDED))
         hold(io);
     else if (reads)
         send_read(io);
@@ -418,9 +425,17 @@ static void settle_read(struct mirror_io *io) {
     send_to(io, leg, io->buffer != NULL);
 }
 
+/* Whose disk failed a write may show it, and lose it with the next power: what such a leg shows is written to it anew, also if it
+ * is the only one, before others are given that. */
 static void fail_write(struct mirror_io *io) {
     struct mirror *mirror = io->mirror;
-    if (is_write(io) && (io->sent & (io->sent - 1)) != 0) {
+    bool differ = (io->sent & (io->sent - 1)) != 0;
+    mirror_for_each_leg(mirror, leg) {
+        bool shows = (io->bad & leg->bit) != 0 && io->status[leg->index] != IO_NO_SPACE;
+        leg->doubted = leg->doubted || shows;
+        differ = differ || (shows && !mirror->plain);
+    }
+    if (is_write(io) && differ) {
         regions_unequal_add(&mirror->regions, region_first(io->offset), region_last(io->offset, io->length));
         mirror_copy_wake(mirror);
     }

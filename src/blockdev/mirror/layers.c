@@ -70,8 +70,9 @@ struct mirror_layers {
     uint32_t source_generation;
     struct mirror_fetch own, from; /* its tree, and the source's */
     struct tree_step step;
-    enum { ASK_SOURCE, ASK_OWN, ASK_PAIRS, ASKED_ALL } query; /* LEG_FILL_LIST: which answer is next */
-    uint64_t piece;                                           /* bytes of it that are there */
+    enum { ASK_SOURCE, ASK_OWN, ASK_ABOVE, ASK_PAIRS, ASKED_ALL } query; /* LEG_FILL_LIST: which answer is next */
+    const struct replica_layer *above; /* ASK_ABOVE: of the source's layers upon the one that is filled; NULL: its head */
+    uint64_t piece;                    /* bytes of the answer that are there */
     struct mirror_call ask;
     uint64_t answer[REPLICA_MARKS_MAX / 8];
     uint64_t waits_until_ns;
@@ -269,29 +270,57 @@ void mirror_layers_change(struct mirror_leg *leg) {
 /* ---- filling the head with what a layer is to hold ---- */
 
 /* What may differ: by marks where the leg's head is what it was when it was whole; else what one of both holds upon what they
- * both stand on. */
+ * both stand on. Marks tell what was written since; the layer may be older (the leg did a deletion that came to nothing), but
+ * what was written between the two is held by what stands on it at the source, if its head does. */
 static bool by_marks(const struct mirror_leg *leg) {
-    return leg->base.depth != 0 && (leg->status.flags & REPLICA_HAS_FLOOR) == 0;
+    const struct mirror_layers *layers = leg->layers;
+    return leg->base.depth != 0 && (leg->status.flags & REPLICA_HAS_FLOOR) == 0 &&
+           tree_is_under_head(layers->from.tree, layers->step.id);
 }
 
 static void asked(struct mirror_call *call) { mirror_legs_wake(call->leg->mirror); }
 
-/* The next piece of one of two bitmaps, of the source and of the leg itself; at last the layer's attributes. */
+/* The next piece of a bitmap, of the source, of the leg itself, or of what stands on the layer; at last its attributes. */
 static void ask(struct mirror_leg *leg) {
     struct mirror_layers *layers = leg->layers;
-    bool marks = by_marks(leg), own = layers->query == ASK_OWN;
+    bool own = layers->query == ASK_OWN, above = layers->query == ASK_ABOVE, marks = by_marks(leg) && !above;
     if (layers->query == ASK_PAIRS) {
         mirror_call_send(layers->source, &layers->ask, BLOCK_REPLICA_GET,
                          replica_argument(REPLICA_PAIRS, 0, layers->step.layer->layer), 0, layers->pairs, sizeof(layers->pairs),
                          asked);
         return;
     }
-    uint32_t layer = own ? REPLICA_LAYER_HEAD : layers->step.layer->layer;
+    const struct replica_layer *of = above ? layers->above : own ? NULL : layers->step.layer;
+    uint32_t layer = of == NULL ? REPLICA_LAYER_HEAD : of->layer;
     uint64_t argument = marks ? replica_argument(REPLICA_MARKS, 0, own ? 0 : (uint32_t)leg->from_depth)
                               : replica_argument(REPLICA_OWNED, 0, layer);
     size_t most = marks ? REPLICA_MARKS_MAX : REPLICA_OWNED_MAX;
     mirror_call_send(own ? leg : layers->source, &layers->ask, BLOCK_REPLICA_GET, argument, layers->piece, layers->answer,
                      (size_t)min_u64(most, bitmap_words(leg->work_count) * 8 - layers->piece), asked);
+}
+
+/* A bitmap is there. */
+static void ask_next(struct mirror_leg *leg) {
+    struct mirror_layers *layers = leg->layers;
+    const struct replica_layer *above = layers->above;
+    uint64_t below;
+    layers->piece = 0;
+    switch (layers->query) {
+    case ASK_OWN:
+        layers->above = NULL;
+        layers->query = by_marks(leg) ? ASK_ABOVE : ASK_PAIRS;
+        break;
+    case ASK_ABOVE:
+        if (above != NULL && above->size / REGION_BYTES < leg->work_count) /* it ends where it hides the rest */
+            bitmap_set_range(leg->work, above->size / REGION_BYTES, leg->work_count - above->size / REGION_BYTES);
+        below = above == NULL ? layers->from.tree->head_parent : above->parent;
+        if (below == layers->step.id)
+            layers->query = ASK_PAIRS;
+        else
+            layers->above = tree_find(layers->from.tree, below);
+        break;
+    default: layers->query++; break;
+    }
 }
 
 /* The answer, of a call that went well. */
@@ -303,10 +332,8 @@ static void take(struct mirror_leg *leg) {
             leg->doubtful[layers->piece / 8 + i] |= layers->query == ASK_OWN || !by_marks(leg) ? layers->answer[i] : 0;
         }
     layers->piece += layers->ask.slice.length;
-    if (layers->query == ASK_PAIRS || layers->piece >= bitmap_words(leg->work_count) * 8) {
-        layers->piece = 0;
-        layers->query++;
-    }
+    if (layers->query == ASK_PAIRS || layers->piece >= bitmap_words(leg->work_count) * 8)
+        ask_next(leg);
 }
 
 /* About how much it is to get when this snapshot is there: the others that it lacks, and a head as large as these are. */

@@ -23,7 +23,7 @@ static const uint64_t moves[LEG_PHASES] = {
     [LEG_FILL_LIST] = ALWAYS | M(FILL) | M(TREES),
     [LEG_FILL] = ALWAYS | M(FILL_FLUSH) | M(TREES),
     [LEG_FILL_FLUSH] = ALWAYS | M(TREE_CHANGE),
-    [LEG_LISTED] = ALWAYS | M(OWN_MARKS) | M(OWNED),
+    [LEG_LISTED] = ALWAYS | M(OWN_MARKS) | M(OWNED) | M(TREES),
     [LEG_OWNED] = ALWAYS | M(OWN_MARKS) | M(COPY),
     [LEG_OWN_MARKS] = ALWAYS | M(JOIN),
     [LEG_JOIN] = ALWAYS | M(BARRIER),
@@ -270,11 +270,15 @@ static bool identify(struct mirror_leg *leg) {
     if ((leg->status.flags & REPLICA_HAS_RECORD) == 0) {
         /* Another volume under the name of a leg takes its place if it is empty. The same one was made to forget. */
         leg->told.stranger = leg->replica && !leg->tie_breaker && (leg->status.flags & REPLICA_UNTOUCHED) == 0 &&
-                             uuid_equal(&leg->own_id, &leg->config.id) && !uuid_equal(&leg->known, &leg->attach.uuid);
-        if (leg->told.stranger)
+                             !leg->overwrite && (uuid_is_nil(&leg->known) || !uuid_equal(&leg->known, &leg->attach.uuid));
+        leg->told.recordless = leg->told.stranger;
+        if (leg->told.stranger) {
+            leg->verdict = DECIDE_STRANGER;
             stick(leg, "it holds data, and no record of this mirror");
+        }
         return !leg->told.stranger;
     }
+    leg->told.recordless = false;
     leg->told.stranger = !uuid_equal(&record->mirror, &leg->mirror->id);
     if (leg->told.stranger) {
         uuid_format(&record->mirror, text);
@@ -345,6 +349,7 @@ static void claimed(struct mirror_leg *leg) {
         return;
     leg->claim_status = leg->call.status;
     if ((leg->forget || leg->discard) && leg->call.status == IO_FENCED) { /* that engine may have no other leg of this mirror */
+        leg->overwrite = leg->overwrite && !leg->discard;
         leg->forget = leg->discard = false;
         stick(leg, "it is promised to an engine of a higher term than this one's");
         return;
@@ -374,6 +379,7 @@ static void forgotten(struct mirror_leg *leg) {
     if (leg->call.busy || !mirror_leg_went_well(leg, "it does not forget what it was"))
         return;
     leg->forget = false;
+    leg->overwrite = true;
     leg->attempt = 0;
     leg->losses_in_row = 0;
     task_move(&leg->task, LEG_REST);
@@ -396,6 +402,7 @@ static void relooked(struct mirror_leg *leg) {
     leg->claimed = leg->seen = true; /* it may have been too late for the decision before */
     leg->own_id = leg->status.record.leg;
     leg->known = leg->attach.uuid;
+    leg->overwrite = false;
     leg->lost = leg->fell = false;
     leg->recorded = false;
     leg->joined = leg->barrier = 0;

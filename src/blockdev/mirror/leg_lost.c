@@ -84,7 +84,7 @@ bool mirror_leg_judge(struct mirror_leg *leg, enum io_status status) {
     case IO_TIMED_OUT:
     case IO_DEVICE_GONE:
     case IO_ABORTED:
-    case IO_NOT_READY: mirror_leg_lose(leg, io_status_name(status)); return true;
+    case IO_NOT_READY: mirror_leg_lose(leg, io_status_words(status)); return true;
     default: return false;
     }
 }

@@ -11,6 +11,10 @@ static const struct block_device_ops ops;
 
 bool mirror_is(const struct block_device *device) { return device->ops == &ops; }
 
+void *mirror_event_arg(const struct block_device *device) {
+    return container_of(device, struct mirror, device)->options.event_arg;
+}
+
 /* ---- on the home reactor ---- */
 
 static void assemble(struct reactor_message *message) {
@@ -215,6 +219,8 @@ bool mirror_create(struct block_graph *graph, struct reactor *control, const str
     if (ok && !(mirror->release_fan != NULL && regions_init(&mirror->regions, 0) && mirror_copy_init(mirror) &&
                 mirror_retire_init(mirror) && mirror_repair_init(mirror) && mirror_tree_commands_init(mirror)))
         ok = error_set(error, ERROR_NO_MEMORY, "no memory for %s", options->name);
+    for (unsigned i = 0; i < mirror->leg_count; i++)
+        mirror->legs[i].recorded_only = options->resume_count > 0 && !mirror->legs[i].foreign;
     for (unsigned i = 0; i < mirror->leg_count && ok; i++)
         ok = mirror_leg_init(&mirror->legs[i]) || error_set(error, ERROR_NO_MEMORY, "no memory for %s", options->name);
     if (ok && mirror->geometry_size > 0) {

@@ -38,8 +38,11 @@ struct mirror_options {
     uint64_t term;              /* 0 = highest promised + 1 */
     bool assume_equal;          /* of a first start: the legs hold the same */
     bool plain_equal;           /* the same, if it turns out that no leg keeps a record */
-    bool source_set;            /* legs without records: leg `source`, by index, is copied to the others at this start */
+    /* Leg `source`, by index and no tie-breaker, is copied to the others, whatever they hold: at a first start, and at every
+     * start of legs without records. */
+    bool source_set;
     unsigned source;
+    bool overwrite;            /* of a first start of legs that keep records: the same, of the first leg that holds any */
     uint32_t accept_absent;    /* legs by index that may be missing at this start, and are excluded from it on */
     uint64_t longest_stall_ms; /* L, 0 = 900 */
     uint64_t hold_ms;          /* how long I/O is held while no leg is there, 0 = 30 s, UINT64_MAX = for ever; then the path is
@@ -49,7 +52,8 @@ struct mirror_options {
     bool standby;              /* claims nothing until MIRROR_PROMOTE */
     bool yield;                /* becomes a standby by itself if another engine that is alive has a leg; else it starts */
     struct uuid engine;        /* id of this run, that no other has; nil = random */
-    /* It resumes: refused unless each leg that is seen is promised to one of these runs, or to none. Forgotten by a promotion. */
+    /* It resumes: refused unless each leg that is seen is promised to one of these runs, or to none. A leg that the records do
+     * not have is let go again. Forgotten by a promotion. */
     unsigned resume_count;
     struct uuid resume[MIRROR_RESUME_MAX];
     unsigned copies;         /* regions that are copied at a time, 0 = 4 */
@@ -144,6 +148,7 @@ struct mirror_leg_status {
     bool foreign;                      /* it keeps no record, beside legs that do */
     bool unnamed;                      /* the records have it, and no device was named for it */
     bool stranger;                     /* what is there under its name is not what was there: `why` says what it is */
+    bool recordless;                   /* … and it keeps no record: it can be discarded */
     bool behind_exact;                 /* they were written since it was lost; else they are those of whole regions, at most */
     uint64_t times_lost, bytes_copied; /* since the engine's start, as what follows */
     uint64_t read_errors;              /* reads that it failed and another leg answered */
@@ -194,6 +199,8 @@ bool mirror_delete(struct block_device *device, void (*removed)(struct block_dev
                    struct error *error);
 /* True for a device of this kind. */
 bool mirror_is(const struct block_device *device);
+/* The options' event_arg of such a device. */
+void *mirror_event_arg(const struct block_device *device);
 /* A copy of what the engine knows, taken on its home; `done` is called on the control reactor. */
 struct mirror_look {
     struct reactor_message message;
@@ -225,10 +232,10 @@ void mirror_missed_look(struct mirror_missed_look *look);
 struct mirror_tree_command {
     struct block_device *device; /* a mirror; held open until done */
     struct reactor *control;
-    enum replica_change what; /* REPLICA_SNAPSHOT, _DELETE, _REVERT, _RESIZE; 0 = only the list */
-    const char *snapshot;     /* name of the new one, or of the one meant */
+    enum replica_change what; /* REPLICA_SNAPSHOT, _DELETE, _REVERT, _RESIZE, _UPON; 0 = only the list */
+    const char *snapshot;     /* name of the new one, or of the one meant; REVERT: NULL = to nothing, if there is none */
     uint64_t size_bytes;      /* REPLICA_RESIZE */
-    const char *const *pairs; /* REPLICA_SNAPSHOT: key, value, … of pair_count attributes */
+    const char *const *pairs; /* REPLICA_SNAPSHOT: key, value, … of pair_count attributes; REPLICA_UPON: as in its document */
     unsigned pair_count;
 
     void (*done)(struct mirror_tree_command *command);

@@ -19,10 +19,8 @@
 #define MIRROR_IO_MAX 4096   /* requests under way; more wait */
 #define MIRROR_COPIES_MAX 16 /* regions copied at a time */
 #define MIRROR_MARKS_PIECE REPLICA_MARKS_MAX
-#define MIRROR_RETIRE_BATCH 64 /* regions cleared at a time */
+#define MIRROR_RETIRE_BATCH 64 /* regions cleared at a time; where writers wait for it, as many as half of the bound */
 #define MIRROR_MARKED_MAX 1024 /* regions, where the options say nothing */
-
-static_assert(REGION_BYTES == REPLICA_REGION_BYTES, "one size of regions");
 
 typedef uint8_t mirror_mask; /* a bit for each leg */
 
@@ -181,9 +179,11 @@ struct mirror_leg {
     struct uuid counted_id;      /* as which leg it is counted */
     struct uuid own_id;          /* which leg it said it is when it was claimed */
     struct uuid known;           /* and the device's UUID then */
+    bool overwrite;              /* until it has a record: what it holds without one was given up */
     bool configured;             /* stands in records, or will with the next change */
     bool counted;                /* stands in the records of the last complete epoch, and is not excluded there */
     bool nameless;               /* the records have it, nobody named a device for it */
+    bool recorded_only;          /* named at the start of one that resumes: a leg only if the records have it */
     uint8_t wishes;              /* enum mirror_wish: what the next change does to its configuration */
     struct mirror_attach attach; /* with the handle, the control reactor's; here it is there if there is a channel */
     struct block_handle handle;
@@ -596,6 +596,9 @@ bool mirror_leg_is_doubtful(const struct mirror_leg *leg);
 void mirror_work_count(struct mirror_leg *leg, uint64_t after_bytes);
 /* Of all that it is to get since it joined, of 10,000. */
 uint32_t mirror_work_progress(const struct mirror_leg *leg);
+/* One that takes part, and is no member yet, may show what the members do not: the region is copied to it (again), or it is lost.
+ */
+void mirror_work_again(struct mirror_leg *leg, uint64_t region);
 /* Each is the step of one phase of the leg's task. */
 void mirror_work_listed(struct mirror_leg *leg);
 void mirror_work_own_marks(struct mirror_leg *leg);
@@ -676,6 +679,9 @@ void mirror_tree_commands_begin(struct mirror *mirror);
 void mirror_tree_commands_wake(struct mirror *mirror);
 /* One that changes it is under way. */
 bool mirror_tree_is_changing(const struct mirror *mirror);
+/* Members are at it, or the mirror has not taken over the size that they have by it: a leg that comes back now would be brought
+ * up by what was, and be a member of what is. */
+bool mirror_tree_is_sent(const struct mirror *mirror);
 bool mirror_tree_commands_are_busy(const struct mirror *mirror);
 /* One holds all requests, or is about to: a copy that begins now would wait for its end, and it for the copy's. */
 bool mirror_tree_commands_hold(const struct mirror *mirror);
@@ -706,11 +712,18 @@ struct uuid mirror_random_id(struct mirror *mirror);
 /* ---- start.c ---- */
 
 void mirror_start_begin(struct mirror *mirror);
-/* A leg that says that it is the one another slot stands for takes that slot's place. False if that one is in use. */
-bool mirror_leg_trade(struct mirror_leg *leg);
+/* Its status is of this start. */
+bool mirror_leg_is_seen(const struct mirror_leg *leg);
 void mirror_start_wake(struct mirror *mirror);
 /* The first epoch is complete. */
 void mirror_start_complete(struct mirror *mirror);
+
+/* ---- slots.c ---- */
+
+/* Takes over identity and configuration from what was decided: whose slot is which leg's. */
+void mirror_slots_configure(struct mirror *mirror);
+/* A leg that says that it is the one another slot stands for takes that slot's place. False if that one is in use. */
+bool mirror_leg_trade(struct mirror_leg *leg);
 
 /* ---- resync.c ---- */
 

@@ -1,5 +1,7 @@
 #include "blockdev/mirror/ranges.h"
 
+static const unsigned shifts[RANGE_GRAINS] = {15, 20};
+
 static size_t bucket_of(uint64_t granule) { return (size_t)(granule * UINT64_C(0x9e3779b97f4a7c15) >> 54); }
 static_assert(RANGE_BUCKETS == 1 << 10, "bucket_of() gives ten bits");
 
@@ -20,35 +22,41 @@ static struct range *find_in(const struct range_link *first, uint64_t offset, ui
 /* Somebody who entered before `before` and overlaps; NULL if there is nobody. */
 static struct range *find(const struct ranges *ranges, uint64_t offset, uint64_t end, uint64_t before) {
     struct range *found = NULL;
-    if (unlikely(ranges->wide_count > 0))
+    if (unlikely(ranges->counts[RANGE_GRAINS] > 0))
         list_for_each (&ranges->wide, struct range, range, wide_node)
             if (overlaps(range, offset, end) && range->order < before)
                 return range;
-    if (ranges->narrow == 0)
-        return NULL;
-    uint64_t first = offset >> RANGE_GRANULE_SHIFT, last = (end - 1) >> RANGE_GRANULE_SHIFT;
-    if (last - first >= RANGE_BUCKETS) {
-        for (size_t i = 0; i < RANGE_BUCKETS && found == NULL; i++)
-            found = find_in(ranges->buckets[i], offset, end, before);
-        return found;
+    for (unsigned grain = 0; grain < RANGE_GRAINS && found == NULL; grain++) {
+        uint64_t first = offset >> shifts[grain], last = (end - 1) >> shifts[grain];
+        if (ranges->counts[grain] == 0)
+            continue;
+        if (last - first >= RANGE_BUCKETS) {
+            for (size_t i = 0; i < RANGE_BUCKETS && found == NULL; i++)
+                found = find_in(ranges->buckets[grain][i], offset, end, before);
+            continue;
+        }
+        for (uint64_t granule = first; granule <= last && found == NULL; granule++)
+            found = find_in(ranges->buckets[grain][bucket_of(granule)], offset, end, before);
     }
-    for (uint64_t granule = first; granule <= last && found == NULL; granule++)
-        found = find_in(ranges->buckets[bucket_of(granule)], offset, end, before);
     return found;
 }
 
 static void insert(struct ranges *ranges, struct range *range) {
-    uint64_t first = range->offset >> RANGE_GRANULE_SHIFT, last = (range->end - 1) >> RANGE_GRANULE_SHIFT;
-    range->wide = last - first >= RANGE_SPAN;
+    uint64_t first = 0, last = 0;
+    for (range->grain = 0; range->grain < RANGE_GRAINS; range->grain++) {
+        first = range->offset >> shifts[range->grain];
+        last = (range->end - 1) >> shifts[range->grain];
+        if (last - first < RANGE_SPAN)
+            break;
+    }
     range->links = 0;
-    if (range->wide) {
+    ranges->counts[range->grain]++;
+    if (range->grain == RANGE_GRAINS) {
         list_push_back(&ranges->wide, &range->wide_node);
-        ranges->wide_count++;
         return;
     }
-    ranges->narrow++;
     for (uint64_t granule = first; granule <= last; granule++) {
-        struct range_link *link = &range->link[range->links++], **bucket = &ranges->buckets[bucket_of(granule)];
+        struct range_link *link = &range->link[range->links++], **bucket = &ranges->buckets[range->grain][bucket_of(granule)];
         *link = (struct range_link){.range = range, .next = *bucket, .link = bucket};
         if (*bucket != NULL)
             (*bucket)->link = &link->next;
@@ -57,12 +65,11 @@ static void insert(struct ranges *ranges, struct range *range) {
 }
 
 static void take_out(struct ranges *ranges, struct range *range) {
-    if (range->wide) {
+    ranges->counts[range->grain]--;
+    if (range->grain == RANGE_GRAINS) {
         list_remove(&range->wide_node);
-        ranges->wide_count--;
         return;
     }
-    ranges->narrow--;
     for (unsigned i = 0; i < range->links; i++) {
         struct range_link *link = &range->link[i];
         *link->link = link->next;

@@ -2,15 +2,16 @@
  * writes before it. Pure, one reactor, no allocation after init.
  *
  * First come, first served: a range waits for every overlapping one that entered before it and for none that entered later, so
- * nobody starves. Ranges that hold or wait are found by their place: 32 KiB granules hash into buckets; what spans more than
- * RANGE_SPAN of them stands on one list that everybody looks at. Must not know requests, legs or epochs. */
+ * nobody starves. Ranges that hold or wait are found by their place: granules of 32 KiB hash into buckets, for longer ones
+ * granules of 1 MiB into others; what spans more than RANGE_SPAN of those stands on one list that everybody looks at. Must not
+ * know requests, legs or epochs. */
 #pragma once
 
 #include "base/list.h"
 
 #define RANGE_SPAN 4
 #define RANGE_BUCKETS 1024
-#define RANGE_GRANULE_SHIFT 15
+#define RANGE_GRAINS 2
 
 struct range;
 
@@ -26,22 +27,24 @@ struct range {
     struct queue waiters;   /* those who look again when this one leaves */
     struct queue_node node; /* in the waiters of another */
     uint8_t links;          /* used ones; 0 = on the wide list, or a read */
-    bool wide, shared;      /* shared: a read, which nobody waits for */
+    uint8_t grain;          /* of the links' granules; RANGE_GRAINS = on the wide list */
+    bool shared;            /* a read, which nobody waits for */
     struct range_link link[RANGE_SPAN];
     struct list_node wide_node;
 };
 
 struct ranges {
     uint64_t order;
-    uint32_t narrow; /* ranges in the buckets */
-    uint32_t wide_count;
+    uint32_t counts[RANGE_GRAINS + 1]; /* ranges in the buckets of each grain, and on the wide list */
     struct list wide;
-    struct range_link *buckets[RANGE_BUCKETS];
+    struct range_link *buckets[RANGE_GRAINS][RANGE_BUCKETS];
 };
 
 void ranges_init(struct ranges *ranges);
 /* Nobody holds or waits for anything: a read need not enter. */
-static inline bool ranges_empty(const struct ranges *ranges) { return ranges->narrow + ranges->wide_count == 0; }
+static inline bool ranges_empty(const struct ranges *ranges) {
+    return (ranges->counts[0] | ranges->counts[1] | ranges->counts[RANGE_GRAINS]) == 0;
+}
 /* Enters for writing or copying [offset, offset + length), length > 0. True: it is held now. False: it waits, range->granted
  * (set by the caller) is called from inside somebody's ranges_leave(). */
 bool ranges_enter(struct ranges *ranges, struct range *range, uint64_t offset, uint64_t length);

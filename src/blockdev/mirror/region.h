@@ -6,9 +6,10 @@
 #pragma once
 
 #include "base/bitmap.h"
+#include "block/replica.h"
 
-#define REGION_SHIFT 20
-#define REGION_BYTES (UINT64_C(1) << REGION_SHIFT)
+#define REGION_SHIFT ((unsigned)__builtin_ctzll(REPLICA_REGION_BYTES))
+#define REGION_BYTES ((uint64_t)REPLICA_REGION_BYTES)
 
 struct regions {
     uint64_t count;    /* regions of the device */

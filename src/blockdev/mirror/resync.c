@@ -6,6 +6,8 @@
 
 #define BLOCKS (REGION_BYTES / REPLICA_BLOCK_BYTES)
 #define CHUNK_BLOCKS 64 /* read and written at a time: what all copies hold stays in a core's cache */
+#define SLOTS 16        /* requests under way of one region: what differs lies here and there */
+static_assert(SLOTS >= MIRROR_LEGS_MAX, "all legs are asked at once");
 #define FAILED_REST_NS                                                                                                           \
     (20 * NS_PER_MS)     /* after one that its source, the last member, could not give: nobody else can be asked                 \
                           */
@@ -28,21 +30,29 @@ struct mirror_copy {
     bool unmarked;          /* nobody has it marked: neither need the target */
     bool blind;             /* all of it is copied, without asking what differs */
     uint64_t differ[BLOCKS / 64];
-    uint64_t zero[BLOCKS / 64];     /* of those in the buffer, if blind: they take no room that they do not have */
-    uint64_t at;                    /* first block not yet looked at */
-    uint64_t read_first, read_last; /* blocks in the buffer */
+    uint64_t zero[BLOCKS / 64]; /* of those in the buffer, if blind: they take no room that they do not have */
+    uint64_t next;              /* first block not yet looked at */
+    struct copy_run {
+        uint64_t first, last; /* blocks that differ */
+        uint64_t place;       /* in the buffer, in blocks */
+    } runs[SLOTS];
+    unsigned run_count;
+    unsigned run; /* that is being written, from block `at` on */
+    uint64_t at;
     uint64_t sums[MIRROR_LEGS_MAX][BLOCKS];
     void *buffer;
-    struct slice slices[MIRROR_LEGS_MAX];
+    unsigned sent; /* requests of this step */
     struct copy_request {
         struct block_request request;
+        struct slice slice;
         struct mirror_copy *copy;
-    } requests[MIRROR_LEGS_MAX];
+        struct mirror_leg *leg;
+    } requests[SLOTS];
     void (*then)(struct mirror_copy *copy); /* when all have been answered */
     struct reactor_job job;
 };
 
-static void next_run(struct mirror_copy *copy);
+static void next_runs(struct mirror_copy *copy);
 
 static bool is_there(const struct mirror_copy *copy, const struct mirror_leg *leg) {
     return mirror_leg_is_up(leg) && copy->generations[leg->index] == leg->generation;
@@ -54,7 +64,7 @@ static void answered(struct block_request *request) {
     struct copy_request *own = container_of(request, struct copy_request, request);
     struct mirror_copy *copy = own->copy;
     struct mirror *mirror = copy->mirror;
-    struct mirror_leg *leg = &mirror->legs[own - copy->requests];
+    struct mirror_leg *leg = own->leg;
     enum io_status status = (enum io_status)request->status;
     if (--leg->outstanding == 0 && leg->lost)
         task_wake(&leg->task);
@@ -74,18 +84,21 @@ static void answered(struct block_request *request) {
 
 static void all_answered(struct reactor_job *job) {
     struct mirror_copy *copy = container_of(job, struct mirror_copy, job);
+    copy->sent = 0;
     copy->then(copy);
 }
 
 static void send(struct mirror_copy *copy, struct mirror_leg *leg, enum block_op op, uint64_t argument, uint64_t offset,
                  void *bytes, uint64_t length) {
     bool unmarked = op == BLOCK_WRITE && copy->unmarked;
-    struct copy_request *own = &copy->requests[leg->index];
-    copy->slices[leg->index] = (struct slice){bytes, length};
+    assert(copy->sent < SLOTS);
+    struct copy_request *own = &copy->requests[copy->sent++];
+    own->slice = (struct slice){bytes, length};
     own->copy = copy;
+    own->leg = leg;
     own->request = (struct block_request){.op = (uint8_t)op,
                                           .flags = BLOCK_FAIL_FAST | (unmarked ? BLOCK_UNMARKED : 0),
-                                          .slices = &copy->slices[leg->index],
+                                          .slices = &own->slice,
                                           .slice_count = op == BLOCK_WRITE_ZEROES ? 0 : 1,
                                           .offset = offset,
                                           .length = length,
@@ -125,40 +138,67 @@ static void end(struct mirror_copy *copy) {
             regions_touch(&mirror->regions, copy->offset, copy->length); /* who was written has it marked */
         ranges_leave(&mirror->ranges, &copy->range);
     }
-    if (copy->equalise && done) {
+    /* What the only leg cannot be given anew stays as it is: nobody is to wait for that for ever. */
+    bool only = copy->equalise && copy->failed && source_there && mirror->standing == copy->source->bit;
+    mirror_mask joined = only ? mirror->writers & (mirror_mask)~mirror->standing : 0; /* nor have those got it who return */
+    mirror_for_each_leg(mirror, leg) if ((joined & leg->bit) != 0 && mirror_leg_is_up(leg)) mirror_work_again(leg, copy->region);
+    if (copy->equalise && (done || only)) {
         regions_unequal_remove(&mirror->regions, copy->region);
         mirror_io_region_equal(mirror);
         if (mirror->regions.unequal_count == 0)
             mirror_epoch_wake(mirror);
         mirror_tree_commands_wake(mirror);
     }
-    if (copy->equalise && copy->failed)
+    if (copy->equalise && copy->failed && !only)
         mirror->copy_rest_ns = reactor_now_ns(mirror->home) + FAILED_REST_NS;
     mirror_throttle_end(mirror);
 }
 
 static bool is_zero(const uint8_t *block) { return block[0] == 0 && memcmp(block, block + 1, REPLICA_BLOCK_BYTES - 1) == 0; }
 
-/* Writes the next blocks of the buffer that differ. */
-static void write_run(struct mirror_copy *copy) {
+static bool is_wanted(const struct mirror_copy *copy) {
+    mirror_for_each_leg(copy->mirror, leg) if ((copy->targets & leg->bit) != 0 && is_there(copy, leg)) return true;
+    return false;
+}
+
+/* The next blocks of the buffer that are to be written, all of them zeros or none; false: there are no more. */
+static bool next_write(struct mirror_copy *copy, uint64_t *ret_first, uint64_t *ret_last, uint8_t **ret_bytes, bool *ret_zero) {
+    for (; copy->run < copy->run_count; copy->run++) {
+        const struct copy_run *run = &copy->runs[copy->run];
+        uint64_t first = bitmap_find_set(copy->differ, run->last, max_u64(copy->at, run->first));
+        if (first >= run->last)
+            continue;
+        *ret_zero = bitmap_test(copy->zero, first);
+        uint64_t last = bitmap_find_clear(copy->differ, run->last, first);
+        last = min_u64(last, (*ret_zero ? bitmap_find_clear : bitmap_find_set)(copy->zero, run->last, first));
+        *ret_first = first;
+        *ret_last = copy->at = last;
+        *ret_bytes = (uint8_t *)copy->buffer + (run->place + first - run->first) * REPLICA_BLOCK_BYTES;
+        return true;
+    }
+    return false;
+}
+
+/* Writes what was read, as much of it at a time as there are requests. */
+static void write_runs(struct mirror_copy *copy) {
     struct mirror *mirror = copy->mirror;
-    uint64_t first = bitmap_find_set(copy->differ, copy->read_last, copy->at);
-    if (first >= copy->read_last || copy->failed) {
-        next_run(copy);
+    unsigned targets = (unsigned)__builtin_popcount(copy->targets);
+    uint64_t first, last;
+    uint8_t *bytes;
+    bool zero;
+    copy->then = write_runs;
+    while (!copy->failed && copy->sent + targets <= SLOTS && next_write(copy, &first, &last, &bytes, &zero))
+        mirror_for_each_leg(mirror, leg) if ((copy->targets & leg->bit) != 0 && is_there(copy, leg)) {
+            uint64_t length = (last - first) * REPLICA_BLOCK_BYTES;
+            leg->told.bytes_copied += length;
+            send(copy, leg, zero ? BLOCK_WRITE_ZEROES : BLOCK_WRITE, 0, copy->offset + first * REPLICA_BLOCK_BYTES, bytes,
+                 length);
+        }
+    if (copy->waiting > 0)
         return;
-    }
-    bool zero = bitmap_test(copy->zero, first);
-    uint64_t last = bitmap_find_clear(copy->differ, copy->read_last, first);
-    last = min_u64(last, (zero ? bitmap_find_clear : bitmap_find_set)(copy->zero, copy->read_last, first));
-    uint64_t length = (last - first) * REPLICA_BLOCK_BYTES;
-    copy->at = last;
-    copy->then = write_run;
-    mirror_for_each_leg(mirror, leg) if ((copy->targets & leg->bit) != 0 && is_there(copy, leg)) {
-        leg->told.bytes_copied += length;
-        send(copy, leg, zero ? BLOCK_WRITE_ZEROES : BLOCK_WRITE, 0, copy->offset + first * REPLICA_BLOCK_BYTES,
-             (uint8_t *)copy->buffer + (first - copy->read_first) * REPLICA_BLOCK_BYTES, length);
-    }
-    if (copy->waiting == 0)
+    if (is_wanted(copy))
+        next_runs(copy);
+    else
         end(copy);
 }
 
@@ -168,32 +208,45 @@ static void read_done(struct mirror_copy *copy) {
         return;
     }
     memset(copy->zero, 0, sizeof(copy->zero));
-    for (uint64_t block = copy->read_first; copy->blind && block < copy->read_last; block++)
-        if (is_zero((uint8_t *)copy->buffer + (block - copy->read_first) * REPLICA_BLOCK_BYTES))
-            bitmap_set(copy->zero, block);
+    for (unsigned i = 0; i < copy->run_count && copy->blind; i++) {
+        const struct copy_run *run = &copy->runs[i];
+        for (uint64_t block = run->first; block < run->last; block++)
+            if (is_zero((uint8_t *)copy->buffer + (run->place + block - run->first) * REPLICA_BLOCK_BYTES))
+                bitmap_set(copy->zero, block);
+    }
     /* what was never written reads as zeros */
     mirror_for_each_leg(copy->mirror, leg) if ((copy->targets & leg->bit) != 0 && copy->blind && leg->blank) {
         for (unsigned i = 0; i < array_count(copy->differ); i++)
             copy->differ[i] &= ~copy->zero[i];
     }
-    copy->at = copy->read_first;
-    write_run(copy);
+    copy->run = 0;
+    copy->at = 0;
+    write_runs(copy);
 }
 
 /* Reads the next blocks that differ, at most a buffer of them. */
-static void next_run(struct mirror_copy *copy) {
-    uint64_t blocks = copy->length / REPLICA_BLOCK_BYTES, first = bitmap_find_set(copy->differ, blocks, copy->at);
-    if (first >= blocks || copy->failed || !is_there(copy, copy->source)) {
+static void next_runs(struct mirror_copy *copy) {
+    uint64_t blocks = copy->length / REPLICA_BLOCK_BYTES, first, place = 0;
+    bool layer = copy->layer != REPLICA_LAYER_HEAD;
+    copy->run_count = 0;
+    while (copy->run_count < SLOTS && place < CHUNK_BLOCKS &&
+           (first = bitmap_find_set(copy->differ, blocks, copy->next)) < blocks) {
+        uint64_t last = min_u64(bitmap_find_clear(copy->differ, blocks, first), first + CHUNK_BLOCKS - place);
+        copy->runs[copy->run_count++] = (struct copy_run){.first = first, .last = last, .place = place};
+        place += last - first;
+        copy->next = last;
+    }
+    if (copy->run_count == 0 || copy->failed || !is_there(copy, copy->source)) {
         end(copy);
         return;
     }
-    uint64_t last = min_u64(bitmap_find_clear(copy->differ, blocks, first), first + CHUNK_BLOCKS);
-    copy->read_first = first;
-    copy->read_last = last;
     copy->then = read_done;
-    bool layer = copy->layer != REPLICA_LAYER_HEAD;
-    send(copy, copy->source, layer ? BLOCK_REPLICA_GET : BLOCK_READ, layer ? replica_argument(REPLICA_READ, 0, copy->layer) : 0,
-         copy->offset + first * REPLICA_BLOCK_BYTES, copy->buffer, (last - first) * REPLICA_BLOCK_BYTES);
+    for (unsigned i = 0; i < copy->run_count; i++) {
+        const struct copy_run *run = &copy->runs[i];
+        send(copy, copy->source, layer ? BLOCK_REPLICA_GET : BLOCK_READ,
+             layer ? replica_argument(REPLICA_READ, 0, copy->layer) : 0, copy->offset + run->first * REPLICA_BLOCK_BYTES,
+             (uint8_t *)copy->buffer + run->place * REPLICA_BLOCK_BYTES, (run->last - run->first) * REPLICA_BLOCK_BYTES);
+    }
 }
 
 static void summed(struct mirror_copy *copy) {
@@ -207,13 +260,8 @@ static void summed(struct mirror_copy *copy) {
         bitmap_set(copy->differ, i);
     bool all = bitmap_count(copy->differ, blocks) == blocks;
     mirror_for_each_leg(copy->mirror, leg) if (all && (copy->targets & leg->bit) != 0) leg->blind_left = BLIND_REGIONS;
-    copy->at = 0;
-    next_run(copy);
-}
-
-static bool is_wanted(const struct mirror_copy *copy) {
-    mirror_for_each_leg(copy->mirror, leg) if ((copy->targets & leg->bit) != 0 && is_there(copy, leg)) return true;
-    return false;
+    copy->next = 0;
+    next_runs(copy);
 }
 
 static void begin_held(struct mirror_copy *copy) {
@@ -225,8 +273,8 @@ static void begin_held(struct mirror_copy *copy) {
     }
     if (copy->blind) {
         bitmap_set_range(copy->differ, 0, copy->length / REPLICA_BLOCK_BYTES);
-        copy->at = 0;
-        next_run(copy);
+        copy->next = 0;
+        next_runs(copy);
         return;
     }
     copy->then = summed;

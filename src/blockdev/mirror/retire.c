@@ -38,13 +38,14 @@ struct mirror_retire {
         uint32_t generation;
     } requests[MIRROR_LEGS_MAX];
     struct slice slice;
-    unsigned count;
-    struct range ranges[MIRROR_RETIRE_BATCH];
-    uint64_t regions[MIRROR_RETIRE_BATCH];
-    uint8_t document[sizeof(struct replica_ranges) + MIRROR_RETIRE_BATCH * sizeof(struct replica_range)]
-        __attribute__((aligned(8)));
     bool failed;
     void (*then)(struct mirror_retire *retire);
+    struct replica_ranges *document;
+    unsigned batch, count; /* of `regions` */
+    struct retire_region {
+        struct range range;
+        uint64_t region;
+    } regions[];
 };
 
 static void pick(struct mirror_retire *retire);
@@ -134,8 +135,8 @@ static uint64_t bound_of(const struct mirror *mirror) {
     return mirror->options.marked_max == 0 ? MIRROR_MARKED_MAX : mirror->options.marked_max;
 }
 
-/* From here on the next round is due, so that writers seldom wait for one. */
-static uint64_t many(const struct mirror *mirror) { return bound_of(mirror) - bound_of(mirror) / 4; }
+/* From here on the next round is due: while it lasts writers mark the other half. */
+static uint64_t many(const struct mirror *mirror) { return bound_of(mirror) - bound_of(mirror) / 2; }
 
 static void next_round(struct mirror_retire *retire) {
     struct mirror *mirror = retire->mirror;
@@ -146,7 +147,11 @@ static void next_round(struct mirror_retire *retire) {
         pause_ns = max_u64(retire->pause_ns, HURRY_NS);
     else if (retire->eager > 0 && marked >= many(mirror))
         pause_ns = retire->pause_ns;
-    if (!mirror->closing)
+    if (mirror->closing)
+        return;
+    if (pause_ns == IDLE_NS) /* the rounds of a thousand idle mirrors wake the loop together */
+        reactor_timer_start_coarse(mirror->home, &retire->timer, retire->ended_ns + pause_ns, IDLE_NS / 16);
+    else
         reactor_timer_start(mirror->home, &retire->timer, retire->ended_ns + pause_ns);
 }
 
@@ -220,14 +225,14 @@ bool mirror_retire_admits(struct mirror *mirror, uint64_t first, uint64_t last) 
 
 static void leave(struct mirror_retire *retire) {
     for (unsigned i = 0; i < retire->count; i++)
-        ranges_leave(&retire->mirror->ranges, &retire->ranges[i]);
+        ranges_leave(&retire->mirror->ranges, &retire->regions[i].range);
     retire->count = 0;
 }
 
 static void cleared(struct mirror_retire *retire) {
     if (!retire->failed)
         for (unsigned i = 0; i < retire->count; i++)
-            regions_cleared(&retire->mirror->regions, retire->regions[i]);
+            regions_cleared(&retire->mirror->regions, retire->regions[i].region);
     retire->cleared_now += retire->failed ? 0 : retire->count;
     leave(retire);
     if (retire->failed || !is_valid(retire)) {
@@ -242,19 +247,19 @@ static void cleared(struct mirror_retire *retire) {
 /* Regions with nobody at work are taken at once, so that this one never waits. */
 static void pick(struct mirror_retire *retire) {
     struct mirror *mirror = retire->mirror;
-    struct replica_ranges *document = (struct replica_ranges *)(void *)retire->document;
+    struct replica_ranges *document = retire->document;
     uint64_t size = mirror->size;
-    while (retire->count < MIRROR_RETIRE_BATCH) {
+    while (retire->count < retire->batch) {
         uint64_t region = regions_next_idle(&mirror->regions, &retire->left);
         if (region == UINT64_MAX)
             break;
         uint64_t offset = region * REGION_BYTES, length = min_u64(REGION_BYTES, size - offset);
         if (ranges_busy(&mirror->ranges, offset, length))
             continue;
-        bool held = ranges_enter(&mirror->ranges, &retire->ranges[retire->count], offset, length);
+        bool held = ranges_enter(&mirror->ranges, &retire->regions[retire->count].range, offset, length);
         assert(held);
         document->ranges[retire->count] = (struct replica_range){.first = region, .count = 1};
-        retire->regions[retire->count++] = region;
+        retire->regions[retire->count++].region = region;
     }
     if (retire->count == 0) {
         end(retire);
@@ -290,8 +295,7 @@ static void flushed(struct mirror_retire *retire) {
         pick(retire);
         return;
     }
-    struct replica_ranges *document = (struct replica_ranges *)(void *)retire->document;
-    *document = (struct replica_ranges){.flags = REPLICA_ALL_REGIONS};
+    *retire->document = (struct replica_ranges){.flags = REPLICA_ALL_REGIONS};
     retire->then = floor_cleared;
     send_all(retire, BLOCK_REPLICA_PUT, replica_argument(REPLICA_CLEAR, 0, 0), replica_ranges_bytes(0));
 }
@@ -314,10 +318,18 @@ static void round_begin(struct reactor_timer *timer) {
 }
 
 bool mirror_retire_init(struct mirror *mirror) {
-    struct mirror_retire *retire = calloc(1, sizeof(*retire));
-    if (retire == NULL)
+    unsigned half = (unsigned)min_u64(bound_of(mirror) / 2, REPLICA_RANGES_MAX);
+    unsigned batch = mirror->options.marked_hard ? max_u32(half, MIRROR_RETIRE_BATCH) : MIRROR_RETIRE_BATCH;
+    struct mirror_retire *retire = calloc(1, sizeof(*retire) + batch * sizeof(retire->regions[0]));
+    struct replica_ranges *document = malloc(replica_ranges_bytes(batch));
+    if (retire == NULL || document == NULL) {
+        free(retire);
+        free(document);
         return false;
+    }
     retire->mirror = mirror;
+    retire->batch = batch;
+    retire->document = document;
     mirror->piece_bytes = min_u64(max_u64(bound_of(mirror) / 4, 1), PIECE_REGIONS) << REGION_SHIFT;
     retire->timer.run = round_begin;
     retire->late.run = look_who_is_late;
@@ -332,6 +344,7 @@ void mirror_retire_fini(struct mirror *mirror) {
     assert(!mirror->retire->busy);
     reactor_timer_stop(mirror->home, &mirror->retire->timer);
     reactor_timer_stop(mirror->home, &mirror->retire->late);
+    free(mirror->retire->document);
     free(mirror->retire);
     mirror->retire = NULL;
 }

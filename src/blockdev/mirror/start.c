@@ -42,7 +42,7 @@ static void arm(struct mirror *mirror, uint64_t after_ns) {
 
 static bool is_late(const struct mirror *mirror) { return !reactor_timer_armed(&mirror->start_timer); }
 
-static bool is_seen(const struct mirror_leg *leg) {
+bool mirror_leg_is_seen(const struct mirror_leg *leg) {
     return leg->seen && (leg->task.state == LEG_SEEN || leg->task.state == LEG_CLAIM || leg->task.state == LEG_RELOOK ||
                          leg->task.state == LEG_CLAIMED);
 }
@@ -98,14 +98,16 @@ static void look_about(struct mirror *mirror) {
 static void refuse(struct mirror *mirror, const struct error *error) {
     mirror->state = MIRROR_REFUSED;
     mirror->error = *error;
+    mirror->decided++;
     task_move(&mirror->start_task, START_REFUSED);
+    mirror_commands_look(mirror);
 }
 
 /* ---- deciding ---- */
 
 static bool is_named(const struct replica_record *record, unsigned at, const char *name) {
     struct uuid id;
-    return strncmp(record->legs[at].name, name, sizeof(record->legs[at].name) - 1) == 0 ||
+    return replica_leg_is_named(&record->legs[at], name) || strcmp(record->legs[at].name, name) == 0 ||
            (uuid_parse(name, &id) && uuid_equal(&id, &record->legs[at].id));
 }
 
@@ -127,14 +129,35 @@ static void decide_by_slots(struct mirror *mirror, const struct decide_input *in
         decision->newest = &decision->made;
 }
 
+/* Whose content counts where others' is given up: the first leg that has any, else the first. No tie-breaker. */
+static const struct mirror_leg *overwriting(const struct mirror *mirror) {
+    const struct mirror_leg *first = NULL;
+    mirror_for_each_leg(mirror, leg) {
+        if (leg->foreign || leg->tie_breaker)
+            continue;
+        if (mirror_leg_is_seen(leg) && (leg->status.flags & REPLICA_UNTOUCHED) == 0)
+            return leg;
+        first = first == NULL ? leg : first;
+    }
+    return first;
+}
+
 static void run_decide(struct mirror *mirror) {
     struct decide_input input = {.mirror = mirror->options.uuid, .assume_equal = mirror->options.assume_equal};
+    const struct mirror_options *options = &mirror->options;
+    const struct mirror_leg *first = options->overwrite && !options->source_set ? overwriting(mirror) : NULL;
     unsigned places[MIRROR_LEGS_MAX];
     mirror_for_each_leg(mirror, leg) {
         if (leg->foreign)
             continue;
+        if (options->source_set ? leg->index == options->source : leg == first) {
+            input.source_set = true;
+            input.source = input.leg_count;
+        }
         places[input.leg_count] = leg->index;
-        input.legs[input.leg_count].status = is_seen(leg) && leg->configured && !leg->forget ? &leg->status : NULL;
+        input.legs[input.leg_count].overwrite = leg->overwrite;
+        input.legs[input.leg_count].name = leg->told.name;
+        input.legs[input.leg_count].status = mirror_leg_is_seen(leg) && leg->configured && !leg->forget ? &leg->status : NULL;
         input.legs[input.leg_count++].tie_breaker = leg->tie_breaker;
     }
     decide_by_slots(mirror, &input, places);
@@ -149,156 +172,12 @@ static void run_decide(struct mirror *mirror) {
     mirror_commands_look(mirror);
 }
 
-/* The slot stands for this leg of the newest record. */
-static void place(struct mirror_leg *leg, unsigned at) {
-    struct mirror *mirror = leg->mirror;
-    const struct replica_leg *configured = &mirror->decision.newest->legs[at];
-    leg->config = *configured;
-    leg->config.flags &= ~(uint32_t)(REPLICA_LEG_MEMBER | REPLICA_LEG_BEFORE);
-    mirror->incarnations[leg->index] = configured->incarnation;
-    if ((configured->flags & REPLICA_LEG_MEMBER) != 0)
-        mirror->members |= leg->bit;
-    if ((mirror->decision.excluded >> at & 1) != 0)
-        leg->config.flags |= REPLICA_LEG_EXCLUDED;
-    leg->tie_breaker = (configured->flags & REPLICA_LEG_TIE_BREAKER) != 0;
-    leg->configured = true;
-    leg->counted_id = configured->id;
-    leg->counted = (configured->flags & (REPLICA_LEG_EXCLUDED | REPLICA_LEG_BLANK)) == 0;
-}
-
-static bool is_placed(const struct mirror *mirror, unsigned at) {
-    mirror_for_each_leg(mirror, leg) {
-        if (uuid_equal(&leg->config.id, &mirror->decision.newest->legs[at].id))
-            return true;
-    }
-    return false;
-}
-
-/* A leg that the records have and that was not seen: the slot that has its name, whose device holds nothing then, or has to
- * forget what it was before it is claimed; else one that was not seen either, since nobody knows better (mirror_leg_trade() does,
- * later); else one without a device, which is made. */
-static void place_unseen(struct mirror *mirror, unsigned at) {
-    const struct replica_leg *configured = &mirror->decision.newest->legs[at];
-    struct mirror_leg *found = NULL, *any = NULL;
-    mirror_for_each_leg(mirror, leg) {
-        if (!uuid_is_nil(&leg->config.id) || leg->removing || leg->foreign)
-            continue;
-        if (strncmp(leg->told.name, configured->name, sizeof(configured->name) - 1) == 0)
-            found = leg;
-        else if (!is_seen(leg) && (any == NULL || any->nameless))
-            any = leg;
-    }
-    found = found != NULL ? found : any;
-    for (unsigned i = 0; i < MIRROR_LEGS_MAX && found == NULL; i++) {
-        struct mirror_leg *leg = &mirror->legs[i];
-        if (!leg->vacant || leg == mirror->adding || !mirror_leg_init(leg))
-            continue;
-        leg->vacant = false;
-        leg->nameless = true;
-        mirror->leg_count = max_u32(mirror->leg_count, i + 1);
-        mirror_leg_begin(leg);
-        found = leg;
-    }
-    if (found == NULL)
-        return;
-    if (found->nameless) {
-        snprintf(found->told.name, sizeof(found->told.name), "%s", configured->name);
-        snprintf(found->told.why, sizeof(found->told.why), "no device was named for it");
-    }
-    place(found, at);
-}
-
-/* Takes over identity and configuration: whose slot is which leg's. */
-static void configure(struct mirror *mirror) {
-    const struct replica_record *newest = mirror->decision.newest;
-    mirror->members = 0;
-    if (newest == NULL) { /* a first start */
-        mirror->id = mirror->device.uuid;
-        mirror_for_each_leg(mirror, leg) /* an earlier first start may have got no further than claims */
-            if (is_seen(leg) && (leg->status.flags & REPLICA_HAS_RECORD) != 0) mirror->id = leg->status.record.mirror;
-        mirror->policy = mirror->options.policy;
-        mirror->epoch = mirror->complete = (struct replica_epoch){0};
-        mirror->history_count = mirror->came_to_nothing = mirror->reconfigured = 0;
-    } else {
-        mirror_epoch_adopt(mirror, newest);
-    }
-    mirror_for_each_leg(mirror, leg) {
-        leg->counted = false;
-        leg->config.flags = leg->tie_breaker ? REPLICA_LEG_TIE_BREAKER : 0;
-        leg->configured = leg->configured || (!is_seen(leg) && !leg->nameless && !leg->removing && !leg->foreign);
-        if (newest == NULL)
-            leg->config.id =
-                (leg->status.flags & REPLICA_HAS_RECORD) != 0 && is_seen(leg) ? leg->status.record.leg : leg->config.id;
-        else
-            leg->config = (struct replica_leg){.flags = leg->config.flags};
-    }
-    mirror_for_each_leg(mirror, leg) {
-        bool has = newest != NULL && is_seen(leg) && (leg->status.flags & REPLICA_HAS_RECORD) != 0;
-        unsigned at = has ? replica_record_leg(newest, &leg->status.record.leg) : REPLICA_LEGS_MAX;
-        if (has && at < newest->leg_count)
-            place(leg, at);
-        else if (has && leg->status.record.epoch.depth == 0 && uuid_equal(&leg->status.record.promised_engine, &mirror->engine))
-            leg->config.id = leg->status.record.leg; /* new, and claimed by this start */
-    }
-    for (unsigned at = 0; newest != NULL && at < newest->leg_count; at++)
-        if (!is_placed(mirror, at))
-            place_unseen(mirror, at);
-    mirror_for_each_leg(mirror, leg) leg->configured = leg->configured && (!leg->nameless || !uuid_is_nil(&leg->config.id));
-    /* A new depth is above every one that was ever seen. */
-    mirror_for_each_leg(mirror, leg) {
-        if (uuid_is_nil(&leg->config.id)) { /* never seen so far: it becomes a new leg */
-            leg->config.id = mirror_random_id(mirror);
-            leg->config.flags |= newest == NULL ? 0 : REPLICA_LEG_BLANK;
-        }
-        if (leg->config.name[0] == '\0')
-            snprintf(leg->config.name, sizeof(leg->config.name), "%.27s", leg->told.name);
-        if (!is_seen(leg))
-            continue;
-        mirror->deepest = max_u64(mirror->deepest, leg->status.record.epoch.depth);
-        if (newest == NULL && leg->status.record.epoch.depth > mirror->epoch.depth)
-            mirror->epoch = leg->status.record.epoch; /* of a first start that was not finished */
-    }
-}
-
-bool mirror_leg_trade(struct mirror_leg *leg) {
-    struct mirror *mirror = leg->mirror;
-    mirror_for_each_leg(mirror, other) {
-        if (other == leg || !uuid_equal(&other->config.id, &leg->status.record.leg))
-            continue;
-        if (other->channel != NULL || other->removing)
-            return false;
-        struct replica_leg config = leg->config;
-        bool tie_breaker = leg->tie_breaker, configured = leg->configured, counted = leg->counted;
-        uint64_t incarnation = mirror->incarnations[leg->index];
-        leg->config = other->config;
-        leg->tie_breaker = other->tie_breaker;
-        leg->configured = other->configured;
-        leg->counted = other->counted;
-        struct uuid counted_id = leg->counted_id;
-        leg->counted_id = other->counted_id;
-        other->counted_id = counted_id;
-        mirror->incarnations[leg->index] = mirror->incarnations[other->index];
-        other->config = config;
-        other->tie_breaker = tie_breaker;
-        other->configured = configured;
-        other->counted = counted;
-        mirror->incarnations[other->index] = incarnation;
-        mirror_mask *masks[] = {&mirror->members, &mirror->named, &mirror->chain, &mirror->sent_members};
-        for (unsigned i = 0; i < array_count(masks); i++) {
-            bool own = (*masks[i] & leg->bit) != 0, its = (*masks[i] & other->bit) != 0;
-            *masks[i] &= (mirror_mask) ~(leg->bit | other->bit);
-            *masks[i] |= (mirror_mask)((its ? leg->bit : 0) | (own ? other->bit : 0));
-        }
-        return true;
-    }
-    return true;
-}
-
 static bool may_claim(const struct mirror *mirror, const struct mirror_leg *leg) {
     bool has = (leg->status.flags & REPLICA_HAS_RECORD) != 0;
-    return is_seen(leg) && mirror->decision.verdicts[leg->index] != DECIDE_DIVERGED && leg->configured && !leg->forget &&
-           (leg->config.flags & REPLICA_LEG_BLANK) == 0 && (!has || uuid_equal(&leg->status.record.leg, &leg->config.id)) &&
-           (leg->config.flags & REPLICA_LEG_EXCLUDED) == 0;
+    enum decide_verdict verdict = mirror->decision.verdicts[leg->index];
+    return mirror_leg_is_seen(leg) && verdict != DECIDE_DIVERGED && verdict != DECIDE_STRANGER && leg->configured &&
+           !leg->forget && (leg->config.flags & REPLICA_LEG_BLANK) == 0 &&
+           (!has || uuid_equal(&leg->status.record.leg, &leg->config.id)) && (leg->config.flags & REPLICA_LEG_EXCLUDED) == 0;
 }
 
 /* Puts the names of legs behind a text that lacks them. */
@@ -316,7 +195,10 @@ static void put_names(const struct mirror *mirror, uint32_t legs, struct error *
 static void refuse_by_records(struct mirror *mirror) {
     struct error *error = &mirror->decision.error;
     put_names(mirror, mirror->decision.refused, error);
-    if (error->code == ERROR_DAMAGED)
+    if (mirror->decision.unasked)
+        error_hint(error, "make it again, and say whose content counts: penstock block mirror create %s … --source LEG",
+                   mirror->device.name);
+    else if (error->code == ERROR_DAMAGED)
         error_hint(error, "start it over one of them alone, then discard what only the other has");
     refuse(mirror, error);
 }
@@ -325,11 +207,11 @@ static void refuse_by_records(struct mirror *mirror) {
 static bool sizes_agree(struct mirror *mirror) {
     struct decide_result *decision = &mirror->decision;
     const struct mirror_leg *source = NULL;
-    mirror_for_each_leg(mirror, leg) if (is_seen(leg) && decision->verdicts[leg->index] == DECIDE_SOURCE && !leg->tie_breaker &&
-                                         (source == NULL || leg->status.tree_sequence > source->status.tree_sequence)) source =
-        leg;
+    mirror_for_each_leg(
+        mirror, leg) if (mirror_leg_is_seen(leg) && decision->verdicts[leg->index] == DECIDE_SOURCE && !leg->tie_breaker &&
+                         (source == NULL || leg->status.tree_sequence > source->status.tree_sequence)) source = leg;
     mirror_for_each_leg(mirror, leg) {
-        if (source == NULL || !is_seen(leg) || !mirror_leg_misfits(leg, source->status.size))
+        if (source == NULL || !mirror_leg_is_seen(leg) || !mirror_leg_misfits(leg, source->status.size))
             continue;
         if (decision->newest == NULL) {
             struct error error;
@@ -342,7 +224,7 @@ static bool sizes_agree(struct mirror *mirror) {
     return true;
 }
 
-/* Whom people may do without, by whatever name he is looked for now. */
+/* Whom people may do without: by id, since the slot that looks for it may have another name. */
 static void note_awaited(struct mirror *mirror) {
     const struct replica_record *newest = mirror->decision.newest;
     static_assert(sizeof(mirror->waits_for[0].name) == sizeof(newest->legs[0].name), "as in the record");
@@ -392,7 +274,7 @@ static uint64_t newest_own_term(const struct mirror *mirror) {
     uint64_t newest = 0;
     mirror_for_each_leg(mirror, leg) {
         const struct replica_record *record = &leg->status.record;
-        if (is_seen(leg) && (leg->status.flags & REPLICA_HAS_RECORD) != 0 && record->policy == REPLICA_MAJORITY &&
+        if (mirror_leg_is_seen(leg) && (leg->status.flags & REPLICA_HAS_RECORD) != 0 && record->policy == REPLICA_MAJORITY &&
             !uuid_is_nil(&record->promised_engine) && is_own(mirror, &record->promised_engine))
             newest = max_u64(newest, record->promised_term);
     }
@@ -409,8 +291,8 @@ static bool is_superseded(struct mirror *mirror) {
         const struct replica_record *record = &leg->status.record;
         char engine[UUID_TEXT_SIZE];
         struct error error;
-        if (!is_seen(leg) || (leg->status.flags & REPLICA_HAS_RECORD) == 0 || is_own(mirror, &record->promised_engine) ||
-            record->promised_term < own_term)
+        if (!mirror_leg_is_seen(leg) || (leg->status.flags & REPLICA_HAS_RECORD) == 0 ||
+            is_own(mirror, &record->promised_engine) || record->promised_term < own_term)
             continue;
         uuid_format(&record->promised_engine, engine);
         error_set(&error, ERROR_PERMISSION, "superseded by engine %s: %s is promised to it, with term %llu", engine,
@@ -429,7 +311,7 @@ static bool yields(struct mirror *mirror) {
     uint64_t now = reactor_now_ns(mirror->home);
     if (!mirror->options.yield)
         return false;
-    mirror_for_each_leg(mirror, leg) if (is_seen(leg) && leg->told.held) held = leg;
+    mirror_for_each_leg(mirror, leg) if (mirror_leg_is_seen(leg) && leg->told.held) held = leg;
     if (held == NULL) {
         mirror->held_since_ns = 0;
         return false;
@@ -444,16 +326,19 @@ static bool yields(struct mirror *mirror) {
     mirror->state = MIRROR_STANDBY;
     uuid_format(&held->told.promised, engine);
     error_set(&mirror->error, ERROR_BUSY, "engine %s has %s", engine, held->told.name);
+    mirror->decided++;
     arm(mirror, NS_PER_S);
     task_move(&mirror->start_task, START_STANDBY);
     mirror_path_look(mirror);
+    mirror_commands_look(mirror);
     return true;
 }
 
 static void begin_claims(struct mirror *mirror) {
     uint64_t promised = 0;
-    configure(mirror);
-    mirror_for_each_leg(mirror, leg) if (is_seen(leg) && !uuid_equal(&leg->status.record.promised_engine, &mirror->engine))
+    mirror_slots_configure(mirror);
+    mirror_for_each_leg(mirror,
+                        leg) if (mirror_leg_is_seen(leg) && !uuid_equal(&leg->status.record.promised_engine, &mirror->engine))
         promised = max_u64(promised, leg->status.record.promised_term + 1);
     if (mirror->term == 0)
         mirror->term = mirror->options.term != 0 ? mirror->options.term : max_u64(promised, 1);
@@ -472,7 +357,7 @@ static void begin_claims(struct mirror *mirror) {
 static void begin_epoch(struct mirror *mirror) {
     struct decide_result *decision = &mirror->decision;
     mirror_mask same = 0, sources = 0;
-    configure(mirror);
+    mirror_slots_configure(mirror);
     mirror_for_each_leg(mirror, leg) {
         if (leg->task.state == LEG_STUCK)
             continue; /* it is not looked at anew */
@@ -493,13 +378,15 @@ static void begin_epoch(struct mirror *mirror) {
             MIRROR_CANARY == MIRROR_CANARY_INCARNATION_IGNORED)
             same |= leg->bit;
     }
-    /* Who was not opened anew has forgotten nothing; who was, beside it, comes back like one that was away. */
+    /* Who was not opened anew has forgotten nothing; who was, beside it, comes back like one that was away; of an epoch in which
+     * the members were not equal yet it may lack what is older, too. */
+    uint64_t depth = decision->newest != NULL && decision->newest->settled ? decision->epoch.depth : 0;
     mirror_for_each_leg(mirror, leg) {
         if (same == 0 || (sources & ~same & leg->bit) == 0)
             continue;
         leg->verdict = DECIDE_RETURNING;
         leg->base = decision->epoch;
-        leg->from_depth = decision->epoch.depth;
+        leg->from_depth = depth;
     }
     mirror->start_members = same != 0 ? same : sources;
     /* Of those the ones whose tree has come furthest: a change of it that others missed was not acknowledged, or was. */
@@ -509,7 +396,7 @@ static void begin_epoch(struct mirror *mirror) {
     mirror_for_each_leg(mirror, leg) if ((mirror->start_members & leg->bit) != 0 && leg->status.tree_sequence < furthest) {
         leg->verdict = decision->newest != NULL ? DECIDE_RETURNING : DECIDE_FULL;
         leg->base = decision->epoch;
-        leg->from_depth = decision->epoch.depth;
+        leg->from_depth = depth;
         mirror->start_members &= (mirror_mask)~leg->bit;
     }
     if (mirror->start_members == 0) {
@@ -569,7 +456,7 @@ static bool read_marks(struct mirror *mirror) {
 /* ---- steps ---- */
 
 static bool all_looked_at(const struct mirror *mirror) {
-    mirror_for_each_leg(mirror, leg) if ((!is_seen(leg) || (leg->relook && leg->task.state == LEG_SEEN)) &&
+    mirror_for_each_leg(mirror, leg) if ((!mirror_leg_is_seen(leg) || (leg->relook && leg->task.state == LEG_SEEN)) &&
                                          leg->channel != NULL && leg->configured) return false;
     return true;
 }
@@ -591,11 +478,15 @@ static void claims(struct mirror *mirror) {
         task_move(&mirror->start_task, START_AGAIN);
 }
 
-/* Under the claims only those count that were claimed. */
-static void again(struct mirror *mirror) {
-    mirror_for_each_leg(mirror, leg) if (leg->task.state != LEG_CLAIMED) leg->seen =
+/* Under the claims only those count that were claimed, and are there. */
+static bool decide_under_claims(struct mirror *mirror) {
+    mirror_for_each_leg(mirror, leg) if (!mirror_leg_is_up(leg)) leg->seen =
         leg->seen && leg->task.state == LEG_SEEN && !may_claim(mirror, leg);
-    if (!decide_now(mirror))
+    return decide_now(mirror);
+}
+
+static void again(struct mirror *mirror) {
+    if (!decide_under_claims(mirror))
         return;
     bool left_out = false;
     const struct replica_record *newest = mirror->decision.newest;
@@ -711,7 +602,9 @@ static void step(struct task *task) {
     case START_WAIT:
         if (!is_late(mirror))
             return;
-        begin_epoch(mirror);
+        /* Who was lost meanwhile may be the only one that forgot nothing: the others are not to begin without it. */
+        if (decide_under_claims(mirror))
+            begin_epoch(mirror);
         break;
     case START_EPOCH:
         if (mirror->starting) {

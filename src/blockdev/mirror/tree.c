@@ -68,11 +68,10 @@ static uint64_t right_below(const struct replica_layers *own, const struct repli
     return id;
 }
 
-/* The source's head stands on it, or on what stands on it. */
-static bool is_under_head(const struct replica_layers *source, uint64_t id) {
-    uint64_t at = source->head_parent;
+bool tree_is_under_head(const struct replica_layers *tree, uint64_t id) {
+    uint64_t at = tree->head_parent;
     while (at != 0 && at != id)
-        at = tree_find(source, at)->parent;
+        at = tree_find(tree, at)->parent;
     return at == id;
 }
 
@@ -85,7 +84,7 @@ static const struct replica_layer *next_missing(const struct replica_layers *own
         const struct replica_layer *layer = &source->layers[i];
         if (tree_find(own, layer->id) != NULL || (layer->parent != 0 && tree_find(own, layer->parent) == NULL))
             continue;
-        unsigned worth = 1 + 2 * (layer->parent == own->head_parent) + is_under_head(source, layer->id);
+        unsigned worth = 1 + 2 * (layer->parent == own->head_parent) + tree_is_under_head(source, layer->id);
         if (worth > best_worth) {
             best_worth = worth;
             best = layer;

@@ -26,5 +26,7 @@ struct tree_step tree_next_step(const struct replica_layers *own, const struct r
 /* By id, or by name (the first); NULL if there is none. */
 const struct replica_layer *tree_find(const struct replica_layers *tree, uint64_t id);
 const struct replica_layer *tree_find_name(const struct replica_layers *tree, const char *name);
+/* The head stands on it, or on what stands on it. */
+bool tree_is_under_head(const struct replica_layers *tree, uint64_t id);
 /* Length of a document that says it has so many layers. */
 static inline size_t tree_bytes(uint32_t count) { return sizeof(struct replica_layers) + count * sizeof(struct replica_layer); }

@@ -1,5 +1,5 @@
-/* Changes of the tree that people ask for: a snapshot, a deletion, a revert, another size. One at a time: all members are asked
- * whether they would, requests are held, all members do it. docs/mirror.md, "Trees". */
+/* Changes of the tree that people ask for: a snapshot, a deletion, a revert, another size, a beginning as a clone. One at a time:
+ * all members are asked whether they would, requests are held, all members do it. docs/mirror.md, "Trees". */
 #include "blockdev/mirror/mirror_internal.h"
 
 #include <stdio.h>
@@ -82,6 +82,7 @@ static void finish(struct mirror_tree_commands *commands) {
     commands->command = NULL;
     give_back(command);
     mirror_copy_wake(commands->mirror);
+    mirror_legs_wake(commands->mirror);
     task_move(&commands->task, COMMAND_REST);
 }
 
@@ -143,7 +144,10 @@ static bool compose(struct mirror_tree_commands *commands) {
         tree->change = random_u64(&mirror->random);
     while (tree->change == 0 || tree_find(layers, tree->change) != NULL);
     const struct replica_layer *layer = tree_find_name(layers, name);
-    if (command->what != REPLICA_RESIZE && command->what != REPLICA_SNAPSHOT && layer == NULL)
+    bool empties = command->what == REPLICA_REVERT && command->snapshot == NULL;
+    if (empties && layers->count > 0)
+        return error_set(error, ERROR_PERMISSION, "%s has snapshots: only one without any is emptied", mirror->device.name);
+    if ((command->what == REPLICA_DELETE || command->what == REPLICA_REVERT) && layer == NULL && !empties)
         return error_set(error, ERROR_NOT_FOUND, "%s has no snapshot %s", mirror->device.name, name);
     switch (command->what) {
     case REPLICA_SNAPSHOT:
@@ -160,8 +164,8 @@ static bool compose(struct mirror_tree_commands *commands) {
         return true;
     case REPLICA_DELETE:
     case REPLICA_REVERT:
-        tree->layer = layer->id;
-        commands->size = command->what == REPLICA_REVERT ? layer->size : 0;
+        tree->layer = layer == NULL ? 0 : layer->id;
+        commands->size = layer != NULL && command->what == REPLICA_REVERT ? layer->size : 0;
         return true;
     case REPLICA_RESIZE:
         if (command->size_bytes == 0 || command->size_bytes % REPLICA_BLOCK_BYTES != 0) {
@@ -171,6 +175,13 @@ static bool compose(struct mirror_tree_commands *commands) {
         }
         tree->size = commands->size = command->size_bytes;
         return true;
+    case REPLICA_UPON:
+        if (layers->count > 0)
+            return error_set(error, ERROR_PERMISSION, "%s has snapshots: only an empty one can become a clone",
+                             mirror->device.name);
+        return (command->pair_count > 0 && compose_pairs(command, tree)) ||
+               error_set(error, ERROR_INVALID, "what the legs of %s are to stand upon is missing, or too long",
+                         mirror->device.name);
     default: return error_set(error, ERROR_UNSUPPORTED, "a mirror has no such change");
     }
 }
@@ -220,6 +231,10 @@ static void say_refusal(struct mirror_tree_commands *commands) {
     switch (status) {
     case IO_DEVICE_GONE: error_set(error, ERROR_NOT_FOUND, "%s has no such snapshot", leg); break;
     case IO_ABORTED:
+        if (commands->document->what == REPLICA_UPON) {
+            error_set(error, ERROR_PERMISSION, "%s holds something: only an empty one can become a clone", leg);
+            break;
+        }
         error_set(error, ERROR_PERMISSION, "the snapshot has several children on %s", leg);
         error_hint(error, "delete the other snapshots, or the clones that were made of it there, first");
         break;
@@ -229,7 +244,7 @@ static void say_refusal(struct mirror_tree_commands *commands) {
         break;
     case IO_NOT_READY: error_set(error, ERROR_BUSY, "%s is still at work on an earlier change: try again", leg); break;
     case IO_NO_SPACE: error_set(error, ERROR_NO_SPACE, "%s has no room for it", leg); break;
-    default: error_set(error, ERROR_IO, "%s: %s", leg, io_status_name(status)); break;
+    default: error_set(error, ERROR_IO, "%s: %s", leg, io_status_words(status)); break;
     }
 }
 
@@ -297,6 +312,9 @@ static bool are_equal(const struct mirror *mirror) {
            mirror->regions.unequal_count == 0;
 }
 
+/* All of the head may be another by that. */
+static bool replaces(const struct replica_tree *tree) { return tree->what == REPLICA_REVERT || tree->what == REPLICA_UPON; }
+
 static bool grows(const struct mirror_tree_commands *commands) {
     return commands->command->what == REPLICA_RESIZE && commands->size >= commands->mirror->size;
 }
@@ -327,12 +345,13 @@ static void hold(struct mirror_tree_commands *commands) {
         task_move(&commands->task, COMMAND_SETTLE);
         return;
     }
-    send_back_others(mirror);
+    /* Not before they are over: under `majority` a read may wait for a leg that is on its way, sent back again and again. */
     if ((commands->command->what != REPLICA_SNAPSHOT && mirror_io_reads(mirror)) || mirror_retire_is_busy(mirror) ||
         mirror_copy_is_busy(mirror)) {
         again(commands);
         return;
     }
+    send_back_others(mirror);
     task_move(&commands->task, COMMAND_SEND);
 }
 
@@ -352,6 +371,11 @@ static bool lose_late(struct mirror_tree_commands *commands, mirror_mask late) {
     return true;
 }
 
+/* They have no tree to be looked at, and are copied as they come. */
+static void lose_foreign(struct mirror *mirror) {
+    mirror_for_each_leg(mirror, leg) if (leg->foreign) mirror_leg_lose(leg, "the mirror was reverted, or resized");
+}
+
 static void done_by(struct mirror_tree_commands *commands) {
     struct mirror *mirror = commands->mirror;
     const struct replica_tree *tree = commands->document;
@@ -361,17 +385,16 @@ static void done_by(struct mirror_tree_commands *commands) {
     mirror_for_each_leg(mirror, leg) if ((commands->did & leg->bit) != 0) {
         leg->status.tree_sequence = tree->sequence;
         leg->status.tree_change = tree->change;
-        leg->status.flags |= tree->what == REPLICA_REVERT || shrinks ? REPLICA_HAS_FLOOR : 0u;
+        leg->status.flags |= replaces(tree) || shrinks ? REPLICA_HAS_FLOOR : 0u;
     }
     mirror_for_each_leg(mirror, leg) if ((commands->refused & leg->bit) != 0 && mirror_leg_is_up(leg) &&
                                          !mirror_leg_judge(leg, commands->refusal[leg->index]))
         mirror_leg_lose(leg, "it did not change its snapshots as another leg did");
-    if (tree->what == REPLICA_REVERT) {
+    if (replaces(tree)) {
         mirror_for_each_leg(mirror, leg) mirror_missed_end(leg);
     }
-    if (tree->what == REPLICA_REVERT || tree->what == REPLICA_RESIZE) {
-        mirror_for_each_leg(mirror, leg) if (leg->foreign) mirror_leg_lose(leg, "the mirror was reverted, or resized");
-    }
+    if (replaces(tree) || tree->what == REPLICA_RESIZE)
+        lose_foreign(mirror);
     send_back_others(mirror); /* who came while it was sent */
 }
 
@@ -379,6 +402,7 @@ static void send(struct mirror_tree_commands *commands) {
     if (!commands->asked) {
         commands->asked = true;
         commands->waits_until_ns = 0;
+        send_back_others(commands->mirror); /* nobody becomes a member who was not asked */
         send_all(commands, 0);
     }
     mirror_mask late = missing(commands);
@@ -422,8 +446,9 @@ static void sizes(struct mirror_tree_commands *commands) {
         return;
     }
     mirror_tell_size(mirror);
-    send_back_others(mirror); /* who came since it was done lists the regions of the size before */
+    lose_foreign(mirror); /* who came since it was done has the regions of the size before */
     task_move(&commands->task, COMMAND_TOLD);
+    mirror_legs_wake(mirror);
 }
 
 static void rest(struct mirror_tree_commands *commands) {
@@ -493,6 +518,11 @@ bool mirror_tree_commands_init(struct mirror *mirror) {
 bool mirror_tree_is_changing(const struct mirror *mirror) {
     const struct mirror_tree_command *command = mirror->tree_commands->command;
     return command != NULL && command->what != 0;
+}
+
+bool mirror_tree_is_sent(const struct mirror *mirror) {
+    unsigned phase = mirror->tree_commands->task.state;
+    return phase == COMMAND_SEND || phase == COMMAND_SIZES;
 }
 
 bool mirror_tree_commands_are_busy(const struct mirror *mirror) {

@@ -79,6 +79,22 @@ void mirror_work_count(struct mirror_leg *leg, uint64_t after_bytes) {
     leg->sync_share = (uint32_t)(all == 0 ? 0 : (10000 - leg->sync_base) * (leg->told.sync_total >> 20) / max_u64(all >> 20, 1));
 }
 
+void mirror_work_again(struct mirror_leg *leg, uint64_t region) {
+    if (leg->task.state > LEG_COPY) {
+        mirror_leg_lose(leg, "what it was to be equal to cannot be read");
+        return;
+    }
+    bool counts = leg->task.state == LEG_COPY && !bitmap_test(leg->work, region);
+    bitmap_set(leg->work, region);
+    bitmap_set(leg->doubtful, region);
+    if (!counts)
+        return;
+    leg->work_left++;
+    leg->work_total++;
+    leg->cursor_left += leg->cursor_left != UINT64_MAX;
+    leg->told.sync_total = leg->work_total * REGION_BYTES;
+}
+
 /* ---- whom it asks ---- */
 
 static void source_answered(struct mirror_call *call) {
@@ -205,10 +221,16 @@ void mirror_work_upon(struct mirror_leg *leg) {
     mirror_copy_wake(mirror);
 }
 
-/* Its tree is the mirror's: the work on its head begins with what may be there at all, if nothing is known of it, or its own
- * marks. */
+/* Its tree is the mirror's, unless that was changed since: the work on its head begins with what may be there at all, if nothing
+ * is known of it, or its own marks. */
 void mirror_work_listed(struct mirror_leg *leg) {
     struct mirror *mirror = leg->mirror;
+    if (mirror_tree_is_sent(mirror))
+        return; /* woken when that is over */
+    if (!mirror_tree_is_equal(leg)) {
+        task_move(&leg->task, LEG_TREES);
+        return;
+    }
     if (!mirror_work_begin(leg, mirror->regions.count)) {
         mirror_leg_lose(leg, "no memory for its work");
         return;

@@ -69,10 +69,10 @@ void initiator_admin_keep_alive_start(struct nvme_initiator_controller *controll
     uint64_t timeout_ns = controller->options.keep_alive_timeout_ms * NS_PER_MS;
     if (timeout_ns == 0)
         return;
-    /* By half of it, but all controllers at the same ticks: a thousand of them wake the loop, and their peers', a few times a
+    /* After half of it, but all controllers at the same ticks: a thousand of them wake the loop, and their peers', a few times a
      * second rather than two hundred times. */
-    uint64_t tick_ns = timeout_ns / 16, at_ns = reactor_now_ns(controller->initiator->control) + timeout_ns / 2;
-    reactor_timer_start(controller->initiator->control, &controller->keep_alive, at_ns - at_ns % max_u64(tick_ns, 1));
+    struct reactor *control = controller->initiator->control;
+    reactor_timer_start_coarse(control, &controller->keep_alive, reactor_now_ns(control) + timeout_ns / 2, timeout_ns / 16);
 }
 
 /* ---- events ---- */

@@ -14,6 +14,7 @@ struct nvme_initiator {
     struct reactor *control;
     struct nvme_initiator_options options;
     struct list controllers;
+    struct hash_map controller_names;
     unsigned controller_count;
     char hostnqn[NVME_INITIATOR_NQN_MAX + 1];
 };
@@ -138,6 +139,7 @@ struct initiator_association {
 struct nvme_initiator_controller {
     struct nvme_initiator *initiator;
     struct list_node node;
+    struct hash_node by_name;
     char name[NVME_INITIATOR_NAME_MAX + 1];
     char subnqn[NVME_INITIATOR_NQN_MAX + 1], hostnqn[NVME_INITIATOR_NQN_MAX + 1];
     struct uuid host_id;

@@ -83,6 +83,7 @@ bool nvme_initiator_create(struct block_graph *graph, struct reactor *control_re
     initiator->graph = graph;
     initiator->control = control_reactor;
     list_init(&initiator->controllers);
+    hash_map_init(&initiator->controller_names);
     nvme_initiator_options_default(&initiator->options);
     uint8_t bytes[16];
     struct uuid uuid;
@@ -97,15 +98,18 @@ bool nvme_initiator_create(struct block_graph *graph, struct reactor *control_re
 
 void nvme_initiator_destroy(struct nvme_initiator *initiator) {
     assert(initiator->controller_count == 0);
+    hash_map_fini(&initiator->controller_names);
     free(initiator);
 }
 
 /* ---- attach ---- */
 
 static struct nvme_initiator_controller *find(struct nvme_initiator *initiator, const char *name) {
-    list_for_each (&initiator->controllers, struct nvme_initiator_controller, c, node)
+    for (struct hash_node *n = hash_map_first(&initiator->controller_names, hash_text(name)); n != NULL; n = hash_map_next(n)) {
+        struct nvme_initiator_controller *c = container_of(n, struct nvme_initiator_controller, by_name);
         if (strcmp(c->name, name) == 0)
             return c;
+    }
     return NULL;
 }
 
@@ -210,7 +214,13 @@ static bool attach_start(struct nvme_initiator *initiator, struct nvme_initiator
     c->found = calloc(c->devices_max, sizeof(*c->found));
     c->found_ids = calloc(c->devices_max, sizeof(*c->found_ids));
     c->queues = calloc(c->queue_slots, sizeof(*c->queues));
-    if (c->found == NULL || c->found_ids == NULL || c->queues == NULL || !initiator_controller_start(c)) {
+    bool ok = c->found != NULL && c->found_ids != NULL && c->queues != NULL &&
+              hash_map_insert(&initiator->controller_names, &c->by_name, hash_text(c->name));
+    if (ok && !initiator_controller_start(c)) {
+        hash_map_remove(&initiator->controller_names, &c->by_name);
+        ok = false;
+    }
+    if (!ok) {
         release(c);
         return error_set(&attach->error, ERROR_NO_MEMORY, "no memory for %s", attach->name);
     }
@@ -244,6 +254,7 @@ void initiator_controller_free(struct nvme_initiator_controller *c) {
     if (attach != NULL && attach->error.code == ERROR_NONE)
         error_set(&attach->error, ERROR_CANCELLED, "%s was detached before it was attached", c->name);
     list_remove(&c->node);
+    hash_map_remove(&c->initiator->controller_names, &c->by_name);
     c->initiator->controller_count--;
     initiator_connection_fini(&c->admin);
     release(c);

@@ -46,7 +46,9 @@ enum replica_canary {
     REPLICA_CANARY_FENCE_BY_NUMBER, /* whoever comes is let in, as long as somebody has the claim */
     REPLICA_CANARY_MARKS_RESET,     /* a new epoch begins without marks */
     REPLICA_CANARY_MARK_AFTER_DATA, /* a write does not wait for its mark */
-    REPLICA_CANARY_REVERT_UNMARKED  /* what a revert changes has no mark */
+    REPLICA_CANARY_REVERT_UNMARKED, /* what a revert changes has no mark */
+    REPLICA_CANARY_FLUSH_AHEAD,     /* a flush does not wait for writes that were answered before their mark */
+    REPLICA_CANARY_TRAIL_FORGOTTEN  /* what a killed process had not flushed is not written anew */
 };
 #ifdef REPLICA_CANARY_RUNTIME
 extern int replica_canary_planted; /* defined by the test */

@@ -16,7 +16,7 @@ static void round_begin(struct volume_store *store);
 static void page_missing(struct volume_store *store, enum io_status status) {
     struct checkpoint *checkpoint = &store->checkpoint;
     if (status == IO_DAMAGED || status == IO_MEDIUM_READ || status == IO_INTERNAL)
-        store_set_read_only(store, "a metadata page that a checkpoint needs cannot be had: %s", io_status_name(status));
+        store_set_read_only(store, "a metadata page that a checkpoint needs cannot be had: %s", io_status_words(status));
     else
         reactor_timer_start(store->home, &checkpoint->retry, reactor_now_ns(store->home) + RETRY_NS);
 }
@@ -221,7 +221,7 @@ static void page_written(struct store_io *io) {
     io_give(io);
     store->unflushed = true;
     if (status != IO_OK) {
-        store_fail(store, "write of a metadata page failed: %s; open the store anew to recover", io_status_name(status));
+        store_fail(store, "write of a metadata page failed: %s; open the store anew to recover", io_status_words(status));
     } else if (!page->dropped && holder != NULL && !holder->dropped) {
         uint64_t reference = holder->words[slot->word];
         page->disk_sequence = page->image_sequence;
@@ -280,7 +280,7 @@ static void superblock_flushed(struct store_io *io) {
     store->flushing--;
     enum io_status status = (enum io_status)io->request.status;
     if (status != IO_OK) {
-        store_fail(store, "flush of the superblock failed: %s; open the store anew to recover", io_status_name(status));
+        store_fail(store, "flush of the superblock failed: %s; open the store anew to recover", io_status_words(status));
         finish(store, IO_MEDIUM_WRITE);
         return;
     }
@@ -295,7 +295,7 @@ static void superblock_written(struct store_io *io) {
     struct volume_store *store = io->store;
     if (io->request.status != IO_OK) {
         store_fail(store, "write of the superblock failed: %s; open the store anew to recover",
-                   io_status_name((enum io_status)io->request.status));
+                   io_status_words((enum io_status)io->request.status));
         finish(store, IO_MEDIUM_WRITE);
         return;
     }
@@ -332,7 +332,7 @@ static void pages_flushed(struct store_io *io) {
     store->flushing--;
     if (io->request.status != IO_OK) {
         store_fail(store, "flush of a checkpoint failed: %s; open the store anew to recover",
-                   io_status_name((enum io_status)io->request.status));
+                   io_status_words((enum io_status)io->request.status));
         finish(store, IO_MEDIUM_WRITE);
         return;
     }

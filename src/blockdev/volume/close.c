@@ -18,9 +18,16 @@ static void closed(struct reactor_message *message) {
     command->done(command);
 }
 
+/* A merge goes on no more, but may have blocks for which a write waits that was answered and has to end. */
+static void locks_let_go(struct volume_store *store) {
+    list_for_each (&store->backgrounds, struct background, background, node)
+        if (background->buffer == NULL && background->lock.layer != NULL && background->lock.granted)
+            lock_release(&background->lock);
+}
+
 static bool quiet(const struct volume_store *store) {
     if (!list_empty(&store->makings) || !list_empty(&store->copies) || store->discarding || store->command != NULL ||
-        !list_empty(&store->commands))
+        !list_empty(&store->commands) || store->early_count > 0)
         return false;
     list_for_each (&store->backgrounds, struct background, background, node) {
         if (background->buffer != NULL)
@@ -46,6 +53,7 @@ static void close_step(struct volume_store *store) {
     store->close_waiter.wake = close_wake;
     switch ((enum close_stage)store->close_stage) {
     case CLOSE_QUIET:
+        locks_let_go(store);
         if (!quiet(store)) {
             poll_later(store);
             return;
@@ -134,7 +142,7 @@ static void nodes_written(struct bulk *bulk) {
     store->unflushed = true;
     if (bulk->status != IO_OK) {
         error_set(&command->error, bulk->status == IO_NO_SPACE ? ERROR_NO_SPACE : ERROR_IO, "%s: %s",
-                  store->base_handle.device->name, io_status_name(bulk->status));
+                  store->base_handle.device->name, io_status_words(bulk->status));
         free(growing);
         command_fail(store, command);
         return;

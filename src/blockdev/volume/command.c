@@ -59,7 +59,7 @@ static void command_wake(struct waiter *waiter, enum io_status status) {
     struct volume_command *command = store->command;
     if (status != IO_OK && command != NULL) {
         error_set(&command->error, status == IO_NO_SPACE ? ERROR_NO_SPACE : ERROR_IO, "%s: %s", store->name,
-                  io_status_name(status));
+                  io_status_words(status));
         command_fail(store, command);
     }
     commands_step(store);
@@ -140,7 +140,7 @@ void command_fail_status(struct volume_command *command, enum io_status status) 
                            : status == IO_NO_MEMORY ? ERROR_NO_MEMORY
                            : status == IO_DAMAGED   ? ERROR_DAMAGED
                                                     : ERROR_IO;
-    error_set(&command->error, code, "%s: %s", store->name, error_facts(code)->errno_text);
+    error_set(&command->error, code, "%s: %s", store->name, io_status_words(status));
     command_fail(store, command);
 }
 

@@ -288,7 +288,7 @@ static void commit_end(struct volume_store *store) {
 static bool step_failed(struct volume_store *store, enum io_status status, const char *what) {
     if (status == IO_OK || VOLUME_CANARY == VOLUME_CANARY_FLUSH_RETRIED)
         return false;
-    store_fail(store, "%s failed: %s; open the store anew to recover", what, io_status_name(status));
+    store_fail(store, "%s failed: %s; open the store anew to recover", what, io_status_words(status));
     store->commit.state = COMMIT_IDLE;
     store->commit.ahead = false;
     waiters_wake(&store->commit.running_waiters, IO_MEDIUM_WRITE);

@@ -47,7 +47,7 @@ static void finish(struct copy *copy, enum io_status status) {
         command_commit(store, command, tail ? volume_resized : NULL);
     } else if (command != NULL) {
         enum error_code code = status == IO_NO_SPACE ? ERROR_NO_SPACE : status == IO_NO_MEMORY ? ERROR_NO_MEMORY : ERROR_IO;
-        error_set(&command->error, code, "%s: %s", volume->name, error_facts(code)->errno_text);
+        error_set(&command->error, code, "%s: %s", volume->name, io_status_words(status));
         command_fail(store, command);
     }
     volume_set_idle(store, volume);

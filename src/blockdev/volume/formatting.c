@@ -103,7 +103,7 @@ static void end(struct formatting *formatting, bool ok) {
 
 static void fail_io(struct formatting *formatting, enum io_status status) {
     error_set(&formatting->format->error, status == IO_NO_SPACE ? ERROR_NO_SPACE : ERROR_IO, "%s: %s",
-              formatting->format->base->name, io_status_name(status));
+              formatting->format->base->name, io_status_words(status));
     end(formatting, false);
 }
 

@@ -3,20 +3,27 @@
 
 #include <stdlib.h>
 
+/* The volume that it stands upon; NULL = none. */
+static const struct volume *parent_of(const struct volume *volume) {
+    const struct layer *parent = volume->layer->parent;
+    while (parent != NULL && parent->volume == NULL)
+        parent = parent->parent; /* a nameless one is on its way out */
+    return parent == NULL ? NULL : parent->volume;
+}
+
 static void describe(const struct volume *volume, struct volume_info *info) {
-    const struct layer *layer = volume->layer, *parent = layer->parent;
+    const struct layer *layer = volume->layer;
+    const struct volume *parent = parent_of(volume);
     const struct external *external = external_below(layer);
     info->source_absent = external != NULL && !external_is_there(external);
-    if (parent != NULL && parent->external != NULL)
-        info->source = parent->external->source;
+    if (layer->parent != NULL && layer->parent->external != NULL)
+        info->source = layer->parent->external->source;
     uint64_t flags = layer_get(layer, LAYER_STATE);
     info->uuid = volume->uuid;
     memcpy(info->name, volume->name, sizeof(info->name));
-    while (parent != NULL && parent->volume == NULL)
-        parent = parent->parent; /* a nameless one is on its way out */
     if (parent != NULL) {
-        info->parent = parent->volume->uuid;
-        memcpy(info->parent_name, parent->volume->name, sizeof(info->parent_name));
+        info->parent = parent->uuid;
+        memcpy(info->parent_name, parent->name, sizeof(info->parent_name));
     }
     info->size_bytes = layer_size(layer) << BLOCK_SHIFT;
     info->used_bytes = layer_get(layer, LAYER_USED) << CLUSTER_SHIFT;
@@ -33,19 +40,25 @@ static void describe(const struct volume *volume, struct volume_info *info) {
 static void list_run(struct volume_command *command) {
     struct volume_store *store = command->store;
     bool all = uuid_is_nil(&command->volume);
-    struct volume_info *infos = calloc(max_u64(1, all ? store->volume_count : 1), sizeof(*infos));
+    const struct volume *one = all ? NULL : volume_find(store, &command->volume);
+    if (!all && (one == NULL || one->layer == NULL)) {
+        command_finish(command, command_no_such(command), NULL);
+        return;
+    }
+    /* Upon a layer without a name there may be any number. */
+    bool many = all || (command->children && one->layer->child_count > 0);
+    struct volume_info *infos = calloc(max_u64(1, many ? store->volume_count : 1), sizeof(*infos));
     if (infos == NULL) {
         command_finish(command, error_set(&command->error, ERROR_NO_MEMORY, "no memory to list %s", store->name), NULL);
         return;
     }
+    if (!all)
+        describe(one, &infos[command->ret_count++]);
     list_for_each (&store->volumes, struct volume, volume, node) {
-        if (volume->layer != NULL && (all || uuid_equal(&volume->uuid, &command->volume)))
+        if (!many)
+            break;
+        if (volume->layer != NULL && (all || parent_of(volume) == one))
             describe(volume, &infos[command->ret_count++]);
-    }
-    if (!all && command->ret_count == 0) {
-        free(infos);
-        command_finish(command, command_no_such(command), NULL);
-        return;
     }
     command->ret_infos = infos;
     command_finish(command, true, NULL);

@@ -256,6 +256,20 @@ struct resolved {
 enum got chain_resolve(struct volume_store *store, struct layer *layer, uint32_t cluster, uint16_t mask, bool skip_own,
                        bool one_level, struct waiter *waiter, struct resolved *ret, enum io_status *ret_status);
 
+/* ---- early.c: writes of legs that are answered before their mark is durable ---- */
+/* The room for them, once a store has a leg; without memory there are none. */
+void early_init(struct volume_store *store);
+void early_fini(struct volume_store *store);
+/* GOT: the write is answered, and goes on as the store's own: it will have the space and the head that it has now, and the store
+ * fails if it does. WAIT: again when woken. FAILED: it must wait for its mark. Inside of replica_mark(). */
+enum got early_take(struct volume_op *op);
+/* False: it waits for its turn at the disk. Of others nothing. */
+bool early_goes(struct volume_op *op);
+/* True if the range has blocks of such a write: look again when woken. */
+bool early_meets(struct volume *volume, uint64_t offset, uint64_t length, struct waiter *waiter);
+/* The same for any of those up to the one with this number. */
+bool early_any(struct volume *volume, uint64_t until, struct waiter *waiter);
+
 /* ---- external.c ---- */
 /* For a read of what a block resolved to: before io_submit() with its place, times BLOCK_BYTES, as the offset. */
 void io_aim(struct store_io *io, const struct resolved *resolved, uint64_t block);
@@ -287,13 +301,18 @@ bool external_fits(const struct volume_store *store, const struct block_device *
 void externals_free(struct volume_store *store);
 
 /* ---- parent.c ---- */
-/* What a layer holds will change by a merge or another parent: its checksum is not true any more. A page of changes. */
+/* What a layer holds, or what it is compared with, will change by a merge or another parent: its checksum is not true any more. A
+ * page of changes. */
 void layer_content_changes(struct volume_store *store, struct layer *layer);
 
 /* As volume_attribute_set() of VOLUME_CHECKSUM_ATTRIBUTE, if the layer's content is still that of command->content_changes. */
 void checksum_set(struct volume_command *command);
 
 /* ---- occupancy.c ---- */
+/* The nearest ancestor that stays: what lies between is being merged into `layer` and counts as its own. NULL = none. */
+struct layer *layer_below(const struct layer *layer);
+/* Blocks of a cluster that its parent holds, or may, and that the layer hides by its limit: no word says so. */
+uint16_t layer_hidden_by_limit(const struct layer *layer, uint32_t cluster);
 /* Fills *map for `layer`; its first_block and `deep` are set. */
 enum got occupancy_get(struct volume_store *store, struct layer *layer, struct volume_map *map, struct waiter *waiter,
                        enum io_status *ret_status);

@@ -4,6 +4,13 @@
 
 #define ROOT_BLOCKS ((uint64_t)NODE_WORDS * NODE_WORDS * CLUSTER_BLOCKS)
 
+struct layer *layer_below(const struct layer *layer) {
+    struct layer *below = layer->parent;
+    while (below != NULL && below->external == NULL && layer_state(below) != LAYER_LIVE)
+        below = below->parent;
+    return below;
+}
+
 /* Where a layer hides, by its limit, what its parent holds: nothing says so block by block. */
 static bool limit_hides(const struct layer *layer, uint64_t first, uint64_t end) {
     return layer->parent != NULL && end > layer_get(layer, LAYER_LIMIT) && first < layer_size(layer->parent);
@@ -22,7 +29,7 @@ static uint64_t nothing_until(const struct layer *layer, uint64_t first, uint64_
     return at;
 }
 
-static uint16_t hidden_by_limit(const struct layer *layer, uint32_t cluster) {
+uint16_t layer_hidden_by_limit(const struct layer *layer, uint32_t cluster) {
     uint64_t first = (uint64_t)cluster * CLUSTER_BLOCKS;
     if (!limit_hides(layer, first, first + CLUSTER_BLOCKS))
         return 0;
@@ -35,6 +42,8 @@ static void bits_put(uint64_t *map, uint64_t at, uint16_t bits) {
     map[at / 64] |= (uint64_t)bits << at % 64;
 }
 
+static uint16_t bits_get(const uint64_t *map, uint64_t at) { return (uint16_t)(map[at / 64] >> at % 64); }
+
 enum got occupancy_get(struct volume_store *store, struct layer *layer, struct volume_map *map, struct waiter *waiter,
                        enum io_status *ret_status) {
     uint64_t size = layer_size(layer), first = round_down(map->first_block, CLUSTER_BLOCKS);
@@ -43,7 +52,8 @@ enum got occupancy_get(struct volume_store *store, struct layer *layer, struct v
     memset(map->held, 0, sizeof(map->held));
     memset(map->cleared, 0, sizeof(map->cleared));
     uint64_t nothing = size;
-    for (struct layer *up = layer; up != NULL; up = map->deep ? up->parent : NULL) {
+    const struct layer *below = map->deep ? NULL : layer_below(layer);
+    for (struct layer *up = layer; up != below; up = up->parent) {
         if (up->damaged) {
             *ret_status = IO_DAMAGED;
             return FAILED;
@@ -62,10 +72,11 @@ enum got occupancy_get(struct volume_store *store, struct layer *layer, struct v
             if (got != GOT)
                 return got;
             uint16_t inside = block_mask(0, (unsigned)min_u64(CLUSTER_BLOCKS, until - block));
-            uint16_t zero = map_zero(word) | hidden_by_limit(up, (uint32_t)(block / CLUSTER_BLOCKS));
+            uint16_t zero = map_zero(word) | layer_hidden_by_limit(up, (uint32_t)(block / CLUSTER_BLOCKS));
+            inside &= (uint16_t)~bits_get(map->cleared, block - first); /* hidden from what is merged into it */
             bits_put(map->held, block - first, map_present(word) & inside);
             if (!map->deep)
-                bits_put(map->cleared, block - first, (uint16_t)(zero & ~map_present(word) & inside));
+                bits_put(map->cleared, block - first, (uint16_t)(zero & ~bits_get(map->held, block - first) & inside));
         }
     }
     map->end_block = max_u64(end, nothing);

@@ -87,6 +87,7 @@ void store_free(struct volume_store *store) {
     free(store->checkpoint.superblock);
     free(store->zero_block);
     free(store->fill_block);
+    early_fini(store);
     free(store->layer_by_id);
     free(store);
 }
@@ -147,6 +148,20 @@ static void fail(struct opening *opening) {
 static void fail_memory(struct opening *opening) {
     error_set(&opening->open->error, ERROR_NO_MEMORY, "no memory to open the volume store on %s", opening->open->base->name);
     fail(opening);
+}
+
+static void bulk_then(struct opening *opening, enum block_op op, uint32_t count,
+                      bool (*describe)(struct bulk *bulk, uint32_t i, uint64_t *ret_offset, void **ret_buffer,
+                                       size_t *ret_length),
+                      void (*item)(struct bulk *bulk, uint32_t i, enum io_status status), void (*done)(struct bulk *bulk)) {
+    opening->bulk.store = opening->store;
+    opening->bulk.op = op;
+    opening->bulk.count = count;
+    opening->bulk.describe = describe;
+    opening->bulk.item = item;
+    opening->bulk.done = done;
+    opening->bulk.owner = opening;
+    bulk_start(&opening->bulk);
 }
 
 static void report_open(struct reactor_message *message) {
@@ -294,7 +309,7 @@ static void kept(struct store_io *io) {
         return;
     }
     error_set(&opening->open->error, ERROR_IO, "%s cannot be flushed: %s", opening->open->base->name,
-              io_status_name((enum io_status)io->request.status));
+              io_status_words((enum io_status)io->request.status));
     fail(opening);
 }
 
@@ -302,7 +317,7 @@ static void written_again(struct bulk *bulk) {
     struct opening *opening = bulk->owner;
     if (bulk->status != IO_OK) {
         error_set(&opening->open->error, ERROR_IO, "%s cannot be written: %s", opening->open->base->name,
-                  io_status_name(bulk->status));
+                  io_status_words(bulk->status));
         fail(opening);
         return;
     }
@@ -340,12 +355,9 @@ static bool describe_again(struct bulk *bulk, uint32_t i, uint64_t *ret_offset, 
  * store goes on from is written once more. Pages need it not: the superblock that leads to them was written after theirs. */
 static void write_again(struct opening *opening) {
     struct volume_store *store = opening->store;
-    opening->bulk.op = BLOCK_WRITE;
-    opening->bulk.count = 2 + (uint32_t)divide_up((uint64_t)store->commit.used * BLOCK_BYTES, RING_PIECE);
     opening->again = 0;
-    opening->bulk.describe = describe_again;
-    opening->bulk.done = written_again;
-    bulk_start(&opening->bulk);
+    bulk_then(opening, BLOCK_WRITE, 2 + (uint32_t)divide_up((uint64_t)store->commit.used * BLOCK_BYTES, RING_PIECE),
+              describe_again, NULL, written_again);
 }
 
 /* ---- what the process before may not have flushed: it is read and written, a group at a time ---- */
@@ -389,16 +401,11 @@ static void rewrite_some(struct opening *opening) {
     while (count < REWRITE_PIECES &&
            trail_next(&opening->left, REWRITE_PIECE / BLOCK_BYTES, &opening->pieces[count].block, &opening->pieces[count].count))
         count++;
-    if (count == 0) {
+    if (count == 0 || REPLICA_CANARY == REPLICA_CANARY_TRAIL_FORGOTTEN) {
         write_again(opening);
         return;
     }
-    opening->bulk.op = BLOCK_READ;
-    opening->bulk.count = count;
-    opening->bulk.describe = describe_piece;
-    opening->bulk.item = NULL;
-    opening->bulk.done = pieces_read;
-    bulk_start(&opening->bulk);
+    bulk_then(opening, BLOCK_READ, count, describe_piece, NULL, pieces_read);
 }
 
 static void rewrite_begin(struct opening *opening) {
@@ -444,20 +451,6 @@ static bool describe_ring(struct bulk *bulk, uint32_t i, uint64_t *ret_offset, v
     return true;
 }
 
-static void bulk_then(struct opening *opening, uint32_t count,
-                      bool (*describe)(struct bulk *bulk, uint32_t i, uint64_t *ret_offset, void **ret_buffer,
-                                       size_t *ret_length),
-                      void (*item)(struct bulk *bulk, uint32_t i, enum io_status status), void (*done)(struct bulk *bulk)) {
-    opening->bulk.store = opening->store;
-    opening->bulk.op = BLOCK_READ;
-    opening->bulk.count = count;
-    opening->bulk.describe = describe;
-    opening->bulk.item = item;
-    opening->bulk.done = done;
-    opening->bulk.owner = opening;
-    bulk_start(&opening->bulk);
-}
-
 static void table_read(struct bulk *bulk) {
     struct opening *opening = bulk->owner;
     struct commit *commit = &opening->store->commit;
@@ -481,8 +474,8 @@ static void table_read(struct bulk *bulk) {
     }
     memset(opening->ring, 0, (size_t)commit->ring_blocks * BLOCK_BYTES); /* what cannot be read is no record */
     host_random(opening->store->home->host, &commit->opening_id, sizeof(commit->opening_id));
-    bulk_then(opening, (uint32_t)divide_up((uint64_t)commit->ring_blocks * BLOCK_BYTES, RING_PIECE), describe_ring, NULL,
-              ring_read);
+    bulk_then(opening, BLOCK_READ, (uint32_t)divide_up((uint64_t)commit->ring_blocks * BLOCK_BYTES, RING_PIECE), describe_ring,
+              NULL, ring_read);
 }
 
 /* ---- 3: layer records ---- */
@@ -578,7 +571,7 @@ static void index_read(struct store_io *io) {
     if (opening->table == NULL)
         fail_memory(opening);
     else
-        bulk_then(opening, limit, describe_table, table_item, table_done);
+        bulk_then(opening, BLOCK_READ, limit, describe_table, table_item, table_done);
 }
 
 /* ---- 1: superblocks ---- */
@@ -631,11 +624,11 @@ static void flushed(struct store_io *io) {
             error_set(&opening->open->error, ERROR_PERMISSION, "%s is a leg of a mirror", opening->open->base->name);
         else
             error_set(&opening->open->error, ERROR_IO, "%s cannot be flushed: %s", opening->open->base->name,
-                      io_status_name((enum io_status)io->request.status));
+                      io_status_words((enum io_status)io->request.status));
         fail(opening);
         return;
     }
-    bulk_then(opening, 2, describe_head, NULL, heads_read); /* one of the two may be unreadable: then it is zero */
+    bulk_then(opening, BLOCK_READ, 2, describe_head, NULL, heads_read); /* one of the two may be unreadable: then it is zero */
 }
 
 static void begin(struct reactor_message *message) {

@@ -17,6 +17,27 @@ static bool place_is_needed(const struct layer *layer) {
     return needed;
 }
 
+/* The next of those that stand on `top`, directly or not, in some order; NULL = that was all. */
+static struct layer *next_upon(const struct layer *top, struct layer *at) {
+    if (!list_empty(&at->children))
+        return list_entry(at->children.head.next, struct layer, sibling);
+    for (; at != top; at = at->parent)
+        if (at->sibling.next != &at->parent->children.head)
+            return list_entry(at->sibling.next, struct layer, sibling);
+    return NULL;
+}
+
+/* Their checksums say in what they differ from what will be something else. Before the move, in as many batches as it takes. */
+static enum got sums_upon_drop(struct volume_store *store, struct layer *top) {
+    for (struct layer *upon = top; (upon = next_upon(top, upon)) != NULL;) {
+        enum got got = commit_room(store, TREE_CHANGE_WORDS, &store->command_waiter);
+        if (got != GOT)
+            return got;
+        layer_content_changes(store, upon);
+    }
+    return GOT;
+}
+
 /* False: answered, or waits. */
 static bool may_move(struct volume_command *command, const struct volume *volume) {
     struct volume_store *store = command->store;
@@ -25,7 +46,7 @@ static bool may_move(struct volume_command *command, const struct volume *volume
         command_fail(store, command);
         return false;
     }
-    return commit_room(store, TREE_CHANGE_WORDS, &store->command_waiter) == GOT;
+    return sums_upon_drop(store, volume->layer) == GOT && commit_room(store, TREE_CHANGE_WORDS, &store->command_waiter) == GOT;
 }
 
 static void move(struct volume_command *command, struct volume *volume, struct layer *parent, uint64_t limit,
@@ -37,6 +58,7 @@ static void move(struct volume_command *command, struct volume *volume, struct l
     layer_set_parent(store, layer, parent);
     store->move_generation++;
     layer_content_changes(store, layer);
+    replica_tree_stamp(command);
     background_kick(store);
     command_commit(store, command, after);
 }
@@ -80,10 +102,15 @@ static void set_run(struct volume_command *command) {
         error_invalid(&command->error, "lvol_name", volume->name, "a thin volume");
     else if (layer_size(parent) > layer_size(layer))
         error_invalid(&command->error, "parent_name", snapshot->name, "one that is not larger than %s", volume->name);
-    if (command->error.code != ERROR_NONE)
+    if (command->error.code != ERROR_NONE) {
         command_fail(store, command);
-    else if (may_move(command, volume))
-        move(command, volume, parent, layer_size(parent), NULL);
+        return;
+    }
+    if (!may_move(command, volume))
+        return;
+    command_subject(command, volume);
+    move(command, volume, parent, layer_size(parent),
+         command->tree != NULL ? volume_resized : NULL); /* nobody else tells of it */
 }
 
 static void set_device_run(struct volume_command *command) {

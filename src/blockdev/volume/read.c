@@ -107,21 +107,13 @@ void op_commit(struct volume_op *op) {
     commit_join(store, &op->waiter);
 }
 
-static void begin(struct volume_op *op, struct block_request *request) {
-    struct volume *volume = container_of(block_channel_device(request->channel), struct volume, device);
+/* Also when it has waited for writes that were answered and are not on the disk. */
+static void admit(struct volume_op *op) {
+    struct block_request *request = op->request;
+    struct volume *volume = op->volume;
     struct volume_store *store = volume->store;
-    bool ended = false;
-    memset(op, 0, offsetof(struct volume_op, walk));
-    op->request = request;
-    op->volume = volume;
-    op->waiter.wake = op_wake;
-    op->cursor = request->offset;
-    op->end = request->offset + request->length;
-    op->ended = &ended;
-    op->generation = (uint8_t)volume->generation;
-    if (likely(request->op != BLOCK_REPLICA_PUT)) /* a claim does not wait for itself */
-        volume->under_way[op->generation]++;
     enum io_status admitted = IO_OK;
+    op->resume = admit;
     if (unlikely(request->op >= BLOCK_REPLICA_PUT)) {
         if (volume->layer == NULL)
             op_end(op, IO_DEVICE_GONE);
@@ -137,10 +129,15 @@ static void begin(struct volume_op *op, struct block_request *request) {
         op_end(op, IO_OUT_OF_RANGE); /* shrunk since the block layer looked */
     } else if (unlikely(volume->layer->damaged && request->op != BLOCK_FLUSH)) {
         op_end(op, IO_DAMAGED);
+    } else if (unlikely(volume->early_count > 0) && early_meets(volume, request->offset, request->length, &op->waiter)) {
+        return;
     } else if (request->op == BLOCK_READ) {
         read_start(op);
     } else if (unlikely(store->failed)) {
         op_end(op, IO_MEDIUM_WRITE);
+    } else if (request->op == BLOCK_FLUSH && REPLICA_CANARY != REPLICA_CANARY_FLUSH_AHEAD &&
+               early_any(volume, op->early_until, &op->waiter)) {
+        return;
     } else if (request->op == BLOCK_FLUSH) {
         if (store->read_only && store->commit.batch_words == 0 && !store->unflushed && store->commit.state == COMMIT_IDLE)
             op_end(op, IO_OK); /* there never was anything to flush */
@@ -155,6 +152,23 @@ static void begin(struct volume_op *op, struct block_request *request) {
     } else {
         trim_start(op);
     }
+}
+
+static void begin(struct volume_op *op, struct block_request *request) {
+    struct volume *volume = container_of(block_channel_device(request->channel), struct volume, device);
+    bool ended = false;
+    memset(op, 0, offsetof(struct volume_op, walk));
+    op->request = request;
+    op->volume = volume;
+    op->waiter.wake = op_wake;
+    op->cursor = request->offset;
+    op->end = request->offset + request->length;
+    op->ended = &ended;
+    op->early_until = volume->store->early_sequence;
+    op->generation = (uint8_t)volume->generation;
+    if (likely(request->op != BLOCK_REPLICA_PUT)) /* a claim does not wait for itself */
+        volume->under_way[op->generation]++;
+    admit(op);
     if (!ended)
         op->ended = NULL;
 }

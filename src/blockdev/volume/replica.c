@@ -9,12 +9,15 @@
 
 static struct replica *replica_new(struct volume *volume, const struct replica_record *record, struct layer *marks) {
     struct replica *replica = calloc(1, sizeof(*replica));
-    if (replica == NULL)
+    if (replica == NULL || !block_replica_enter(volume->store->graph, &replica->here, &record->leg)) {
+        free(replica);
         return NULL;
+    }
     replica->volume = volume;
     replica->record = *record;
     replica->marks = marks;
     replica->unproven = volume->store->unproven;
+    early_init(volume->store);
     return replica;
 }
 
@@ -51,6 +54,7 @@ void replica_close(struct volume *volume) {
     if (replica == NULL)
         return;
     volume->replica = NULL;
+    block_replica_leave(volume->store->graph, &replica->here);
     free(replica->marked);
     free(replica);
 }
@@ -174,6 +178,7 @@ static void fence(struct replica *replica, const struct replica_claim *claim) {
     if (replica->holder != 0 && !uuid_equal(&claim->engine, &replica->record.promised_engine))
         replica->former[replica->former_next++ % REPLICA_FORMER_MAX] = replica->holder;
     replica->holder = 0;
+    replica->elsewhere = false; /* until its engine says who are members */
     turn(replica->volume);
 }
 
@@ -287,6 +292,13 @@ static void release_run(struct volume_op *op) {
     op_end(op, IO_OK);
 }
 
+void replica_doubt(const struct volume *volume) {
+    if (volume->replica == NULL || volume->replica->unproven)
+        return;
+    volume->replica->unproven = true;
+    trail_look(volume->store);
+}
+
 /* ---- records and marks ---- */
 
 /* What an engine may not change, or not backwards. */
@@ -303,6 +315,17 @@ static bool ranges_inside(const struct volume *volume, const struct replica_rang
         if (!range_inside(ranges->ranges[i].first, ranges->ranges[i].count, count))
             return false;
     return true;
+}
+
+/* Members were claimed before they are told as such: those that this process has are known by now. One that comes here later is
+ * no member before the next record tells of it. */
+static bool others_are_elsewhere(const struct replica *replica) {
+    for (unsigned i = 0; i < replica->record.leg_count; i++) {
+        const struct replica_leg *leg = &replica->record.legs[i];
+        if ((leg->flags & REPLICA_LEG_MEMBER) != 0 && !block_replica_is_here(replica->volume->store->graph, &leg->id))
+            return true;
+    }
+    return false;
 }
 
 /* Marks all of them; a part may be in an earlier record than the rest, which only marks too much. WAIT: again. */
@@ -332,6 +355,8 @@ static void store_run(struct volume_op *op) {
         op_end(op, IO_INVALID);
         return;
     }
+    if (replica->unproven && early_any(volume, op->early_until, &op->waiter))
+        return; /* what was in doubt is proven when it was written anew: before this came */
     enum io_status status = IO_OK;
     enum got got = GOT;
     volume->store->commit.urge = COMMIT_AHEAD_OF_ALL;
@@ -353,6 +378,7 @@ static void store_run(struct volume_op *op) {
         memset(replica->marked, 0, bitmap_words(replica->region_count) * sizeof(uint64_t));
     replica->record = document->record;
     replica->record.promised_attempt = attempt;
+    replica->elsewhere = others_are_elsewhere(replica);
     if (replica->unproven &&
         (replica->record.state == REPLICA_WITNESS || (replica->record.state == REPLICA_WHOLE && replica->record.settled != 0))) {
         replica->unproven = false; /* what was in doubt was written anew, under this opening */
@@ -376,8 +402,11 @@ static void marks_run(struct volume_op *op) {
         return;
     }
     uint32_t depth = clear ? 0 : (uint32_t)replica->record.epoch.depth;
+    bool all = (ranges->flags & REPLICA_ALL_REGIONS) != 0;
     enum io_status status = IO_OK;
+    volume->store->commit.urge = all ? COMMIT_IN_TURN : COMMIT_AHEAD;
     enum got got = mark_ranges(op, ranges, depth, &status);
+    volume->store->commit.urge = COMMIT_IN_TURN;
     if (got == GOT)
         got = commit_room(volume->store, 1, &op->waiter);
     if (got == FAILED)
@@ -388,8 +417,11 @@ static void marks_run(struct volume_op *op) {
         VOLUME_AT(volume, CLEAR);
     else
         VOLUME_AT(volume, MARK);
-    if ((ranges->flags & REPLICA_ALL_REGIONS) != 0)
-        layer_set(volume->store, replica->marks, LAYER_TREE, depth); /* the floor under all of them */
+    if (!all) {
+        put_commit_ahead(op);
+        return;
+    }
+    layer_set(volume->store, replica->marks, LAYER_TREE, depth); /* the floor under all of them */
     replica_put_commit(op);
 }
 
@@ -408,6 +440,8 @@ static void forget_run(struct volume_op *op) {
     }
     if (!alone(op))
         return;
+    if (early_any(volume, UINT64_MAX, &op->waiter))
+        return;
     if (volume->under_way[volume->generation] > 0) { /* the engine writes on to what it gives up */
         op_end(op, IO_INVALID);
         return;
@@ -416,6 +450,7 @@ static void forget_run(struct volume_op *op) {
         return;
     replica_forget(volume);
     replica_put_commit(op);
+    replica_drop_kept(volume); /* nobody makes it whole any more */
 }
 
 static void (*const put_runs[])(struct volume_op *op) = {

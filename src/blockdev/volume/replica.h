@@ -28,7 +28,9 @@ struct replica {
     uint64_t holder;                     /* association with the claim, 0 = none */
     uint64_t former[REPLICA_FORMER_MAX]; /* superseded by another engine: the newest ones */
     unsigned former_next;
-    bool unproven; /* what its marked regions show may not be on the disk; until it was made equal under this opening */
+    struct block_replica here;
+    bool elsewhere; /* a member of the epoch stored last, under this claim, is in another process */
+    bool unproven;  /* what its marked regions show may not be on the disk; until it was made equal under this opening */
 };
 
 /* ---- replica.c: records, claims, admission ---- */
@@ -50,6 +52,8 @@ void replica_follow(struct volume_store *store, struct layer *from, struct layer
 /* The record and the marks go, in this turn; the room of a tree change is there. */
 void replica_forget(struct volume *volume);
 
+/* The disk failed a write of this volume's, so that it may show what no flush will keep: a leg is unproven from here on. */
+void replica_doubt(const struct volume *volume);
 /* Ends the PUT when what is in the open batch is durable. */
 void replica_put_commit(struct volume_op *op);
 
@@ -68,6 +72,8 @@ const struct layer *replica_layer_below(const struct replica *replica, const str
 void replica_tree_run(struct volume_op *op);
 void replica_get_layers(struct volume_op *op);
 void replica_get_pairs(struct volume_op *op, const struct volume *of);
+/* The copy that was kept of it before it returned (REPLICA_KEEP) goes by merging, when it can. The store's home. */
+void replica_drop_kept(struct volume *leg);
 /* Goes on with the deletions that the last opening did not come to. Control reactor, after the devices are registered. */
 void replica_delete_let_go(struct volume_store *store);
 /* Of commands: what a change of the mirror's adds to the identity of what it makes (false: no room), and to the leg's record, in

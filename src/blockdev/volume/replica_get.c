@@ -113,7 +113,7 @@ static enum got region_owned(struct volume_op *op, struct layer *layer, const st
             enum got got = map_get(op->volume->store, layer, (uint32_t)cluster, &op->waiter, &word, ret_status);
             if (got != GOT)
                 return got;
-            *ret_owned = word != 0;
+            *ret_owned = word != 0 || layer_hidden_by_limit(layer, (uint32_t)cluster) != 0;
         }
     return GOT;
 }
@@ -182,6 +182,10 @@ static void get_sums(struct volume_op *op) {
         op->request->offset % REPLICA_BLOCK_BYTES != 0 ||
         !range_inside(op->request->offset, length, layer_size(of->layer) << BLOCK_SHIFT)) {
         op_end(op, op->request->offset % REPLICA_BLOCK_BYTES == 0 && length > 0 ? IO_OUT_OF_RANGE : IO_INVALID);
+        return;
+    }
+    if (of == op->volume && early_meets(op->volume, op->request->offset, length, &op->waiter)) {
+        op->resume = replica_get_start; /* the fence, too */
         return;
     }
     struct volume_store *store = of->store;

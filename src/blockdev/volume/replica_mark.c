@@ -85,7 +85,8 @@ static void mark_run(struct volume_op *op) {
     enum io_status status = IO_OK;
     enum got got = GOT;
     op->resume = mark_run;
-    if (unlikely(replica == NULL || (status = replica_admits(replica, op->request)) != IO_OK)) {
+    /* one that was answered is nobody's any more: a claim waits for it */
+    if (unlikely(replica == NULL || (op->early == NULL && (status = replica_admits(replica, op->request)) != IO_OK))) {
         op_fail(op, replica == NULL ? IO_NOT_READY : status);
         return;
     }
@@ -100,6 +101,8 @@ static void mark_run(struct volume_op *op) {
     }
     uint64_t end = end_region(op), region = bitmap_find_clear(replica->marked, end, first_region(op));
     if (region == end) {
+        if (!early_goes(op))
+            return;
         op->mark_next(op);
         return;
     }
@@ -119,6 +122,8 @@ static void mark_run(struct volume_op *op) {
         op->mark_next(op);
         return;
     }
+    if (op->early == NULL && early_take(op) == WAIT)
+        return;
     VOLUME_AT(op->volume, MARK);
     op->mark_wake = op->waiter.wake;
     op->waiter.wake = mark_committed;

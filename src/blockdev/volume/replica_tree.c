@@ -98,7 +98,7 @@ void replica_tree_stamp(struct volume_command *command) {
     stamp(leg, tree);
     bool cuts = tree->what == REPLICA_RESIZE && command->subject_blocks > layer_size(leg->layer);
     bool reverts = tree->what == REPLICA_REVERT && REPLICA_CANARY != REPLICA_CANARY_REVERT_UNMARKED;
-    if (reverts || cuts) /* what a leg that misses it has to compare */
+    if (reverts || cuts || tree->what == REPLICA_UPON) /* what a leg that misses it has to compare */
         layer_set(leg->store, leg->replica->marks, LAYER_TREE, leg->replica->record.epoch.depth);
 }
 
@@ -163,6 +163,42 @@ static bool compose_name(const struct volume *leg, const char *suffix, char name
 
 #define KEPT "before-sync"
 
+/* What the document names for this leg; NULL: nothing that is there. */
+static struct volume *upon_what(const struct volume *leg, const struct replica_tree *tree) {
+    const char *at = tree->pairs, *end = tree->pairs + tree->pair_bytes;
+    while (at < end) {
+        const char *value = at + strlen(at) + 1;
+        struct volume *upon = strcmp(at, leg->name) == 0 ? volume_named(leg->store, value) : NULL;
+        if (upon != NULL)
+            return upon->read_only && upon->deleting == NULL ? upon : NULL;
+        at = value + strlen(value) + 1;
+    }
+    return NULL;
+}
+
+static enum io_status plan_upon(struct tree_work *work, const struct volume *leg, const struct replica_tree *tree,
+                                void (**ret_start)(struct volume_command *command)) {
+    const struct volume *upon = upon_what(leg, tree);
+    const struct layer *head = leg->layer;
+    if (upon == NULL)
+        return IO_DEVICE_GONE;
+    if (head->parent == upon->layer)
+        return IO_OK;
+    if (head->parent != NULL || layer_get(head, LAYER_USED) != 0)
+        return IO_ABORTED;
+    if (layer_size(upon->layer) > layer_size(head) || (layer_get(head, LAYER_STATE) & LAYER_THICK) != 0)
+        return IO_INVALID;
+    work->command.snapshot = upon->uuid;
+    *ret_start = volume_parent_set;
+    return IO_OK;
+}
+
+/* NULL: there is none, or it is not to be deleted now. */
+static struct volume *find_kept(const struct volume *leg, char name[VOLUME_NAME_SIZE]) {
+    struct volume *kept = compose_name(leg, KEPT, name) ? volume_named(leg->store, name) : NULL;
+    return kept == NULL || kept->deleting != NULL || too_many_children(kept) ? NULL : kept;
+}
+
 /* What stands against it as things are, and what it would be: the command's function, NULL = there is nothing to do. */
 static enum io_status plan(struct tree_work *work, const struct volume *leg, const struct replica_tree *tree,
                            void (**ret_start)(struct volume_command *command)) {
@@ -217,12 +253,12 @@ static enum io_status plan(struct tree_work *work, const struct volume *leg, con
         *ret_start = volume_snapshot_create;
         break;
     case REPLICA_DROP:
-        if (!compose_name(leg, KEPT, work->name) || (snapshot = volume_named(store, work->name)) == NULL ||
-            snapshot->deleting != NULL || too_many_children(snapshot))
+        if ((snapshot = find_kept(leg, work->name)) == NULL)
             return IO_OK;
         command->volume = snapshot->uuid;
         *ret_start = volume_delete;
         break;
+    case REPLICA_UPON: return plan_upon(work, leg, tree, ret_start);
     case REPLICA_NOTE: break;
     }
     return IO_OK;
@@ -259,6 +295,16 @@ static void delete_behind(struct tree_work *work, const struct volume *volume) {
     work->command.store = volume->store;
     work->command.done = deleted;
     volume_delete(&work->command);
+}
+
+void replica_drop_kept(struct volume *leg) {
+    char name[VOLUME_NAME_SIZE];
+    struct volume *kept = find_kept(leg, name);
+    struct tree_work *work = kept == NULL ? NULL : calloc(1, sizeof(*work));
+    if (work == NULL)
+        return;
+    work->command.volume = kept->uuid;
+    delete_behind(work, kept);
 }
 
 void replica_delete_let_go(struct volume_store *store) {

@@ -24,9 +24,10 @@ struct slot {
     uint64_t left_data, left; /* not written yet: those with data, and all */
     bool starts_unit, busy;
     unsigned pending;
-    uint8_t *buffer;
+    uint8_t *buffer, *below; /* below: what the parent has there, of a checksum of the whole */
     struct slice slice;
     struct block_request read;
+    struct pool_waiter op_waiter;
     struct slot_write {
         struct slot *slot;
         struct block_request request;
@@ -75,14 +76,22 @@ static void scan_fail(struct scan *scan, enum io_status status, const char *what
     scan->failed = true;
     enum error_code code = status == IO_NO_SPACE ? ERROR_NO_SPACE : status == IO_NO_MEMORY ? ERROR_NO_MEMORY : ERROR_IO;
     error_set(&scan->asked->error, code, "%s %s at byte %llu: %s", what, device->name, (unsigned long long)offset,
-              io_status_name(status));
+              io_status_words(status));
+}
+
+static void scan_fail_changed(struct scan *scan) {
+    if (!scan->failed)
+        error_set(&scan->asked->error, ERROR_BUSY, "what the snapshot holds has changed while its checksum was made");
+    scan->failed = true;
 }
 
 /* ---- the end: home, then control ---- */
 
 static void free_scan(struct scan *scan) {
-    for (unsigned i = 0; i < SLOTS; i++)
+    for (unsigned i = 0; i < SLOTS; i++) {
         free(scan->slots[i].buffer);
+        free(scan->slots[i].below);
+    }
     free(scan);
 }
 
@@ -204,6 +213,78 @@ static void slot_write(struct slot *slot) {
 
 static bool block_is_zero(const uint8_t *block) { return block[0] == 0 && memcmp(block, block + 1, BLOCK_BYTES - 1) == 0; }
 
+/* ---- one chunk: a checksum of the whole counts what differs from the parent ---- */
+
+/* Not what is held: copies of a mirror hold the same, but one that was copied may hold blocks of its own that others have below.
+ */
+static void slot_difference(const struct slot *slot, bool compared) {
+    for (uint64_t rest = slot->data | slot->zero; rest != 0; rest &= rest - 1) {
+        unsigned b = (unsigned)__builtin_ctzll(rest);
+        const uint8_t *block = slot->buffer + (size_t)b * BLOCK_BYTES, *below = slot->below + (size_t)b * BLOCK_BYTES;
+        bool zero = (slot->zero >> b & 1) != 0 || block_is_zero(block);
+        if (compared && (zero ? block_is_zero(below) : memcmp(block, below, BLOCK_BYTES) == 0))
+            continue;
+        slot->scan->asked->ret_sum += zero ? block_sum("", 1, slot->first + b, SEED_CLEARED) /* a sum of sums: in any order */
+                                           : block_sum(block, BLOCK_BYTES, slot->first + b, SEED_DATA);
+    }
+}
+
+static void below_read(struct volume_op *op, enum io_status status) {
+    struct slot *slot = container_of(op->request, struct slot, read);
+    if (status == IO_OK)
+        slot_difference(slot, true);
+    else if (status == IO_DEVICE_GONE)
+        scan_fail_changed(slot->scan);
+    else
+        scan_fail(slot->scan, status, "reading below", slot->scan->from.device, op->request->offset);
+    slot_done(slot);
+}
+
+/* The request is filled but for its layer, which may be another one by now. */
+static void below_ready(struct pool_waiter *waiter, void *take_op) {
+    struct slot *slot = container_of(waiter, struct slot, op_waiter);
+    struct volume_op *op = take_op;
+    struct layer *below = layer_below(slot->scan->layer);
+    if (below != NULL && below->external == NULL && slot->read.offset + slot->read.length <= layer_size(below) * BLOCK_BYTES) {
+        op_read_inside(op, slot->scan->volume, below, &slot->read, below_read);
+        return;
+    }
+    pool_give(&slot->scan->store->ops, op);
+    scan_fail_changed(slot->scan);
+    slot_done(slot);
+}
+
+static void slot_compare(struct slot *slot) {
+    struct scan *scan = slot->scan;
+    const struct layer *below = layer_below(scan->layer);
+    uint64_t asked = slot->data | slot->zero, size = below == NULL ? 0 : layer_size(below);
+    uint64_t from = (uint64_t)__builtin_ctzll(asked), to = 64 - (uint64_t)__builtin_clzll(asked);
+    to = min_u64(to, size > slot->first ? size - slot->first : 0);
+    memset(slot->below, 0, CHUNK_BYTES); /* beyond its end, too */
+    if (from >= to || below->external != NULL) {
+        slot_difference(slot, below == NULL || below->external == NULL); /* another device may say anything at another time */
+        slot_done(slot);
+        return;
+    }
+    slot->slice = (struct slice){slot->below + from * BLOCK_BYTES, (to - from) * BLOCK_BYTES};
+    slot->read = (struct block_request){.op = BLOCK_READ,
+                                        .slices = &slot->slice,
+                                        .slice_count = 1,
+                                        .offset = (slot->first + from) * BLOCK_BYTES,
+                                        .length = slot->slice.length,
+                                        .channel = scan->from_channel};
+    slot->op_waiter.ready = below_ready;
+    struct volume_op *op = pool_take(&scan->store->ops);
+    if (op != NULL) {
+        below_ready(&slot->op_waiter, op);
+    } else if (scan->store->ops.lent > 0) {
+        pool_wait(&scan->store->ops, &slot->op_waiter);
+    } else {
+        scan_fail(scan, IO_NO_MEMORY, "reading below", scan->from.device, slot->read.offset);
+        slot_done(slot);
+    }
+}
+
 static void slot_sum(const struct slot *slot) {
     struct scan *scan = slot->scan;
     uint64_t sum = 0;
@@ -213,10 +294,6 @@ static void slot_sum(const struct slot *slot) {
     }
     for (uint64_t rest = slot->zero; rest != 0; rest &= rest - 1)
         sum += block_sum("", 1, slot->first + (unsigned)__builtin_ctzll(rest), SEED_CLEARED);
-    if (scan->asked->what == VOLUME_SCAN_SUM) {
-        scan->asked->ret_sum += sum; /* a sum of sums: in whatever order they come */
-        return;
-    }
     struct volume_unit_sum *unit = &scan->asked->sums[slot->first / scan->unit_blocks - scan->asked->first_unit];
     unit->sum += sum;
     unit->held = true;
@@ -224,6 +301,10 @@ static void slot_sum(const struct slot *slot) {
 
 static void slot_has_data(struct slot *slot) {
     struct scan *scan = slot->scan;
+    if (scan->asked->what == VOLUME_SCAN_SUM) {
+        slot_compare(slot);
+        return;
+    }
     if (!copies(scan)) {
         slot_sum(slot);
         slot_done(slot);
@@ -441,7 +522,9 @@ static void begin(struct reactor_message *message) {
         scan->to_channel = block_channel_open(&scan->to);
     bool buffers = true;
     for (unsigned i = 0; i < SLOTS; i++)
-        buffers &= (scan->slots[i].buffer = aligned_alloc(BLOCK_BYTES, CHUNK_BYTES)) != NULL;
+        buffers &=
+            (scan->slots[i].buffer = aligned_alloc(BLOCK_BYTES, CHUNK_BYTES)) != NULL &&
+            (scan->asked->what != VOLUME_SCAN_SUM || (scan->slots[i].below = aligned_alloc(BLOCK_BYTES, CHUNK_BYTES)) != NULL);
     for (unsigned i = 0; i < SLOTS; i++)
         for (unsigned w = 0; w < SLOT_WRITES; w++)
             scan->slots[i].writes[w].slot = &scan->slots[i];

@@ -198,6 +198,8 @@ struct volume {
     unsigned put_count;
     bool put_queued;
     struct reactor_job put_job;
+    struct list early; /* writes that were answered and are not on the disk, by arrival */
+    unsigned early_count;
 };
 
 /* ---- requests ---- */
@@ -246,6 +248,8 @@ struct volume_op {
     void (*mark_wake)(struct waiter *waiter, enum io_status status);
     uint64_t mark_first, mark_end; /* regions of this round */
     uint32_t mark_depth;
+    struct early_write *early; /* answered already; NULL = not */
+    uint64_t early_until;      /* of a flush: of those before it, the last */
     /* not cleared for each request */
     struct walk walk;
 };
@@ -402,6 +406,9 @@ struct volume_store {
     void *fill_block; /* for a fill when the reactor's pool has no buffer left: so one of them always goes on */
     bool fill_block_lent;
     struct list fill_waiters; /* for it; empty while it is not lent */
+    struct early_room *early; /* for payloads of writes that wait for a mark; NULL: those are not answered before */
+    uint64_t early_sequence;  /* of the last one */
+    unsigned early_count;
     uint64_t epoch, epoch_oldest;
     uint32_t epoch_count[EPOCH_RING];
 

@@ -140,7 +140,8 @@ void trail_begin(struct volume_store *store) {
     if (trail->memory == NULL && is_kept_for(store)) {
         char name[HOST_KEPT_NAME_SIZE];
         name_of(store, name);
-        struct trail_memory *memory = host_memory_keep(store->home->host, name, sizeof(*memory), true);
+        struct trail_memory *memory =
+            host_memory_keep(store->home->host, name, store->base_handle.device->place, sizeof(*memory), true);
         if (memory == NULL)
             return; /* then the next one has to doubt */
         memory->store_id = store->store_id;
@@ -185,7 +186,9 @@ bool trail_find(struct volume_store *store, uint64_t opening, struct trail_left 
     char name[HOST_KEPT_NAME_SIZE];
     *ret_left = (struct trail_left){0};
     name_of(store, name);
-    struct trail_memory *memory = is_kept_for(store) ? host_memory_keep(store->home->host, name, sizeof(*memory), false) : NULL;
+    struct trail_memory *memory =
+        is_kept_for(store) ? host_memory_keep(store->home->host, name, store->base_handle.device->place, sizeof(*memory), false)
+                           : NULL;
     if (memory == NULL)
         return false;
     uint64_t blocks = divide_up(block_device_size(store->base_handle.device), BLOCK_BYTES);

@@ -15,6 +15,7 @@ struct volume *volume_new(struct volume_store *store, struct layer *layer, const
     list_init(&volume->waiting);
     list_init(&volume->idle_waiters);
     list_init(&volume->puts);
+    list_init(&volume->early);
     if (!hash_map_insert(&store->by_name, &volume->by_name, hash_text(name))) {
         free(volume);
         return NULL;
@@ -318,7 +319,8 @@ static void delete_layer_run(struct volume_command *command) {
         command_fail(store, command); /* the device is gone, the volume comes back at the next opening */
         return;
     }
-    if (commit_room(store, TREE_CHANGE_WORDS, &store->command_waiter) != GOT)
+    if (early_any(volume, UINT64_MAX, &store->command_waiter) ||
+        commit_room(store, TREE_CHANGE_WORDS, &store->command_waiter) != GOT)
         return;
     struct layer *layer = volume->layer;
     replica_forget(volume);

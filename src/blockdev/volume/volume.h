@@ -80,6 +80,7 @@ struct volume_command {
     unsigned pair_count;
     uint64_t size_bytes;
     bool thick;
+    bool children;               /* volume_list() */
     struct uuid new_uuid;        /* of what is created; nil = random */
     struct uuid snapshot;        /* volume_revert(), volume_parent_set() */
     struct block_device *device; /* volume_clone_device(), volume_parent_set_device() */
@@ -151,7 +152,7 @@ void volume_attribute_set(struct volume_command *command);
 void volume_attribute_get(struct volume_command *command);
 /* Fills command->map. */
 void volume_map_get(struct volume_command *command);
-/* All volumes of the store, or `volume` if that is set, in order of creation. */
+/* All volumes of the store in order of creation; or, if that is set, `volume`, and with `children` those directly upon it. */
 void volume_list(struct volume_command *command);
 
 /* Fills command->store_info. */
@@ -207,7 +208,7 @@ void volume_store_info(struct volume_store *store, struct volume_store_info *ret
 /* ---- going through what a snapshot holds: checksums, copies to another device ---- */
 
 enum volume_scan_what {
-    VOLUME_SCAN_SUM,        /* one checksum of all that the snapshot itself holds and where; kept as its attribute */
+    VOLUME_SCAN_SUM, /* one checksum of all in which the snapshot differs from its parent, and where; kept as its attribute */
     VOLUME_SCAN_UNIT_SUMS,  /* one for each unit of which it holds something itself */
     VOLUME_SCAN_COPY,       /* what it holds itself, block by block, zeros too: over a copy of its parent gives a copy of it */
     VOLUME_SCAN_COPY_DEEP,  /* what it or any ancestor holds */

@@ -1,6 +1,6 @@
 /* Writes: space for all of the range first, then whole blocks in place or into their new cluster, parts of absent blocks by
  * filling (rules 1, 4, 8, 9). Also the edges of write-zeroes. */
-#include "blockdev/volume/internal.h"
+#include "blockdev/volume/replica.h"
 
 #define WORDS_PER_CLUSTER 6u /* map, allocation, count, USED, and the bits later */
 
@@ -46,11 +46,12 @@ static void data_written(struct store_io *io) {
         }
     } else if ((io->request.flags & BLOCK_FUA) != 0 && !store->base_handle.device->native_fua) {
         /* the block layer's own flush behind the write may be what failed, and then others' data is lost with it */
-        store_fail(store, "a flushed write failed: %s; open the store anew to recover", io_status_name(status));
+        store_fail(store, "a flushed write failed: %s; open the store anew to recover", io_status_words(status));
     } else if (status != IO_NO_SPACE) {
         uint32_t clusters = (uint32_t)(divide_up(io->first_block % CLUSTER_BLOCKS + io->block_count, CLUSTER_BLOCKS));
         for (uint32_t i = 0; i < clusters; i++)
             cluster_quarantine(store, io->cluster + i);
+        replica_doubt(op->volume);
     }
     page_unpin(store, io->page);
     io_give(io);

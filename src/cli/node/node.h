@@ -104,6 +104,8 @@ bool cli_node_volume_show(struct cli *cli);
 bool cli_node_volume_create(struct cli *cli);
 bool cli_node_volume_expand(struct cli *cli);
 bool cli_node_volume_delete(struct cli *cli);
+bool cli_node_volume_revert(struct cli *cli);
+bool cli_node_volume_clone(struct cli *cli);
 bool cli_node_volume_add(struct cli *cli);
 bool cli_node_volume_remove(struct cli *cli);
 bool cli_node_volume_set(struct cli *cli);

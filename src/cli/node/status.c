@@ -90,6 +90,9 @@ static void judge_volume(const json_t *volume, json_t *findings) {
                  "it goes on by itself; `penstock volume delete %s --yes --abandon` does not wait for that node", name);
         find(findings, advice, "volume %s is being deleted: %s", name, reason);
     }
+    if (is(volume, "state", "reverting") && reason[0] != '\0')
+        find(findings, "it goes on by itself, and serves again when what it waits for is there",
+             "volume %s is being reverted: %s", name, reason);
     json_array_foreach(get(volume, "replicas"), i, replica) {
         const char *its = cli_member(replica, "name"), *node = cli_member(replica, "node");
         if (is(replica, "mode", "ERR") ||

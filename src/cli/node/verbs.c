@@ -100,6 +100,18 @@ static const struct cli_verb verbs[] = {
      CLI_COMPLETE_NODE_VOLUME, cli_node_volume_remove},
     {"volume set", "NAME", "Change what may be changed while it stands", volume_set_options, CLI_COMPLETE_NODE_VOLUME,
      cli_node_volume_set},
+    {"volume revert", "NAME SNAPSHOT",
+     "Make a volume what it was when a snapshot was made: what was written since is lost, snapshots stay\nIts hosts are to let "
+     "go "
+     "of it first (unmount, disconnect): they lose it meanwhile, and what they remember of it is not what it holds then. All of "
+     "its replicas must be whole. It is as large afterwards as before, and is found where `volume show` says.",
+     yes_options, CLI_COMPLETE_NODE_VOLUME, cli_node_volume_revert},
+    {"volume clone", "NAME SNAPSHOT NEW-NAME",
+     "Make another volume that begins as a snapshot of this one, copied to as many replicas, and print what hosts connect "
+     "to\nHosts "
+     "find it when everything was copied; until then it is creating. What takes longer than a minute goes on: done again, it "
+     "waits on, and says the same.",
+     NULL, CLI_COMPLETE_NODE_VOLUME, cli_node_volume_clone},
     {"volume delete", "NAME", "Delete a volume with its data and snapshots, on all nodes", volume_delete_options,
      CLI_COMPLETE_NODE_VOLUME, cli_node_volume_delete},
     {"volume watch", "[NAME]", "Say what changes, and how far copying is, until it is interrupted", volume_watch_options,

@@ -296,6 +296,22 @@ static bool put_places(struct cli *cli, json_t *request) {
     return ok;
 }
 
+/* One that could not be made is answered too. */
+static bool show_made(struct cli *cli, json_t *take_answer, const char *name) {
+    const json_t *volume = get(take_answer, "volume");
+    bool failed = is(volume, "state", "error");
+    if (failed) {
+        error_set(&cli->error, ERROR_IO, "volume %s: %s", name, cli_member(volume, "reason"));
+        error_hint(&cli->error, "mend it and create it again, or `penstock volume delete %s --yes`", name);
+    } else if (cli_wants_data(cli)) {
+        cli_print(cli, volume);
+    } else {
+        printf("%s\n", cli_member(volume, "endpoint")[0] != '\0' ? cli_member(volume, "endpoint") : cli_member(volume, "name"));
+    }
+    json_decref(take_answer);
+    return !failed;
+}
+
 bool cli_node_volume_create(struct cli *cli) {
     const char *replicas = cli_option(cli, "--replicas"), *frontend = cli_option(cli, "--frontend");
     uint64_t bytes, count = 0;
@@ -313,20 +329,16 @@ bool cli_node_volume_create(struct cli *cli) {
         json_decref(request);
         return false;
     }
-    if (!cli_node_call_at(cli, 0, "CreateVolume", request, &answer))
-        return false;
-    const json_t *volume = get(answer, "volume");
-    bool failed = is(volume, "state", "error");
-    if (failed) {
-        error_set(&cli->error, ERROR_IO, "volume %s: %s", cli->arguments[0], cli_member(volume, "reason"));
-        error_hint(&cli->error, "mend it and create it again, or `penstock volume delete %s --yes`", cli->arguments[0]);
-    } else if (cli_wants_data(cli)) {
-        cli_print(cli, volume);
-    } else {
-        printf("%s\n", cli_member(volume, "endpoint")[0] != '\0' ? cli_member(volume, "endpoint") : cli_member(volume, "name"));
-    }
-    json_decref(answer);
-    return !failed;
+    return cli_node_call_at(cli, 0, "CreateVolume", request, &answer) && show_made(cli, answer, cli->arguments[0]);
+}
+
+bool cli_node_volume_clone(struct cli *cli) {
+    json_t *answer;
+    if (call(cli, "CloneVolume", json_pack("{s:s, s:s}", "snapshot", cli->arguments[1], "new_name", cli->arguments[2]), &answer))
+        return show_made(cli, answer, cli->arguments[2]);
+    if (cli->error.code == ERROR_TIMED_OUT)
+        error_hint(&cli->error, "`penstock volume show %s` says how far it is", cli->arguments[2]);
+    return false;
 }
 
 bool cli_node_volume_expand(struct cli *cli) {
@@ -347,6 +359,13 @@ bool cli_node_volume_delete(struct cli *cli) {
     if (!cli_yes(cli, "this deletes volume %s with all its data and snapshots", cli->arguments[0]))
         return false;
     return call_only(cli, "DeleteVolume", json_pack("{s:b}", "abandon", cli_option(cli, "--abandon") != NULL));
+}
+
+bool cli_node_volume_revert(struct cli *cli) {
+    if (!cli_yes(cli, "this takes back all that was written to volume %s since snapshot %s", cli->arguments[0],
+                 cli->arguments[1]))
+        return false;
+    return call_only(cli, "RevertVolume", json_pack("{s:s}", "snapshot", cli->arguments[1]));
 }
 
 bool cli_node_volume_add(struct cli *cli) {

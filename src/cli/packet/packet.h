@@ -13,5 +13,7 @@ bool cli_rest_do(struct cli *cli, const char *method, const char *path, json_t *
 
 bool cli_packet_setup(struct cli *cli);
 bool cli_packet_top(struct cli *cli);
+bool cli_packet_policy(struct cli *cli);
+bool cli_packet_capture(struct cli *cli);
 /* "IP:PORT" or "[IP]:PORT". False: cli->error names the option. */
 bool cli_packet_place(struct cli *cli, const char *option, const char *text, struct host_address *ret);

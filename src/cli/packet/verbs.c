@@ -170,11 +170,13 @@ static bool read_push(struct cli *cli, const char *text, json_t **ret_vlan) {
     return true;
 }
 
-static bool port_change(struct cli *cli, const char *action, json_t *take_vlan) {
+static bool port_change(struct cli *cli, const char *action, json_t *take_vlan, bool hairpin) {
     char path[256], rest[80];
     json_t *body = json_pack("{ss ss ss}", "action", action, "port", cli->arguments[2], "dir", cli->arguments[3]);
     if (take_vlan != NULL)
         json_object_set_new(body, "vlan", take_vlan);
+    if (hairpin)
+        json_object_set_new(body, "hairpin", json_true());
     snprintf(rest, sizeof(rest), "/components/%.40s/ports", cli->arguments[1]);
     if (!text_is_name(cli->arguments[1], 40) || !make_path(cli, cli->arguments[0], rest, path)) {
         json_decref(body);
@@ -192,10 +194,10 @@ static bool port_attach(struct cli *cli) {
         return false;
     if (cli_option(cli, "--pop") != NULL)
         vlan = json_pack("{ss}", "operation", "del");
-    return port_change(cli, "attach", vlan);
+    return port_change(cli, "attach", vlan, cli_option(cli, "--hairpin") != NULL);
 }
 
-static bool port_detach(struct cli *cli) { return port_change(cli, "detach", NULL); }
+static bool port_detach(struct cli *cli) { return port_change(cli, "detach", NULL, false); }
 
 /* ---- classifiers ---- */
 
@@ -258,6 +260,27 @@ static const struct cli_option attach_options[] = {
     REST,
     {"--push", "VLAN[:PRIORITY]", "Give each frame a tag"},
     {"--pop", NULL, "Take the outermost tag away"},
+    {"--hairpin", NULL, "A ring from a merge (tx) to a classifier (rx) by which machines of one card meet"},
+    {0},
+};
+static const struct cli_option policy_options[] = {
+    REST,
+    {"--macs", "MAC,…", "Source addresses that may come in by it"},
+    {"--untagged", NULL, "Only frames without a tag may come in by it, and those of --vlans"},
+    {"--vlans", "VLAN,…", "Tags that may come in by it"},
+    {"--rx-bits", "N", "Bits a second that may come in by it, such as 10G"},
+    {"--rx-frames", "N", "Frames a second that may come in by it"},
+    {"--tx-bits", "N", "Bits a second that may go out by it"},
+    {"--tx-frames", "N", "Frames a second that may go out by it"},
+    {"--none", NULL, "Nothing is limited any more"},
+    {0},
+};
+static const struct cli_option capture_options[] = {
+    {"--filter", "TEXT", "Which frames, as pcap-filter(7) says it (default: all)"},
+    {"--direction", "WORD", "rx, tx or both (default)"},
+    {"--snap-length", "BYTES", "Of a frame, at most (default 2048)"},
+    {"--limit-bytes", "BYTES", "How large the file gets (default 1073741824)"},
+    {"--stop", NULL, "End it"},
     {0},
 };
 static const struct cli_option entry_options[] = {
@@ -296,6 +319,17 @@ const struct cli_verb cli_packet_verbs[] = {
     {"port attach", "PROCESS COMPONENT PORT DIRECTION", "Attach a port (vhost:0) to a component as its rx or tx", attach_options,
      CLI_COMPLETE_NONE, port_attach},
     {"port detach", "PROCESS COMPONENT PORT DIRECTION", "Detach a port", rest_options, CLI_COMPLETE_NONE, port_detach},
+    {"port policy", "PORT",
+     "What may come in by a port and how much may go through it: show it, or set it as a whole\n"
+     "By the port's name, whether it is there or not. --macs and --untagged keep a machine of a flat network from other "
+     "addresses and from tags.",
+     policy_options, CLI_COMPLETE_NONE, cli_packet_policy},
+    {"port capture", "PORT [FILE]",
+     "Copy a port's frames into a file (pcap) or pipe; without FILE, show how it goes\n"
+     "At the plane's socket (-s): penstockd's is packet.sock in its state's folder, and ports are called as there. What the file "
+     "is too slow for is lost and counted; "
+     "the port is never held up.",
+     capture_options, CLI_COMPLETE_NONE, cli_packet_capture},
     {"classifier list", "PROCESS", "Where addresses lead", rest_options, CLI_COMPLETE_NONE, classifier_list},
     {"classifier add", "PROCESS ADDRESS PORT", "Lead an address, or default, to a port", entry_options, CLI_COMPLETE_NONE,
      classifier_add},

@@ -22,11 +22,19 @@ static const char *text_of(const json_t *object, const char *key) {
 static bool begins_with(const char *text, const char *with) { return strncmp(text, with, strlen(with)) == 0; }
 
 const char *compile_where(const json_t *parameters) {
-    static const char *const keys[] = {"interface", "socket", "tx_file", "rx_file"};
+    static const char *const keys[] = {"interface", "device", "socket", "tx_file", "rx_file"};
     for (size_t i = 0; i < array_count(keys); i++)
         if (json_object_get(parameters, keys[i]) != NULL)
             return text_of(parameters, keys[i]);
     return "";
+}
+
+json_t *compile_way(const json_t *end) {
+    const json_t *vlan = json_object_get(end, "vlan");
+    json_t *way = vlan != NULL ? json_deep_copy(vlan) : json_pack("{ss}", "operation", "none");
+    if (json_is_true(json_object_get(end, "hairpin")))
+        json_object_set_new(way, "hairpin", json_true());
+    return way;
 }
 
 /* ---- ports ---- */
@@ -95,17 +103,17 @@ static json_t *make_component(struct compiling *compiling, const char *name, con
     return component;
 }
 
-static void attach(struct compiling *compiling, json_t *component, const char *direction, const char *port, const json_t *vlan,
+static void attach(struct compiling *compiling, json_t *component, const char *direction, const char *port, const json_t *way,
                    bool vhost_client) {
     json_object_set_new(json_object_get(component, direction), need_port(compiling, port, direction, vhost_client),
-                        vlan != NULL ? json_deep_copy(vlan) : json_pack("{ss}", "operation", "none"));
+                        compile_way(way));
 }
 
 static void put_ends(struct compiling *compiling, json_t *component, const json_t *from, const char *direction, bool client) {
     json_t *end;
     size_t i;
     json_array_foreach(json_object_get(from, direction), i, end)
-        attach(compiling, component, direction, text_of(end, "port"), json_object_get(end, "vlan"), client);
+        attach(compiling, component, direction, text_of(end, "port"), end, client);
 }
 
 /* An entry belongs to the classifier whose output its port is; while it is detached, to the process's first. */

@@ -19,5 +19,7 @@ struct compile_options {
 
 /* A new value; NULL: no memory. */
 json_t *wiring_compile(const json_t *wiring, const struct compile_options *options);
+/* How a port is attached, of {"vlan"?, "hairpin"?}: {"operation", "id", "pcp", "hairpin"?}. A new value. */
+json_t *compile_way(const json_t *end);
 /* Where the plane says that a port with these parameters is. */
 const char *compile_where(const json_t *parameters);

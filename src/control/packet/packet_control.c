@@ -5,8 +5,9 @@
 
 #include "base/text.h"
 #include "control/packet/compile.h"
+#include "control/packet/split.h"
 
-enum { CALL_MS = 20000, RETRY_MS = 5000, RECORD_AGAIN_MS = 500 };
+enum { CALL_MS = 20000, RETRY_MS = 5000, RECORD_AGAIN_MS = 500, LEAVING_MS = 200 };
 
 static void go_soon(struct packet_control *control);
 static void record(struct packet_control *control);
@@ -26,10 +27,9 @@ static void in_ms(struct packet_control *control, uint64_t ms) {
     reactor_timer_start(control->options.reactor, &control->retry, now_ns(control) + ms * NS_PER_MS);
 }
 
-static void forget_observation(struct packet_control *control) {
-    json_decref(control->observed);
-    control->observed = NULL;
-}
+static void forget_observation(struct packet_control *control) { packet_processes_forget(&control->processes); }
+
+static json_t *compile(const struct packet_control *control, const json_t *wiring, struct error *error);
 
 /* ---- changes ---- */
 
@@ -54,7 +54,8 @@ static void expired(struct reactor_timer *timer) {
     }
     change->late = change->begun;
     error_set(&change->error, ERROR_TIMED_OUT, "%sthe packet plane is not there: %.180s",
-              change->begun ? "recorded, and not yet carried out: " : "nothing was changed: ", control->plane.error.text);
+              change->begun ? "recorded, and not yet carried out: " : "nothing was changed: ",
+              packet_processes_error(&control->processes)->text);
     bool current = change == head(control);
     list_remove(&change->node);
     change->ok = false;
@@ -117,14 +118,14 @@ static bool note_records(struct packet_control *control, const json_t *from, con
 static void recorded(struct store_request *request) {
     struct packet_control *control = container_of(request, struct packet_control, request);
     struct packet_change *change = head(control);
-    control->busy = false;
-    if (request->outcome == STORE_UNKNOWN && !control->stopping) { /* the puts may be repeated */
-        control->busy = true;
-        record(control);
-        return;
-    }
-    drop_records(control);
     bool ok = request->outcome == STORE_DONE;
+    control->uncertain = !ok && (control->uncertain || request->outcome == STORE_UNKNOWN);
+    if (control->uncertain && !control->stopping && store_get_status(control->options.store)->state != STORE_FAILED) {
+        reactor_timer_start(control->options.reactor, &control->again, now_ns(control) + RECORD_AGAIN_MS * NS_PER_MS);
+        return; /* it stays busy; the puts may be repeated */
+    }
+    control->busy = control->uncertain = false;
+    drop_records(control);
     json_t *next = control->next;
     control->next = NULL;
     if (!ok && change != NULL && !control->reverting) {
@@ -141,6 +142,8 @@ static void recorded(struct store_request *request) {
     }
     go_soon(control);
 }
+
+static void record_again(struct reactor_timer *timer) { record(container_of(timer, struct packet_control, again)); }
 
 static void record(struct packet_control *control) {
     for (unsigned i = 0; i < control->record_count; i++) {
@@ -159,7 +162,13 @@ static void record(struct packet_control *control) {
 static void begin(struct packet_control *control, struct packet_change *change) {
     json_t *next = json_deep_copy(control->wiring);
     change->begun = true;
-    if (next == NULL || (change->edit != NULL && !change->edit(change, next, &change->error))) {
+    bool ok = next != NULL && (change->edit == NULL || change->edit(change, next, &change->error));
+    if (ok && control->options.several) { /* what no process can have is refused before it is recorded */
+        json_t *parts = compile(control, next, &change->error);
+        ok = parts != NULL;
+        json_decref(parts);
+    }
+    if (!ok) {
         if (next == NULL)
             error_set(&change->error, ERROR_NO_MEMORY, "no memory");
         json_decref(next);
@@ -206,16 +215,18 @@ static void revert(struct packet_control *control, const struct error *why) {
 /* ---- the plane ---- */
 
 static void failed_call(struct packet_control *control, struct plane_call *call) {
+    if (control->stopping)
+        return;
     forget_observation(control);
     control->trouble = call->error;
-    if (control_plane_ready(&control->plane))
+    if (packet_processes_ready(&control->processes))
         in_ms(control, RETRY_MS);
 }
 
 static void call_plane(struct packet_control *control, const char *method, json_t *params, void (*done)(struct plane_call *)) {
     control->busy = true;
     control->call = (struct plane_call){.method = method, .params = params, .timeout_ms = CALL_MS, .done = done, .arg = control};
-    control_plane_call(&control->plane, &control->call);
+    control_plane_call(&control->process->plane, &control->call);
 }
 
 static void forget_told(struct packet_control *control) {
@@ -228,9 +239,9 @@ static void forget_told(struct packet_control *control) {
 }
 
 static void look_done(struct packet_control *control) {
-    control->observed = packet_observed(&control->told);
+    control->process->observed = packet_observed(&control->told);
     forget_told(control);
-    if (control->observed == NULL) {
+    if (control->process->observed == NULL) {
         error_set(&control->trouble, ERROR_INTERNAL, "the packet plane's listing is none");
         in_ms(control, RETRY_MS);
         return;
@@ -311,20 +322,38 @@ static void status_told(struct plane_call *call) {
     }
     control->told.workers = json_incref(json_object_get(call->result, "workers"));
     control->generation = (uint64_t)json_integer_value(json_object_get(call->result, "generation"));
+    const json_t *found;
+    size_t i;
+    json_array_foreach(json_object_get(call->result, "processes"), i, found)
+        packet_processes_found(&control->processes, (unsigned)json_integer_value(json_object_get(found, "vf")),
+                               json_string_value(json_object_get(found, "core_mask")));
     json_decref(call->result);
+    if (!control_plane_ready(&control->process->plane)) {
+        go_soon(control);
+        return;
+    }
     call_plane(control, "packet_get_vfs", NULL, vfs_told);
 }
 
-static void look(struct packet_control *control) {
+static void look(struct packet_control *control, struct packet_process *process) {
     forget_told(control);
+    control->process = process;
     call_plane(control, "packet_get_status", NULL, status_told);
 }
 
 /* ---- carrying out ---- */
 
-static json_t *compile(const struct packet_control *control, const json_t *wiring) {
+/* By process. NULL: error. */
+static json_t *compile(const struct packet_control *control, const json_t *wiring, struct error *error) {
     struct compile_options options = {control->options.socket_folder};
-    return wiring_compile(wiring, &options);
+    json_t *compiled = wiring_compile(wiring, &options);
+    if (!control->options.several) {
+        error_set(error, ERROR_NO_MEMORY, "no memory");
+        return packet_split_none(compiled);
+    }
+    json_t *parts = packet_split(compiled, error);
+    json_decref(compiled);
+    return parts;
 }
 
 /* What a command makes that may be left out of the plan, by its key in `failed` (the text's owner is the command, or `to`), and
@@ -351,8 +380,11 @@ static bool is_own_trouble(const struct packet_control *control, const char *fol
         return true;
     if (key == NULL)
         return false;
-    json_t *before = compile(control, control->before);
-    bool own = json_object_get(json_object_get(before, folder), key) != NULL;
+    struct error error;
+    json_t *before = compile(control, control->before, &error), *part;
+    const char *process;
+    bool own = false;
+    json_object_foreach(before, process, part) own |= json_object_get(json_object_get(part, folder), key) != NULL;
     json_decref(before);
     return own;
 }
@@ -401,7 +433,7 @@ static void command_done(struct plane_call *call) {
     }
     control->generation = (uint64_t)json_integer_value(json_object_get(call->result, "generation"));
     json_decref(call->result);
-    packet_applied(control->observed, json_array_get(control->commands, control->command_at));
+    packet_applied(control->process->observed, json_array_get(control->commands, control->command_at));
     control->command_at++;
     run_command(control);
 }
@@ -427,33 +459,94 @@ static void in_step(struct packet_control *control) {
     }
 }
 
+static bool is_empty(const json_t *parts) {
+    const char *process;
+    json_t *part;
+    json_object_foreach((json_t *)parts, process,
+                        part) if (json_object_size(json_object_get(part, "vfs")) > 0 ||
+                                  json_object_size(json_object_get(part, "ports")) > 0 ||
+                                  json_object_size(json_object_get(part, "components")) > 0) return false;
+    return true;
+}
+
+/* The vfs that are to be processes. */
+static json_t *collect_vfs(const json_t *parts) {
+    json_t *vfs = json_object(), *part;
+    const char *process;
+    json_object_foreach((json_t *)parts, process, part) json_object_update(vfs, json_object_get(part, "vfs"));
+    return vfs;
+}
+
+/* The process's commands; a vf that is one is there as it is meant. */
+static json_t *plan_for(struct packet_control *control, struct packet_process *process, const json_t *parts) {
+    char key[24];
+    snprintf(key, sizeof(key), "%u", process->vf);
+    const json_t *part = json_object_get(parts, key);
+    if (control->options.several)
+        json_object_set(process->observed, "vfs", json_object_get(part, "vfs"));
+    return packet_plan(part, process->observed, control->failed, control_plane_can(&process->plane, "packet_component_set_vlan"));
+}
+
+/* Looks at the next process that is to be looked at, or has the next one do what it is to do. What goes from one process to
+ * another must have left it first, and so the deletions of all come before the rest. False: all is done. */
+static bool take_a_step(struct packet_control *control, const json_t *parts) {
+    struct packet_process *next = NULL;
+    json_t *commands = NULL;
+    for (unsigned i = 0; i < PACKET_PROCESSES_MAX; i++) {
+        struct packet_process *process = &control->processes.list[i];
+        if (process->exists && process->observed == NULL) {
+            json_decref(commands);
+            look(control, process);
+            return true;
+        }
+    }
+    for (unsigned i = 0; i < PACKET_PROCESSES_MAX; i++) {
+        struct packet_process *process = &control->processes.list[i];
+        json_t *made = process->exists ? plan_for(control, process, parts) : NULL;
+        size_t leaving = packet_plan_leaving(made);
+        if (json_array_size(made) == 0 || (next != NULL && leaving == 0)) {
+            json_decref(made);
+            continue;
+        }
+        json_decref(commands);
+        commands = made;
+        next = process;
+        if (leaving > 0) {
+            if (control->options.several)
+                packet_plan_cut(commands, leaving);
+            break;
+        }
+    }
+    if (next == NULL)
+        return false;
+    control->process = next;
+    control->commands = commands;
+    control->command_at = 0;
+    run_command(control);
+    return true;
+}
+
 static void carry_out(struct packet_control *control) {
-    json_t *desired = compile(control, control->wiring);
-    if (desired == NULL) {
+    struct error error;
+    json_t *parts = compile(control, control->wiring, &error);
+    if (parts == NULL) { /* as recorded before vfs were processes */
+        if (strcmp(control->trouble.text, error.text) != 0)
+            log_error(control->options.log, LOG_AREA_APP, "packet plane: %s", error.text);
+        control->trouble = error;
         in_ms(control, RETRY_MS);
         return;
     }
-    bool nothing = json_object_size(json_object_get(desired, "vfs")) == 0 &&
-                   json_object_size(json_object_get(desired, "ports")) == 0 &&
-                   json_object_size(json_object_get(desired, "components")) == 0;
-    if (!nothing)
-        control_plane_want(&control->plane);
-    if (!control->plane.wanted) {
-        in_step(control);
-    } else if (control_plane_ready(&control->plane) && control->observed == NULL) {
-        look(control);
-    } else if (control_plane_ready(&control->plane)) {
-        control->commands = packet_plan(desired, control->observed, control->failed,
-                                        control_plane_can(&control->plane, "packet_component_set_vlan"));
-        control->command_at = 0;
-        if (json_array_size(control->commands) > 0) {
-            run_command(control);
-        } else {
-            drop_commands(control);
-            in_step(control);
-        }
+    if (!is_empty(parts) || packet_processes_wanted(&control->processes)) {
+        json_t *vfs = collect_vfs(parts);
+        packet_processes_want(&control->processes, vfs);
+        json_decref(vfs);
     }
-    json_decref(desired);
+    if (!packet_processes_wanted(&control->processes) ||
+        (packet_processes_ready(&control->processes) && !take_a_step(control, parts)))
+        in_step(control);
+    if (packet_processes_leaving(&control->processes))
+        in_ms(control, LEAVING_MS);
+    json_decref(parts);
 }
 
 static void go(struct reactor_job *job) {
@@ -561,16 +654,16 @@ struct packet_control *packet_control_create(const struct packet_control_options
     control->failed = json_object();
     control->job.run = go;
     control->retry.run = again;
-    struct control_plane_options plane = {.reactor = options->reactor,
-                                          .log = options->log,
-                                          .name = "packet plane",
-                                          .greeting = "packet_get_status",
-                                          .socket_path = options->socket_path,
-                                          .log_path = options->plane_log_path,
-                                          .processes = options->processes,
-                                          .changed = plane_changed,
-                                          .arg = control};
-    control_plane_init(&control->plane, &plane);
+    control->again.run = record_again;
+    struct packet_processes_options processes = {.reactor = options->reactor,
+                                                 .log = options->log,
+                                                 .socket_path = options->socket_path,
+                                                 .log_path = options->plane_log_path,
+                                                 .several = options->several,
+                                                 .launch = options->launch,
+                                                 .changed = plane_changed,
+                                                 .arg = control};
+    packet_processes_init(&control->processes, &processes);
     if (control->wiring == NULL || control->failed == NULL) {
         packet_control_destroy(control);
         return NULL;
@@ -590,7 +683,8 @@ void packet_control_stop(struct packet_control *control) {
         return;
     control->stopping = true;
     reactor_timer_stop(control->options.reactor, &control->retry);
-    control_plane_fini(&control->plane);
+    reactor_timer_stop(control->options.reactor, &control->again);
+    packet_processes_fini(&control->processes);
     while (!list_empty(&control->changes)) {
         struct packet_change *change = head(control);
         error_set(&change->error, ERROR_CANCELLED, "penstockd is ending");
@@ -606,7 +700,6 @@ void packet_control_destroy(struct packet_control *control) {
     json_decref(control->before);
     json_decref(control->wiring);
     json_decref(control->next);
-    json_decref(control->observed);
     json_decref(control->failed);
     forget_told(control);
     json_decref(control->commands);

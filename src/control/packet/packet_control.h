@@ -7,6 +7,7 @@
 
 #include "base/list.h"
 #include "control/packet/plan.h"
+#include "control/packet/processes.h"
 #include "control/packet/wiring.h"
 #include "control/plane.h"
 #include "control/store/store.h"
@@ -20,7 +21,8 @@ struct packet_control_options {
     const char *node;                         /* its part of the keys; stays */
     const char *socket_path, *plane_log_path; /* stay */
     const char *socket_folder;                /* of vhost-user ports; stays */
-    struct control_processes processes;
+    bool several;                             /* vfs are processes of the plane */
+    struct packet_launch launch;
 };
 
 /* A change of the wiring; its owner's memory until `done`, which comes once, from the loop. */
@@ -49,16 +51,17 @@ struct packet_record {
 
 struct packet_control {
     struct packet_control_options options;
-    struct control_plane plane;
-    json_t *wiring;          /* as recorded */
-    json_t *before;          /* the wiring before the change under way; NULL = there is none */
-    json_t *next;            /* being recorded */
-    json_t *observed;        /* NULL: to be looked at */
-    json_t *failed;          /* ports and vfs that cannot be made, with the reason */
-    struct packet_told told; /* an observation under way */
+    struct packet_processes processes;
+    struct packet_process *process; /* whose look or command is under way */
+    json_t *wiring;                 /* as recorded */
+    json_t *before;                 /* the wiring before the change under way; NULL = there is none */
+    json_t *next;                   /* being recorded */
+    json_t *failed;                 /* ports and vfs that cannot be made, with the reason */
+    struct packet_told told;        /* an observation under way */
     json_t *commands;
     size_t command_at, entry_at;
     bool busy, stopping, loaded, reverting;
+    bool uncertain; /* whether `next` is recorded is not known: it is recorded again, after `again` */
     uint64_t generation;
     struct error trouble; /* of what it does by itself; code NONE = none */
     struct list changes;
@@ -69,7 +72,7 @@ struct packet_control {
     struct packet_record records[PACKET_KEYS_MAX];
     unsigned record_count;
     char loading_key[128], loading_after[STORE_KEY_MAX + 1];
-    struct reactor_timer retry;
+    struct reactor_timer retry, again;
     struct reactor_job job;
     bool job_queued;
     void (*ready)(void *arg, const struct error *error);
@@ -91,6 +94,10 @@ void packet_control_destroy(struct packet_control *control);
 
 void packet_control_submit(struct packet_control *control, struct packet_change *change);
 static inline const json_t *packet_control_wiring(const struct packet_control *control) { return control->wiring; }
+/* The plane itself: what is the machine's, not a vf's. */
+static inline struct control_plane *packet_control_plane(struct packet_control *control) {
+    return &control->processes.list[0].plane;
+}
 static inline void packet_control_watch(struct packet_control *control, struct packet_watcher *watcher) {
     list_push_back(&control->watchers, &watcher->node);
 }

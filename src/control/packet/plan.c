@@ -40,9 +40,16 @@ static void detach(struct planning *planning, const char *component, const char 
             json_pack("{ss ss ss}", "component", component, "port", port, "direction", direction));
 }
 
-static void retag(struct planning *planning, const char *component, const char *port, const char *direction, const json_t *vlan) {
+/* The operation on tags alone, of how a port is attached. */
+static json_t *vlan_of(const json_t *way) {
+    json_t *vlan = json_copy((json_t *)way);
+    json_object_del(vlan, "hairpin");
+    return vlan;
+}
+
+static void retag(struct planning *planning, const char *component, const char *port, const char *direction, const json_t *way) {
     command(planning, "packet_component_set_vlan",
-            json_pack("{ss ss ss sO}", "component", component, "port", port, "direction", direction, "vlan", vlan));
+            json_pack("{ss ss ss so}", "component", component, "port", port, "direction", direction, "vlan", vlan_of(way)));
 }
 
 /* "MAC/VLAN" and "MAC". */
@@ -111,6 +118,8 @@ static void remove_entries(struct planning *planning, const char *name, const js
     }
 }
 
+static bool turns(const json_t *way) { return json_is_true(json_object_get(way, "hairpin")); }
+
 static void remove_ends(struct planning *planning, const char *name, const json_t *desired, const json_t *there,
                         const char *direction) {
     json_t *vlan;
@@ -122,7 +131,7 @@ static void remove_ends(struct planning *planning, const char *name, const json_
         bool stays = meant != NULL && port_stays(planning, port);
         if (stays && json_equal((json_t *)meant, vlan))
             continue;
-        if (!stays || !planning->retag)
+        if (!stays || !planning->retag || turns(meant) != turns(vlan))
             detach(planning, name, port, direction);
         else
             retag(planning, name, port, direction, meant);
@@ -230,7 +239,9 @@ static void add_ends(struct planning *planning, const char *name, const json_t *
             continue;
         json_t *params = json_pack("{ss ss ss}", "component", name, "port", port, "direction", direction);
         if (strcmp(text_of(vlan, "operation"), "none") != 0)
-            json_object_set(params, "vlan", vlan);
+            json_object_set_new(params, "vlan", vlan_of(vlan));
+        if (turns(vlan))
+            json_object_set_new(params, "hairpin", json_true());
         command(planning, "packet_component_attach", params);
     }
 }
@@ -277,6 +288,23 @@ static void entry_name(const json_t *entry, char to[48]) {
         snprintf(to, 48, "%.24s", text_of(entry, "mac"));
 }
 
+size_t packet_plan_leaving(const json_t *commands) {
+    size_t count = 0;
+    for (size_t i = 0; i < json_array_size(commands); i++) {
+        const char *method = json_string_value(json_array_get(json_array_get(commands, i), 0));
+        if (strstr(method, "delete") != NULL || strstr(method, "detach") != NULL)
+            count = i + 1;
+        else if (strcmp(method, "packet_component_set_vlan") != 0) /* of ends that stay: between those of ends that go */
+            break;
+    }
+    return count;
+}
+
+void packet_plan_cut(json_t *commands, size_t kept) {
+    while (json_array_size(commands) > kept)
+        json_array_remove(commands, json_array_size(commands) - 1);
+}
+
 static void port_applied(json_t *ports, const char *method, const json_t *params) {
     if (strcmp(method, "packet_port_create") == 0)
         json_object_set_new(ports, text_of(params, "name"),
@@ -315,9 +343,16 @@ static json_t *read_place(const json_t *from) {
                       : json_pack("{sO?}", "worker", json_object_get(from, "worker"));
 }
 
+static void retagged(json_t *ends, const json_t *params) {
+    json_t *way = compile_way(params);
+    if (turns(json_object_get(ends, text_of(params, "port"))))
+        json_object_set_new(way, "hairpin", json_true());
+    json_object_set_new(ends, text_of(params, "port"), way);
+}
+
 void packet_applied(json_t *observed, const json_t *done) {
     const char *method = json_string_value(json_array_get(done, 0));
-    const json_t *params = json_array_get(done, 1), *vlan = json_object_get(params, "vlan");
+    const json_t *params = json_array_get(done, 1);
     json_t *components = json_object_get(observed, "components");
     json_t *component = json_object_get(components, text_of(params, "component"));
     json_t *ends = json_object_get(component, text_of(params, "direction"));
@@ -331,9 +366,10 @@ void packet_applied(json_t *observed, const json_t *done) {
                                       "tx", "entries"));
     else if (strcmp(method, "packet_component_delete") == 0)
         json_object_del(components, text_of(params, "name"));
-    else if (strcmp(method, "packet_component_attach") == 0 || strcmp(method, "packet_component_set_vlan") == 0)
-        json_object_set_new(ends, text_of(params, "port"),
-                            vlan != NULL ? json_deep_copy(vlan) : json_pack("{ss}", "operation", "none"));
+    else if (strcmp(method, "packet_component_attach") == 0)
+        json_object_set_new(ends, text_of(params, "port"), compile_way(params));
+    else if (strcmp(method, "packet_component_set_vlan") == 0)
+        retagged(ends, params);
     else if (strcmp(method, "packet_component_detach") == 0)
         json_object_del(ends, text_of(params, "port"));
     entry_name(params, entry);
@@ -346,11 +382,7 @@ void packet_applied(json_t *observed, const json_t *done) {
 static json_t *read_ends(const json_t *listed) {
     json_t *ends = json_object(), *end;
     size_t i;
-    json_array_foreach((json_t *)listed, i, end) {
-        const json_t *vlan = json_object_get(end, "vlan");
-        json_object_set_new(ends, text_of(end, "port"),
-                            vlan != NULL ? json_deep_copy(vlan) : json_pack("{ss}", "operation", "none"));
-    }
+    json_array_foreach((json_t *)listed, i, end) json_object_set_new(ends, text_of(end, "port"), compile_way(end));
     return ends;
 }
 

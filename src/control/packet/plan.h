@@ -20,6 +20,12 @@ json_t *packet_observed(const struct packet_told *told);
  * port's tags without detaching it. */
 json_t *packet_plan(const json_t *desired, const json_t *observed, const json_t *failed, bool retag);
 
+/* How many commands at a plan's beginning make something go (a deletion, or a detachment), with what stands between; 0: it begins
+ * with nothing of the kind. */
+size_t packet_plan_leaving(const json_t *commands);
+/* Leaves that many of a plan. */
+void packet_plan_cut(json_t *commands, size_t kept);
+
 enum { PLAN_VF_NAME_SIZE = 24 };
 /* "vf 1" of "1": no port is called that. */
 const char *packet_vf_name(const char *id, char to[PLAN_VF_NAME_SIZE]);

@@ -84,21 +84,23 @@ unsigned wiring_port_number(const char *name) {
 }
 
 bool wiring_check_port_options(const char *name, const json_t *options, struct error *error) {
-    static const char *const kinds[] = {"af_packet", "tap", "vhost_user", "memif", "ring", "null", "pcap"};
+    static const char *const kinds[] = {"af_packet", "af_xdp", "tap", "pci", "vhost_user", "memif", "ring", "null", "pcap"};
     static const struct {
         const char *name;
         int type; /* of JSON; -1 = bool */
     } members[] = {{"kind", JSON_STRING},    {"interface", JSON_STRING},
-                   {"socket", JSON_STRING},  {"rx_file", JSON_STRING},
-                   {"tx_file", JSON_STRING}, {"id", JSON_INTEGER},
-                   {"size", JSON_INTEGER},   {"client", -1},
-                   {"server", -1},           {"generate", -1}};
+                   {"device", JSON_STRING},  {"socket", JSON_STRING},
+                   {"rx_file", JSON_STRING}, {"tx_file", JSON_STRING},
+                   {"id", JSON_INTEGER},     {"size", JSON_INTEGER},
+                   {"client", -1},           {"server", -1},
+                   {"generate", -1}};
     const char *key;
     json_t *value;
     if (!wiring_check_port(name, "port", error))
         return false;
     if (!json_is_object(options) || !one_of(text_of(options, "kind"), kinds, array_count(kinds)))
-        return error_invalid(error, "kind", text_of(options, "kind"), "af_packet, tap, vhost_user, memif, ring, null or pcap");
+        return error_invalid(error, "kind", text_of(options, "kind"),
+                             "af_packet, af_xdp, tap, pci, vhost_user, memif, ring, null or pcap");
     json_object_foreach((json_t *)options, key, value) {
         bool ok = false;
         for (size_t i = 0; i < array_count(members); i++)
@@ -106,9 +108,11 @@ bool wiring_check_port_options(const char *name, const json_t *options, struct e
                 ok = members[i].type == -1 ? json_is_boolean(value) : (int)json_typeof(value) == members[i].type;
         if (!ok)
             return error_invalid(error, key, "",
-                                 "interface, socket, rx_file, tx_file (texts), id, size (numbers), client, server or "
+                                 "interface, device, socket, rx_file, tx_file (texts), id, size (numbers), client, server or "
                                  "generate (true or false)");
     }
+    if (strcmp(text_of(options, "kind"), "pci") == 0 && !text_is_pci_address(text_of(options, "device")))
+        return error_invalid(error, "device", text_of(options, "device"), "an address such as 0000:03:00.0");
     return true;
 }
 
@@ -338,17 +342,19 @@ static const char *user_of(const json_t *wiring, const char *port, const char *d
     return "";
 }
 
-static bool check_vlan(const struct wiring_vlan *vlan, struct error *error) {
+static bool check_way(const struct wiring_way *way, const char *type, const char *direction, struct error *error) {
     static const char *const operations[] = {"none", "add", "del"};
     char value[16];
-    if (!one_of(vlan->operation, operations, array_count(operations)))
-        return error_invalid(error, "vlan.operation", vlan->operation, "none, add or del");
-    snprintf(value, sizeof(value), "%u", vlan->id);
-    if (strcmp(vlan->operation, "add") == 0 && vlan->id > 4095)
+    if (!one_of(way->operation, operations, array_count(operations)))
+        return error_invalid(error, "vlan.operation", way->operation, "none, add or del");
+    snprintf(value, sizeof(value), "%u", way->id);
+    if (strcmp(way->operation, "add") == 0 && way->id > 4095)
         return error_invalid(error, "vlan.id", value, "0 to 4095");
-    snprintf(value, sizeof(value), "%u", vlan->pcp);
-    if (strcmp(vlan->operation, "add") == 0 && vlan->pcp > 7)
+    snprintf(value, sizeof(value), "%u", way->pcp);
+    if (strcmp(way->operation, "add") == 0 && way->pcp > 7)
         return error_invalid(error, "vlan.pcp", value, "0 to 7");
+    if (way->hairpin && strcmp(type, direction[0] == 't' ? "merge" : "classifier") != 0)
+        return error_invalid(error, "hairpin", "true", "false: only a merge's tx and a classifier's rx can be that");
     return true;
 }
 
@@ -373,39 +379,49 @@ static bool check_made(const json_t *wiring, const char *port, struct error *err
     return true;
 }
 
+static unsigned count_ends(const json_t *ends, bool hairpin) {
+    unsigned count = 0;
+    json_t *end;
+    size_t i;
+    json_array_foreach((json_t *)ends, i, end) count += json_is_true(json_object_get(end, "hairpin")) == hairpin;
+    return count;
+}
+
 static bool attach(json_t *wiring, const char *key, const char *name, const char *port, const char *direction,
-                   const struct wiring_vlan *vlan, struct error *error) {
+                   const struct wiring_way *way, struct error *error) {
     const char *user = "";
     json_t *process, *component = need_component(wiring, key, name, &process, error);
     if (component == NULL || !wiring_check_port(port, "port", error))
         return false;
     if (!one_of(direction, directions, 2))
         return error_invalid(error, "dir", direction, "rx or tx");
-    if (!check_vlan(vlan, error))
+    if (!check_way(way, text_of(component, "type"), direction, error))
         return false;
     const char *used_by = user_of(wiring, port, direction, &user);
     if (used_by[0] != '\0')
         return error_set(error, used_by == key || strcmp(used_by, key) == 0 ? ERROR_EXISTS : ERROR_BUSY,
                          "port: %s is the %s of %s in %s already", port, direction, user, used_by);
     json_t *ends = json_object_get(component, direction);
-    unsigned most = ends_max(text_of(component, "type"), direction);
-    if (json_array_size(ends) >= most)
+    unsigned most = way->hairpin ? 1 : ends_max(text_of(component, "type"), direction);
+    if (count_ends(ends, way->hairpin) >= most)
         return error_set(error, ERROR_BUSY, "port: %s has %u %s port%s already, which is all it can have", name, most, direction,
                          most == 1 ? "" : "s");
     json_t *end = json_pack("{ss}", "port", port);
-    if (end != NULL && strcmp(vlan->operation, "add") == 0)
-        json_object_set_new(end, "vlan", json_pack("{ss si si}", "operation", "add", "id", (int)vlan->id, "pcp", (int)vlan->pcp));
-    else if (end != NULL && strcmp(vlan->operation, "del") == 0)
+    if (end != NULL && strcmp(way->operation, "add") == 0)
+        json_object_set_new(end, "vlan", json_pack("{ss si si}", "operation", "add", "id", (int)way->id, "pcp", (int)way->pcp));
+    else if (end != NULL && strcmp(way->operation, "del") == 0)
         json_object_set_new(end, "vlan", json_pack("{ss}", "operation", "del"));
+    if (end != NULL && way->hairpin)
+        json_object_set_new(end, "hairpin", json_true());
     return append(ends, end, error);
 }
 
 bool wiring_attach(json_t *wiring, const char *key, const char *name, const char *port, const char *direction,
-                   const struct wiring_vlan *vlan, struct error *error) {
-    static const struct wiring_vlan none = {.operation = "none"};
+                   const struct wiring_way *way, struct error *error) {
+    static const struct wiring_way none = {.operation = "none"};
     json_t *process;
     return need_component(wiring, key, name, &process, error) != NULL && wiring_check_port(port, "port", error) &&
-           check_made(wiring, port, error) && attach(wiring, key, name, port, direction, vlan != NULL ? vlan : &none, error);
+           check_made(wiring, port, error) && attach(wiring, key, name, port, direction, way != NULL ? way : &none, error);
 }
 
 bool wiring_detach(json_t *wiring, const char *key, const char *name, const char *port, const char *direction,
@@ -558,14 +574,14 @@ bool wiring_add_port(json_t *wiring, const char *key, const char *port, const ch
         return false;
     if (find_text(ports, port) != SIZE_MAX)
         return error_set(error, ERROR_EXISTS, "port: %s has %s already", key, port);
+    if (json_array_size(ports) == WIRING_ENDS_MAX)
+        return error_set(error, ERROR_NO_MEMORY, "%s has %d ports already: no more", key, WIRING_ENDS_MAX);
     if (rx != NULL || tx != NULL) {
         if (!add_pipe(process, port, rx, tx, error))
             return false;
     } else if (!check_made(wiring, port, error)) {
         return false;
     }
-    if (json_array_size(ports) == WIRING_ENDS_MAX)
-        return error_set(error, ERROR_NO_MEMORY, "%s has %d ports already: no more", key, WIRING_ENDS_MAX);
     return append(ports, json_string(port), error);
 }
 
@@ -658,9 +674,9 @@ static bool replay_ends(json_t *scratch, const char *key, const json_t *componen
         return damaged(error, direction);
     json_array_foreach((json_t *)ends, i, end) {
         const json_t *vlan = json_object_get(end, "vlan");
-        struct wiring_vlan operation = {vlan == NULL ? "none" : text_of(vlan, "operation"), number_of(vlan, "id"),
-                                        number_of(vlan, "pcp")};
-        if (!attach(scratch, key, text_of(component, "name"), text_of(end, "port"), direction, &operation, error))
+        struct wiring_way way = {vlan == NULL ? "none" : text_of(vlan, "operation"), number_of(vlan, "id"),
+                                 number_of(vlan, "pcp"), json_is_true(json_object_get(end, "hairpin"))};
+        if (!attach(scratch, key, text_of(component, "name"), text_of(end, "port"), direction, &way, error))
             return false;
     }
     return true;
@@ -688,56 +704,83 @@ static bool check_table(const json_t *table, struct error *error) {
     json_array_foreach((json_t *)table, i, entry) {
         char mac[24];
         const json_t *vlan = json_object_get(entry, "vlan");
+        json_int_t vid = json_integer_value(vlan);
         if (!wiring_normalize_mac(text_of(entry, "mac"), "mac", mac, error) ||
-            !wiring_check_port(text_of(entry, "port"), "port", error) ||
-            !check_vid(vlan == NULL ? WIRING_UNTAGGED : (int)json_integer_value(vlan), error))
+            !wiring_check_port(text_of(entry, "port"), "port", error))
             return false;
+        if (strcmp(mac, text_of(entry, "mac")) != 0 || (vlan != NULL && (!json_is_integer(vlan) || vid < 0 || vid > 4095)))
+            return damaged(error, "table");
     }
     return true;
 }
 
-static bool check_forwarder(const json_t *process, struct error *error) {
-    const json_t *ports = json_object_get(process, "ports"), *patches = json_object_get(process, "patches");
-    const char *name;
-    json_t *value;
+/* What its ports are made of is another record. */
+static bool replay_ports(json_t *scratch, const char *key, const json_t *process, struct error *error) {
+    const json_t *pipes = json_object_get(process, "pipes");
+    json_t *made = json_object_get(wiring_process(scratch, key), "ports"), *port;
     size_t i;
-    if (!json_is_array(ports) || !json_is_array(patches) || !json_is_object(json_object_get(process, "pipes")) ||
-        !json_is_boolean(json_object_get(process, "running")))
-        return damaged(error, "ports, pipes, patches or running");
-    json_array_foreach((json_t *)ports, i,
-                       value) if (!json_is_string(value) ||
-                                  !wiring_check_port(json_string_value(value), "ports", error)) return damaged(error, "ports");
-    json_array_foreach((json_t *)patches, i, value) if (!wiring_check_port(text_of(value, "src"), "src", error) ||
-                                                        !wiring_check_port(text_of(value, "dst"), "dst", error)) return false;
-    json_object_foreach(json_object_get(process, "pipes"), name,
-                        value) if (!wiring_check_port(text_of(value, "rx"), "rx", error) ||
-                                   !wiring_check_port(text_of(value, "tx"), "tx", error)) return false;
+    json_array_foreach(json_object_get(process, "ports"), i, port) {
+        const char *name = json_is_string(port) ? json_string_value(port) : "";
+        const json_t *pipe = json_object_get(pipes, name);
+        if (!wiring_check_port(name, "ports", error))
+            return false;
+        if (i >= WIRING_ENDS_MAX || find_text(made, name) != SIZE_MAX)
+            return damaged(error, "ports");
+        if (pipe != NULL && !add_pipe(wiring_process(scratch, key), name, text_of(pipe, "rx"), text_of(pipe, "tx"), error))
+            return false;
+        json_array_append(made, port);
+    }
     return true;
 }
 
+static bool replay_forwarder(json_t *scratch, const char *key, const json_t *process, struct error *error) {
+    json_t *patch;
+    size_t i;
+    if (!replay_ports(scratch, key, process, error))
+        return false;
+    json_array_foreach(json_object_get(process, "patches"), i,
+                       patch) if (!wiring_patch(scratch, key, text_of(patch, "src"), text_of(patch, "dst"), error)) return false;
+    return true;
+}
+
+/* What a pcap captures is given when it is launched, and where to when it begins. */
+static bool check_capture(const json_t *process, struct error *error) {
+    static const char *const texts[] = {"folder", "file"};
+    const json_t *port = json_object_get(process, "port");
+    for (unsigned i = 0; i < 2; i++) {
+        const json_t *text = json_object_get(process, texts[i]);
+        if (text != NULL && !json_is_string(text))
+            return damaged(error, texts[i]);
+    }
+    return port == NULL || wiring_check_port(text_of(process, "port"), "port", error);
+}
+
 bool wiring_check_process(const char *key, const json_t *process, struct error *error) {
+    static const char *const same[] = {"type", "id", "master", "cores", "components", "ports", "pipes", "patches"};
     json_t *scratch = wiring_create(), *core;
     char expected[24];
     struct wiring_process new = {.type = text_of(process, "type"), .id = number_of(process, "id"), .shared = true};
     size_t i;
-    json_array_foreach(json_object_get(process, "cores"), i, core) if (json_is_integer(core)) new.cores |=
-        1ULL << (json_integer_value(core) & 63);
-    uint64_t workers = new.cores;
+    json_array_foreach(json_object_get(process, "cores"), i, core) new.cores |= 1ULL << (json_integer_value(core) & 63);
     new.cores |= 1ULL << (number_of(process, "master") & 63);
     bool ok = scratch != NULL || no_memory(error);
     ok = ok && wiring_add_process(scratch, &new, error) &&
          (strcmp(wiring_key(new.type, new.id, expected), key) == 0 || damaged(error, "id"));
-    /* The lowest core is the master; the rest are its workers, as the record says. */
-    ok = ok && (workers == workers_of(wiring_process(scratch, key)) || damaged(error, "cores"));
     const json_t *made = ok ? wiring_process(scratch, key) : NULL;
     if (ok && has_components(made))
         ok = replay_components(scratch, key, json_object_get(process, "components"), error);
     if (ok && json_object_get(made, "table") != NULL)
         ok = check_table(json_object_get(process, "table"), error);
     if (ok && is_forwarder(new.type))
-        ok = check_forwarder(process, error);
+        ok = replay_forwarder(scratch, key, process, error);
     if (ok && strcmp(new.type, "pcap") == 0)
+        ok = check_capture(process, error);
+    if (ok && !has_components(made))
         ok = json_is_boolean(json_object_get(process, "running")) || damaged(error, "running");
+    /* The edits have made what it says, and nothing else: numbers beyond those that they know, say, are none of theirs. */
+    for (i = 0; ok && i < array_count(same); i++)
+        ok = json_equal(json_object_get(made, same[i]), json_object_get(process, same[i])) ||
+             (json_object_get(made, same[i]) == NULL && json_object_get(process, same[i]) == NULL) || damaged(error, same[i]);
     json_decref(scratch);
     return ok;
 }

@@ -3,7 +3,7 @@
  * are one call each:
  *
  *   {"processes": {"vf:1": {"type", "id", "master", "cores": [..], "vhost_client",
- *                           "components": [{"name", "type", "core", "rx": [{"port", "vlan"?}], "tx": [..]}],
+ *                           "components": [{"name", "type", "core", "rx": [{"port", "vlan"?, "hairpin"?}], "tx": [..]}],
  *                           "table": [{"mac", "vlan"?, "port"}]},            (mac: "default" or lower case with colons)
  *                  "nfv:1": {.., "ports": [..], "pipes": {..}, "patches": [{"src", "dst"}], "running"},     (and primary:0)
  *                  "pcap:1": {.., "port", "file", "running"}},
@@ -55,9 +55,11 @@ bool wiring_remove_process(json_t *wiring, const char *key, struct error *error)
 bool wiring_parse_mask(const char *text, uint64_t *ret_mask);
 bool wiring_parse_cores(const char *text, uint64_t *ret_mask);
 
-struct wiring_vlan {
-    const char *operation; /* "none", "add", "del" */
+/* How a port is attached. */
+struct wiring_way {
+    const char *operation; /* on tags: "none", "add", "del" */
     unsigned id, pcp;      /* of add */
+    bool hairpin; /* a merge turns round by it what is for an entry of the classifier whose input it is, too: docs/packet.md */
 };
 /* `core` is one of the process's workers. */
 bool wiring_add_component(json_t *wiring, const char *process, const char *name, unsigned core, const char *type,
@@ -66,7 +68,7 @@ bool wiring_add_component(json_t *wiring, const char *process, const char *name,
 bool wiring_remove_component(json_t *wiring, const char *process, const char *name, struct error *error);
 /* direction: "rx", "tx". */
 bool wiring_attach(json_t *wiring, const char *process, const char *component, const char *port, const char *direction,
-                   const struct wiring_vlan *vlan, struct error *error);
+                   const struct wiring_way *way, struct error *error);
 /* Entries that lead to the port stay. */
 bool wiring_detach(json_t *wiring, const char *process, const char *component, const char *port, const char *direction,
                    struct error *error);

@@ -38,6 +38,8 @@ struct store {
     struct reactor_timer timer; /* the earliest deadline */
     void (*closed)(void *arg);
     void *closed_arg;
+    char guard_key[STORE_KEY_MAX + 1]; /* "": none */
+    int64_t guard_revision;
 };
 
 void store_init(struct store *store, const struct store_backend *backend, const struct store_options *options);

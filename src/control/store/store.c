@@ -15,6 +15,14 @@ struct store_orphan {
     bool sent;
 };
 
+/* A transaction with the guard's compare and, to tell who has refused it, a read of its key, both at the end; what its owner set
+ * comes back with the answer. */
+struct store_guarded {
+    const struct store_compare *compares;
+    const struct store_op *else_ops;
+    int64_t revision;
+};
+
 static void look(struct store *store);
 
 static void on_job(struct reactor_job *job) {
@@ -71,10 +79,68 @@ struct store_request *store_take(struct store *store) {
 
 void store_give_back(struct store *store, struct store_request *request) { list_push_front(&store->queued, &request->node); }
 
+/* ---- the guard ---- */
+
+void store_guard(struct store *store, const char *key, int64_t create_revision) {
+    snprintf(store->guard_key, sizeof(store->guard_key), "%s", key);
+    store->guard_revision = create_revision;
+}
+
+static bool guard(struct store *store, struct store_request *request) {
+    uint32_t compare_count = request->compare_count, else_count = request->else_count;
+    if (request->verb != STORE_TRANSACT || request->unguarded || store->guard_key[0] == '\0')
+        return true;
+    if (compare_count >= STORE_COMPARES_MAX || else_count >= STORE_OPS_MAX)
+        return error_set(&request->error, ERROR_INVALID, "a guarded transaction has less than %u compares and %u operations",
+                         STORE_COMPARES_MAX, STORE_OPS_MAX);
+    struct store_guarded *guarded = malloc(sizeof(*guarded) + (compare_count + 1) * sizeof(struct store_compare) +
+                                           (else_count + 1) * sizeof(struct store_op));
+    if (guarded == NULL)
+        return error_set(&request->error, ERROR_NO_MEMORY, "no memory for a request to the state store");
+    struct store_compare *compares = (struct store_compare *)(guarded + 1);
+    struct store_op *else_ops = (struct store_op *)(compares + compare_count + 1);
+    *guarded = (struct store_guarded){request->compares, request->else_ops, store->guard_revision};
+    for (uint32_t i = 0; i < compare_count; i++)
+        compares[i] = request->compares[i];
+    for (uint32_t i = 0; i < else_count; i++)
+        else_ops[i] = request->else_ops[i];
+    compares[compare_count] = (struct store_compare){
+        .key = store->guard_key, .target = STORE_CREATE_REVISION, .relation = STORE_EQUAL, .revision = store->guard_revision};
+    else_ops[else_count] = (struct store_op){.kind = STORE_GET, .key = store->guard_key};
+    request->guarded = guarded;
+    request->compares = compares;
+    request->else_ops = else_ops;
+    request->compare_count++;
+    request->else_count++;
+    return true;
+}
+
+static void unguard(struct store_request *request) {
+    struct store_guarded *guarded = request->guarded;
+    if (guarded == NULL)
+        return;
+    request->guarded = NULL;
+    request->compares = guarded->compares;
+    request->else_ops = guarded->else_ops;
+    request->compare_count--;
+    request->else_count--;
+    if (request->outcome == STORE_DONE && !request->succeeded) {
+        const struct store_result *key = &request->results[--request->result_count];
+        if (key->count == 0 || key->entries[0].create_revision != guarded->revision) {
+            request->outcome = STORE_NOT_DONE;
+            request->results = NULL;
+            request->result_count = 0;
+            error_set(&request->error, ERROR_BUSY, "the right to write to the state store has run out");
+        }
+    }
+    free(guarded);
+}
+
 void store_answer(struct store *store, struct store_request *request) {
     assert(!list_linked(&request->node) && store->request_count > 0);
     store->request_count--;
     request->impl = NULL;
+    unguard(request);
     request->done(request);
 }
 
@@ -92,6 +158,7 @@ static void queue_request(struct store *store, struct store_request *request) {
     uint64_t timeout_ms = request->timeout_ms != 0 ? request->timeout_ms : STORE_TIMEOUT_MS;
     request->store = store;
     request->impl = NULL;
+    request->guarded = NULL;
     request->deadline_ns = reactor_now_ns(store->reactor) + timeout_ms * NS_PER_MS;
     request->succeeded = request->more = false;
     request->page = 0;
@@ -112,7 +179,7 @@ void store_submit(struct store *store, struct store_request *request) {
         error_set(&request->error, ERROR_BUSY, "%u requests of the state store are under way", STORE_REQUESTS_MAX);
     else if (store->closing)
         error_set(&request->error, ERROR_CANCELLED, "the state store is being closed");
-    else if (store_check_request(request, &request->error))
+    else if (guard(store, request) && store_check_request(request, &request->error))
         return;
     list_remove(&request->node);
     list_push_back(&store->refused, &request->node);

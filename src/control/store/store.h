@@ -110,6 +110,7 @@ struct store_request {
     const struct store_compare *compares;
     const struct store_op *then_ops, *else_ops;
     uint32_t compare_count, then_count, else_count;
+    bool unguarded;      /* TRANSACT: not under store_guard() */
     uint32_t timeout_ms; /* 0 = STORE_TIMEOUT_MS */
     void *arg;
     void (*done)(struct store_request *request);
@@ -126,6 +127,7 @@ struct store_request {
     struct list_node node;
     uint64_t deadline_ns;
     uint32_t page; /* entries that fitted an answer; 0 = `limit` */
+    struct store_guarded *guarded;
     struct store_impl *impl;
 };
 
@@ -214,6 +216,11 @@ struct store_options {
 };
 
 const struct store_status *store_get_status(const struct store *store);
+/* Transactions submitted from now on have an effect only while `key` (copied) is there and was made at this revision; else they
+ * are answered NOT_DONE, ERROR_BUSY. A key under a lease stands for the right to write: what another has made since is another
+ * one. One that is submitted again after UNKNOWN and answered so may have had its effect the first time. Each of them has a
+ * compare and a read (of the limit's) less. */
+void store_guard(struct store *store, const char *key, int64_t create_revision);
 /* Inside `done` of a request that is not DONE: it may be answered when it is submitted again. */
 bool store_is_away(const struct store_request *request);
 /* Ends watches and leases (which run out, later) without a callback. Requests that were begun are finished, if need be with

@@ -25,6 +25,16 @@ static uint32_t queues_initial(const struct nvme_controller *controller);
 
 /* ---- keep alive ---- */
 
+static void on_keep_alive(struct reactor_timer *timer);
+
+/* When it is over, at the granularity that is told to hosts: a thousand controllers that are heard of at about the same time wake
+ * the loop once for all, not each for itself. */
+static void keep_alive_watch(struct nvme_controller *controller, uint64_t kato_ns) {
+    controller->kato_timer.run = on_keep_alive;
+    reactor_timer_start_coarse(controller->subsystem->home, &controller->kato_timer, controller->heard_ns + kato_ns,
+                               NVME_KATO_GRANULARITY_MS * NS_PER_MS);
+}
+
 static void on_keep_alive(struct reactor_timer *timer) {
     struct nvme_controller *controller = container_of(timer, struct nvme_controller, kato_timer);
     struct reactor *home = controller->subsystem->home;
@@ -34,7 +44,7 @@ static void on_keep_alive(struct reactor_timer *timer) {
     if (reactor_now_ns(home) >= controller->heard_ns + kato_ns)
         nvme_controller_lose(controller);
     else
-        reactor_timer_start(home, timer, controller->heard_ns + kato_ns);
+        keep_alive_watch(controller, kato_ns);
 }
 
 static void keep_alive_set(struct nvme_controller *controller, uint32_t kato_ms) {
@@ -47,14 +57,13 @@ static void keep_alive_set(struct nvme_controller *controller, uint32_t kato_ms)
     if (granular == 0)
         reactor_timer_stop(home, &controller->kato_timer);
     else
-        reactor_timer_start(home, &controller->kato_timer, controller->heard_ns + granular * NS_PER_MS);
+        keep_alive_watch(controller, granular * NS_PER_MS);
 }
 
 void nvme_controller_start(struct nvme_controller *controller) {
     controller->arrived = true;
     controller->created_ns = reactor_now_ns(controller->subsystem->home);
     list_init(&controller->async_requests);
-    controller->kato_timer.run = on_keep_alive;
     controller->feature[NVME_FEATURE_NUMBER_OF_QUEUES] = queues_initial(controller);
     keep_alive_set(controller, atomic_load_explicit(&controller->kato_ms, memory_order_relaxed));
     list_push_back(&controller->subsystem->live, &controller->live_node);

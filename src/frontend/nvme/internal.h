@@ -6,7 +6,7 @@
 
 /* A listening socket, shared by the listeners of one address. */
 struct nvme_socket {
-    struct list_node node; /* in target->sockets */
+    struct hash_node node; /* in target->sockets */
     struct nvme_transport *transport;
     struct nvme_listen_address address;
     void *socket; /* the transport's */
@@ -49,7 +49,9 @@ struct nvme_target {
     struct reactor *control;
     struct nvme_reactor_counters *counters; /* data reactors, then the control one */
     unsigned data_count;
-    struct list transports, sockets, subsystems;
+    struct list transports, subsystems;
+    struct hash_map sockets;         /* by their addresses */
+    struct hash_map subsystem_names; /* of those that are not being deleted */
     unsigned subsystem_count;
     struct nvme_subsystem *discovery;
     uint64_t discovery_generation;

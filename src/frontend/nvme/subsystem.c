@@ -70,7 +70,10 @@ static bool address_equal(const struct nvme_listen_address *a, const struct nvme
 
 static struct nvme_subsystem *subsystem_new(struct nvme_target *target, const char *nqn, uint32_t max_namespaces) {
     struct nvme_subsystem *subsystem = calloc(1, sizeof(*subsystem));
-    if (subsystem == NULL || (subsystem->by_id = calloc(max_namespaces + 1, sizeof(struct nvme_namespace *))) == NULL) {
+    if (subsystem == NULL || (subsystem->by_id = calloc(max_namespaces + 1, sizeof(struct nvme_namespace *))) == NULL ||
+        !hash_map_insert(&target->subsystem_names, &subsystem->by_name, hash_text(nqn))) {
+        if (subsystem != NULL)
+            free(subsystem->by_id);
         free(subsystem);
         return NULL;
     }
@@ -117,11 +120,13 @@ struct nvme_target *nvme_target_create(const struct nvme_target_options *options
     for (unsigned i = 0; i <= options->data_count; i++)
         counters[i].reactor = i < options->data_count ? options->data[i] : options->control;
     list_init(&target->transports);
-    list_init(&target->sockets);
     list_init(&target->subsystems);
+    hash_map_init(&target->sockets);
+    hash_map_init(&target->subsystem_names);
     target->discovery_generation = 1;
     target->discovery = subsystem_new(target, NVME_DISCOVERY_NQN, 1);
     if (target->discovery == NULL) {
+        hash_map_fini(&target->subsystem_names);
         free(counters);
         free(target);
         error_set(error, ERROR_NO_MEMORY, "no memory for the NVMe target");
@@ -138,6 +143,8 @@ static void target_finish(struct reactor_job *job) {
     struct nvme_target *target = container_of(job, struct nvme_target, finish_job);
     nvme_done done = target->done;
     void *arg = target->done_arg;
+    hash_map_fini(&target->sockets);
+    hash_map_fini(&target->subsystem_names);
     free(target->counters);
     free(target);
     if (done != NULL)
@@ -308,9 +315,11 @@ bool nvme_subsystem_create(struct nvme_target *target, const struct nvme_subsyst
 }
 
 struct nvme_subsystem *nvme_target_find_subsystem(struct nvme_target *target, const char *nqn) {
-    list_for_each (&target->subsystems, struct nvme_subsystem, subsystem, node)
-        if (!subsystem->deleting && strcmp(subsystem->nqn, nqn) == 0)
+    for (struct hash_node *n = hash_map_first(&target->subsystem_names, hash_text(nqn)); n != NULL; n = hash_map_next(n)) {
+        struct nvme_subsystem *subsystem = container_of(n, struct nvme_subsystem, by_name);
+        if (strcmp(subsystem->nqn, nqn) == 0)
             return subsystem;
+    }
     return NULL;
 }
 
@@ -360,6 +369,7 @@ static void listener_drop(struct nvme_listener *listener);
 void nvme_subsystem_delete(struct nvme_subsystem *subsystem, nvme_done done, void *arg) {
     assert(!subsystem->deleting && (!subsystem->discovery || subsystem->target->destroying));
     subsystem->deleting = true;
+    hash_map_remove(&subsystem->target->subsystem_names, &subsystem->by_name);
     subsystem->done = done;
     subsystem->done_arg = arg;
     while (!list_empty(&subsystem->listeners))
@@ -499,17 +509,23 @@ static struct nvme_listener *listener_find(struct nvme_subsystem *subsystem, con
     return NULL;
 }
 
+static uint64_t address_hash(const struct nvme_listen_address *address) {
+    return hash_bytes(address->address, strlen(address->address), hash_u64(address->port));
+}
+
 static struct nvme_socket *socket_open(struct nvme_target *target, struct nvme_listen_address *address, struct error *error) {
     struct nvme_transport *transport = nvme_target_find_transport(target, address->transport);
     if (transport == NULL) {
         error_set(error, ERROR_NOT_FOUND, "there is no transport of this type; create it first");
         return NULL;
     }
-    list_for_each (&target->sockets, struct nvme_socket, socket, node)
-        if (address->port != 0 && address_equal(&socket->address, address)) {
+    for (struct hash_node *n = hash_map_first(&target->sockets, address_hash(address)); n != NULL; n = hash_map_next(n)) {
+        struct nvme_socket *socket = container_of(n, struct nvme_socket, node);
+        if (address_equal(&socket->address, address)) {
             socket->refs++;
             return socket;
         }
+    }
     struct nvme_socket *socket = calloc(1, sizeof(*socket));
     if (socket == NULL) {
         error_set(error, ERROR_NO_MEMORY, "no memory for a listener");
@@ -523,14 +539,19 @@ static struct nvme_socket *socket_open(struct nvme_target *target, struct nvme_l
         return NULL;
     }
     address->port = socket->address.port;
-    list_push_back(&target->sockets, &socket->node);
+    if (!hash_map_insert(&target->sockets, &socket->node, address_hash(&socket->address))) {
+        error_set(error, ERROR_NO_MEMORY, "no memory for a listener");
+        transport->ops->unlisten(transport, socket->socket);
+        free(socket);
+        return NULL;
+    }
     return socket;
 }
 
 static void socket_close(struct nvme_socket *socket) {
     if (--socket->refs > 0)
         return;
-    list_remove(&socket->node);
+    hash_map_remove(&socket->transport->target->sockets, &socket->node);
     socket->transport->ops->unlisten(socket->transport, socket->socket);
     free(socket);
 }

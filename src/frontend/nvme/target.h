@@ -146,6 +146,7 @@ struct nvme_namespace {
 struct nvme_subsystem {
     struct nvme_target *target;
     struct list_node node;
+    struct hash_node by_name;
     char nqn[NVME_NQN_LENGTH_MAX + 1];
     char serial[20 + 1], model[40 + 1];
     uint32_t max_namespaces;

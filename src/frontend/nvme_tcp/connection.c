@@ -63,6 +63,12 @@ static bool data_are_due(const struct tcp_connection *c) {
     return c->receiving_count > 0 || c->wire.rx.end > c->wire.rx.begin || c->wire.rx.phase == NVME_TCP_RX_PAYLOAD;
 }
 
+/* Coarse: a thousand connections with nothing but keep-alives arm it each, and none of them needs a wake-up of its own. */
+static void look_later(struct tcp_connection *c) {
+    const uint64_t timeout_ns = NVME_TCP_STALL_TIMEOUT_MS * NS_PER_MS;
+    reactor_timer_start_coarse(c->reactor, &c->timer, reactor_now_ns(c->reactor) + timeout_ns, timeout_ns / 64);
+}
+
 static void on_timer(struct reactor_timer *timer) {
     struct tcp_connection *c = container_of(timer, struct tcp_connection, timer);
     if (c->lingering || !c->arrived) {
@@ -77,7 +83,7 @@ static void on_timer(struct reactor_timer *timer) {
         return;
     }
     c->moved_before = c->moved;
-    reactor_timer_start(c->reactor, timer, reactor_now_ns(c->reactor) + NVME_TCP_STALL_TIMEOUT_MS * NS_PER_MS);
+    look_later(c);
 }
 
 /* Something is due now: from here on it is looked at. The timer stays armed under load, so that this costs a comparison. */
@@ -85,7 +91,7 @@ static void watch(struct tcp_connection *c) {
     if (likely(reactor_timer_armed(&c->timer)) || c->dead || !c->arrived)
         return;
     c->moved_before = c->moved;
-    reactor_timer_start(c->reactor, &c->timer, reactor_now_ns(c->reactor) + NVME_TCP_STALL_TIMEOUT_MS * NS_PER_MS);
+    look_later(c);
 }
 
 /* ---- sending ---- */

@@ -142,10 +142,10 @@ static bool edit_delete_component(struct packet_change *change, json_t *wiring, 
     return wiring_remove_component(wiring, call_of(change)->key, call_of(change)->words[4], error);
 }
 
-static bool read_vlan(const json_t *body, struct wiring_vlan *ret, struct error *error) {
+static bool read_vlan(const json_t *body, struct wiring_way *ret, struct error *error) {
     const json_t *vlan;
     json_int_t id = 0, pcp = 0;
-    *ret = (struct wiring_vlan){.operation = "none"};
+    *ret = (struct wiring_way){.operation = "none"};
     if (json_object_get(body, "vlan") == NULL)
         return true;
     if (!body_object(body, "vlan", &vlan, error) || !body_text(vlan, "operation", &ret->operation, error))
@@ -161,7 +161,7 @@ static bool read_vlan(const json_t *body, struct wiring_vlan *ret, struct error 
 static bool edit_component_port(struct packet_change *change, json_t *wiring, struct error *error) {
     const struct rest_call *call = call_of(change);
     const char *port, *direction;
-    struct wiring_vlan vlan;
+    struct wiring_way way;
     bool attach, rx;
     if (!body_choice(call->body, "action", "attach", "detach", &attach, error) || !body_text(call->body, "port", &port, error) ||
         !body_choice(call->body, "dir", "rx", "tx", &rx, error))
@@ -170,10 +170,14 @@ static bool edit_component_port(struct packet_change *change, json_t *wiring, st
     if (!attach)
         return wiring_detach(wiring, call->key, call->words[4], port, direction, error);
     if (strcmp(call->route->type, "vf") != 0)
-        vlan = (struct wiring_vlan){.operation = "none"};
-    else if (!read_vlan(call->body, &vlan, error))
+        way = (struct wiring_way){.operation = "none"};
+    else if (!read_vlan(call->body, &way, error))
         return false;
-    return wiring_attach(wiring, call->key, call->words[4], port, direction, &vlan, error);
+    const json_t *hairpin = json_object_get(call->body, "hairpin"); /* ours */
+    if (hairpin != NULL && !json_is_boolean(hairpin))
+        return error_invalid(error, "hairpin", "", "true or false");
+    way.hairpin = json_is_true(hairpin);
+    return wiring_attach(wiring, call->key, call->words[4], port, direction, &way, error);
 }
 
 static bool edit_table(struct packet_change *change, json_t *wiring, struct error *error) {
@@ -456,7 +460,7 @@ static void primary_told(struct plane_call *plane) {
 
 /* Counters come from the plane; one that is not there has counted nothing. */
 static void serve_primary(struct rest_call *call) {
-    struct control_plane *plane = &call->rest->options.control->plane;
+    struct control_plane *plane = packet_control_plane(call->rest->options.control);
     call->plane = (struct plane_call){.method = "packet_get_ports", .timeout_ms = PLANE_MS, .done = primary_told, .arg = call};
     if (control_plane_ready(plane))
         control_plane_call(plane, &call->plane);

@@ -120,6 +120,8 @@ static json_t *show_ends(const json_t *ends, bool with_vlan) {
             json_object_set_new(shown, "vlan",
                                 json_pack("{ss sI sI}", "operation", vlan != NULL ? text_of(vlan, "operation") : "none", "id",
                                           number_of(vlan, "id"), "pcp", number_of(vlan, "pcp")));
+        if (json_is_true(json_object_get(end, "hairpin")))
+            json_object_set_new(shown, "hairpin", json_true());
         json_array_append_new(list, shown);
     }
     return list;

@@ -93,7 +93,7 @@ static const int denied[] = {
 static const unsigned kept[] = {CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_FOWNER,      CAP_NET_BIND_SERVICE,
                                 CAP_IPC_LOCK,     CAP_SYS_NICE,        CAP_SYS_RESOURCE};
 
-static int drop_capabilities(bool interfaces) {
+static int drop_capabilities(unsigned keeps) {
     struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
     struct __user_cap_data_struct sets[2] = {0};
     if (syscall(SYS_capget, &header, sets) != 0)
@@ -101,8 +101,10 @@ static int drop_capabilities(bool interfaces) {
     uint32_t mask[2] = {0};
     for (size_t i = 0; i < array_count(kept); i++)
         mask[kept[i] / 32] |= 1u << kept[i] % 32;
-    if (interfaces)
+    if ((keeps & HOST_LINUX_KEEP_INTERFACES) != 0)
         mask[0] |= 1u << CAP_NET_ADMIN | 1u << CAP_NET_RAW;
+    if ((keeps & HOST_LINUX_KEEP_BPF) != 0)
+        mask[0] |= 1u << CAP_SYS_ADMIN; /* which libxdp needs to find its own program again */
     for (size_t i = 0; i < 2; i++) {
         sets[i].effective &= mask[i];
         sets[i].permitted &= mask[i];
@@ -111,7 +113,7 @@ static int drop_capabilities(bool interfaces) {
     return syscall(SYS_capset, &header, sets) == 0 ? 0 : -errno;
 }
 
-static int deny_calls(void) {
+static int deny_calls(unsigned keeps) {
     if (THIS_ARCHITECTURE == 0 || UNDER_SANITIZER)
         return 0;
     enum { HEAD = 4, COUNT = array_count(denied), TAIL = 2 };
@@ -122,8 +124,11 @@ static int deny_calls(void) {
         BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
         BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, 0x40000000, COUNT + 1, 0), /* x32: the same calls by other numbers */
     };
-    for (unsigned i = 0; i < COUNT; i++)
-        filter[HEAD + i] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (unsigned)denied[i], (uint8_t)(COUNT - i), 0);
+    for (unsigned i = 0; i < COUNT; i++) {
+        bool kept_call = (keeps & HOST_LINUX_KEEP_BPF) != 0 && denied[i] == SYS_bpf;
+        filter[HEAD + i] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (unsigned)denied[i],
+                                                        (uint8_t)(kept_call ? COUNT - i - 1 : COUNT - i), 0);
+    }
     filter[HEAD + COUNT] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
     filter[HEAD + COUNT + 1] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM);
     struct sock_fprog program = {.len = array_count(filter), .filter = filter};
@@ -132,9 +137,9 @@ static int deny_calls(void) {
     return 0;
 }
 
-int host_linux_confine(bool interfaces) {
+int host_linux_confine(unsigned keeps) {
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
         return -errno;
-    int result = drop_capabilities(interfaces);
-    return result != 0 ? result : deny_calls();
+    int result = drop_capabilities(keeps);
+    return result != 0 ? result : deny_calls(keeps);
 }

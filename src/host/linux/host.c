@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/random.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -144,6 +145,21 @@ bool host_linux_poll_mode_parse(const char *text, enum host_poll_mode *ret_mode)
     return false;
 }
 
+uint64_t host_linux_files_max(void) {
+    struct rlimit limit;
+    return getrlimit(RLIMIT_NOFILE, &limit) == 0 ? limit.rlim_cur : 0;
+}
+
+/* A thousand volumes are some thousands of connections. What the soft limit is kept low for is select(), which nobody here calls.
+ */
+static void raise_files(void) {
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == limit.rlim_max)
+        return;
+    limit.rlim_cur = limit.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &limit); /* refused: it is as it was */
+}
+
 int host_linux_create(const struct host_linux_options *options, struct host **ret_host) {
     struct linux_host *host = calloc(1, sizeof(*host));
     if (host == NULL)
@@ -159,6 +175,7 @@ int host_linux_create(const struct host_linux_options *options, struct host **re
         free(host);
         return result;
     }
+    raise_files();
     unsigned threads = options->threads_max != 0 ? min_u32(options->threads_max, POOL_THREADS_MAX) : 16;
     thread_pool_init(&host->jobs, "job", threads);
     thread_pool_init(&host->io, "file-io", threads);

@@ -166,7 +166,7 @@ static inline struct host_file_request *file_io_request(struct thread_pool_work 
     return container_of((void **)(void *)work, struct host_file_request, host_private[0]);
 }
 
-void *linux_memory_keep(struct host *host, const char *name, size_t bytes, bool anew);
+void *linux_memory_keep(struct host *host, const char *name, const char *of, size_t bytes, bool anew);
 void linux_memory_leave(struct host *host, const char *name, void *take_memory, size_t bytes, bool forget);
 void linux_file_open_submit(struct host_loop *loop, struct host_file_open *open);
 void linux_file_close(struct host_file *file);

@@ -17,11 +17,15 @@ struct host_linux_options {
 int host_linux_create(const struct host_linux_options *options, struct host **ret_host);
 /* All loops and files are gone. Ends the helper threads. */
 void host_linux_destroy(struct host *host);
-/* Turns the loop on the caller's thread, instead of host_loop_start(), until host_loop_stop(); may be called again. For programs
- * that wait for one thing after the other. */
+/* Turns the loop on the caller's thread, instead of host_loop_start(), until host_loop_stop(); may be called again, and the loop
+ * be started afterwards. For programs that wait for one thing after the other. */
 void host_linux_loop_run(struct host_loop *loop);
 /* Waits until the loop was stopped and its thread has ended; host_loop_destroy() is still to be called. Not on a loop. */
 void host_linux_loop_wait(struct host_loop *loop);
+
+/* How many descriptors the process may have open. host_linux_create() has raised it as far as the limit's owner allows. Any
+ * thread. */
+uint64_t host_linux_files_max(void);
 
 /* "adaptive", "always" or "never"; false: none of these. Any thread. */
 bool host_linux_poll_mode_parse(const char *text, enum host_poll_mode *ret_mode);
@@ -34,10 +38,14 @@ bool host_linux_is_terminal(int descriptor);
 int host_linux_watch_signals(struct host_loop *loop, void (*signalled)(void *arg, int number), void *arg);
 
 /* Gives up, for good, what a plane never needs: running other programs, looking into other processes, mounting, modules, clocks,
- * most capabilities. Files, devices, sockets and io_uring stay; with `interfaces`, the rights to use and make network interfaces,
- * too. From main, before any other thread runs. -errno if the kernel has
- * no such thing; all is as before then, or less is allowed. Under a sanitizer, which needs some of it, no call is denied. */
-int host_linux_confine(bool interfaces);
+ * most capabilities. Files, devices, sockets and io_uring stay, and what `keeps` names. From main, before any other thread runs.
+ * -errno if the kernel has no such thing; all is as before then, or less is allowed. Under a sanitizer, which needs some of it,
+ * no call is denied. */
+enum host_linux_keeps {
+    HOST_LINUX_KEEP_INTERFACES = 1, /* use and make network interfaces */
+    HOST_LINUX_KEEP_BPF = 2,        /* load programs into the kernel: AF_XDP */
+};
+int host_linux_confine(unsigned keeps);
 
 /* Tells the service manager from this loop that it turns, as often as $WATCHDOG_USEC asks; nothing if that is not there. On the
  * loop, or before it starts; once. -errno or 0. */
@@ -55,16 +63,28 @@ struct host_linux_waker;
 int host_linux_waker_open(struct host_loop *loop, int fd, struct host_linux_waker **ret_waker);
 /* Before its descriptor is closed. */
 void host_linux_waker_close(struct host_linux_waker *waker);
+/* Blocks: in helper threads only. */
+void host_linux_pause(uint64_t ns);
 /* A set of descriptors that is one itself. Any thread. -errno, or the descriptor. */
 int host_linux_epoll_open(void);
-void host_linux_epoll_close(int fd); /* negative: nothing happens */
+void host_linux_close(int fd); /* of any kind; negative: nothing happens */
+/* A descriptor whose becoming readable makes the set readable, once each time. One that was closed has left it by itself. -errno
+ * or 0. */
+int host_linux_epoll_add(int set, int fd);
+void host_linux_epoll_drop(int set, int fd);
+/* What the set was readable for is past. */
+void host_linux_epoll_forget(int set);
 
-/* A descriptor that is readable when a frame has come in by a network interface while it was armed. -errno or 0. */
+/* This process's sockets of AF_XDP, `max` at most: how a driver's own is found, by comparing before and after. Returns
+ * how many. Any thread. */
+size_t host_linux_xdp_sockets(int *ret_fds, size_t max);
+
+/* A descriptor that is readable when a frame has come in by a network interface since it was armed. -errno or 0. */
 struct host_linux_frame_watch;
 int host_linux_frame_watch_open(const char *interface, struct host_linux_frame_watch **ret_watch);
 void host_linux_frame_watch_close(struct host_linux_frame_watch *watch);
 int host_linux_frame_watch_fd(const struct host_linux_frame_watch *watch);
-void host_linux_frame_watch_arm(struct host_linux_frame_watch *watch, bool armed);
+void host_linux_frame_watch_arm(struct host_linux_frame_watch *watch);
 
 /* The cores that this thread may use, as "0-1,4-4". Cut at a core where `size` is short. */
 void host_linux_cpus(char *to, size_t size);

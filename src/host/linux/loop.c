@@ -2,7 +2,8 @@
  *
  * Going to sleep: store asleep = 1, call the turn once more, block if it found nothing. Waking: make work visible, then load
  * asleep. All four are seq_cst, so one of the two sides sees the other (no fences: TSan does not see them). The eventfd is
- * edge-triggered and never read; the ring signals it, too. */
+ * edge-triggered and never read; the ring signals it, too. Who is late with waking – its work was already found – takes asleep
+ * to 0, and the turn's look at epoll may take its edge: then there is no sleep, since nobody after it would end that. */
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
@@ -187,6 +188,16 @@ static void tell_sleep(struct linux_loop *loop, bool asleep) {
         loop->options.sleeps(loop->options.arg, asleep);
 }
 
+/* A turn that began at `before` has ended. Returns the ticks now. */
+static uint64_t account(struct linux_loop *loop, uint64_t before, bool worked) {
+    uint64_t now = loop_ticks(loop);
+    if (worked) {
+        counter_add(&loop->busy_ticks, now - before);
+        spin_worked(&loop->spin, now);
+    }
+    return now;
+}
+
 /* The turn found nothing: look once more with the sleep announced, then block. `now`: ticks. Returns the ticks after it. */
 static uint64_t sleep_or_not(struct linux_loop *loop, uint64_t now) {
     linux_ring_sleeps(loop, true);
@@ -194,25 +205,22 @@ static uint64_t sleep_or_not(struct linux_loop *loop, uint64_t now) {
     tell_sleep(loop, true);
     struct host_turn turn = run_turn(loop);
     linux_ring_sleeps(loop, true); /* that turn may have submitted the first request in a while */
-    if (turn.worked || turn.deadline_ns == 0 || has_own_work(loop)) {
+    if (turn.worked || turn.deadline_ns == 0 || has_own_work(loop) || atomic_load(&loop->asleep) == 0) {
         atomic_store(&loop->asleep, 0);
         linux_ring_sleeps(loop, false);
         tell_sleep(loop, false);
-        uint64_t then = loop_ticks(loop);
-        if (turn.worked) {
-            counter_add(&loop->busy_ticks, then - now);
-            spin_worked(&loop->spin, then);
-        }
-        return then;
+        return account(loop, now, turn.worked);
     }
     counter_add(&loop->sleeps, 1);
     block(loop, turn.deadline_ns);
     atomic_store(&loop->asleep, 0);
     linux_ring_sleeps(loop, false);
+    uint64_t woken = loop_ticks(loop);
+    spin_slept(&loop->spin, woken, woken - now);
+    /* First what woke us, then what it takes to be awake. */
+    turn = run_turn(loop);
     tell_sleep(loop, false);
-    uint64_t then = loop_ticks(loop);
-    spin_slept(&loop->spin, then, then - now);
-    return then;
+    return account(loop, woken, turn.worked);
 }
 
 static void turn_until_stopped(struct linux_loop *loop) {
@@ -225,10 +233,8 @@ static void turn_until_stopped(struct linux_loop *loop) {
     while (!atomic_load_explicit(&loop->stop, memory_order_relaxed)) {
         struct host_turn turn = run_turn(loop);
         uint64_t before = now;
-        now = loop_ticks(loop);
+        now = account(loop, before, turn.worked);
         if (turn.worked) {
-            counter_add(&loop->busy_ticks, now - before);
-            spin_worked(&loop->spin, now);
             if (spun)
                 spin_paid(&loop->spin);
             spun = false;
@@ -257,6 +263,11 @@ void host_linux_loop_run(struct host_loop *base) {
 
 static void *loop_main(void *arg) {
     struct linux_loop *loop = arg;
+    pthread_mutex_lock(&loop->lock);
+    if (loop->options.launcher != NULL) /* which does not tell */
+        loop->thread = pthread_self();
+    loop->running = true;
+    pthread_mutex_unlock(&loop->lock);
     pthread_setname_np(pthread_self(), loop->name);
     prctl(PR_SET_TIMERSLACK, TIMER_SLACK_NS);
     turn_until_stopped(loop);
@@ -303,9 +314,7 @@ int linux_loop_create(struct host *host, const struct host_loop_options *options
     return 0;
 }
 
-int linux_loop_start(struct host_loop *base) {
-    struct linux_loop *loop = (struct linux_loop *)base;
-    assert(!loop->started);
+static int start_thread(struct linux_loop *loop) {
     pthread_attr_t attributes;
     pthread_attr_init(&attributes);
     if (loop->options.cpu >= 0) {
@@ -314,12 +323,21 @@ int linux_loop_start(struct host_loop *base) {
         CPU_SET((size_t)loop->options.cpu, &one);
         pthread_attr_setaffinity_np(&attributes, sizeof(one), &one);
     }
-    pthread_mutex_lock(&loop->lock);
-    loop->started_ticks = loop_ticks(loop);
     int result = -pthread_create(&loop->thread, &attributes, loop_main, loop);
-    loop->running = loop->started = result == 0; /* the thread takes the lock before it says otherwise */
-    pthread_mutex_unlock(&loop->lock);
     pthread_attr_destroy(&attributes);
+    return result;
+}
+
+int linux_loop_start(struct host_loop *base) {
+    struct linux_loop *loop = (struct linux_loop *)base;
+    struct host_launcher *launcher = loop->options.launcher;
+    assert(!loop->started);
+    pthread_mutex_lock(&loop->lock); /* the thread takes it before it says anything */
+    loop->started_ticks = loop_ticks(loop);
+    atomic_store(&loop->stop, false); /* that of host_linux_loop_run() */
+    int result = launcher != NULL ? launcher->launch(launcher, loop_main, loop) : start_thread(loop);
+    loop->started = result == 0;
+    pthread_mutex_unlock(&loop->lock);
     return result;
 }
 
@@ -333,8 +351,12 @@ void host_linux_loop_wait(struct host_loop *base) {
     struct linux_loop *loop = (struct linux_loop *)base;
     if (!loop->started || loop->joined)
         return;
-    assert(!pthread_equal(pthread_self(), loop->thread));
-    pthread_join(loop->thread, NULL);
+    if (loop->options.launcher != NULL) {
+        loop->options.launcher->wait(loop->options.launcher);
+    } else {
+        assert(!pthread_equal(pthread_self(), loop->thread));
+        pthread_join(loop->thread, NULL);
+    }
     loop->joined = true;
 }
 

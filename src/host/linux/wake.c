@@ -1,6 +1,7 @@
 /* Descriptors that are looked at only while a loop sleeps: what drivers offer to be woken by, and a socket for interfaces whose
  * driver offers nothing. */
 #include <arpa/inet.h>
+#include <dirent.h>
 #include <errno.h>
 #include <linux/filter.h>
 #include <linux/if_packet.h>
@@ -11,6 +12,7 @@
 #include <stdlib.h>
 #include <sys/socket.h>
 
+#include "base/text.h"
 #include "host/linux/internal.h"
 
 void host_linux_cpus(char *to, size_t size) {
@@ -45,9 +47,22 @@ int host_linux_epoll_open(void) {
     return fd >= 0 ? fd : -errno;
 }
 
-void host_linux_epoll_close(int fd) {
+void host_linux_close(int fd) {
     if (fd >= 0)
         close(fd);
+}
+
+int host_linux_epoll_add(int set, int fd) {
+    struct epoll_event event = {.events = EPOLLIN | EPOLLET};
+    return epoll_ctl(set, EPOLL_CTL_ADD, fd, &event) == 0 || errno == EEXIST ? 0 : -errno;
+}
+
+void host_linux_epoll_drop(int set, int fd) { epoll_ctl(set, EPOLL_CTL_DEL, fd, NULL); }
+
+void host_linux_epoll_forget(int set) {
+    struct epoll_event events[8];
+    while (epoll_wait(set, events, (int)array_count(events), 0) == (int)array_count(events))
+        ;
 }
 
 /* ---- wakers ---- */
@@ -77,19 +92,39 @@ void host_linux_waker_close(struct host_linux_waker *waker) {
     free(waker);
 }
 
+void host_linux_pause(uint64_t ns) {
+    struct timespec pause = {.tv_sec = (time_t)(ns / NS_PER_S), .tv_nsec = (long)(ns % NS_PER_S)};
+    nanosleep(&pause, NULL);
+}
+
+/* ---- sockets of others ---- */
+
+size_t host_linux_xdp_sockets(int *ret_fds, size_t max) {
+    DIR *all = opendir("/proc/self/fd");
+    size_t count = 0;
+    for (struct dirent *entry; all != NULL && count < max && (entry = readdir(all)) != NULL;) {
+        uint64_t number;
+        int domain = 0;
+        socklen_t length = sizeof(domain);
+        if (!text_parse_u64(entry->d_name, INT32_MAX, &number))
+            continue;
+        int fd = (int)number;
+        if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &length) == 0 && domain == AF_XDP)
+            ret_fds[count++] = fd;
+    }
+    if (all != NULL)
+        closedir(all);
+    return count;
+}
+
 /* ---- frames of an interface ---- */
 
+/* A socket that is never read while its loop is awake: it is full after two or three frames, and the kernel drops all others
+ * before it looks at them. It is emptied before a sleep, so there is nothing to do between the wake-up and the frame. (A filter
+ * that is changed when the loop falls asleep and wakes costs a compilation each time: 20 µs.) */
 struct host_linux_frame_watch {
     int fd;
-    bool armed;
 };
-
-/* How much of a frame the socket keeps: none while nobody sleeps, so that it costs next to nothing. */
-static void take_bytes(int fd, uint32_t bytes) {
-    struct sock_filter code = BPF_STMT(BPF_RET | BPF_K, bytes);
-    struct sock_fprog filter = {.len = 1, .filter = &code};
-    setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &filter, sizeof(filter));
-}
 
 int host_linux_frame_watch_open(const char *interface, struct host_linux_frame_watch **ret_watch) {
     struct host_linux_frame_watch *watch = calloc(1, sizeof(*watch));
@@ -100,9 +135,11 @@ int host_linux_frame_watch_open(const char *interface, struct host_linux_frame_w
     unsigned index = if_nametoindex(interface);
     int result = watch->fd < 0 || index == 0 ? -errno : 0;
     if (result == 0) {
-        int one = 1, room = 4096;
+        int one = 1, room = 1; /* the least there is */
+        struct sock_filter first_byte = BPF_STMT(BPF_RET | BPF_K, 1);
+        struct sock_fprog filter = {.len = 1, .filter = &first_byte};
         struct sockaddr_ll address = {.sll_family = AF_PACKET, .sll_protocol = htons(ETH_P_ALL), .sll_ifindex = (int)index};
-        take_bytes(watch->fd, 0);
+        setsockopt(watch->fd, SOL_SOCKET, SO_ATTACH_FILTER, &filter, sizeof(filter));
         setsockopt(watch->fd, SOL_PACKET, PACKET_IGNORE_OUTGOING, &one, sizeof(one)); /* Linux 4.20: else our own wake us, too */
         setsockopt(watch->fd, SOL_SOCKET, SO_RCVBUF, &room, sizeof(room));
         result = bind(watch->fd, (struct sockaddr *)&address, sizeof(address)) != 0 ? -errno : 0;
@@ -123,12 +160,8 @@ void host_linux_frame_watch_close(struct host_linux_frame_watch *watch) {
 
 int host_linux_frame_watch_fd(const struct host_linux_frame_watch *watch) { return watch->fd; }
 
-void host_linux_frame_watch_arm(struct host_linux_frame_watch *watch, bool armed) {
+void host_linux_frame_watch_arm(struct host_linux_frame_watch *watch) {
     char byte;
-    if (watch->armed == armed)
-        return;
-    watch->armed = armed;
-    take_bytes(watch->fd, armed ? 1 : 0);
-    while (!armed && recv(watch->fd, &byte, 1, MSG_TRUNC) >= 0)
+    while (recv(watch->fd, &byte, 1, MSG_TRUNC) >= 0)
         ;
 }

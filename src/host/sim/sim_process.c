@@ -439,7 +439,8 @@ void sim_kept_drop(struct sim_node *node) {
         kept_free(node->sim, kept);
 }
 
-static void *host_keep(struct host *host, const char *name, size_t bytes, bool anew) {
+static void *host_keep(struct host *host, const char *name, const char *of, size_t bytes, bool anew) {
+    (void)of;
     struct sim_node *node = process_of(host)->node;
     struct kept *kept = kept_find(node, name);
     if (anew) {

@@ -1,7 +1,8 @@
 /* Ports as virtual devices of DPDK: made, watched while their worker sleeps, taken down. */
 #include "packet/dpdk/internal.h"
 
-#include <rte_dev.h>
+#include <rte_alarm.h>
+#include <rte_bus_vdev.h>
 #include <rte_interrupts.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,7 +10,13 @@
 #include "base/text.h"
 #include "reactor/reactor.h"
 
-enum { DESCRIPTORS = 512 };
+enum {
+    DESCRIPTORS = 512,
+    XDP_SOCKETS_MAX = RTE_MAX_ETHPORTS,
+    XDP_TRIES = 40,
+    XDP_TRY_NS = 50 * 1000 * 1000,
+    CLOSE_LOOK_NS = 100 * 1000
+};
 
 /* ---- waking up ---- */
 
@@ -27,38 +34,24 @@ static const char *port_fault(struct packet_port *base) {
 }
 
 /* The interrupt's descriptor may come with the peer: asked for until it is there. */
-static bool arm_interrupt(struct dpdk_port *port, uint16_t queue) {
-    uint32_t bit = 1u << queue;
-    if ((port->interrupts & bit) == 0 && rte_eth_dev_rx_intr_ctl_q(port->id, queue, port->wake_fd, RTE_INTR_EVENT_ADD, NULL) == 0)
-        port->interrupts |= bit;
-    if ((port->interrupts & bit) == 0)
+static bool arm_interrupt(struct dpdk_port *port) {
+    struct rte_epoll_event event;
+    if (!port->listens)
+        port->listens = rte_eth_dev_rx_intr_ctl_q(port->id, 0, port->wake_fd, RTE_INTR_EVENT_ADD, NULL) == 0;
+    if (!port->listens)
         return !port_is_up(&port->port); /* a change of the link wakes */
-    int result = rte_eth_dev_rx_intr_enable(port->id, queue);
+    int result = rte_eth_dev_rx_intr_enable(port->id, 0);
+    while (rte_epoll_wait(port->wake_fd, &event, 1, 0) == 1) /* what came while we were awake */
+        ;
     return result == 0 || result == -ENOTSUP || !port_is_up(&port->port);
 }
 
-static bool arm_interrupts(struct dpdk_port *port) {
-    struct rte_epoll_event event;
-    bool ok = arm_interrupt(port, 0);
-    /* Queues that the guest does not use have nothing to wake us with, nor a need to. */
-    for (uint16_t queue = 1; queue < port->queue_count; queue++)
-        arm_interrupt(port, queue);
-    while (rte_epoll_wait(port->wake_fd, &event, 1, 0) == 1) /* what came while we were awake */
-        ;
-    return ok;
-}
-
-static void disarm_interrupts(struct dpdk_port *port, bool for_good) {
-    for (uint16_t queue = 0; queue < port->queue_count; queue++) {
-        if ((port->interrupts >> queue & 1) == 0)
-            continue;
-        if (for_good)
-            rte_eth_dev_rx_intr_ctl_q(port->id, queue, port->wake_fd, RTE_INTR_EVENT_DEL, NULL);
-        else
-            rte_eth_dev_rx_intr_disable(port->id, queue);
-    }
-    if (for_good)
-        port->interrupts = 0;
+static void disarm_interrupt(struct dpdk_port *port, bool for_good) {
+    if (port->listens && for_good)
+        rte_eth_dev_rx_intr_ctl_q(port->id, 0, port->wake_fd, RTE_INTR_EVENT_DEL, NULL);
+    else if (port->listens)
+        rte_eth_dev_rx_intr_disable(port->id, 0);
+    port->listens = port->listens && !for_good;
 }
 
 static bool port_sleep(struct packet_port *base, bool asleep) {
@@ -66,18 +59,24 @@ static bool port_sleep(struct packet_port *base, bool asleep) {
     if (port->is_null)
         return true;
     if (port->frames != NULL) {
-        host_linux_frame_watch_arm(port->frames, asleep);
+        if (asleep)
+            host_linux_frame_watch_arm(port->frames);
         return port->waker != NULL;
     }
+    if (port->socket_fd >= 0) /* readable as long as it has frames */
+        return port->waker != NULL;
     if (port->wake_fd < 0 || port->waker == NULL)
         return false;
-    if (port->kind == PACKET_PORT_VHOST_USER && !dpdk_guest_is_sound(port)) {
-        disarm_interrupts(port, true); /* it may kick, but nobody listens */
+    if (port->kind == PACKET_PORT_VHOST_USER) {
+        bool sound = dpdk_guest_is_sound(port);
+        if (asleep && sound)
+            return dpdk_guest_arm(port);
+        dpdk_guest_disarm(port, !sound); /* it may kick, but nobody listens */
         return true;
     }
     if (asleep)
-        return arm_interrupts(port);
-    disarm_interrupts(port, false);
+        return arm_interrupt(port);
+    disarm_interrupt(port, false);
     return true;
 }
 
@@ -91,7 +90,9 @@ static void port_read_by(struct packet_port *base, struct reactor *worker, bool 
         port->waker = NULL;
         return;
     }
-    int fd = port->frames != NULL ? host_linux_frame_watch_fd(port->frames) : port->wake_fd;
+    int fd = port->frames != NULL   ? host_linux_frame_watch_fd(port->frames)
+             : port->socket_fd >= 0 ? port->socket_fd
+                                    : port->wake_fd;
     if (fd >= 0 && host_linux_waker_open(worker->loop, fd, &port->waker) != 0)
         port->waker = NULL; /* looked at now and then instead */
 }
@@ -108,22 +109,65 @@ static int link_changed(uint16_t id, enum rte_eth_event_type event, void *arg, v
 
 /* ---- life ---- */
 
+/* Cards were found at the start and cannot be found again; the driver of AF_XDP cannot let go of an interface. They stay with the
+ * plane, stopped, for the next port of theirs. */
+static bool is_kept(const struct dpdk_port *port) { return port->kind == PACKET_PORT_PCI || port->kind == PACKET_PORT_AF_XDP; }
+
+static struct dpdk_kept *kept_of(struct dpdk_port *port) { return &port->backend->kept[port->id % RTE_MAX_ETHPORTS]; }
+
+static void close_device(struct dpdk_port *port) {
+    struct rte_eth_conf conf = {0};
+    /* Its driver leaves its queues to whoever has fewer: none of one kind, then none of the other. */
+    if (port->kind == PACKET_PORT_NULL && rte_eth_dev_configure(port->id, 1, 0, &conf) == 0)
+        rte_eth_dev_configure(port->id, 0, 1, &conf);
+    dpdk_remains_watch(port, DPDK_STAGE_CLOSE);
+    rte_eth_dev_close(port->id);
+    rte_vdev_uninit(port->device);
+    dpdk_remains_watch(port, DPDK_STAGE_NONE);
+    dpdk_remains_drop(port);
+}
+
+static void take_down(struct dpdk_port *port) {
+    rte_eth_dev_callback_unregister(port->id, RTE_ETH_EVENT_INTR_LSC, link_changed, port);
+    disarm_interrupt(port, true);
+    if (port->started)
+        rte_eth_dev_stop(port->id);
+    bool stays = is_kept(port) && (port->kind == PACKET_PORT_PCI || kept_of(port)->configured);
+    if (is_kept(port))
+        kept_of(port)->taken = false;
+    if (!stays)
+        close_device(port);
+}
+
+static void take_down_there(void *arg) {
+    struct dpdk_port *port = arg;
+    assert(atomic_load(&port->down) == DPDK_GOES_DOWN);
+    take_down(port);
+    atomic_store(&port->down, DPDK_IS_DOWN);
+}
+
+/* When its peer goes, memif's driver takes the connection down by itself, on DPDK's interrupt thread, and frees it; nothing in
+ * the driver keeps that from happening while it is closed as well. So it is closed on that thread. */
+static void take_down_memif(struct dpdk_port *port) {
+    atomic_store(&port->down, DPDK_GOES_DOWN); /* all that was done here before is done */
+    if (rte_eal_alarm_set(1, take_down_there, port) != 0)
+        take_down(port); /* no memory */
+    else
+        while (atomic_load(&port->down) != DPDK_IS_DOWN)
+            host_linux_pause(CLOSE_LOOK_NS);
+}
+
 static void port_destroy(struct packet_port *base) {
     struct dpdk_port *port = dpdk_port_of(base);
-    if (port->has_device) {
-        if (port->kind == PACKET_PORT_VHOST_USER)
-            dpdk_guest_unwatch(port);
-        else
-            rte_eth_dev_callback_unregister(port->id, RTE_ETH_EVENT_INTR_LSC, link_changed, port);
-        disarm_interrupts(port, true);
-        if (port->started)
-            rte_eth_dev_stop(port->id);
-        rte_eth_dev_close(port->id);
-        rte_eal_hotplug_remove("vdev", port->device);
-    }
+    if (port->kind == PACKET_PORT_VHOST_USER)
+        dpdk_guest_close(port);
+    if (port->has_device && port->kind == PACKET_PORT_MEMIF)
+        take_down_memif(port);
+    else if (port->has_device)
+        take_down(port);
     if (port->frames != NULL)
         host_linux_frame_watch_close(port->frames);
-    host_linux_epoll_close(port->wake_fd);
+    host_linux_close(port->wake_fd);
     free(port);
 }
 
@@ -149,25 +193,41 @@ static bool check_text(const char *field, const char *value, size_t max, struct 
 }
 
 #define INTERFACE_MAX 15
+#define PCI_ADDRESS_MAX 15
 #define PATH_MAX_BYTES 107 /* of a Unix socket's address */
 
-/* The kind's driver and the device's arguments. */
+/* Which process opens what. */
+static bool check_role(enum dpdk_role role, const struct packet_port_options *options, struct error *error) {
+    const char *kind = packet_port_kind_name(options->kind);
+    bool guest = options->kind == PACKET_PORT_VHOST_USER;
+    if (role == DPDK_SECONDARY && !guest)
+        return error_invalid(error, "kind", kind, "ring or vhost_user: other devices are the primary's, and reached by rings");
+    if (role != DPDK_ALONE && guest && !options->client)
+        return error_invalid(error, "client", "false", "true: processes are restarted, and so the peer has to listen");
+    return true;
+}
+
+/* The kind's driver (NULL: it needs none) and the device's arguments. */
 static bool describe(const struct packet_port_options *options, struct text *arguments, const char **ret_driver, char where[128],
                      struct error *error) {
     const char *what = "";
     bool ok = true;
     switch (options->kind) {
     case PACKET_PORT_AF_PACKET:
+    case PACKET_PORT_AF_XDP:
     case PACKET_PORT_TAP:
         ok = check_text("interface", what = options->interface, INTERFACE_MAX, error);
-        *ret_driver = options->kind == PACKET_PORT_TAP ? "net_tap" : "net_af_packet";
+        *ret_driver = options->kind == PACKET_PORT_TAP      ? "net_tap"
+                      : options->kind == PACKET_PORT_AF_XDP ? "net_af_xdp"
+                                                            : "net_af_packet";
         text_appendf(arguments, "iface=%s", ok ? what : "");
         break;
-    case PACKET_PORT_VHOST_USER:
-        ok = check_text("socket", what = options->socket, PATH_MAX_BYTES, error);
-        *ret_driver = "net_vhost";
-        text_appendf(arguments, "iface=%s,queues=%u,client=%d,tso=1", ok ? what : "", options->queues, options->client);
+    case PACKET_PORT_PCI:
+        what = options->device;
+        ok = check_text("device", what, PCI_ADDRESS_MAX, error) &&
+             (text_is_pci_address(what) || error_invalid(error, "device", what, "an address such as 0000:03:00.0"));
         break;
+    case PACKET_PORT_VHOST_USER: ok = check_text("socket", what = options->socket, PATH_MAX_BYTES, error); break;
     case PACKET_PORT_MEMIF:
         ok = check_text("socket", what = options->socket, PATH_MAX_BYTES, error);
         *ret_driver = "net_memif";
@@ -197,31 +257,81 @@ static bool describe(const struct packet_port_options *options, struct text *arg
     return ok;
 }
 
-static bool configure(struct dpdk_port *port, struct error *error) {
+/* A driver's own socket, which says when there are frames, and which nobody tells us of. -1 = none came. */
+static int find_new_socket(const int *before, size_t before_count) {
+    int now[XDP_SOCKETS_MAX];
+    size_t count = host_linux_xdp_sockets(now, array_count(now));
+    for (size_t i = 0; i < count; i++) {
+        bool old = false;
+        for (size_t j = 0; j < before_count; j++)
+            old = old || before[j] == now[i];
+        if (!old)
+            return now[i];
+    }
+    return -1;
+}
+
+static int set_up_queues(struct dpdk_port *port) {
     struct rte_eth_conf conf = {.intr_conf.rxq = port->wake_fd >= 0};
-    uint16_t rx = DESCRIPTORS, tx = DESCRIPTORS, queues = port->queue_count;
-    bool guest = port->kind == PACKET_PORT_VHOST_USER;
-    if (guest) /* so that the driver leaves unfinished checksums to us: the taker may do with them */
-        conf.rxmode.offloads = RTE_ETH_RX_OFFLOAD_TCP_CKSUM | RTE_ETH_RX_OFFLOAD_UDP_CKSUM;
-    int result = rte_eth_dev_configure(port->id, queues, queues, &conf);
+    uint16_t rx = DESCRIPTORS, tx = DESCRIPTORS;
+    int sockets[XDP_SOCKETS_MAX];
+    size_t socket_count = port->kind == PACKET_PORT_AF_XDP ? host_linux_xdp_sockets(sockets, array_count(sockets)) : 0;
+    int result = rte_eth_dev_configure(port->id, 1, 1, &conf);
+    if (result != 0 && port->kind == PACKET_PORT_PCI) { /* a card that has no interrupts for us is looked at now and then */
+        conf.intr_conf.rxq = 0;
+        result = rte_eth_dev_configure(port->id, 1, 1, &conf);
+    }
     if (result == 0)
         result = rte_eth_dev_adjust_nb_rx_tx_desc(port->id, &rx, &tx);
-    for (uint16_t queue = 0; result == 0 && queue < queues; queue++) {
-        result = rte_eth_rx_queue_setup(port->id, queue, rx, SOCKET_ID_ANY, NULL, port->backend->pool);
-        if (result == 0)
-            result = rte_eth_tx_queue_setup(port->id, queue, tx, SOCKET_ID_ANY, NULL);
+    if (result == 0)
+        result = rte_eth_rx_queue_setup(port->id, 0, rx, SOCKET_ID_ANY, NULL, port->backend->pool);
+    /* The kernel takes its time to give up the socket of a plane that was killed. */
+    for (unsigned tries = 0; result != 0 && port->kind == PACKET_PORT_AF_XDP && tries < XDP_TRIES; tries++) {
+        host_linux_pause(XDP_TRY_NS);
+        result = rte_eth_rx_queue_setup(port->id, 0, rx, SOCKET_ID_ANY, NULL, port->backend->pool);
     }
-    if (guest)
-        dpdk_guest_watch(port);
-    else
-        rte_eth_dev_callback_register(port->id, RTE_ETH_EVENT_INTR_LSC, link_changed, port);
+    dpdk_remains_watch(port, DPDK_STAGE_SEND_QUEUE);
+    if (result == 0)
+        result = rte_eth_tx_queue_setup(port->id, 0, tx, SOCKET_ID_ANY, NULL);
+    dpdk_remains_watch(port, DPDK_STAGE_NONE);
+    if (result == 0 && is_kept(port)) {
+        kept_of(port)->configured = true;
+        kept_of(port)->socket_fd = port->kind == PACKET_PORT_AF_XDP ? find_new_socket(sockets, socket_count) : -1;
+    }
+    return result;
+}
+
+/* Frames that came for the port before this one. */
+static void drop_old_frames(struct dpdk_port *port) {
+    struct rte_mbuf *frames[32];
+    for (unsigned left = 4 * DESCRIPTORS / array_count(frames), count = 1; left > 0 && count > 0; left--) {
+        count = rte_eth_rx_burst(port->id, 0, frames, array_count(frames));
+        rte_pktmbuf_free_bulk(frames, count);
+    }
+}
+
+static bool configure(struct dpdk_port *port, struct error *error) {
+    bool used_before = is_kept(port) && kept_of(port)->configured;
+    int result = used_before ? 0 : set_up_queues(port);
+    if (result == 0 && is_kept(port))
+        port->socket_fd = kept_of(port)->socket_fd;
+    rte_eth_dev_callback_register(port->id, RTE_ETH_EVENT_INTR_LSC, link_changed, port);
     if (result == 0)
         result = rte_eth_dev_start(port->id);
     if (result != 0)
         return error_set_errno(error, result, "port %s does not start", port->port.name);
     port->started = true;
+    if (used_before)
+        drop_old_frames(port);
     rte_eth_promiscuous_enable(port->id); /* where there is such a thing */
     return true;
+}
+
+static bool may_open(const struct dpdk_backend *backend, const struct packet_port_options *options, struct error *error) {
+    if (options->kind != PACKET_PORT_AF_XDP || backend->xdp)
+        return true;
+    error_set(error, ERROR_PERMISSION, "kind: the plane has given up the rights that af_xdp needs");
+    return error_hint(error, "start penstock-packet with --xdp");
 }
 
 /* What the plane left there when it was killed. */
@@ -235,12 +345,13 @@ static bool free_path(const struct packet_port_options *options, struct error *e
 static bool set_up_waking(struct dpdk_port *port, const struct packet_port_options *options, struct error *error) {
     switch (options->kind) {
     case PACKET_PORT_AF_PACKET: {
+        /* Older than the driver's socket, so the kernel serves it later: a frame that wakes us is in the driver's ring. */
         int result = host_linux_frame_watch_open(options->interface, &port->frames);
         return result == 0 || error_set_errno(error, result, "interface %s cannot be watched", options->interface);
     }
     case PACKET_PORT_VHOST_USER:
     case PACKET_PORT_TAP:
-    case PACKET_PORT_MEMIF:
+    case PACKET_PORT_PCI:
         port->wake_fd = host_linux_epoll_open();
         return port->wake_fd >= 0 || error_set_errno(error, port->wake_fd, "no descriptor for port %s", options->name);
     default:
@@ -250,17 +361,55 @@ static bool set_up_waking(struct dpdk_port *port, const struct packet_port_optio
     }
 }
 
+static bool take_kept(struct dpdk_port *port, const char *where, struct error *error) {
+    if (atomic_exchange(&kept_of(port)->taken, true))
+        return error_set(error, ERROR_BUSY, "%s is another port's", where);
+    return port->has_device = true;
+}
+
+static bool find_card(struct dpdk_port *port, const struct packet_port_options *options, struct error *error) {
+    snprintf(port->device, sizeof(port->device), "%s", options->device);
+    if (rte_eth_dev_get_port_by_name(port->device, &port->id) == 0)
+        return take_kept(port, options->device, error);
+    error_set(error, ERROR_NO_DEVICE, "device: there is no network card %s", options->device);
+    return error_hint(error, "bind it to vfio-pci, and start penstock-packet with --pci %s", options->device);
+}
+
+/* As a virtual device; in this process, whatever others there are. */
+static bool make_device(struct dpdk_port *port, const struct packet_port_options *options, const char *driver,
+                        const char *arguments, struct error *error) {
+    if (options->kind == PACKET_PORT_AF_XDP) {
+        snprintf(port->device, sizeof(port->device), "%s_%.15s", driver, options->interface);
+        if (rte_eth_dev_get_port_by_name(port->device, &port->id) == 0)
+            return take_kept(port, options->interface, error);
+    } else {
+        snprintf(port->device, sizeof(port->device), "%s%u", driver, port->backend->next_device++);
+    }
+    dpdk_remains_watch(port, DPDK_STAGE_DEVICE);
+    int result = rte_vdev_init(port->device, arguments);
+    dpdk_remains_watch(port, DPDK_STAGE_NONE);
+    if (result == 0)
+        result = rte_eth_dev_get_port_by_name(port->device, &port->id);
+    if (result == 0)
+        return is_kept(port) ? take_kept(port, options->interface, error) : (port->has_device = true);
+    return error_set_errno(error, result, "port %s (%s) cannot be opened", options->name, arguments);
+}
+
 bool dpdk_port_open(struct packet_backend *base, const struct packet_port_options *options, struct packet_port **ret_port,
                     struct error *error) {
     struct dpdk_backend *backend = container_of(base, struct dpdk_backend, backend);
     struct text arguments;
     const char *driver = NULL;
+    if (options->kind == PACKET_PORT_RING)
+        return dpdk_shared_ring_open(backend, options, ret_port, error);
+    if (!check_role(backend->role, options, error))
+        return false;
     struct dpdk_port *port = aligned_alloc(64, round_up(sizeof(*port), 64));
     if (port == NULL)
         return error_set(error, ERROR_NO_MEMORY, "no memory for a port");
     memset(port, 0, sizeof(*port));
     port->backend = backend;
-    port->wake_fd = -1;
+    port->wake_fd = port->socket_fd = -1;
     port->kind = options->kind;
     port->queue_count = options->kind == PACKET_PORT_VHOST_USER ? (uint16_t)options->queues : 1;
     port->port.ops = &port_ops;
@@ -268,19 +417,16 @@ bool dpdk_port_open(struct packet_backend *base, const struct packet_port_option
     snprintf(port->port.name, sizeof(port->port.name), "%s", options->name);
     text_init(&arguments, 1024);
     assert(port->queue_count >= 1 && port->queue_count <= PACKET_QUEUES_MAX);
-    bool ok = describe(options, &arguments, &driver, port->port.where, error) && free_path(options, error) &&
-              set_up_waking(port, options, error);
-    if (ok) {
-        snprintf(port->device, sizeof(port->device), "%s%u", driver, backend->next_device++);
-        int result = rte_eal_hotplug_add("vdev", port->device, arguments.bytes);
-        if (result == 0) {
-            result = rte_eth_dev_get_port_by_name(port->device, &port->id);
-            port->has_device = result == 0;
-        }
-        ok = result == 0 || error_set_errno(error, result, "port %s (%s) cannot be opened", options->name, arguments.bytes);
-    }
+    bool ok = describe(options, &arguments, &driver, port->port.where, error) && may_open(backend, options, error) &&
+              free_path(options, error) && set_up_waking(port, options, error);
+    if (ok && options->kind == PACKET_PORT_VHOST_USER)
+        ok = dpdk_guest_open(port, options, error);
+    else if (ok)
+        ok = (options->kind == PACKET_PORT_PCI ? find_card(port, options, error)
+                                               : make_device(port, options, driver, arguments.bytes, error)) &&
+             configure(port, error);
     text_fini(&arguments);
-    if (!ok || !configure(port, error)) {
+    if (!ok) {
         port_destroy(&port->port);
         return false;
     }

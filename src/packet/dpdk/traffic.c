@@ -33,16 +33,13 @@ static void keep_states(const struct dpdk_port *port, struct rte_mbuf **frames, 
 unsigned dpdk_port_receive(struct packet_port *base, struct packet **ret_packets, unsigned capacity) {
     struct dpdk_port *port = dpdk_port_of(base);
     struct rte_mbuf **frames = (struct rte_mbuf **)ret_packets;
-    if (port->kind == PACKET_PORT_VHOST_USER && !dpdk_guest_is_sound(port))
+    bool guest = port->kind == PACKET_PORT_VHOST_USER;
+    if (guest && !dpdk_guest_is_sound(port))
         return 0;
-    unsigned count = rte_eth_rx_burst(port->id, port->next_queue, frames, (uint16_t)capacity);
-    for (unsigned i = 1; unlikely(i < port->queue_count) && count < capacity; i++) {
-        uint16_t queue = (uint16_t)((port->next_queue + i) % port->queue_count);
-        count += rte_eth_rx_burst(port->id, queue, frames + count, (uint16_t)(capacity - count));
-    }
-    if (port->queue_count > 1)
-        port->next_queue = (uint16_t)((port->next_queue + 1) % port->queue_count);
+    unsigned count =
+        guest ? dpdk_guest_receive(port, frames, capacity) : rte_eth_rx_burst(port->id, 0, frames, (uint16_t)capacity);
     uint64_t flags = 0;
+    dpdk_frames_come((void *const *)frames, count);
     for (unsigned i = 0; i < count; i++)
         flags |= frames[i]->ol_flags;
     if (unlikely((flags & RTE_MBUF_F_RX_VLAN_STRIPPED) != 0))
@@ -71,7 +68,7 @@ static uint32_t flow_of(const struct rte_mbuf *frame) {
 
 /* Over the queues that the guest listens on. Those not taken come last. */
 static unsigned transmit_spread(struct dpdk_port *port, struct rte_mbuf **frames, unsigned count, uint32_t queues) {
-    struct rte_mbuf *lists[PACKET_QUEUES_MAX][PACKET_BURST], *left[PACKET_BURST];
+    not_zeroed struct rte_mbuf *lists[PACKET_QUEUES_MAX][PACKET_BURST], *left[PACKET_BURST];
     unsigned counts[PACKET_QUEUES_MAX] = {0}, sent_all = 0, left_count = 0, used = 0;
     uint16_t numbers[PACKET_QUEUES_MAX];
     for (uint16_t queue = 0; queue < port->queue_count; queue++)
@@ -84,7 +81,7 @@ static unsigned transmit_spread(struct dpdk_port *port, struct rte_mbuf **frames
     for (unsigned list = 0; list < used; list++) {
         if (counts[list] == 0)
             continue;
-        unsigned sent = rte_eth_tx_burst(port->id, numbers[list], lists[list], (uint16_t)counts[list]);
+        unsigned sent = dpdk_guest_send(port, numbers[list], lists[list], counts[list]);
         sent_all += sent;
         for (; sent < counts[list]; sent++)
             left[left_count++] = lists[list][sent];
@@ -94,13 +91,16 @@ static unsigned transmit_spread(struct dpdk_port *port, struct rte_mbuf **frames
 }
 
 static unsigned transmit(struct dpdk_port *port, struct rte_mbuf **frames, unsigned count) {
+    dpdk_frames_go((void *const *)frames, count);
+    if (port->kind != PACKET_PORT_VHOST_USER)
+        return rte_eth_tx_burst(port->id, 0, frames, (uint16_t)count);
     if (unlikely(port->queue_count > 1)) {
         uint32_t queues = atomic_load_explicit(&port->guest.takes_queues, memory_order_relaxed);
         queues &= (1u << port->queue_count) - 1;
         if ((queues & (queues - 1)) != 0)
             return transmit_spread(port, frames, count, queues);
     }
-    return rte_eth_tx_burst(port->id, 0, frames, (uint16_t)count);
+    return dpdk_guest_send(port, 0, frames, count);
 }
 
 /* Segments of one frame, which counts as sent: those that are not taken are counted apart. */
@@ -124,7 +124,7 @@ static __attribute__((noinline)) unsigned send_unfinished(struct dpdk_port *port
         taker = (struct dpdk_taker){.sums = atomic_load_explicit(&guest->takes_sums, memory_order_relaxed),
                                     .big_v4 = atomic_load_explicit(&guest->takes_big_v4, memory_order_relaxed),
                                     .big_v6 = atomic_load_explicit(&guest->takes_big_v6, memory_order_relaxed)};
-    struct rte_mbuf *batch[PACKET_BURST], *left[PACKET_BURST], *made[DPDK_SEGMENTS_MAX];
+    not_zeroed struct rte_mbuf *batch[PACKET_BURST], *left[PACKET_BURST], *made[DPDK_SEGMENTS_MAX];
     unsigned batched = 0, left_count = 0;
     for (unsigned i = 0; i <= count; i++) {
         bool plain = i < count && !dpdk_frame_is_unfinished(frames[i]);

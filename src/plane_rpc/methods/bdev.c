@@ -22,7 +22,7 @@
 
 struct devices_answer {
     struct rpc_call *call;
-    struct plane_store *store; /* NULL = of all */
+    struct plane_store *store; /* of the one device, if it is a volume */
     struct uuid only;          /* nil = all */
 };
 
@@ -32,13 +32,24 @@ static bool is_shown(struct plane *plane, const struct block_device *device) {
     return !device->removing && (mirror == NULL || mirror_is_shown(mirror));
 }
 
+/* It may have gone meanwhile. */
+static struct block_device *only_device(const struct devices_answer *answer) {
+    char name[UUID_TEXT_SIZE];
+    uuid_format(&answer->only, name);
+    return block_graph_find(&plane_of(answer->call)->graph, name);
+}
+
 static void put_devices(struct lvol_listing *listing) {
     struct devices_answer *answer = listing->arg;
     struct rpc_call *call = answer->call;
+    bool all = uuid_is_nil(&answer->only);
+    struct block_device *only = all ? NULL : only_device(answer);
     struct json_writer *writer = rpc_call_result(call);
     json_begin_array(writer, RPC_RESULT);
-    for (struct block_device *device = NULL; (device = block_graph_next(&listing->plane->graph, device)) != NULL;)
-        if (is_shown(listing->plane, device) && (uuid_is_nil(&answer->only) || uuid_equal(&answer->only, &device->uuid)))
+    if (only != NULL && is_shown(listing->plane, only))
+        bdev_put_object(writer, only, listing);
+    for (struct block_device *device = NULL; all && (device = block_graph_next(&listing->plane->graph, device)) != NULL;)
+        if (is_shown(listing->plane, device))
             bdev_put_object(writer, device, listing);
     json_end(writer);
     rpc_call_end(call);
@@ -48,12 +59,15 @@ static void put_devices(struct lvol_listing *listing) {
 static void mirrors_looked_at(void *arg) {
     struct devices_answer *answer = arg;
     struct plane *plane = plane_of(answer->call);
-    struct plane_store *still = NULL; /* it may have been closed meanwhile */
+    bool all = uuid_is_nil(&answer->only);
+    struct lvol_wanted wanted = {.volume = answer->only, .no_volumes = !all};
     list_for_each (&plane->stores, struct plane_store, store, node) {
-        if (store == answer->store)
-            still = store;
+        if (!all && store == answer->store) { /* it may have been closed meanwhile */
+            wanted.store = store;
+            wanted.no_volumes = false;
+        }
     }
-    lvol_listing_run(plane, still, put_devices, answer);
+    lvol_listing_run(plane, &wanted, put_devices, answer);
 }
 
 /* `only` NULL = all. What volumes hold is asked of their stores first, how mirrors are of their engines. */
@@ -70,7 +84,11 @@ static void answer_devices(struct rpc_call *call, struct block_device *only) {
         answer->only = only->uuid;
     if (only != NULL && volume_device_is(only))
         answer->store = plane_store_of(plane_of(call), volume_device_store(only));
-    plane_mirrors_look(plane_of(call), mirrors_looked_at, answer);
+    struct plane_mirror *mirror = only == NULL ? NULL : plane_mirror_of(plane_of(call), only);
+    if (only == NULL || mirror != NULL)
+        plane_mirrors_look(plane_of(call), mirror, mirrors_looked_at, answer);
+    else
+        mirrors_looked_at(answer);
 }
 
 /* bdev_get_bdevs with a timeout. */

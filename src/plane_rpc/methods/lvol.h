@@ -23,9 +23,17 @@ void lvol_answer_uuid(struct lvol_call *lvol);
 /* The store that uuid or lvs_name name, exactly one of them: else the call is answered and NULL returned. */
 struct plane_store *lvol_store_of(struct rpc_call *call, const char *uuid, const char *name);
 
-/* All volumes of all stores (or of one), gathered for a listing. */
+/* What is gathered for a listing. */
+struct lvol_wanted {
+    struct plane_store *store; /* NULL = all stores, with their volumes */
+    struct uuid volume;        /* of that store, and what is directly upon it; nil = all volumes */
+    bool no_volumes;           /* nothing but what the stores tell of themselves */
+};
+
+/* Stores and volumes, gathered. */
 struct lvol_listing {
     struct plane *plane;
+    struct lvol_wanted wanted;
     unsigned store_count, waiting;
     struct lvol_listing_store {
         struct lvol_listing *listing;
@@ -42,8 +50,9 @@ struct lvol_listing {
     void (*done)(struct lvol_listing *listing);
     void *arg;
 };
-/* Gathers, then calls done (perhaps at once), then frees it. `only` NULL = all stores. */
-void lvol_listing_run(struct plane *plane, struct plane_store *only, void (*done)(struct lvol_listing *listing), void *arg);
+/* Gathers, then calls done (perhaps at once), then frees it. */
+void lvol_listing_run(struct plane *plane, const struct lvol_wanted *wanted, void (*done)(struct lvol_listing *listing),
+                      void *arg);
 /* A volume of the listing by UUID; NULL if it came since. */
 const struct lvol_listing_volume *lvol_listing_find(const struct lvol_listing *listing, const struct uuid *uuid);
 /* driver_specific.lvol of a volume's device. */

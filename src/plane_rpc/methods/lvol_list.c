@@ -47,25 +47,31 @@ static void listed(struct volume_command *command) {
 
 static void described(struct volume_command *command) {
     struct lvol_listing_store *store = container_of(command, struct lvol_listing_store, describe);
-    volume_list(&store->list);
+    if (store->listing->wanted.no_volumes)
+        listed(&store->list);
+    else
+        volume_list(&store->list);
 }
 
-void lvol_listing_run(struct plane *plane, struct plane_store *only, void (*done)(struct lvol_listing *listing), void *arg) {
+void lvol_listing_run(struct plane *plane, const struct lvol_wanted *wanted, void (*done)(struct lvol_listing *listing),
+                      void *arg) {
+    struct plane_store *only = wanted->store;
     unsigned count = 0;
     list_for_each (&plane->stores, struct plane_store, store, node)
         count += !store->closing && (only == NULL || store == only);
     struct lvol_listing *listing = calloc(1, sizeof(*listing));
     struct lvol_listing_store *stores = calloc(count + 1, sizeof(*stores));
     assert(listing != NULL && stores != NULL);
-    *listing = (struct lvol_listing){.plane = plane, .stores = stores, .done = done, .arg = arg, .waiting = 1};
+    *listing = (struct lvol_listing){.plane = plane, .wanted = *wanted, .stores = stores, .done = done, .arg = arg, .waiting = 1};
     list_for_each (&plane->stores, struct plane_store, store, node) {
         if (store->closing || (only != NULL && store != only))
             continue;
         struct lvol_listing_store *entry = &stores[listing->store_count++];
-        *entry = (struct lvol_listing_store){.listing = listing,
-                                             .store = store,
-                                             .describe = {.store = store->store, .store_info = &entry->info, .done = described},
-                                             .list = {.store = store->store, .done = listed}};
+        *entry = (struct lvol_listing_store){
+            .listing = listing,
+            .store = store,
+            .describe = {.store = store->store, .store_info = &entry->info, .done = described},
+            .list = {.store = store->store, .volume = wanted->volume, .children = true, .done = listed}};
         listing->waiting++;
     }
     for (unsigned i = 0; i < listing->store_count; i++)
@@ -162,7 +168,7 @@ void method_bdev_lvol_get_lvstores(struct rpc_call *call, const struct params_bd
         if (only == NULL)
             return;
     }
-    lvol_listing_run(plane_of(call), only, put_stores, call);
+    lvol_listing_run(plane_of(call), &(struct lvol_wanted){.store = only, .no_volumes = true}, put_stores, call);
 }
 
 /* ---- bdev_lvol_get_lvols ---- */
@@ -203,5 +209,5 @@ void method_bdev_lvol_get_lvols(struct rpc_call *call, const struct params_bdev_
         if (only == NULL)
             return;
     }
-    lvol_listing_run(plane_of(call), only, put_volumes, call);
+    lvol_listing_run(plane_of(call), &(struct lvol_wanted){.store = only}, put_volumes, call);
 }

@@ -101,7 +101,7 @@ static void head_written(struct block_request *request) {
     struct error error;
     if (request->status != IO_OK) {
         error_set(&error, ERROR_IO, "overwriting the superblocks of %s: %s", destruction->device,
-                  io_status_name(request->status));
+                  io_status_words(request->status));
         destroyed(destruction, &error);
         return;
     }

@@ -42,13 +42,13 @@ static bool set_legs(const struct params_mirror_create *params, struct mirror_op
         bool is = strcmp(names[i], params->tie_breaker) == 0;
         options->legs[i] = (struct mirror_leg_options){.device = names[i], .tie_breaker = is};
         found = found || is;
-        if (strcmp(names[i], params->source) == 0) {
+        if (strcmp(names[i], params->source) == 0 && !is) {
             options->source_set = true;
             options->source = i;
         }
     }
     if (params->source[0] != '\0' && !options->source_set)
-        return error_invalid(error, "source", params->source, "one of the legs");
+        return error_invalid(error, "source", params->source, "one of the legs, and no tie-breaker");
     const char *const *foreign = params->foreign.items;
     for (unsigned i = 0; i < params->foreign.count; i++) {
         unsigned leg = 0;
@@ -79,6 +79,7 @@ void method_mirror_create(struct rpc_call *call, const struct params_mirror_crea
                                      .policy = (enum replica_policy)(params->policy + 1),
                                      .term = params->term,
                                      .assume_equal = params->assume_equal,
+                                     .overwrite = params->overwrite,
                                      .marked_hard = params->hard_bound,
                                      .longest_stall_ms = params->longest_stall_ms,
                                      .hold_ms = params->hold_ms,
@@ -342,28 +343,33 @@ void method_mirror_verify(struct rpc_call *call, const struct params_mirror_veri
 
 struct listing {
     struct rpc_call *call;
-    const char *name; /* in the call's document; NULL = all */
+    bool all;
+    char name[256]; /* else */
 };
 
 static void put_mirrors(void *arg) {
     struct listing *listing = arg;
     struct rpc_call *call = listing->call;
-    const struct plane_mirror *only = listing->name == NULL ? NULL : mirror_find(call, listing->name);
-    bool answered = listing->name != NULL && only == NULL;
+    struct plane_mirror *only = listing->all ? NULL : mirror_find(call, listing->name);
+    bool answered = !listing->all && only == NULL;
     free(listing);
     if (answered)
         return;
     struct json_writer *writer = rpc_call_result(call);
     json_begin_array(writer, RPC_RESULT);
-    list_for_each (&plane_of(call)->mirrors, struct plane_mirror, mirror, node)
-        if (only == NULL || mirror == only)
+    if (only != NULL)
+        mirror_put_object(writer, only);
+    else
+        list_for_each (&plane_of(call)->mirrors, struct plane_mirror, mirror, node)
             mirror_put_object(writer, mirror);
     json_end(writer);
     rpc_call_end(call);
 }
 
 void method_mirror_get(struct rpc_call *call, const struct params_mirror_get *params) {
-    if (params->name != NULL && mirror_find(call, params->name) == NULL)
+    bool named = params->name != NULL;
+    struct plane_mirror *only = named ? mirror_find(call, params->name) : NULL;
+    if (named && only == NULL) /* answered, and gone with its parameters */
         return;
     struct listing *listing = calloc(1, sizeof(*listing));
     struct error error;
@@ -372,6 +378,8 @@ void method_mirror_get(struct rpc_call *call, const struct params_mirror_get *pa
         rpc_call_fail(call, &error);
         return;
     }
-    *listing = (struct listing){.call = call, .name = params->name};
-    plane_mirrors_look(plane_of(call), put_mirrors, listing);
+    *listing = (struct listing){.call = call, .all = only == NULL};
+    if (only != NULL) /* what the call came with does not last until the mirror has been looked at */
+        snprintf(listing->name, sizeof(listing->name), "%s", params->name);
+    plane_mirrors_look(plane_of(call), only, put_mirrors, listing);
 }

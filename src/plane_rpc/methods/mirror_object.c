@@ -152,6 +152,12 @@ static void leg_next(const struct plane_mirror *mirror, const struct mirror_leg_
         snprintf(to, NEXT_SIZE, "mend or replace the disk of %s, then remove it from %s and add it again", name, mirror->name);
         break;
     case MIRROR_LEG_DIVERGED:
+        if (leg->recordless) {
+            snprintf(to, NEXT_SIZE,
+                     "attach the right copy as %s; to give up what this one holds: penstock block mirror discard %s %s", name,
+                     mirror->name, name);
+            break;
+        }
         if (leg->stranger) {
             snprintf(to, NEXT_SIZE,
                      "this is not the copy that was there: attach that one as %s, or penstock block mirror remove %s %s", name,

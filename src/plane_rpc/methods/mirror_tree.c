@@ -79,17 +79,28 @@ static struct tree_call *create(struct rpc_call *call, const char *name, enum re
     return tree;
 }
 
-void method_mirror_snapshot_create(struct rpc_call *call, const struct params_mirror_snapshot_create *params) {
-    const struct rpc_pair *pairs = params->attributes.items;
-    struct tree_call *tree = create(call, params->name, REPLICA_SNAPSHOT, params->snapshot);
-    if (tree == NULL)
-        return;
-    for (uint32_t i = 0; i < params->attributes.count; i++) {
+static void put_pairs(struct tree_call *tree, const struct rpc_pair *pairs, uint32_t count) {
+    for (uint32_t i = 0; i < count; i++) {
         tree->pairs[2 * i] = pairs[i].key;
         tree->pairs[2 * i + 1] = pairs[i].value;
     }
     tree->command.pairs = tree->pairs;
-    tree->command.pair_count = params->attributes.count;
+    tree->command.pair_count = count;
+}
+
+void method_mirror_snapshot_create(struct rpc_call *call, const struct params_mirror_snapshot_create *params) {
+    struct tree_call *tree = create(call, params->name, REPLICA_SNAPSHOT, params->snapshot);
+    if (tree == NULL)
+        return;
+    put_pairs(tree, params->attributes.items, params->attributes.count);
+    mirror_tree_command(&tree->command);
+}
+
+void method_mirror_set_parents(struct rpc_call *call, const struct params_mirror_set_parents *params) {
+    struct tree_call *tree = create(call, params->name, REPLICA_UPON, NULL);
+    if (tree == NULL)
+        return;
+    put_pairs(tree, params->parents.items, params->parents.count);
     mirror_tree_command(&tree->command);
 }
 
@@ -101,6 +112,12 @@ void method_mirror_snapshot_delete(struct rpc_call *call, const struct params_mi
 
 void method_mirror_snapshot_revert(struct rpc_call *call, const struct params_mirror_snapshot_revert *params) {
     struct tree_call *tree = create(call, params->name, REPLICA_REVERT, params->snapshot);
+    if (tree != NULL)
+        mirror_tree_command(&tree->command);
+}
+
+void method_mirror_clear(struct rpc_call *call, const struct params_mirror_clear *params) {
+    struct tree_call *tree = create(call, params->name, REPLICA_REVERT, NULL);
     if (tree != NULL)
         mirror_tree_command(&tree->command);
 }

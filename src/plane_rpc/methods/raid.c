@@ -87,6 +87,7 @@ void method_bdev_raid_create(struct rpc_call *call, const struct params_bdev_rai
     struct mirror_options options = {.name = params->name,
                                      .uuid = params->uuid,
                                      .policy = REPLICA_ANY,
+                                     .overwrite = true, /* an array of this dialect takes what it is given */
                                      .longest_stall_ms = 900,
                                      .hold_ms = 30000,
                                      .rates.bytes_per_s = plane->mirror_bytes_per_s};
@@ -302,5 +303,5 @@ void method_bdev_raid_get_bdevs(struct rpc_call *call, const struct params_bdev_
         return;
     }
     *listing = (struct listing){.call = call, .category = params->category};
-    plane_mirrors_look(plane_of(call), put_mirrors, listing);
+    plane_mirrors_look(plane_of(call), NULL, put_mirrors, listing);
 }

@@ -91,7 +91,7 @@ void report_print(const struct report *report, bool json, FILE *to) {
     if (sum->longest_stall_ns > 100 * NS_PER_MS)
         fprintf(to, "  longest stall %.0f ms\n", (double)sum->longest_stall_ns / 1e6);
     if (sum->errors > 0)
-        fprintf(to, "  errors     %" PRIu64 ", the first: %s\n", sum->errors, io_status_name(sum->first_error));
+        fprintf(to, "  errors     %" PRIu64 ", the first: %s\n", sum->errors, io_status_words(sum->first_error));
     if (sum->mismatches > 0)
         fprintf(to, "  MISMATCHES %" PRIu64 ", the first %s\n", sum->mismatches, sum->first_mismatch);
 }

@@ -67,7 +67,7 @@ static void prepare(void *arg, struct plane *plane) {
     host_linux_watch_signals(plane->control->loop, signalled, app);
     int result = host_linux_watchdog(plane->control->loop);
     if (result != 0)
-        log_warning(&plane->log, LOG_AREA_APP, "no signs of life for the service manager: %s", strerrordesc_np(-result));
+        log_warning(&plane->log, LOG_AREA_APP, "no signs of life for the service manager: %s", error_errno_words(-result));
 }
 
 static bool set_up_log(struct app *app, const struct block_options *options) {
@@ -132,13 +132,13 @@ int main(int argc, char **argv) {
         return 73;
     host_linux_log_init(&app.log_to, options.log_format, "penstock-block");
     signal(SIGPIPE, SIG_IGN);
-    int confined = host_linux_confine(false);
+    int confined = host_linux_confine(0);
     if (confined != 0)
-        fprintf(stderr, "penstock-block: goes on with more rights than it needs: %s\n", strerrordesc_np(-confined));
+        fprintf(stderr, "penstock-block: goes on with more rights than it needs: %s\n", error_errno_words(-confined));
     struct host_linux_options host_options = {.signals = signals, .log = host_log, .log_arg = &app};
     int result = host_linux_create(&host_options, &app.host);
     if (result != 0) {
-        fprintf(stderr, "penstock-block: no host: %s\n", strerrordesc_np(-result));
+        fprintf(stderr, "penstock-block: no host: %s\n", error_errno_words(-result));
         return 71;
     }
     int status = run(&app, &options);

@@ -10,7 +10,7 @@ char *credentials_read_file(const char *option, const char *path, struct error *
     FILE *file = fopen(path, "re");
     char *text = file == NULL ? NULL : malloc(PEM_BYTES_MAX + 1);
     if (text == NULL) {
-        error_invalid(error, option, path, "a file that can be read (%s)", strerrordesc_np(errno));
+        error_invalid(error, option, path, "a file that can be read (%s)", error_errno_words(errno));
         if (file != NULL)
             fclose(file);
         return NULL;

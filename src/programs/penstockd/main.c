@@ -6,6 +6,7 @@
 
 #include "base/text.h"
 #include "control/control.h"
+#include "control/owner.h"
 #include "gateway/metrics.h"
 #include "grpc/health.h"
 #include "grpc/reflection.h"
@@ -26,12 +27,13 @@ struct app {
     struct log log;
     struct host_linux_log log_to;
     char lock_path[PATH_SIZE], socket_path[PATH_SIZE], plane_log_path[PATH_SIZE], grpc_path[PATH_SIZE], state_path[PATH_SIZE];
-    char plane_path[PATH_SIZE];
+    char plane_path[PATH_SIZE], owner_path[PATH_SIZE], owner_id[UUID_TEXT_SIZE];
     struct plane_program plane;
     struct blockdev_program blockdev;
     struct packet_part packet;
     struct host_file_open lock;
     struct store *store;
+    struct control_owner *owner; /* of the node's name; NULL = the state is in a file, which the lock guards */
     struct control *control;
     struct fleet *fleet;
     struct grpc_server *server;
@@ -76,6 +78,13 @@ static void closed(void *arg) {
     host_loop_stop(app->reactor->loop);
 }
 
+static void name_given_back(void *arg) {
+    struct app *app = arg;
+    control_owner_destroy(app->owner);
+    app->owner = NULL;
+    store_close(app->store, closed, app);
+}
+
 static void stopped(void *arg) {
     struct app *app = arg;
     if (--app->running > 0)
@@ -96,7 +105,9 @@ static void stopped(void *arg) {
         fleet_destroy(app->fleet);
     if (app->control != NULL)
         control_destroy(app->control);
-    if (app->store != NULL)
+    if (app->owner != NULL)
+        control_owner_stop(app->owner, name_given_back, app);
+    else if (app->store != NULL)
         store_close(app->store, closed, app);
     else
         closed(app);
@@ -148,8 +159,16 @@ static bool listen_at(struct app *app, const struct host_address *address, struc
     return grpc_server_listen(app->server, &options, ret_port, error);
 }
 
+/* Two listeners, and as much again for what else is open: planes, disks, peers, the state. */
+static uint32_t connections_of(const struct app *app) {
+    enum { LISTENERS_SHARE = 8, LEAST = 256, MOST = 1024 };
+    uint64_t files = host_linux_files_max();
+    return app->options.connections != 0 ? app->options.connections
+                                         : (uint32_t)max_u64(LEAST, min_u64(MOST, files / LISTENERS_SHARE));
+}
+
 static bool serve(struct app *app, struct error *error) {
-    struct grpc_server_options options = {.reactor = app->reactor};
+    struct grpc_server_options options = {.reactor = app->reactor, .connections = connections_of(app)};
     struct gateway_options gateway = {.control = app->control,
                                       .fleet = app->fleet,
                                       .address = app->options.address,
@@ -272,12 +291,11 @@ static void ready(void *arg, const struct error *failed) {
     fail(app, failed != NULL ? failed : &error);
 }
 
-static void assemble(struct app *app) {
+static void take_charge(void *arg) {
+    struct app *app = arg;
     struct error error;
-    if (!state_open(&app->options, app->reactor, app->state_path, &app->store, &error)) {
-        fail(app, &error);
+    if (app->ending)
         return;
-    }
     struct control_options control = {.reactor = app->reactor,
                                       .log = &app->log,
                                       .store = app->store,
@@ -297,6 +315,39 @@ static void assemble(struct app *app) {
         return;
     }
     control_start(app->control, ready, app);
+}
+
+static void name_lost(void *arg, const struct error *error) { fail(arg, error); }
+
+/* Others may have the same state: one of a name has charge of it. */
+static void assemble(struct app *app) {
+    struct error error;
+    bool shared = app->options.state_etcd.endpoints.count > 0;
+    if (!state_open(&app->options, app->reactor, app->state_path, &app->store, &error) ||
+        (shared && !state_owner_id(app->owner_path, app->host, app->owner_id, &error))) {
+        fail(app, &error);
+        return;
+    }
+    if (!shared) {
+        take_charge(app);
+        return;
+    }
+    struct control_owner_options owner = {.reactor = app->reactor,
+                                          .log = &app->log,
+                                          .store = app->store,
+                                          .node = app->options.node,
+                                          .address = app->options.address,
+                                          .id = app->owner_id,
+                                          .taken = take_charge,
+                                          .lost = name_lost,
+                                          .arg = app};
+    app->owner = control_owner_create(&owner);
+    if (app->owner != NULL) {
+        control_owner_start(app->owner);
+        return;
+    }
+    error_set(&error, ERROR_NO_MEMORY, "no memory");
+    fail(app, &error);
 }
 
 static void locked(struct host_file_open *open) {
@@ -326,7 +377,8 @@ static bool make_paths(struct app *app, const char *program) {
     const struct daemon_options *options = &app->options;
     if (!make_path(app, app->lock_path, "lock") || !make_path(app, app->socket_path, "plane.sock") ||
         !make_path(app, app->plane_log_path, "plane.log") || !make_path(app, app->grpc_path, "penstockd.sock") ||
-        !make_path(app, app->state_path, "state.db") || strlen(app->grpc_path) >= sizeof(((struct host_address *)0)->text)) {
+        !make_path(app, app->state_path, "state.db") || !make_path(app, app->owner_path, "owner-id") ||
+        strlen(app->grpc_path) >= sizeof(((struct host_address *)0)->text)) {
         fprintf(stderr, "penstockd: --state-dir %s: too long for a socket's path\n", options->state_dir);
         return false;
     }
@@ -373,7 +425,7 @@ static int run(struct app *app) {
         result = reactor_start(app->reactor);
     }
     if (result != 0) {
-        fprintf(stderr, "penstockd: no loop: %s\n", strerrordesc_np(-result));
+        fprintf(stderr, "penstockd: no loop: %s\n", error_errno_words(-result));
         return 71;
     }
     host_linux_loop_wait(app->reactor->loop);
@@ -389,7 +441,7 @@ int main(int argc, char **argv) {
         return app.options.exit_status;
     int result = host_linux_make_folder(app.options.state_dir);
     if (result != 0) {
-        fprintf(stderr, "penstockd: --state-dir %s: %s\n", app.options.state_dir, strerrordesc_np(-result));
+        fprintf(stderr, "penstockd: --state-dir %s: %s\n", app.options.state_dir, error_errno_words(-result));
         return 73;
     }
     if (!make_paths(&app, argv[0]))
@@ -400,7 +452,7 @@ int main(int argc, char **argv) {
     struct host_linux_options host_options = {.signals = signals, .log = host_log, .log_arg = &app};
     result = host_linux_create(&host_options, &app.host);
     if (result != 0) {
-        fprintf(stderr, "penstockd: no host: %s\n", strerrordesc_np(-result));
+        fprintf(stderr, "penstockd: no host: %s\n", error_errno_words(-result));
         return 71;
     }
     int status = run(&app);

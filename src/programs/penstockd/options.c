@@ -37,6 +37,10 @@ static bool set_u32(const char *name, const char *value, uint32_t min, uint32_t 
     return true;
 }
 
+static bool set_connections(struct daemon_options *options, const char *value, struct error *error) {
+    return set_u32("connections", value, 16, DAEMON_CONNECTIONS_MAX, &options->connections, error);
+}
+
 static bool set_agent_lease(struct daemon_options *options, const char *value, struct error *error) {
     return set_u32("agent-lease", value, 2, 3600, &options->agent_lease_s, error);
 }
@@ -47,6 +51,11 @@ static bool set_agent_retry(struct daemon_options *options, const char *value, s
 
 static bool set_agent_reclaim(struct daemon_options *options, const char *value, struct error *error) {
     return set_u32("agent-reclaim-ms", value, 100, 3600000, &options->agent_reclaim_ms, error);
+}
+
+static bool set_agent_hairpin(struct daemon_options *options, const char *value, struct error *error) {
+    options->agent_hairpin = strcmp(value, "on") == 0;
+    return options->agent_hairpin || strcmp(value, "off") == 0 || error_invalid(error, "agent-hairpin", value, "on or off");
 }
 
 static bool set_spp_answer(struct daemon_options *options, const char *value, struct error *error) {
@@ -77,6 +86,10 @@ static const struct described table[] = {
     {"node-address", "IP", "where gRPC and replicas are offered (default 127.0.0.1)", TEXT(address)},
     {"node-name", "NAME", "the node's part of the state (default: the address)", .set = set_node},
     {"port", "PORT", "of gRPC (default 8504, where peers look; 0: any free one, which the log tells)", .set = set_port},
+    {"connections", "COUNT",
+     "of gRPC clients at once, on TCP, and as many on the socket (default: an eighth of the files that\nit may open, 256 to "
+     "1024)",
+     .set = set_connections},
     {"tls-certificate", "FILE", "gRPC on TCP under TLS, to clients with a certificate of tls-ca's authority; all are PEM",
      TEXT(tls_certificate)},
     {"tls-key", "FILE", "the key of that certificate", TEXT(tls_key)},
@@ -106,10 +119,13 @@ static const struct described table[] = {
     {"packet-plane", "PROGRAM", "the packet plane (default: penstock-packet beside this program, else in $PATH)",
      TEXT(packet_plane)},
     {"packet-argument", "ARG", "one more argument for it; may be repeated", LIST(packet_arguments)},
+    {"packet-processes", "DIR", "the packet plane as several processes, which share frames in huge pages of the hugetlbfs DIR",
+     TEXT(packet_huge_dir)},
     {"packet-socket", "PATH", "the packet plane is somebody else's: look for it there, never start one", TEXT(packet_socket)},
     {"cpu-map", "MAP", "processors that stand for cores in processes' masks, such as 1=0,2-7=0,8-15=1 (default: the same number)",
      .set = set_cpu_map},
-    {"interface", "KIND:NAME", "what phy:0 is, then phy:1, …: af_packet:eth1, tap:tap0, null; may be repeated", LIST(interfaces)},
+    {"interface", "KIND:NAME", "what phy:0 is, then phy:1, …: af_packet:eth1, pci:0000:03:00.0, tap:tap0, null; may be repeated",
+     LIST(interfaces)},
     {"vhost-folder", "DIR", "where sockets of vhost-user ports are: DIR/sockN (default /tmp)", TEXT(vhost_folder)},
     {"etcd", "IP:PORT", "be the agent of networking-spp: with the keys of this etcd; may be repeated (default: not)",
      LIST(etcd.endpoints)},
@@ -123,6 +139,8 @@ static const struct described table[] = {
     {"agent-lease", "SECONDS",
      "keep /spp/openstack/agent/NAME there as long as it lives, and so much longer (default: no such key)",
      .set = set_agent_lease},
+    {"agent-hairpin", "on|off", "whether machines of one NIC meet without the switch outside (default off)",
+     .set = set_agent_hairpin},
     {"agent-retry-ms", "MS", "what failed is tried again after so long (default 5000)", .set = set_agent_retry},
     {"agent-reclaim-ms", "MS",
      "a vhost that was taken for a port that nobody plugs is free again after that, or twice that\n(default 60000)",

@@ -5,7 +5,7 @@
 #include "base/error.h"
 #include "host/linux/log.h"
 
-enum { DAEMON_PORT = 8504, DAEMON_LIST_MAX = 64, DAEMON_TEXTS_MAX = 256 };
+enum { DAEMON_PORT = 8504, DAEMON_LIST_MAX = 64, DAEMON_TEXTS_MAX = 256, DAEMON_CONNECTIONS_MAX = 65536 };
 
 /* Values of an option that may be repeated. */
 struct daemon_list {
@@ -24,6 +24,7 @@ struct daemon_etcd {
 struct daemon_options {
     const char *state_dir, *address, *node;
     uint16_t port;                                  /* 0 = any free one */
+    uint32_t connections;                           /* of gRPC, each listener; 0 = by the files that may be open */
     const char *socket;                             /* of gRPC; NULL = penstockd.sock beside the state */
     const char *http;                               /* ADDRESS:PORT; NULL = not served */
     const char *tls_certificate, *tls_key, *tls_ca; /* files; NULL = not given: all or none */
@@ -39,11 +40,13 @@ struct daemon_options {
     uint32_t spp_answer_ms;                         /* how long they may take to answer; 0 = the usual */
     const char *packet_plane, *packet_socket;       /* as plane and plane_socket, of the packet plane */
     struct daemon_list packet_arguments;
-    const char *cpu_map;                                      /* of the packet plane: processors of cores; NULL = none */
-    const char *vhost_folder;                                 /* sockets of vhost-user ports: DIR/sockN */
-    struct daemon_list interfaces;                            /* KIND:INTERFACE of phy:0, phy:1, … */
-    struct daemon_etcd etcd;                                  /* the agent's; none = no agent */
-    const char *agent_host;                                   /* of its keys; NULL = node */
+    const char *packet_huge_dir;   /* the packet plane is several processes, on huge pages of this hugetlbfs; NULL = it is one */
+    const char *cpu_map;           /* of the packet plane: processors of cores; NULL = none */
+    const char *vhost_folder;      /* sockets of vhost-user ports: DIR/sockN */
+    struct daemon_list interfaces; /* KIND:INTERFACE of phy:0, phy:1, … */
+    struct daemon_etcd etcd;       /* the agent's; none = no agent */
+    const char *agent_host;        /* of its keys; NULL = node */
+    bool agent_hairpin;
     uint32_t agent_lease_s, agent_retry_ms, agent_reclaim_ms; /* 0 = none, and the usual */
     struct daemon_etcd state_etcd;                            /* that has the state; none = a file in the state directory */
     enum host_linux_log_format log_format;

@@ -7,6 +7,33 @@
 #include "programs/penstockd/etcd_open.h"
 #include "programs/penstockd/place.h"
 
+/* The planes' own limit: sockets of vfs and of the processes among each other are named after it. */
+enum { SHARED_SOCKET_MAX = 90 };
+
+static bool is_of(const char *interface, const char *kind) { return strncmp(interface, kind, strlen(kind)) == 0; }
+
+static bool check_interfaces(const struct daemon_options *options, struct error *error) {
+    for (unsigned i = 0; i < options->interfaces.count; i++) {
+        const char *text = options->interfaces.items[i];
+        if (is_of(text, "pci:") && !text_is_pci_address(text + strlen("pci:")))
+            return error_invalid(error, "interface", text, "pci: and an address such as 0000:03:00.0");
+    }
+    return true;
+}
+
+/* What the plane must be told of them at its start. */
+static void add_interfaces(const struct daemon_options *options, struct plane_program *program) {
+    bool xdp = false;
+    for (unsigned i = 0; i < options->interfaces.count; i++) {
+        const char *text = options->interfaces.items[i];
+        if (is_of(text, "pci:"))
+            plane_program_add(program, "--pci", text + strlen("pci:"));
+        xdp = xdp || is_of(text, "af_xdp:");
+    }
+    if (xdp)
+        plane_program_add(program, "--xdp", NULL);
+}
+
 bool packet_part_init(struct packet_part *part, const struct daemon_options *options, const char *self, struct error *error) {
     const char *slash = strrchr(self, '/');
     part->options = options;
@@ -19,11 +46,49 @@ bool packet_part_init(struct packet_part *part, const struct daemon_options *opt
     if (length >= (int)sizeof(((struct host_address *)0)->text))
         return error_invalid(error, options->packet_socket != NULL ? "packet-socket" : "state-dir", part->socket_path,
                              "a path that is short enough for a socket");
-    plane_program_init(&part->program, "packet plane", options->packet_plane != NULL ? options->packet_plane : part->program_path,
-                       part->socket_path, part->log_path, &options->packet_arguments);
-    if (options->cpu_map != NULL)
-        plane_program_add(&part->program, "--cpu-map", options->cpu_map);
-    return true;
+    if (options->packet_huge_dir != NULL && length > SHARED_SOCKET_MAX)
+        return error_invalid(error, "state-dir", options->state_dir,
+                             "a shorter path: with packet-processes its packet.sock may have 90 bytes");
+    if (options->packet_huge_dir != NULL && options->packet_socket != NULL)
+        return error_invalid(error, "packet-socket", options->packet_socket, "nothing, with packet-processes");
+    return check_interfaces(options, error);
+}
+
+/* ---- the plane's processes ---- */
+
+static const char *program_of(const struct packet_part *part) {
+    return part->options->packet_plane != NULL ? part->options->packet_plane : part->program_path;
+}
+
+static struct control_processes launch(void *arg, unsigned place, unsigned vf, const char *core_mask) {
+    struct packet_part *part = arg;
+    struct packet_program *own = &part->programs[place];
+    struct plane_program *program = &own->program;
+    const char *huge_dir = part->options->packet_huge_dir;
+    if (vf == 0)
+        snprintf(own->name, sizeof(own->name), "packet plane");
+    else
+        snprintf(own->name, sizeof(own->name), "packet plane, vf %u", vf);
+    snprintf(own->vf, sizeof(own->vf), "%u", vf);
+    snprintf(own->core_mask, sizeof(own->core_mask), "%s", core_mask);
+    *program = (struct plane_program){.reactor = part->reactor, .log = part->log};
+    plane_program_init(program, own->name, program_of(part), part->socket_path, part->log_path, &part->options->packet_arguments);
+    if (part->options->cpu_map != NULL)
+        plane_program_add(program, "--cpu-map", part->options->cpu_map);
+    if (huge_dir != NULL)
+        plane_program_add(program, "--huge-dir", huge_dir);
+    if (huge_dir != NULL && vf == 0)
+        plane_program_add(program, "--primary", NULL);
+    if (vf == 0)
+        add_interfaces(part->options, program);
+    if (vf != 0) {
+        plane_program_add(program, "--vf", own->vf);
+        plane_program_add(program, "--core-mask", own->core_mask);
+    }
+    struct control_processes processes = plane_program_processes(program);
+    if (part->options->packet_socket != NULL)
+        processes.start = NULL; /* whoever is there counts */
+    return processes;
 }
 
 /* ---- REST ---- */
@@ -122,6 +187,7 @@ static bool start_agent(struct packet_part *part, struct error *error) {
                                   .control = part->control,
                                   .host = options->agent_host != NULL ? options->agent_host : options->node,
                                   .lease_s = options->agent_lease_s,
+                                  .hairpin = options->agent_hairpin,
                                   .retry_ms = options->agent_retry_ms,
                                   .reclaim_ms = options->agent_reclaim_ms};
     part->agent = agent_create(&agent);
@@ -142,11 +208,11 @@ static bool set_interfaces(struct packet_change *change, json_t *wiring, struct 
         snprintf(name, sizeof(name), "phy:%u", i);
         json_t *options = json_pack("{ss%}", "kind", text, colon != NULL ? (size_t)(colon - text) : strlen(text));
         if (colon != NULL)
-            json_object_set_new(options, "interface", json_string(colon + 1));
+            json_object_set_new(options, is_of(text, "pci:") ? "device" : "interface", json_string(colon + 1));
         bool ok = wiring_set_port(wiring, name, options, error);
         json_decref(options);
         if (!ok)
-            return error_invalid(error, "interface", text, "KIND:NAME, as af_packet:eth1, tap:tap0, or null");
+            return error_invalid(error, "interface", text, "KIND:NAME, as af_packet:eth1, pci:0000:03:00.0, tap:tap0, or null");
     }
     return true;
 }
@@ -177,8 +243,8 @@ static void control_ready(void *arg, const struct error *failed) {
 void packet_part_start(struct packet_part *part, struct reactor *reactor, struct log *log, struct store *store, const char *node,
                        void (*ready)(void *arg, const struct error *error), void *arg) {
     struct error error;
-    part->reactor = part->program.reactor = reactor;
-    part->log = part->program.log = log;
+    part->reactor = reactor;
+    part->log = log;
     part->ready = ready;
     part->arg = arg;
     struct packet_control_options options = {.reactor = reactor,
@@ -188,9 +254,8 @@ void packet_part_start(struct packet_part *part, struct reactor *reactor, struct
                                              .socket_path = part->socket_path,
                                              .plane_log_path = part->log_path,
                                              .socket_folder = part->options->vhost_folder,
-                                             .processes = plane_program_processes(&part->program)};
-    if (part->options->packet_socket != NULL)
-        options.processes.start = NULL; /* whoever is there counts */
+                                             .several = part->options->packet_huge_dir != NULL,
+                                             .launch = {launch, part}};
     part->control = packet_control_create(&options);
     if (part->control == NULL) {
         error_set(&error, ERROR_NO_MEMORY, "no memory");

@@ -17,7 +17,10 @@ struct packet_part {
     struct reactor *reactor;
     struct log *log;
     char socket_path[512], log_path[512], program_path[512];
-    struct plane_program program;
+    struct packet_program {
+        struct plane_program program;
+        char name[32], vf[16], core_mask[24];
+    } programs[PACKET_PROCESSES_MAX]; /* by place; the first is the plane itself */
     struct packet_control *control;
     struct spp_rest *rest;
     struct spp_seats *seats;   /* NULL = there is no controller to meet */

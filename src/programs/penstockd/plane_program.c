@@ -48,7 +48,8 @@ void plane_program_init(struct plane_program *program, const char *name, const c
 void plane_program_add(struct plane_program *program, const char *option, const char *value) {
     assert(program->count + 2 < array_count(program->command));
     program->command[program->count++] = option;
-    program->command[program->count++] = value;
+    if (value != NULL)
+        program->command[program->count++] = value;
     program->command[program->count] = NULL;
 }
 

@@ -9,13 +9,13 @@ struct plane_program {
     struct log *log;
     const char *name; /* "storage plane" */
     const char *log_path;
-    const char *command[DAEMON_LIST_MAX + 6];
+    const char *command[3 * DAEMON_LIST_MAX + 16];
     unsigned count;
 };
 
 /* PROGRAM -r SOCKET ARGUMENT…; all stays. */
 void plane_program_init(struct plane_program *program, const char *name, const char *path, const char *socket_path,
                         const char *log_path, const struct daemon_list *arguments);
-/* An option of ours besides, with its value; one at most. */
+/* An option of ours besides, with its value (NULL: it has none); both stay. */
 void plane_program_add(struct plane_program *program, const char *option, const char *value);
 struct control_processes plane_program_processes(struct plane_program *program);

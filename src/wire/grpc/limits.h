@@ -50,7 +50,7 @@ enum {
     GRPC_LIMIT_UNPACK_BASE = 65536, /* what unpacking may allocate: this … */
     GRPC_LIMIT_UNPACK_FACTOR = 16,  /* … and so many times the message */
     GRPC_DEFAULT_CONNECTIONS = 256, /* of a listener */
-    GRPC_DEFAULT_STRANGERS = 64,    /* of them, in the handshake */
+    GRPC_STRANGERS_SHARE = 4,       /* one in so many of them may be in the handshake */
     GRPC_DEFAULT_LOST_CALLS = 1024, /* of a server, that run on without their connection */
     GRPC_READ_BYTES = 32 * 1024,    /* taken from a socket at once */
     GRPC_READS_A_TURN = 4,          /* of one connection, before the others */

@@ -155,6 +155,42 @@ static void compares_decide(void **state) {
     }
 }
 
+static void a_guard_holds_as_long_as_its_key(void **state) {
+    struct rig *rig = of(state);
+    struct store_compare wrong[STORE_COMPARES_MAX];
+    struct store_op put = put_op(rig_key(rig, "a"), "3"), right = put_op(rig_key(rig, "right"), "theirs"),
+                    look = {.kind = STORE_GET, .key = rig_key(rig, "a")};
+    struct store_request write = {.verb = STORE_TRANSACT, .then_ops = &put, .then_count = 1},
+                         take = {.verb = STORE_TRANSACT, .then_ops = &right, .then_count = 1, .unguarded = true};
+    store_guard(rig->store, rig_key(rig, "right"), rig_put(rig, "right", "ours"));
+    rig_put(rig, "a", "1");
+    rig_put(rig, "right", "ours again"); /* it is the one that was made */
+    int64_t changed = rig_put(rig, "a", "2");
+    for (unsigned i = 0; i < STORE_COMPARES_MAX; i++)
+        wrong[i] = (struct store_compare){
+            .key = rig_key(rig, "a"), .target = STORE_MODIFY_REVISION, .relation = STORE_LESS, .revision = changed};
+    struct answer *answer = transact(rig, wrong, 1, &put, 1, &look, 1); /* what is asked besides is told as ever */
+    assert_true(answer->outcome == STORE_DONE && !answer->succeeded && answer->result_count == 1);
+    assert_string_equal(answer->results[0].entries[0].value, "2");
+    answer_free(answer);
+    expect_refused(
+        rig,
+        &(struct store_request){
+            .verb = STORE_TRANSACT, .compares = wrong, .compare_count = STORE_COMPARES_MAX, .then_ops = &put, .then_count = 1},
+        ERROR_INVALID);
+    rig_delete(rig, "right");
+    expect_refused(rig, &write, ERROR_BUSY);
+    answer = rig_ask(rig, &take);
+    assert_int_equal(answer->outcome, STORE_DONE);
+    int64_t theirs = answer->revision;
+    answer_free(answer);
+    expect_refused(rig, &write, ERROR_BUSY);
+    assert_value(rig, "a", "2");
+    store_guard(rig->store, rig_key(rig, "right"), theirs);
+    rig_put(rig, "a", "4");
+    store_guard(rig->store, "", 0);
+}
+
 static void one_branch_is_taken_whole(void **state) {
     struct rig *rig = of(state);
     const char *a = rig_key(rig, "a"), *b = rig_key(rig, "b"), *c = rig_key(rig, "c");
@@ -651,6 +687,7 @@ int contract_run(const struct store_kind *kind) {
         CASE(what_changes_nothing_makes_no_revision),
         CASE(values_are_bytes),
         CASE(compares_decide),
+        CASE(a_guard_holds_as_long_as_its_key),
         CASE(one_branch_is_taken_whole),
         CASE(operations_see_those_before),
         CASE(what_breaks_the_contract_is_refused_whole),

@@ -1,0 +1,110 @@
+/* The packet plane's processes: what a plane tells of others is taken with care. No process is started, none answers. */
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include "control/packet/processes.h"
+#include "support/step_host.h"
+
+struct rig {
+    struct host *host;
+    struct log log;
+    struct reactor *reactor;
+    struct packet_processes processes;
+};
+
+static int start(void *arg, void (*ended)(void *ended_arg, int status), void *ended_arg, void **ret_process) {
+    (void)arg, (void)ended, (void)ended_arg, (void)ret_process;
+    return -ENOENT;
+}
+
+static struct control_processes launch(void *arg, unsigned place, unsigned vf, const char *core_mask) {
+    (void)arg, (void)place, (void)vf, (void)core_mask;
+    return (struct control_processes){.start = start};
+}
+
+static void changed(void *arg) { (void)arg; }
+
+static void write_nothing(void *arg, const struct log_record *record) { (void)arg, (void)record; }
+
+static uint64_t no_clock(void *arg) {
+    (void)arg;
+    return 0;
+}
+
+static int begin(void **state) {
+    struct rig *rig = calloc(1, sizeof(*rig));
+    struct step_host_options host = {.seed = 1};
+    struct reactor_options options = {.name = "control", .cpu = -1, .poll_mode = HOST_POLL_NEVER};
+    rig->host = step_host_create(&host);
+    assert_int_equal(reactor_create(rig->host, &options, &rig->reactor), 0);
+    assert_int_equal(reactor_start(rig->reactor), 0);
+    log_init(&rig->log, no_clock, write_nothing, NULL);
+    struct packet_processes_options processes = {.reactor = rig->reactor,
+                                                 .log = &rig->log,
+                                                 .socket_path = "/packet.sock",
+                                                 .log_path = "/packet.log",
+                                                 .several = true,
+                                                 .launch = {launch, NULL},
+                                                 .changed = changed};
+    reactor_enter(rig->reactor);
+    packet_processes_init(&rig->processes, &processes);
+    *state = rig;
+    return 0;
+}
+
+static int end(void **state) {
+    struct rig *rig = *state;
+    packet_processes_fini(&rig->processes);
+    reactor_enter(NULL);
+    reactor_destroy(rig->reactor);
+    step_host_destroy(rig->host);
+    free(rig);
+    return 0;
+}
+
+/* A process that has just left may be told of as number 0, and one of another version without its cores. */
+static void case_what_is_no_process_is_not_watched(void **state) {
+    struct rig *rig = *state;
+    packet_processes_found(&rig->processes, 0, "0x6");
+    packet_processes_found(&rig->processes, 0, "");
+    packet_processes_found(&rig->processes, 0, NULL);
+    packet_processes_found(&rig->processes, 2, NULL);
+    assert_false(packet_processes_leaving(&rig->processes));
+    assert_null(packet_processes_find(&rig->processes, 2));
+}
+
+static bool is_waiting(void *arg) { return packet_processes_find(arg, 2)->plane.state == CONTROL_PLANE_WAITING; }
+
+static void case_one_that_nobody_wants_is_let_go(void **state) {
+    struct rig *rig = *state;
+    json_t *none = json_object(), *wanted = json_pack("{s{ss}}", "2", "core_mask", "0x6");
+    packet_processes_want(&rig->processes, none);
+    packet_processes_found(&rig->processes, 2, "0x6");
+    assert_true(packet_processes_leaving(&rig->processes));
+    packet_processes_found(&rig->processes, 2, NULL);
+    reactor_enter(NULL);
+    assert_true(step_host_run(rig->host, is_waiting, &rig->processes, 10 * NS_PER_S));
+    reactor_enter(rig->reactor);
+    packet_processes_want(&rig->processes, none);
+    assert_null(packet_processes_find(&rig->processes, 2));
+    packet_processes_want(&rig->processes, wanted);
+    packet_processes_found(&rig->processes, 2, "0x6");
+    assert_false(packet_processes_leaving(&rig->processes)); /* it is as it is wanted */
+    packet_processes_found(&rig->processes, 2, "0x18");
+    assert_true(packet_processes_leaving(&rig->processes));
+    json_decref(none);
+    json_decref(wanted);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(case_what_is_no_process_is_not_watched, begin, end),
+        cmocka_unit_test_setup_teardown(case_one_that_nobody_wants_is_let_go, begin, end),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,65 @@
+"""Huge pages for a test, given back after it; and DPDK's own files, away with them.
+
+Must not know: what is tested."""
+
+import contextlib
+import fcntl
+import glob
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+
+COUNT = "/proc/sys/vm/nr_hugepages"
+RUNTIME = "/var/run/dpdk"
+
+
+def skip(why):
+    print("skipped:", why)
+    sys.exit(77)
+
+
+def count():
+    with open(COUNT, encoding="ascii") as file:
+        return int(file.read())
+
+
+def set_count(pages):
+    with open(COUNT, "w", encoding="ascii") as file:
+        file.write(str(pages))
+
+
+@contextlib.contextmanager
+def pages(wanted):
+    """A hugetlbfs of its own with at least that many free pages of 2 MiB. Ends the program, as skipped, where it cannot be."""
+    if os.geteuid() != 0:
+        skip("huge pages need root")
+    with open(os.path.join(tempfile.gettempdir(), "penstock-huge-pages.lock"), "w", encoding="ascii") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # one test at a time, so that each puts back what it found
+        before = count() if os.path.exists(COUNT) else None
+        if before is None:
+            skip("there are no huge pages here")
+        folder = tempfile.mkdtemp(prefix="huge-")
+        mounted = False
+        try:
+            try:
+                set_count(before + wanted)
+            except OSError as error:
+                skip(f"huge pages cannot be had: {error}")
+            if count() < before + wanted:
+                skip(f"there is no memory for {wanted} huge pages: {count() - before}")
+            done = subprocess.run(["mount", "-t", "hugetlbfs", "-o", "pagesize=2M", "nodev", folder], capture_output=True, text=True, check=False)
+            mounted = done.returncode == 0
+            if not mounted:
+                skip(f"no hugetlbfs: {done.stderr.strip()}")
+            known = set(glob.glob(RUNTIME + "/penstock-*"))
+            yield folder
+            for path in set(glob.glob(RUNTIME + "/penstock-*")) - known:
+                shutil.rmtree(path, ignore_errors=True)
+        finally:
+            if mounted:
+                subprocess.run(["umount", folder], check=False)
+            os.rmdir(folder)
+            with contextlib.suppress(OSError):
+                set_count(before)

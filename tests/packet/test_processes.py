@@ -1,0 +1,209 @@
+#!/usr/bin/env python3
+"""The plane as several processes: frames pass between them in order, each refuses what is another's, and all live and die together.
+
+Usage: test_processes.py PENSTOCK-PACKET. Needs root and 160 huge pages; skipped without."""
+
+import os
+import signal
+import subprocess
+import sys
+import unittest
+
+import guest as virtio
+import huge
+from plane import Plane, Refused, frame, read_pcap, until, write_pcap
+
+PROGRAM = sys.argv.pop(1)
+BUFFERS = 4096
+FOLDER = None  # of huge pages
+A, B = "02:00:00:00:00:0a", "02:00:00:00:00:0b"
+MAP = "1=0,2-5=0,6-9=0"  # any machine has processor 0
+
+
+class Processes(unittest.TestCase):
+    def setUp(self):
+        self.planes, self.guests = {}, []
+        self.start()
+
+    def tearDown(self):
+        for one in self.guests:
+            one.close()
+        for plane in self.planes.values():
+            plane.__exit__()
+
+    def start(self, path=None):
+        self.primary = Plane(PROGRAM, "--primary", "--huge-dir", FOLDER, "--buffers", str(BUFFERS), "-w", "-,-", path=path)
+        self.planes["primary"] = self.primary
+
+    def vf(self, number, mask, *options):
+        path = self.primary.path
+        if number in self.planes:
+            self.planes[number].__exit__()
+        plane = Plane(PROGRAM, "--vf", str(number), "--core-mask", mask, "--cpu-map", MAP, *options, path=f"{path}.vf-{number}", given=path)
+        self.planes[number] = plane
+        return plane
+
+    def path(self, name):
+        return os.path.join(self.primary.folder.name, name)
+
+    def assertRefused(self, code, what, call, **params):
+        with self.assertRaises(Refused) as caught:
+            call(**params)
+        self.assertEqual(caught.exception.code, code)
+        self.assertIn(what, str(caught.exception))
+
+    def assertStartRefused(self, number, mask, path=None, environment=None):
+        arguments = [PROGRAM, "-r", path or self.primary.path, "--vf", str(number), "--core-mask", mask, "--cpu-map", MAP]
+        done = subprocess.run(arguments, timeout=60, check=False, env=environment)
+        self.assertNotIn(done.returncode, (0, 23))  # 23: a sanitizer's
+        self.assertGreater(done.returncode, 0)
+
+    def add_ring(self, plane, name, **more):
+        plane.call("packet_port_create", name=name, kind="ring", size=4096, **more)
+
+    def forward(self, plane, name, rx, tx, **place):
+        plane.call("packet_component_create", name=name, type="forward", **place)
+        plane.attach(name, tx, "tx")
+        plane.attach(name, rx, "rx")
+
+    def all_free(self):
+        status = self.primary.call("packet_get_status")
+        return status["buffers"]["free"] == status["buffers"]["count"]
+
+    def ended(self):
+        return all(plane.process.poll() is not None for plane in self.planes.values())
+
+    def test_frames_pass_through_all_in_order(self):
+        one, two = self.vf(1, "0x3e"), self.vf(2, "0x3c2")
+        frames = [frame(A, number) for number in range(2000)]
+        write_pcap(self.path("in.pcap"), frames)
+        for plane, rings in ((self.primary, "ac"), (one, "ab"), (two, "bc")):
+            for ring in rings:
+                self.add_ring(plane, ring)
+        self.primary.call("packet_port_create", name="out", kind="pcap", tx_file=self.path("out.pcap"))
+        self.forward(self.primary, "last", "c", "out", worker=1)
+        self.forward(two, "two", "b", "c", vf=2, core=7)
+        self.forward(one, "one", "a", "b", vf=1, core=2)
+        self.primary.call("packet_port_create", name="in", kind="pcap", rx_file=self.path("in.pcap"))
+        self.forward(self.primary, "first", "in", "a")
+        self.assertTrue(until(lambda: self.primary.port("out")["tx"]["packets"] == len(frames)))
+        self.assertEqual(one.component("one")["packets"], len(frames))
+        # an orderly end of one: the others go on, its frames are given back, and its successor takes its place
+        self.assertEqual(one.stop(), 0)
+        one = self.vf(1, "0x3e")
+        self.add_ring(one, "a")
+        self.assertEqual(two.component("two")["packets"], len(frames))
+        self.primary.call("packet_component_delete", name="first")
+        self.primary.call("packet_port_delete", name="in")
+        self.assertTrue(until(self.all_free))
+        self.primary.call("packet_component_delete", name="last")
+        self.primary.call("packet_port_delete", name="out")
+        self.assertEqual(read_pcap(self.path("out.pcap")), frames)
+        for plane in (two, one, self.primary):
+            self.assertEqual(plane.stop(), 0)
+
+    def test_what_is_another_process_s_is_refused(self):
+        one = self.vf(1, "0x3e", "--vhosts", "1")
+        self.assertEqual([(vf["id"], vf["core_mask"]) for vf in one.call("packet_get_vfs")], [(1, "0x3e")])
+        self.assertStartRefused(1, "0x3c2")
+        self.assertStartRefused(2, "0x22")  # core 5 is vf 1's
+        elsewhere = os.path.join(self.primary.folder.name, ".", "rpc.sock")  # the same socket, and not the same name for DPDK
+        self.assertStartRefused(2, "0x3c2", path=elsewhere)
+        self.assertStartRefused(2, "0x3c2", environment={**os.environ, "RUNTIME_DIRECTORY": self.primary.folder.name})
+        self.assertStartRefused(0, "0x3c2")  # that is the plane itself
+        self.assertStartRefused(2, "0x402")  # there is no core 10 on the map
+        for plane in (one, self.primary):
+            self.assertRefused(-95, "processes", plane.call, method="packet_vf_create", id=3, core_mask="0x3e")
+            self.assertRefused(-95, "processes", plane.call, method="packet_vf_delete", id=1)
+            self.assertRefused(-22, "client", plane.call, method="packet_port_create", name="v", kind="vhost_user", socket=self.path("v"))
+        self.assertRefused(-22, "kind", one.call, method="packet_port_create", name="n", kind="null")
+        self.add_ring(self.primary, "a")
+        self.assertRefused(-22, "size", one.call, method="packet_port_create", name="a", kind="ring", size=2048)
+        self.assertIsNone(one.process.poll())
+
+    def add_guest(self, plane, name):
+        made = virtio.Guest(self.path(name), server=True)
+        self.guests.append(made)
+        self.plug(plane, name)
+        return made.start()
+
+    def plug(self, plane, name):
+        plane.call("packet_port_create", name=name, kind="vhost_user", socket=self.path(name), client=True)
+
+    def test_guests_of_two_processes_meet(self):
+        """By a ring each way. A port that is closed and opened again in one process has its guest again."""
+        one, two = self.vf(1, "0x3e"), self.vf(2, "0x3c2")
+        for plane in (one, two):
+            for ring in "ab":
+                self.add_ring(plane, ring)
+        a, b = self.add_guest(one, "g1"), self.add_guest(two, "g2")
+        self.forward(one, "from1", "g1", "a", vf=1, core=2)
+        self.forward(one, "to1", "b", "g1", vf=1, core=3)
+        self.forward(two, "from2", "g2", "b", vf=2, core=6)
+        self.forward(two, "to2", "a", "g2", vf=2, core=7)
+        for n in range(2):
+            for sender, taker in ((a, b), (b, a)):
+                frames = [frame(A, 1000 * n + number) for number in range(50)]
+                sender.send(*frames)
+                self.assertEqual(taker.receive(50), frames)
+            for component in ("from1", "to1"):
+                one.call("packet_component_delete", name=component)
+            one.call("packet_port_delete", name="g1")
+            self.assertTrue(a.hung_up())
+            a.disconnect()
+            self.plug(one, "g1")
+            a.start()
+            self.forward(one, "from1", "g1", "a", vf=1, core=2)
+            self.forward(one, "to1", "b", "g1", vf=1, core=3)
+
+    def test_all_die_with_one_and_start_again(self):
+        for victim in (1, "primary"):
+            one, two = self.vf(1, "0x3e"), self.vf(2, "0x3c2")
+            for plane in (self.primary, one):
+                self.add_ring(plane, "a")
+            self.primary.call("packet_port_create", name="gen", kind="null", generate=True)
+            self.primary.call("packet_port_create", name="hole", kind="null")
+            for ring in "bc":
+                self.add_ring(one, ring)
+            self.forward(one, "on", "a", "b", vf=1, core=2)
+            self.forward(one, "back", "b", "c", vf=1, core=3)
+            self.add_ring(self.primary, "c")
+            self.forward(self.primary, "in", "gen", "a")
+            self.forward(self.primary, "out", "c", "hole", worker=1)
+            self.assertTrue(until(lambda: self.primary.port("hole")["tx"]["packets"] > 10000))
+            self.planes[victim].process.kill()
+            self.assertTrue(until(self.ended), f"all end with {victim}: {[p.process.poll() for p in self.planes.values()]}")
+            old = self.primary
+            self.start(old.path)
+            self.addCleanup(old.__exit__)
+            self.assertTrue(self.all_free())
+
+    def states(self, plane):
+        folder = f"/proc/{plane.process.pid}/task"
+        found = set()
+        for thread in os.listdir(folder):
+            with open(f"{folder}/{thread}/stat", encoding="ascii") as file:
+                found.add(file.read().rsplit(")", 1)[1].split()[0])
+        return found
+
+    def test_a_primary_waits_for_the_last_of_the_old(self):
+        """A process that was stopped has what is shared still mapped when the primary is dead: nobody may build it anew under it."""
+        one = self.vf(1, "0x3e")
+        one.process.send_signal(signal.SIGSTOP)
+        self.assertTrue(until(lambda: self.states(one) == {"T"}))  # all of its threads, so that none sees the primary die
+        self.primary.process.kill()
+        self.primary.process.wait()
+        arguments = [PROGRAM, "-r", self.primary.path, "--primary", "--huge-dir", FOLDER, "--buffers", str(BUFFERS)]
+        self.assertNotEqual(subprocess.run(arguments, timeout=60, check=False).returncode, 0)
+        one.process.send_signal(signal.SIGCONT)
+        self.assertTrue(until(self.ended))
+        old = self.primary
+        self.start(old.path)
+        self.assertEqual(self.primary.stop(), 0)
+        old.__exit__()
+
+
+if __name__ == "__main__":
+    with huge.pages(160) as FOLDER:
+        result = unittest.main(exit=False, verbosity=1).result
+    sys.exit(not result.wasSuccessful())
