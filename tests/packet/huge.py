@@ -10,9 +10,11 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 
 COUNT = "/proc/sys/vm/nr_hugepages"
 RUNTIME = "/var/run/dpdk"
+DEADLINE_S = 60
 
 
 def skip(why):
@@ -28,6 +30,14 @@ def count():
 def set_count(pages):
     with open(COUNT, "w", encoding="ascii") as file:
         file.write(str(pages))
+
+
+def unmount(folder):
+    """A plane that was killed, and the processes that end because it was, hold the pages until the kernel has taken them down."""
+    deadline = time.monotonic() + DEADLINE_S
+    while (done := subprocess.run(["umount", folder], capture_output=True, text=True, check=False)).returncode != 0:
+        assert time.monotonic() < deadline, f"somebody still holds the huge pages: {done.stderr.strip()}"
+        time.sleep(0.02)
 
 
 @contextlib.contextmanager
@@ -59,7 +69,7 @@ def pages(wanted):
                 shutil.rmtree(path, ignore_errors=True)
         finally:
             if mounted:
-                subprocess.run(["umount", folder], check=False)
+                unmount(folder)
             os.rmdir(folder)
             with contextlib.suppress(OSError):
                 set_count(before)

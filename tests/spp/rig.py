@@ -146,6 +146,8 @@ class Daemon:
         if self.process is not None:
             self.kill()
         self.kill_plane()
+        for path in self.plane_socket.parent.glob(self.plane_socket.name + ".vf-*[0-9]"):
+            self.kill_plane(int(path.name.rpartition("-")[2]))
         self.held.end()
 
 
