@@ -74,6 +74,8 @@ test('good', sh, args: ['-c', 'echo note: 12 images; echo "[  PASSED  ] 3 test(s
 test('skips', sh, args: ['-c', 'echo not here; exit 77'], suite: 'one')
 test('budget', sh, args: ['-c', 'test "$PENSTOCK_TEST_BUDGET" = long'], suite: 'two')
 test('bad', sh, args: ['-c', 'echo the reason why; exit 1'], suite: 'two')
+test('late', sh, args: ['-c', 'test -e ran || { : >ran; echo too early; exit 1; }'], suite: 'again')
+test('damaged', sh, args: ['-c', 'test -e ran2 || { : >ran2; echo ERROR: AddressSanitizer: heap-use-after-free; exit 1; }'], suite: 'again')
 test('hangs', sh, args: ['-c', 'sleep 1000 & wait'], suite: 'three', timeout: 1)
 """
 
@@ -100,7 +102,7 @@ test('hangs', sh, args: ['-c', 'sleep 1000 & wait'], suite: 'three', timeout: 1)
         self.assertIn("  12 images\n", output)
 
     def test_failures_show_their_output(self):
-        status, output = self.run_it("--no-suite", "three")
+        status, output = self.run_it("--no-suite", "three", "--no-suite", "again")
         self.assertEqual(status, 1)
         self.assertEqual(output.splitlines()[-1], "3 passed, 2 failed, 1 skipped")
         self.assertIn("| the reason why", output)
@@ -114,6 +116,18 @@ test('hangs', sh, args: ['-c', 'sleep 1000 & wait'], suite: 'three', timeout: 1)
         self.assertEqual((status, output.splitlines()[-1]), (1, "0 passed, 1 failed, 0 skipped"))
         self.assertIn("took too long", output)
 
+    def test_a_script_that_fails_is_run_again_and_told(self):
+        for name in ("ran", "ran2"):
+            (self.path / "b" / name).unlink(missing_ok=True)
+        self.assertEqual(self.run_it("late")[0], 1)
+        (self.path / "b" / "ran").unlink()
+        status, output = self.run_it("--again", "late")
+        self.assertEqual((status, output.splitlines()[-1]), (0, "1 passed, 0 failed, 0 skipped"))
+        self.assertIn("UNSTEADY", output)
+        self.assertIn("| too early", output)
+        self.assertEqual(self.run_it("--again", "bad")[0], 1)
+        self.assertEqual(self.run_it("--again", "damaged")[0], 1, "what a sanitizer found counts")
+
     def test_no_test_is_not_success(self):
         self.assertEqual(self.run_it("absent")[0], 1)
 
@@ -125,7 +139,7 @@ test('hangs', sh, args: ['-c', 'sleep 1000 & wait'], suite: 'three', timeout: 1)
 
     def test_failures_go_to_a_file_too(self):
         failures = self.path / "failures"
-        output = self.run_it("--no-suite", "three", "--failures", failures)[1]
+        output = self.run_it("--no-suite", "three", "--no-suite", "again", "--failures", failures)[1]
         kept = failures.read_text(encoding="utf-8")
         self.assertIn("\n--- ", kept)
         self.assertIn(kept, output)
