@@ -19,15 +19,8 @@ struct control_engine *engine_add(struct control *control, const char *name) {
 uint64_t control_engine_tree(const struct control *control, const char *engine, const char *snapshot) {
     const struct observation *seen = control_seen(control);
     const struct observed_mirror *mirror = seen == NULL ? NULL : observed_mirror(seen, engine);
-    size_t i;
-    const json_t *listed;
-    if (mirror != NULL)
-        json_array_foreach(mirror->tree, i, listed) {
-            const char *name = json_string_value(json_object_get(listed, "name"));
-            if (name != NULL && strcmp(name, snapshot) == 0 && json_is_true(json_object_get(listed, "under_head")))
-                return max_u64(mirror->tree_number, 1);
-        }
-    return 1;
+    const json_t *listed = mirror == NULL ? NULL : observed_mirror_snapshot(mirror, snapshot);
+    return json_is_true(json_object_get(listed, "under_head")) ? max_u64(mirror->tree_number, 1) : 1;
 }
 
 /* ---- states ---- */

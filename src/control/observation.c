@@ -436,3 +436,14 @@ const struct observed_controller *observed_controller(const struct observation *
 const struct observed_mirror *observed_mirror(const struct observation *seen, const char *name) {
     return bsearch(&name, seen->mirrors, seen->mirror_count, sizeof(*seen->mirrors), by_name);
 }
+
+const json_t *observed_mirror_snapshot(const struct observed_mirror *mirror, const char *name) {
+    const json_t *snapshot;
+    size_t i;
+    json_array_foreach(mirror->tree, i, snapshot) {
+        const char *its = json_string_value(json_object_get(snapshot, "name"));
+        if (its != NULL && strcmp(its, name) == 0)
+            return snapshot;
+    }
+    return NULL;
+}

@@ -121,6 +121,8 @@ const struct observed_export *observed_export(const struct observation *seen, co
 
 const struct observed_controller *observed_controller(const struct observation *seen, const char *name);
 const struct observed_mirror *observed_mirror(const struct observation *seen, const char *name);
+/* As mirror_get_snapshots lists it; NULL: there is none, or the tree was never had. Borrowed from the mirror. */
+const json_t *observed_mirror_snapshot(const struct observed_mirror *mirror, const char *name);
 
 enum observe_kind {
     OBSERVE_DEVICES,

@@ -440,23 +440,12 @@ static const struct observed_mirror *serving(const struct control_goal *goal, co
     return NULL;
 }
 
-static const json_t *find_snapshot(const struct observed_mirror *mirror, const char *name) {
-    size_t i;
-    const json_t *snapshot;
-    json_array_foreach(mirror->tree, i, snapshot) {
-        const char *its = json_string_value(json_object_get(snapshot, "name"));
-        if (its != NULL && strcmp(its, name) == 0)
-            return snapshot;
-    }
-    return NULL;
-}
-
 static void plan_snapshot_create(const struct control_goal *goal, const struct observed_mirror *mirror, struct plan *plan) {
     const struct control_engine_record *record = record_of(goal);
     if (goal->verb == CONTROL_ENGINE_SNAPSHOT_CREATE && record->clone.state == CONTROL_CLONE_COPYING)
         plan_refuse(plan, ERROR_PERMISSION, "snapshot %s of %s is being cloned into engine %s", record->clone.snapshot,
                     record->clone.source, record->name);
-    else if (find_snapshot(mirror, goal->snapshot) != NULL)
+    else if (observed_mirror_snapshot(mirror, goal->snapshot) != NULL)
         plan_refuse(plan, ERROR_EXISTS, "engine %s has a snapshot %s", record->name, goal->snapshot);
     else if (record->snapshot_max != 0 && json_array_size(mirror->tree) >= record->snapshot_max)
         plan_refuse(plan, ERROR_PERMISSION, "engine %s has %zu snapshots, and may have no more than %u", record->name,
@@ -473,7 +462,7 @@ static void plan_on_snapshot(const struct control_goal *goal, const char *method
 }
 
 static void plan_snapshot_delete(const struct control_goal *goal, const struct observed_mirror *mirror, struct plan *plan) {
-    const json_t *snapshot = find_snapshot(mirror, goal->snapshot);
+    const json_t *snapshot = observed_mirror_snapshot(mirror, goal->snapshot);
     json_int_t children = json_integer_value(json_object_get(snapshot, "children"));
     if (snapshot == NULL)
         return;
@@ -489,7 +478,7 @@ static void plan_snapshot_revert(const struct control_goal *goal, const struct o
     if (record->frontend[0] != '\0')
         plan_refuse(plan, ERROR_PERMISSION, "engine %s has the frontend %s: only one without any is reverted", record->name,
                     record->frontend);
-    else if (find_snapshot(mirror, goal->snapshot) == NULL)
+    else if (observed_mirror_snapshot(mirror, goal->snapshot) == NULL)
         plan_refuse(plan, ERROR_PERMISSION, "engine %s has no snapshot %s", record->name, goal->snapshot);
     else
         plan_on_snapshot(goal, "mirror_snapshot_revert", plan);
@@ -601,7 +590,7 @@ static void plan_clone_begin(const struct control_goal *goal, const struct obser
 
 /* Nobody else makes snapshots meanwhile: this one was made when all was copied, whether or not that was answered. */
 bool plan_clone_is_whole(const struct control_engine_record *record, const struct observed_mirror *mirror) {
-    return mirror != NULL && find_snapshot(mirror, record->clone.snapshot) != NULL;
+    return mirror != NULL && observed_mirror_snapshot(mirror, record->clone.snapshot) != NULL;
 }
 
 static void plan_clone_end(const struct control_goal *goal, const struct observation *seen, const struct observed_mirror *mirror,

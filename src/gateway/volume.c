@@ -306,18 +306,11 @@ static void list_volumes(struct grpc_call *call, const ProtobufCMessage *message
 
 /* ---- clones ---- */
 
-static const json_t *find_snapshot(const struct gateway *gateway, const struct fleet_volume *volume, const char *name) {
+/* NULL: it is not there, or was not seen yet. */
+static const struct observed_mirror *mirror_of(const struct gateway *gateway, const struct fleet_volume *volume) {
     const struct control_engine *engine = fleet_engine(gateway->options.fleet, volume);
     const struct observation *seen = control_seen(gateway->options.control);
-    const struct observed_mirror *mirror = seen == NULL || engine == NULL ? NULL : observed_mirror(seen, engine->record.name);
-    const json_t *snapshot;
-    size_t i;
-    json_array_foreach(mirror == NULL ? NULL : mirror->tree, i, snapshot) {
-        const char *its = json_string_value(json_object_get(snapshot, "name"));
-        if (its != NULL && strcmp(its, name) == 0)
-            return snapshot;
-    }
-    return NULL;
+    return seen == NULL || engine == NULL ? NULL : observed_mirror(seen, engine->record.name);
 }
 
 /* As large as the other one, on the same nodes, found in the same way. */
@@ -330,7 +323,8 @@ static void clone_known(struct grpc_call *call, const ProtobufCMessage *message)
         grpc_call_endf(call, GRPC_FAILED_PRECONDITION, "volume %s does not stand, or is being reverted", asked->name);
         return;
     }
-    if (find_snapshot(gateway_of(call), volume, asked->snapshot) == NULL) {
+    const struct observed_mirror *mirror = mirror_of(gateway_of(call), volume);
+    if (mirror == NULL || observed_mirror_snapshot(mirror, asked->snapshot) == NULL) {
         grpc_call_endf(call, GRPC_FAILED_PRECONDITION, "volume %s has no snapshot %s", asked->name, asked->snapshot);
         return;
     }
@@ -418,9 +412,7 @@ static void answer_snapshots(struct grpc_call *call, const ProtobufCMessage *mes
         return;
     Penstock__V1__ListSnapshotsResponse answer = PENSTOCK__V1__LIST_SNAPSHOTS_RESPONSE__INIT;
     struct gateway_scratch scratch = {0};
-    const struct control_engine *engine = fleet_engine(gateway->options.fleet, volume);
-    const struct observation *seen = control_seen(gateway->options.control);
-    const struct observed_mirror *mirror = seen == NULL || engine == NULL ? NULL : observed_mirror(seen, engine->record.name);
+    const struct observed_mirror *mirror = mirror_of(gateway, volume);
     const json_t *tree = mirror == NULL ? NULL : mirror->tree, *snapshot;
     size_t i;
     answer.snapshots = gateway_scratch_take(&scratch, json_array_size(tree), sizeof(*answer.snapshots));

@@ -71,9 +71,9 @@ static const struct cli_verb verbs[] = {
     {"disk list", "", "Disks, how full they are, and whether they are well", NULL, CLI_COMPLETE_NONE, cli_node_disk_list},
     {"disk show", "NAME", "All about a disk", NULL, CLI_COMPLETE_NODE_DISK, cli_node_disk_show},
     {"disk create", "NAME PATH",
-     "Give a file or block device to the node\nA blank one gets a store; one that has a store is opened as it is. Doing it again "
-     "tries "
-     "at once what the daemon tries every 30 seconds.",
+     "Give a file or block device to the node\n"
+     "A blank one gets a store; one that has a store is opened as it is. Doing it again tries at once what the daemon tries "
+     "every 30 seconds.",
      disk_create_options, CLI_COMPLETE_NONE, cli_node_disk_create},
     {"disk delete", "NAME", "Take a disk away from the node; what is on it stays", NULL, CLI_COMPLETE_NODE_DISK,
      cli_node_disk_delete},
@@ -91,7 +91,8 @@ static const struct cli_verb verbs[] = {
     {"volume show", "NAME", "All about a volume and its replicas", NULL, CLI_COMPLETE_NODE_VOLUME, cli_node_volume_show},
     {"volume create", "NAME SIZE [NODE[/DISK]] …",
      "Make a volume: replicas on the nodes that are named, an engine on the first of them, and what hosts connect to, which is "
-     "printed\nWithout places, the replicas go to the nodes with most free space. Done again it says the same.",
+     "printed\n"
+     "Without places, the replicas go to the nodes with most free space. Done again it says the same.",
      volume_create_options, CLI_COMPLETE_NONE, cli_node_volume_create},
     {"volume expand", "NAME SIZE", "Grow a volume, while it is used", NULL, CLI_COMPLETE_NODE_VOLUME, cli_node_volume_expand},
     {"volume add", "NAME [NODE[/DISK]]", "Give a volume another replica, and copy to it", follow_options,
@@ -101,16 +102,15 @@ static const struct cli_verb verbs[] = {
     {"volume set", "NAME", "Change what may be changed while it stands", volume_set_options, CLI_COMPLETE_NODE_VOLUME,
      cli_node_volume_set},
     {"volume revert", "NAME SNAPSHOT",
-     "Make a volume what it was when a snapshot was made: what was written since is lost, snapshots stay\nIts hosts are to let "
-     "go "
-     "of it first (unmount, disconnect): they lose it meanwhile, and what they remember of it is not what it holds then. All of "
-     "its replicas must be whole. It is as large afterwards as before, and is found where `volume show` says.",
+     "Make a volume what it was when a snapshot was made: what was written since is lost, snapshots stay\n"
+     "Its hosts are to let go of it first (unmount, disconnect): they lose it meanwhile, and what they remember of it is not "
+     "what it holds then. All of its replicas must be whole. It is as large afterwards as before, and is found where `volume "
+     "show` says.",
      yes_options, CLI_COMPLETE_NODE_VOLUME, cli_node_volume_revert},
     {"volume clone", "NAME SNAPSHOT NEW-NAME",
-     "Make another volume that begins as a snapshot of this one, copied to as many replicas, and print what hosts connect "
-     "to\nHosts "
-     "find it when everything was copied; until then it is creating. What takes longer than a minute goes on: done again, it "
-     "waits on, and says the same.",
+     "Make another volume that begins as a snapshot of this one, copied to as many replicas, and print what hosts connect to\n"
+     "Hosts find it when everything was copied; until then it is creating. What takes longer than a minute goes on: done "
+     "again, it waits on, and says the same.",
      NULL, CLI_COMPLETE_NODE_VOLUME, cli_node_volume_clone},
     {"volume delete", "NAME", "Delete a volume with its data and snapshots, on all nodes", volume_delete_options,
      CLI_COMPLETE_NODE_VOLUME, cli_node_volume_delete},
@@ -145,8 +145,8 @@ static const struct cli_verb verbs[] = {
     {"frontend expand", "NAME SIZE", "Grow it, its engine and the replicas", NULL, CLI_COMPLETE_NODE_FRONTEND,
      cli_node_frontend_expand},
     {"frontend switch-over", "NAME ENGINE IP:PORT",
-     "Let another engine serve it, under its I/O\nThat engine stands by, over the same replicas, and listens there; hosts need a "
-     "path to it.",
+     "Let another engine serve it, under its I/O\n"
+     "That engine stands by, over the same replicas, and listens there; hosts need a path to it.",
      switch_options, CLI_COMPLETE_NODE_FRONTEND, cli_node_frontend_switch_over},
     {"frontend delete", "NAME", "Offer it no more", NULL, CLI_COMPLETE_NODE_FRONTEND, cli_node_frontend_delete},
     {"frontend watch", "", "Say what changes, until it is interrupted", watch_options, CLI_COMPLETE_NONE,
@@ -160,14 +160,14 @@ static const struct cli_verb verbs[] = {
     {"snapshot purge", "KIND/NAME", "Delete the snapshots that no user made", NULL, CLI_COMPLETE_NODE_OBJECT,
      cli_node_snapshot_purge},
     {"support-bundle", "[FILE]",
-     "Put what a helper needs to see into one file: versions, states, configurations, logs\nA tar.gz of the nodes that are named "
-     "and of this machine; of a single node, its plane's configuration too. Secrets are left out. It says at the end, in the "
-     "file `missing`, what could not be had.",
+     "Put what a helper needs to see into one file: versions, states, configurations, logs\n"
+     "A tar.gz of the nodes that are named and of this machine; of a single node, its plane's configuration too. Secrets are "
+     "left out. It says at the end, in the file `missing`, what could not be had.",
      NULL, CLI_COMPLETE_NONE, cli_node_support_bundle},
     {"grpc", "METHOD [KEY=VALUE] …",
-     "Call any method of the daemon, as it is\nKeys are the message's fields, a.b=VALUE is inside of a; values are JSON where "
-     "they can "
-     "be, else text. Streams are printed until they are interrupted.",
+     "Call any method of the daemon, as it is\n"
+     "Keys are the message's fields, a.b=VALUE is inside of a; values are JSON where they can be, else text. Streams are "
+     "printed until they are interrupted.",
      no_options, CLI_COMPLETE_NODE_METHOD, cli_node_grpc},
     {0},
 };

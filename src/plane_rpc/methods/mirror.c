@@ -344,7 +344,7 @@ void method_mirror_verify(struct rpc_call *call, const struct params_mirror_veri
 struct listing {
     struct rpc_call *call;
     bool all;
-    char name[256]; /* else */
+    char name[BLOCK_NAME_SIZE]; /* else */
 };
 
 static void put_mirrors(void *arg) {

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/hash_map.h"
 #include "base/text.h"
 #include "host/linux/linux.h"
 
@@ -73,24 +74,18 @@ static void parse_vf(struct packet_options *options, const char *text) {
     options->vf.id = (uint32_t)id;
 }
 
-/* Its end counts as well. */
-static uint64_t hash_text(uint64_t hash, const char *text) {
-    do
-        hash = (hash ^ (uint8_t)*text) * UINT64_C(0x100000001b3);
-    while (*text++ != '\0');
-    return hash;
-}
+static uint64_t hash_on(uint64_t hash, const char *text) { return hash_bytes(text, strlen(text), hash); }
 
 /* What processes that share frames are known by to each other, from the path that all are given; and what else DPDK finds its
  * primary by, and both must be alike in. */
 static void name_group(struct packet_options *options) {
-    uint64_t hash = hash_text(UINT64_C(0xcbf29ce484222325), options->socket_path);
+    uint64_t hash = hash_text(options->socket_path);
     const char *folder = getenv("RUNTIME_DIRECTORY");
     char layout[16];
     snprintf(layout, sizeof(layout), "%d", DPDK_SHARED_LAYOUT);
-    uint64_t bond = hash_text(hash_text(hash_text(hash, folder != NULL ? folder : ""), PENSTOCK_VERSION), layout);
+    uint64_t bond = hash_on(hash_on(hash_on(hash, folder != NULL ? folder : ""), PENSTOCK_VERSION), layout);
     for (unsigned i = 0; i < options->dpdk.driver_count; i++)
-        bond = hash_text(bond, options->dpdk.drivers[i]);
+        bond = hash_on(bond, options->dpdk.drivers[i]);
     snprintf(options->bond, sizeof(options->bond), "%016" PRIx64, bond);
     snprintf(options->group, sizeof(options->group), "penstock-%016" PRIx64, hash);
     options->dpdk.group = options->group;
