@@ -50,6 +50,17 @@ static void must(struct tale *tale, enum replica_change what, const char *snapsh
         fleet_fail(tale->fleet, "change %d of %s: %s", what, snapshot, tale->command.error.text);
 }
 
+/* Makes snapshot s1, and notes what is in it. */
+static void keep(struct tale *tale, struct ledger *ret_was) {
+    must(tale, REPLICA_SNAPSHOT, "s1");
+    ledger_copy(&tale->fleet->ledger, ret_was);
+}
+
+static void go_back(struct tale *tale, const struct ledger *was) {
+    must(tale, REPLICA_REVERT, "s1");
+    ledger_revert(&tale->fleet->ledger, was);
+}
+
 static struct tale *tale_of(struct fleet_options options) {
     struct tale *tale = plain_alloc(sizeof(*tale));
     *tale = (struct tale){.fleet = plain_alloc(sizeof(struct fleet))};
@@ -144,14 +155,10 @@ static void miss(struct tale *tale, unsigned what, struct ledger *was) {
         drive(tale, 60, false);
         must(tale, REPLICA_DELETE, "s1");
         break;
-    case 3:
-        must(tale, REPLICA_REVERT, "s1");
-        ledger_revert(&fleet->ledger, was);
-        break;
+    case 3: go_back(tale, was); break;
     case 4: /* back, and another way on: a branch stays behind */
         must(tale, REPLICA_SNAPSHOT, "m1");
-        must(tale, REPLICA_REVERT, "s1");
-        ledger_revert(&fleet->ledger, was);
+        go_back(tale, was);
         drive(tale, 60, false);
         must(tale, REPLICA_SNAPSHOT, "m2");
         break;
@@ -176,11 +183,9 @@ static void a_reverts_mark_on_everything_goes(void **state) {
     struct fleet *fleet = tale->fleet;
     struct ledger was;
     drive(tale, 200, false);
-    must(tale, REPLICA_SNAPSHOT, "s1");
-    ledger_copy(&fleet->ledger, &was);
+    keep(tale, &was);
     drive(tale, 100, false);
-    must(tale, REPLICA_REVERT, "s1");
-    ledger_revert(&fleet->ledger, &was);
+    go_back(tale, &was);
     const struct mirror *mirror = mirror_of(tale->engine->mirror);
     assert_true((mirror->legs[0].status.flags & REPLICA_HAS_FLOOR) != 0);
     fleet_run(fleet, 12 * NS_PER_S);
@@ -240,8 +245,7 @@ static void a_leg_that_missed_it_gets_it(void **state) {
             struct fleet *fleet = tale->fleet;
             struct ledger was;
             drive(tale, 200, false);
-            must(tale, REPLICA_SNAPSHOT, "s1");
-            ledger_copy(&fleet->ledger, &was);
+            keep(tale, &was);
             drive(tale, 100, false);
             must(tale, REPLICA_SNAPSHOT, "s2");
             drive(tale, 100, false);
@@ -262,8 +266,7 @@ static void a_leg_that_comes_while_the_size_changes(void **state) {
         struct fleet *fleet = tale->fleet;
         struct ledger was;
         drive(tale, 200, false);
-        must(tale, REPLICA_SNAPSHOT, "s1");
-        ledger_copy(&fleet->ledger, &was);
+        keep(tale, &was);
         if (!run(tale, REPLICA_RESIZE, NULL, FLEET_BYTES / 2))
             fleet_fail(fleet, "a shrink: %s", tale->command.error.text);
         fleet->regions = FLEET_REGIONS / 2;
@@ -332,12 +335,10 @@ static void what_was_cut_off_is_cut_off_in_a_snapshot_that_a_leg_gets(void **sta
     (void)state;
     struct tale *tale = tale_new(140, false);
     struct fleet *fleet = tale->fleet;
-    drive(tale, 200, false);
     struct ledger was;
-    must(tale, REPLICA_SNAPSHOT, "s1");
-    ledger_copy(&fleet->ledger, &was);
-    must(tale, REPLICA_REVERT, "s1"); /* what its head holds is told by no marks */
-    ledger_revert(&fleet->ledger, &was);
+    drive(tale, 200, false);
+    keep(tale, &was);
+    go_back(tale, &was); /* what its head holds is told by no marks */
     ledger_fini(&was);
     go_without(tale, 0, FLEET_VANISH);
     resize(tale, 2);
@@ -420,14 +421,12 @@ static void a_snapshot_that_a_leg_deleted_alone_comes_back(void **state) {
         struct fleet *fleet = tale->fleet;
         struct ledger was;
         drive(tale, 200, false);
-        must(tale, REPLICA_SNAPSHOT, "s1");
-        ledger_copy(&fleet->ledger, &was);
+        keep(tale, &was);
         drive(tale, 100, false);
         if (what >= 1 && what <= 3)
             must(tale, REPLICA_SNAPSHOT, "s2");
         if (what == 3) {
-            must(tale, REPLICA_REVERT, "s1");
-            ledger_revert(&fleet->ledger, &was);
+            go_back(tale, &was);
         }
         if (what == 5)
             resize(tale, 2);
@@ -513,8 +512,7 @@ static void whatever_dies_while_a_tree_is_brought_up(void **state) {
             struct fleet *fleet = tale->fleet;
             struct ledger was;
             drive(tale, 150, false);
-            must(tale, REPLICA_SNAPSHOT, "s1");
-            ledger_copy(&fleet->ledger, &was);
+            keep(tale, &was);
             drive(tale, 60, false);
             must(tale, REPLICA_SNAPSHOT, "s2");
             go_without(tale, 0, FLEET_POWER);

@@ -16,6 +16,27 @@ static struct world *begin(unsigned disks, unsigned legs, enum replica_policy po
     return world;
 }
 
+/* … its engine serves … */
+static struct world *begin_serving(unsigned disks, unsigned legs, enum replica_policy policy) {
+    struct world *world = begin(disks, legs, policy);
+    world_engine_start(world);
+    world_serve(world);
+    return world;
+}
+
+/* … and every block was written. */
+static struct world *begin_written(unsigned disks, unsigned legs, enum replica_policy policy) {
+    struct world *world = begin_serving(disks, legs, policy);
+    world_write_all(world);
+    return world;
+}
+
+static void restart(struct world *world, unsigned absent) {
+    world_engine_kill(world);
+    world->absent = absent;
+    world_engine_start(world);
+}
+
 static void end(struct world *world) {
     world_fini(world);
     plain_free(world);
@@ -60,10 +81,7 @@ static void no_leg_is_there_yet(void **state) {
 /* As an NVMe/TCP controller that is deleted and created again. */
 static void a_leg_goes_and_comes_as_a_new_device(void **state) {
     (void)state;
-    struct world *world = begin(2, 2, REPLICA_ANY);
-    world_engine_start(world);
-    world_serve(world);
-    world_write_all(world);
+    struct world *world = begin_written(2, 2, REPLICA_ANY);
     world_vanish(world, 1);
     world_pass(world, 20);
     assert_int_equal(now(world).legs[1].state, MIRROR_LEG_ABSENT);
@@ -84,10 +102,7 @@ static void a_leg_goes_and_comes_as_a_new_device(void **state) {
 
 static void all_legs_go_and_come(void **state) {
     (void)state;
-    struct world *world = begin(2, 2, REPLICA_ANY);
-    world_engine_start(world);
-    world_serve(world);
-    world_write_all(world);
+    struct world *world = begin_written(2, 2, REPLICA_ANY);
     world_vanish(world, 0);
     world_vanish(world, 1);
     world_pass(world, 30);
@@ -102,10 +117,7 @@ static void all_legs_go_and_come(void **state) {
 
 static void an_engine_finds_legs_under_each_others_names(void **state) {
     (void)state;
-    struct world *world = begin(3, 3, REPLICA_MAJORITY);
-    world_engine_start(world);
-    world_serve(world);
-    world_write_all(world);
+    struct world *world = begin_written(3, 3, REPLICA_MAJORITY);
     world_settle(world);
     world_engine_kill(world);
     char name[16]; /* b and c are cabled the other way round, and come late */
@@ -144,10 +156,7 @@ static void a_leg_of_another_size_is_not_taken(void **state) {
 static void legs_are_added(void **state) {
     (void)state;
     struct mirror_command command;
-    struct world *world = begin(4, 2, REPLICA_ANY);
-    world_engine_start(world);
-    world_serve(world);
-    world_write_all(world);
+    struct world *world = begin_written(4, 2, REPLICA_ANY);
     memset(world->disks[2].bytes + 4096, 0x77, 8192); /* what it held does not count */
     world->disks[2].untouched = false;
     assert_int_equal(ask(world, MIRROR_ADD_LEG, "c", &command), ERROR_NONE);
@@ -160,8 +169,7 @@ static void legs_are_added(void **state) {
     world_settle(world);
     assert_memory_equal(world->disks[0].bytes, world->disks[2].bytes, WORLD_REGIONS * REPLICA_REGION_BYTES);
     /* The next engine is told of two, and finds the others in the records. */
-    world_engine_kill(world);
-    world_engine_start(world);
+    restart(world, 0);
     world_pass(world, 100);
     assert_int_equal(now(world).state, MIRROR_CONFIGURING);
     assert_non_null(strstr(now(world).error.text, "c, d"));
@@ -175,10 +183,7 @@ static void legs_are_added(void **state) {
 static void a_leg_is_removed_and_added_again(void **state) {
     (void)state;
     struct mirror_command command;
-    struct world *world = begin(3, 3, REPLICA_MAJORITY);
-    world_engine_start(world);
-    world_serve(world);
-    world_write_all(world);
+    struct world *world = begin_written(3, 3, REPLICA_MAJORITY);
     struct uuid was = world->disks[2].record.leg;
     assert_int_equal(ask(world, MIRROR_REMOVE_LEG, "c", &command), ERROR_NONE);
     assert_int_equal(world->disks[0].record.leg_count, 2);
@@ -198,10 +203,7 @@ static void a_leg_is_removed_and_added_again(void **state) {
 static void a_leg_that_is_away_is_removed(void **state) {
     (void)state;
     struct mirror_command command;
-    struct world *world = begin(3, 3, REPLICA_ANY);
-    world_engine_start(world);
-    world_serve(world);
-    world_write_all(world);
+    struct world *world = begin_written(3, 3, REPLICA_ANY);
     world_break(world, 2);
     world_write_all(world);
     assert_int_equal(ask(world, MIRROR_REMOVE_LEG, "c", &command), ERROR_NONE);
@@ -220,8 +222,7 @@ static void a_leg_that_is_away_is_removed(void **state) {
     assert_int_equal(ask(world, MIRROR_REMOVE_LEG, "b", &command), ERROR_NONE);
     was = world->disks[1].record.leg;
     world_write_all(world);
-    world_engine_kill(world);
-    world_engine_start(world);
+    restart(world, 0);
     world_settle(world);
     assert_false(uuid_equal(&was, &world->disks[1].record.leg));
     end(world);
@@ -230,9 +231,7 @@ static void a_leg_that_is_away_is_removed(void **state) {
 static void the_last_whole_copy_stays(void **state) {
     (void)state;
     struct mirror_command command;
-    struct world *world = begin(2, 2, REPLICA_ANY);
-    world_engine_start(world);
-    world_serve(world);
+    struct world *world = begin_serving(2, 2, REPLICA_ANY);
     world_break(world, 0);
     world_pass(world, 100);
     assert_int_equal(ask(world, MIRROR_REMOVE_LEG, "b", &command), ERROR_PERMISSION);
@@ -246,10 +245,7 @@ static void the_last_whole_copy_stays(void **state) {
 static void a_majority_remains(void **state) {
     (void)state;
     struct mirror_command command;
-    struct world *world = begin(3, 3, REPLICA_MAJORITY);
-    world_engine_start(world);
-    world_serve(world);
-    world_write_all(world);
+    struct world *world = begin_written(3, 3, REPLICA_MAJORITY);
     world_break(world, 2);
     world_write_all(world);
     assert_int_equal(ask(world, MIRROR_REMOVE_LEG, "a", &command), ERROR_BUSY);
@@ -272,10 +268,7 @@ static void all_is_lost_while_a_leg_is_removed(void **state) {
     (void)state;
     unsigned refused = 0, cancelled = 0, done = 0;
     for (unsigned moment = 0; moment < 120; moment++) {
-        struct world *world = begin(2, 2, REPLICA_ANY);
-        world_engine_start(world);
-        world_serve(world);
-        world_write_all(world);
+        struct world *world = begin_written(2, 2, REPLICA_ANY);
         world_ask(world, MIRROR_REMOVE_LEG, 1);
         for (unsigned i = 0; i < moment && !is_answered(world); i++)
             world_run(world, NS_PER_US, 1);
@@ -303,19 +296,14 @@ static void all_is_lost_while_a_leg_is_removed(void **state) {
 static void one_that_resumes_has_the_legs_of_the_records(void **state) {
     (void)state;
     struct mirror_command command;
-    struct world *world = begin(3, 3, REPLICA_MAJORITY);
-    world_engine_start(world);
-    world_serve(world);
-    world_write_all(world);
+    struct world *world = begin_written(3, 3, REPLICA_MAJORITY);
     world->options.resume_count = 1;
     world->options.resume[0] = now(world).engine;
     for (unsigned round = 0; round < 2; round++) { /* there at the start, and not */
         assert_int_equal(ask(world, MIRROR_REMOVE_LEG, "c", &command), ERROR_NONE);
         world->apart = 4;
         world_write_all(world);
-        world_engine_kill(world);
-        world->absent = round == 0 ? 0 : 4;
-        world_engine_start(world);
+        restart(world, round == 0 ? 0 : 4);
         world_serve(world);
         world->options.resume[0] = now(world).engine;
         world_write_all(world);
@@ -330,9 +318,7 @@ static void one_that_resumes_has_the_legs_of_the_records(void **state) {
         assert_int_equal(world->disks[0].record.leg_count, 3);
     }
     /* One that they have is a leg, there or not. */
-    world_engine_kill(world);
-    world->absent = 4;
-    world_engine_start(world);
+    restart(world, 4);
     world_serve(world);
     world_write_all(world);
     assert_string_equal(now(world).legs[2].name, "c");
@@ -349,32 +335,27 @@ static void fill(struct replica_disk *disk, uint8_t with) {
     disk->untouched = false;
 }
 
-static bool says_stranger(struct world *world) { return strstr(now(world).legs[1].why, "it holds data, and no record") != NULL; }
-
-static struct world *over_a_stranger(void) {
-    struct world *world = begin(3, 3, REPLICA_ANY);
-    world->options.leg_count = 2;
-    world->apart = 4;
-    world_engine_start(world);
-    world_serve(world);
-    world_write_all(world);
-    return world;
+/* What was b is gone; another disk is in its place. */
+static void put_stranger(struct world *world, const char *name) {
+    replica_disk_fini(&world->disks[1]);
+    replica_disk_init(&world->disks[1], name, WORLD_REGIONS * REPLICA_REGION_BYTES, 9);
+    fill(&world->disks[1], 0x5c);
 }
+
+static bool says_stranger(struct world *world) { return strstr(now(world).legs[1].why, "it holds data, and no record") != NULL; }
 
 /* The records have b as blank, and b is not there: c, which comes late, is no more b for that. */
 static void a_stranger_in_the_place_of_a_blank_leg_is_kept(void **state) {
     (void)state;
     struct mirror_command command;
-    struct world *world = over_a_stranger();
+    struct world *world = begin_written(3, 2, REPLICA_ANY);
     world_break(world, 1);
     world_write_all(world);
     assert_int_equal(ask(world, MIRROR_INVALIDATE, "b", &command), ERROR_NONE);
     world_engine_kill(world);
     assert_int_equal(world->disks[0].record.legs[1].flags & REPLICA_LEG_BLANK, REPLICA_LEG_BLANK);
-    replica_disk_fini(&world->disks[1]); /* what was b is gone; another disk is in its place */
-    replica_disk_init(&world->disks[1], "c", WORLD_REGIONS * REPLICA_REGION_BYTES, 9);
+    put_stranger(world, "c");
     memcpy(world->disks[2].name, "d", 2);
-    fill(&world->disks[1], 0x5c);
     world->absent = 6;
     world_engine_start(world);
     world_serve(world);
@@ -393,10 +374,8 @@ static void a_stranger_in_the_place_of_a_blank_leg_is_kept(void **state) {
 static void the_beginning_of_a_name_gives_nothing_up(void **state) {
     (void)state;
     struct mirror_command command;
-    struct world *world = begin(3, 3, REPLICA_ANY);
+    struct world *world = begin(3, 2, REPLICA_ANY);
     snprintf(world->disks[1].name, sizeof(world->disks[1].name), "pvc-6a1c7e02-93d4-4f5b-8e21-0d9b7c3e5f10-copy-b");
-    world->options.leg_count = 2;
-    world->apart = 4;
     world_engine_start(world);
     world_serve(world);
     world_write_all(world);
@@ -405,10 +384,7 @@ static void the_beginning_of_a_name_gives_nothing_up(void **state) {
     assert_int_equal(ask(world, MIRROR_INVALIDATE, world->disks[1].name, &command), ERROR_NONE);
     world_engine_kill(world);
     assert_int_equal(world->disks[0].record.legs[1].flags & REPLICA_LEG_BLANK, REPLICA_LEG_BLANK);
-    replica_disk_fini(&world->disks[1]);
-    replica_disk_init(&world->disks[1], "pvc-6a1c7e02-93d4-4f5b-8e21-0d9b7c3e5f10-copy-c", WORLD_REGIONS * REPLICA_REGION_BYTES,
-                      9);
-    fill(&world->disks[1], 0x5c);
+    put_stranger(world, "pvc-6a1c7e02-93d4-4f5b-8e21-0d9b7c3e5f10-copy-c");
     world->absent = 6;
     world_engine_start(world);
     world_serve(world);
@@ -421,28 +397,24 @@ static void the_beginning_of_a_name_gives_nothing_up(void **state) {
     end(world);
 }
 
-static bool answered(struct world *world) { return !world->asked; }
-
 /* All members are lost at each moment of giving a stranger up: where that is answered as not done it is not done later. */
 static void a_discard_that_failed_overwrites_nothing(void **state) {
     (void)state;
     unsigned busy = 0, done = 0;
     for (unsigned moment = 0; moment < 30; moment++) {
-        struct world *world = over_a_stranger();
+        struct world *world = begin_written(3, 2, REPLICA_ANY);
         world_break(world, 1);
         world_write_all(world);
         world_engine_kill(world);
-        replica_disk_fini(&world->disks[1]);
-        replica_disk_init(&world->disks[1], "b", WORLD_REGIONS * REPLICA_REGION_BYTES, 9);
-        fill(&world->disks[1], 0x5c);
+        put_stranger(world, "b");
         world_engine_start(world);
         world_serve(world);
         world_until(world, says_stranger, "the stranger is taken");
         world_ask(world, MIRROR_DISCARD, 1);
-        for (unsigned i = 0; i < moment && !answered(world); i++)
+        for (unsigned i = 0; i < moment && !is_answered(world); i++)
             world_run(world, NS_PER_US, 1);
         world_break(world, 0);
-        world_until(world, answered, "it is never answered");
+        world_until(world, is_answered, "it is never answered");
         enum error_code code = world->command.error.code;
         world_mend(world, 0);
         world_serve(world);
@@ -481,9 +453,7 @@ static void what_holds_nothing_overwrites_nothing(void **state) {
 static void a_leg_of_another_mirror_is_refused(void **state) {
     (void)state;
     struct mirror_command command;
-    struct world *world = begin(3, 2, REPLICA_ANY);
-    world_engine_start(world);
-    world_serve(world);
+    struct world *world = begin_serving(3, 2, REPLICA_ANY);
     struct replica_disk *other = &world->disks[2];
     other->has_record = true;
     other->record = world->disks[0].record;
@@ -502,9 +472,7 @@ static void a_leg_of_another_mirror_is_refused(void **state) {
 static void slots_are_used_again(void **state) {
     (void)state;
     struct mirror_command command;
-    struct world *world = begin(3, 2, REPLICA_ANY);
-    world_engine_start(world);
-    world_serve(world);
+    struct world *world = begin_serving(3, 2, REPLICA_ANY);
     for (unsigned i = 0; i < 12; i++) { /* slots are used again */
         assert_int_equal(ask(world, MIRROR_ADD_LEG, "c", &command), ERROR_NONE);
         world_pass(world, i);
