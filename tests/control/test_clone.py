@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Engines that become clones of others' snapshots, full and linked, over three penstockd. Arguments as test_engine.py's."""
 
+import contextlib
 import os
 import signal
 import sys
@@ -71,6 +72,22 @@ def exports(world):
     return [s["nqn"] for node in world.nodes for s in raw(node, "nvmf_get_subsystems") if s["nqn"].endswith("-cloning")]
 
 
+@contextlib.contextmanager
+def stopped_copy(world, source, node=1):
+    """A clone with one replica, on that node, whose copying from the source has begun and stands still while this lasts; its call, its engine."""
+    client = world.nodes[1].client
+    engine = make_clone(world, nodes=(node,), frontend="spdk-tcp-nvmf")
+    whole(world.nodes[1], "dst-e-0", 1)
+    plane = world.nodes[0].plane_pid()
+    os.kill(plane, signal.SIGSTOP)
+    try:
+        call = client.start("EngineSnapshotClone", **wanted(source))
+        until(lambda: exports(world_of(world, 1)), "it has begun")
+        yield call, engine
+    finally:
+        os.kill(plane, signal.SIGCONT)
+
+
 def test_full(world):
     source, data = make_source(world)
     client = world.nodes[1].client
@@ -111,13 +128,7 @@ def test_full_breaks_off(world):
     """The source does not answer, and the clone's daemon dies: it is empty again, and may be tried again."""
     source, data = make_source(world, 1)
     client = world.nodes[1].client
-    engine = make_clone(world, nodes=(1,), frontend="spdk-tcp-nvmf")
-    whole(world.nodes[1], "dst-e-0", 1)
-    plane = world.nodes[0].plane_pid()
-    os.kill(plane, signal.SIGSTOP)
-    try:
-        call = client.start("EngineSnapshotClone", **wanted(source))
-        until(lambda: exports(world_of(world, 1)), "it has begun")
+    with stopped_copy(world, source) as (call, engine):
         assert told(world, 1)["state"] == "in_progress" and told(world, 1)["is_cloning"]
         assert "being cloned" in refused("UNKNOWN", client.EngineSnapshotClone, **wanted(source))
         write(engine, pattern(world.folder, 3, MIB))  # as if it had been copied
@@ -126,8 +137,6 @@ def test_full_breaks_off(world):
         world.nodes[1].start()
         status = ended(world, (1,))
         assert status["state"] == "error" and "did not come to its end" in status["error"], status
-    finally:
-        os.kill(plane, signal.SIGCONT)
     assert exports(world) == []
     assert read(whole(world.nodes[1], "dst-e-0", 1)) == bytes(SIZE), "it is empty again"
     whole(world.nodes[0], count=1)
@@ -147,21 +156,12 @@ def test_full_breaks_off(world):
 def test_full_breaks_off_while_away(world):
     """The copy fails while the engine's only replica is away: it is ended when that is back, by the same daemon."""
     source, _ = make_source(world, 1)
-    client, node = world.nodes[1].client, world.nodes[2]
-    engine = make_clone(world, nodes=(2,), frontend="spdk-tcp-nvmf")
-    whole(world.nodes[1], "dst-e-0", 1)
-    plane = world.nodes[0].plane_pid()
-    os.kill(plane, signal.SIGSTOP)
-    try:
-        call = client.start("EngineSnapshotClone", **wanted(source))
-        until(lambda: exports(world_of(world, 1)), "it has begun")
+    with stopped_copy(world, source, 2) as (call, engine):
         write(engine, pattern(world.folder, 3, MIB))  # as if it had been copied
-        node.client.ReplicaDelete(name=CLONES[2])  # stopped
+        world.nodes[2].client.ReplicaDelete(name=CLONES[2])  # stopped
         settled(world.nodes[1], "dst-e-0", "error")
         world.nodes[0].kill()
         assert call.exception() is not None, "neither copied nor cleared"
-    finally:
-        os.kill(plane, signal.SIGCONT)
     assert told(world, 2)["state"] == "in_progress"
     world.replica(2, CLONES[2])
     status = ended(world, (2,))
@@ -196,21 +196,13 @@ def test_whole_unanswered(world):
     """Both daemons die when all is copied and the snapshot is made, which nobody has recorded: it is a clone."""
     source, _ = make_source(world, 1)
     client = world.nodes[1].client
-    engine = make_clone(world, nodes=(1,), frontend="spdk-tcp-nvmf")
-    whole(world.nodes[1], "dst-e-0", 1)
-    plane = world.nodes[0].plane_pid()
-    os.kill(plane, signal.SIGSTOP)
-    try:
-        call = client.start("EngineSnapshotClone", **wanted(source))
-        until(lambda: exports(world_of(world, 1)), "it has begun")
+    with stopped_copy(world, source) as (call, engine):
         copied = pattern(world.folder, 3)
         write(engine, copied)
         assert "being cloned" in refused("UNKNOWN", client.EngineSnapshotCreate, name="dst-e-0", snapshot_name="s1")
         world.nodes[1].kill()
         world.nodes[0].kill()
         assert call.exception() is not None
-    finally:
-        os.kill(plane, signal.SIGCONT)
     raw(world.nodes[1], "mirror_snapshot_create", name="dst-e-0", snapshot="s1")
     world.nodes[1].start()
     status = ended(world, (1,))

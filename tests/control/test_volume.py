@@ -236,49 +236,71 @@ def test_bad_arguments(world):
 # ---- deaths ----
 
 
+def draws(few):
+    """(its seed, that of the environment or 7; how many rounds)"""
+    seed = int(os.environ.get("PENSTOCK_TEST_SEED", "7"))
+    return seed, 40 if os.environ.get("PENSTOCK_TEST_BUDGET") == "long" else few
+
+
+def death_in(world, draw, within_s, call, code):
+    """The node's own penstockd or another's is killed somewhere in a call, and started again: what the call answered, or its Failure,
+    which is of that code if the call was not broken off."""
+    victim = world.nodes[draw.choice((0, 0, 1))]
+    answers = []
+
+    def run_it():
+        try:
+            answers.append(call())
+        except Failure as failure:
+            answers.append(failure)
+
+    caller = threading.Thread(target=run_it)
+    caller.start()
+    time.sleep(draw.random() * within_s)
+    victim.kill()
+    victim.start()
+    caller.join()
+    assert answers, "it ended otherwise"
+    if isinstance(answers[0], Failure):
+        assert answers[0].code in ("UNAVAILABLE", code), answers[0]
+    return answers[0]
+
+
+def rests(world, what, name="v"):
+    """It is not there, or in a state that it stays in: what is told of it then, or None."""
+    found = []
+
+    def look():
+        found[:] = [volume for volume in world.clients[0].ListVolumes()["volumes"] if volume["name"] == name]
+        return not found or (found[0]["state"] in ("running", "error") and "taken away" not in found[0]["reason"])
+
+    until(look, lambda: f"{name} is settled: {what}: {found}")
+    return found[0] if found else None
+
+
 def test_deaths_in_creations_and_deletions(world):
     """The node's own penstockd or another's is killed somewhere in it: it is finished or undone, and nothing is left over."""
-    seed = int(os.environ.get("PENSTOCK_TEST_SEED", "7"))
-    rounds = 40 if os.environ.get("PENSTOCK_TEST_BUDGET") == "long" else 8
+    seed, rounds = draws(8)
     draw = random.Random(seed)
+    client = world.clients[0]
     for round_ in range(rounds):
-        victim = world.nodes[draw.choice((0, 0, 1))]
         deleting = round_ % 4 == 3
         if deleting:
             assert world.create()["state"] == "running"
-        answers = []
-
-        def call(deleting=deleting, answers=answers):
-            try:
-                answers.append(world.clients[0].DeleteVolume(name="v") if deleting else world.create())
-            except Failure as failure:
-                assert failure.code in ("UNAVAILABLE", "ALREADY_EXISTS"), failure
-                answers.append(failure)
-
-        caller = threading.Thread(target=call)
-        caller.start()
-        time.sleep(draw.random() * 0.12)
-        victim.kill()
-        victim.start()
-        caller.join()
-        what = f"round {round_} of seed {seed}: {answers}"
-
-        def settled():
-            volumes = world.clients[0].ListVolumes()["volumes"]
-            return not volumes or (volumes[0]["state"] in ("running", "error") and "taken away" not in volumes[0]["reason"])
-
-        until(settled, f"the volume is settled: {what}")
-        volumes = world.clients[0].ListVolumes()["volumes"]
-        if answers and isinstance(answers[0], dict) and not deleting:
-            assert volumes and volumes[0]["state"] == answers[0]["state"], what
-        if deleting and not volumes:
+        call = (lambda: client.DeleteVolume(name="v")) if deleting else world.create
+        answer = death_in(world, draw, 0.12, call, "ALREADY_EXISTS")
+        what = f"round {round_} of seed {seed}: {answer}"
+        volume = rests(world, what)
+        if isinstance(answer, dict) and not deleting:
+            assert volume and volume["state"] == answer["state"], what
+        if deleting and not volume:
             assert world.parts() == [], what
         assert world.create()["state"] == "running", what
         whole(world)
         assert len(world.parts()) == 5, (what, world.parts())
-        left = world.clients[0].ListLeftovers()
+        left = client.ListLeftovers()
         assert left == {"leftovers": [], "silent": []}, (what, left)
-        world.clients[0].DeleteVolume(name="v")
+        client.DeleteVolume(name="v")
         assert world.parts() == [], what
 
 
@@ -364,37 +386,20 @@ def test_reverts(world):
 
 def test_deaths_in_reverts(world):
     """The volume's own penstockd or another's dies somewhere in it: it is as it was before or as the snapshot says, and serves."""
-    seed = int(os.environ.get("PENSTOCK_TEST_SEED", "7"))
-    rounds = 40 if os.environ.get("PENSTOCK_TEST_BUDGET") == "long" else 3
+    seed, rounds = draws(3)
     draw = random.Random(seed)
     client = world.clients[0]
     snapshot = write(world, world.create(), 8)
     client.CreateSnapshot(name="v", snapshot="s1")
     for round_ in range(rounds):
         later = write(world, whole(world), 9 + round_ % 2)
-        answers = []
-
-        def call(answers=answers):
-            try:
-                answers.append(client.RevertVolume(name="v", snapshot="s1"))
-            except Failure as failure:
-                assert failure.code in ("UNAVAILABLE", "FAILED_PRECONDITION"), failure
-                answers.append(failure)
-
-        caller = threading.Thread(target=call)
-        caller.start()
-        time.sleep(draw.random() * 0.25)
-        victim = world.nodes[draw.choice((0, 0, 1))]
-        victim.kill()
-        victim.start()
-        caller.join()
-        what = f"round {round_} of seed {seed}: {answers}"
-        assert answers, what
+        answer = death_in(world, draw, 0.25, lambda: client.RevertVolume(name="v", snapshot="s1"), "FAILED_PRECONDITION")
+        what = f"round {round_} of seed {seed}: {answer}"
         found = read(whole(world))
         assert found in (snapshot, later), what
-        if isinstance(answers[0], dict):
+        if isinstance(answer, dict):
             assert found == snapshot, what
-        elif answers[0].code == "FAILED_PRECONDITION" and "in its time" not in str(answers[0]):
+        elif answer.code == "FAILED_PRECONDITION" and "in its time" not in str(answer):
             assert found == later, what
         assert len(world.parts()) == 5, (what, world.parts())
     client.DeleteVolume(name="v")
@@ -435,39 +440,20 @@ def test_clones(world):
 
 def test_deaths_in_clonings(world):
     """The volume's own penstockd or another's dies somewhere in it: the clone is whole, or there is nothing of it; the source is as it was."""
-    seed = int(os.environ.get("PENSTOCK_TEST_SEED", "7"))
-    rounds = 40 if os.environ.get("PENSTOCK_TEST_BUDGET") == "long" else 3
+    seed, rounds = draws(3)
     draw = random.Random(seed)
     client = world.clients[0]
     data = write(world, world.create(), 14)
     client.CreateSnapshot(name="v", snapshot="s1")
+
+    def clone():
+        return client.CloneVolume(name="v", snapshot="s1", new_name="w")
+
     for round_ in range(rounds):
-        answers = []
-
-        def call(answers=answers):
-            try:
-                answers.append(client.CloneVolume(name="v", snapshot="s1", new_name="w"))
-            except Failure as failure:
-                assert failure.code in ("UNAVAILABLE", "FAILED_PRECONDITION"), failure
-                answers.append(failure)
-
-        caller = threading.Thread(target=call)
-        caller.start()
-        time.sleep(draw.random() * 0.4)
-        victim = world.nodes[draw.choice((0, 0, 1))]
-        victim.kill()
-        victim.start()
-        caller.join()
-        what = f"round {round_} of seed {seed}: {answers}"
-        assert answers, what
-
-        def settled():
-            found = [volume for volume in client.ListVolumes()["volumes"] if volume["name"] == "w"]
-            return not found or (found[0]["state"] in ("running", "error") and "taken away" not in found[0]["reason"])
-
-        until(settled, f"the clone is settled: {what}")
-        found = [volume for volume in client.ListVolumes()["volumes"] if volume["name"] == "w"]
-        if found and found[0]["state"] == "running":
+        answer = death_in(world, draw, 0.4, clone, "FAILED_PRECONDITION")
+        what = f"round {round_} of seed {seed}: {answer}"
+        volume = rests(world, what, "w")
+        if volume and volume["state"] == "running":
             assert read(whole(world, "w")) == data, what
         else:
             assert len(world.parts()) == 5, (what, world.parts())
@@ -477,7 +463,7 @@ def test_deaths_in_clonings(world):
     def cloned():
         """Where a plane still goes on with the copy of a daemon that died, it is refused until that has noticed."""
         try:
-            volume = client.CloneVolume(name="v", snapshot="s1", new_name="w")["volume"]
+            volume = clone()["volume"]
         except Failure as failure:
             assert "is being copied to" in str(failure), failure
             return False
