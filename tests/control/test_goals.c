@@ -9,31 +9,16 @@
 #include <cmocka.h>
 
 #include "control/internal.h"
-#include "control/store/memory/memory.h"
-#include "support/step_host.h"
+#include "support/stage.h"
 
 struct world {
-    struct host *host;
-    struct reactor *reactor;
-    struct log log;
-    struct store_memory_data *data;
-    struct store *store;
+    struct stage stage;
     struct control *control;
-    bool closed, stopped;
+    bool stopped;
     unsigned writes;
     enum store_memory_fault faults[3]; /* of the first write, of the second, of all others */
 };
 
-static uint64_t no_clock(void *arg) {
-    (void)arg;
-    return 0;
-}
-static void no_record(void *arg, const struct log_record *record) {
-    (void)arg;
-    (void)record;
-}
-static void on_closed(void *arg) { ((struct world *)arg)->closed = true; }
-static bool is_closed(void *arg) { return ((struct world *)arg)->closed; }
 static void on_stopped(void *arg) { ((struct world *)arg)->stopped = true; }
 static bool is_stopped(void *arg) { return ((struct world *)arg)->stopped; }
 static void no_done(struct control_goal *goal) { (void)goal; }
@@ -45,38 +30,29 @@ static enum store_memory_fault fault_of(void *arg, const struct store_request *r
 }
 
 static void begin(struct world *world) {
-    struct reactor_options options = {.name = "control", .cpu = -1, .poll_mode = HOST_POLL_NEVER};
-    struct step_host_options host = {.seed = 1};
-    *world = (struct world){.host = step_host_create(&host), .data = store_memory_data_create()};
-    assert_int_equal(reactor_create(world->host, &options, &world->reactor), 0);
-    log_init(&world->log, no_clock, no_record, NULL);
-    struct store_memory_options store = {
-        .store = {.reactor = world->reactor}, .data = world->data, .fault = fault_of, .fault_arg = world};
-    world->store = store_memory_create(&store);
-    struct control_options control = {.reactor = world->reactor,
-                                      .log = &world->log,
-                                      .store = world->store,
+    *world = (struct world){0};
+    stage_begin(&world->stage, fault_of, world);
+    struct control_options control = {.reactor = world->stage.reactor,
+                                      .log = &world->stage.log,
+                                      .store = world->stage.store,
                                       .node = "n",
                                       .address = "127.0.0.1",
                                       .socket_path = "/plane",
                                       .plane_log_path = "/log"};
+    reactor_enter(world->stage.reactor);
     world->control = control_create(&control);
-    assert_int_equal(reactor_start(world->reactor), 0);
+    reactor_enter(NULL);
 }
 
 static void end(struct world *world) {
-    reactor_enter(world->reactor);
+    reactor_enter(world->stage.reactor);
     control_stop(world->control, on_stopped, world);
     reactor_enter(NULL);
-    assert_true(step_host_run(world->host, is_stopped, world, 10 * NS_PER_S));
-    reactor_enter(world->reactor);
+    assert_true(step_host_run(world->stage.host, is_stopped, world, 10 * NS_PER_S));
+    reactor_enter(world->stage.reactor);
     control_destroy(world->control);
-    store_close(world->store, on_closed, world);
     reactor_enter(NULL);
-    assert_true(step_host_run(world->host, is_closed, world, 30 * NS_PER_S));
-    reactor_destroy(world->reactor);
-    store_memory_data_destroy(world->data);
-    step_host_destroy(world->host);
+    stage_end(&world->stage);
 }
 
 /* The frontend's node has given up by the time its turn comes: writes would be held for nobody. */
@@ -86,23 +62,23 @@ static void a_pause_does_not_wait_long(void **state) {
                         pause = {.verb = CONTROL_ENGINE_PAUSE, .name = "e", .done = no_done};
     (void)state;
     begin(&world);
-    reactor_enter(world.reactor);
+    reactor_enter(world.stage.reactor);
     struct control_engine *engine = engine_add(world.control, "e");
     snprintf(engine->record.name, sizeof(engine->record.name), "e");
     engine->state = CONTROL_RUNNING;
     control_goal_start(world.control, &expand);
     control_goal_start(world.control, &pause);
     reactor_enter(NULL);
-    assert_false(step_host_run(world.host, is_ended, &pause, (CONTROL_PAUSE_S - 1) * NS_PER_S));
-    assert_true(step_host_run(world.host, is_ended, &pause, 2 * NS_PER_S));
+    assert_false(step_host_run(world.stage.host, is_ended, &pause, (CONTROL_PAUSE_S - 1) * NS_PER_S));
+    assert_true(step_host_run(world.stage.host, is_ended, &pause, 2 * NS_PER_S));
     assert_int_equal(pause.error.code, ERROR_TIMED_OUT);
     assert_false(is_ended(&expand)); /* it was not its turn */
-    assert_true(step_host_run(world.host, is_ended, &expand, CONTROL_GOAL_S * NS_PER_S));
+    assert_true(step_host_run(world.stage.host, is_ended, &expand, CONTROL_GOAL_S * NS_PER_S));
     end(&world);
 }
 
 static void start_deletion(struct world *world, struct control_goal *goal) {
-    reactor_enter(world->reactor);
+    reactor_enter(world->stage.reactor);
     struct control_replica *replica = control_add_replica(world->control, "r");
     snprintf(replica->record.name, sizeof(replica->record.name), "r");
     replica->object.recorded = true;
@@ -125,7 +101,7 @@ static void an_answer_that_was_lost_is_asked_for_until_it_comes(void **state) {
     world.faults[0] = STORE_MEMORY_LOSE_ANSWER;
     world.faults[1] = STORE_MEMORY_REFUSE;
     start_deletion(&world, &goal);
-    assert_true(step_host_run(world.host, is_set, &accepted, 60 * NS_PER_S));
+    assert_true(step_host_run(world.stage.host, is_set, &accepted, 60 * NS_PER_S));
     assert_false(is_ended(&goal));
     assert_int_equal(world.writes, 3);
     assert_true(control_find_replica(world.control, "r")->record.deleting);
@@ -140,7 +116,7 @@ static void what_was_not_written_never_was(void **state) {
     begin(&world);
     world.faults[0] = STORE_MEMORY_REFUSE;
     start_deletion(&world, &goal);
-    assert_true(step_host_run(world.host, is_ended, &goal, 60 * NS_PER_S));
+    assert_true(step_host_run(world.stage.host, is_ended, &goal, 60 * NS_PER_S));
     assert_int_equal(goal.error.code, ERROR_IO);
     assert_int_equal(world.writes, 1);
     assert_false(control_find_replica(world.control, "r")->record.deleting);
@@ -154,7 +130,7 @@ static void one_that_is_in_doubt_does_not_keep_the_daemon(void **state) {
     begin(&world);
     world.faults[0] = world.faults[1] = world.faults[2] = STORE_MEMORY_LOSE;
     start_deletion(&world, &goal);
-    assert_false(step_host_run(world.host, is_ended, &goal, 60 * NS_PER_S));
+    assert_false(step_host_run(world.stage.host, is_ended, &goal, 60 * NS_PER_S));
     assert_true(world.writes > 10);
     end(&world);
     assert_true(is_ended(&goal));

@@ -8,8 +8,7 @@
 #include <cmocka.h>
 
 #include "control/owner.h"
-#include "control/store/memory/memory.h"
-#include "support/step_host.h"
+#include "support/stage.h"
 
 enum { OWNERS = 3 };
 
@@ -19,26 +18,10 @@ struct daemon {
 };
 
 struct world {
-    struct host *host;
-    struct reactor *reactor;
-    struct log log;
-    struct store_memory_data *data;
-    struct store *store;
+    struct stage stage;
     struct daemon daemons[OWNERS];
-    unsigned warnings;
     bool refuses; /* to write */
-    bool closed;
 };
-
-static uint64_t no_clock(void *arg) {
-    (void)arg;
-    return 0;
-}
-
-static void count_record(void *arg, const struct log_record *record) {
-    (void)record;
-    ((struct world *)arg)->warnings++;
-}
 
 static void on_taken(void *arg) { ((struct daemon *)arg)->taken = true; }
 static void on_lost(void *arg, const struct error *error) {
@@ -46,7 +29,6 @@ static void on_lost(void *arg, const struct error *error) {
     ((struct daemon *)arg)->lost = true;
 }
 static void on_stopped(void *arg) { ((struct daemon *)arg)->stopped = true; }
-static void on_closed(void *arg) { ((struct world *)arg)->closed = true; }
 static enum store_memory_fault refuse(void *arg, const struct store_request *request) {
     bool writes = request->verb == STORE_TRANSACT || request->verb == STORE_LEASE_GRANT;
     return writes && ((struct world *)arg)->refuses ? STORE_MEMORY_REFUSE : STORE_MEMORY_FINE;
@@ -54,25 +36,17 @@ static enum store_memory_fault refuse(void *arg, const struct store_request *req
 
 static bool is_taken(void *arg) { return ((struct daemon *)arg)->taken; }
 static bool is_stopped(void *arg) { return ((struct daemon *)arg)->stopped; }
-static bool is_closed(void *arg) { return ((struct world *)arg)->closed; }
 
 static void world_begin(struct world *world) {
-    struct reactor_options options = {.name = "control", .cpu = -1, .poll_mode = HOST_POLL_NEVER};
-    struct step_host_options host = {.seed = 1};
-    *world = (struct world){.host = step_host_create(&host), .data = store_memory_data_create()};
-    assert_int_equal(reactor_create(world->host, &options, &world->reactor), 0);
-    log_init(&world->log, no_clock, count_record, world);
-    struct store_memory_options store = {
-        .store = {.reactor = world->reactor}, .data = world->data, .fault = refuse, .fault_arg = world};
-    world->store = store_memory_create(&store);
-    assert_int_equal(reactor_start(world->reactor), 0);
+    *world = (struct world){0};
+    stage_begin(&world->stage, refuse, world);
 }
 
 static void start(struct world *world, unsigned i, const char *node, const char *id) {
     struct daemon *daemon = &world->daemons[i];
-    struct control_owner_options options = {.reactor = world->reactor,
-                                            .log = &world->log,
-                                            .store = world->store,
+    struct control_owner_options options = {.reactor = world->stage.reactor,
+                                            .log = &world->stage.log,
+                                            .store = world->stage.store,
                                             .node = node,
                                             .address = "127.0.0.1",
                                             .id = id,
@@ -80,17 +54,17 @@ static void start(struct world *world, unsigned i, const char *node, const char 
                                             .lost = on_lost,
                                             .arg = daemon};
     *daemon = (struct daemon){.owner = control_owner_create(&options)};
-    reactor_enter(world->reactor);
+    reactor_enter(world->stage.reactor);
     control_owner_start(daemon->owner);
     reactor_enter(NULL);
 }
 
 static void stop(struct world *world, unsigned i) {
     struct daemon *daemon = &world->daemons[i];
-    reactor_enter(world->reactor);
+    reactor_enter(world->stage.reactor);
     control_owner_stop(daemon->owner, on_stopped, daemon);
     reactor_enter(NULL);
-    assert_true(step_host_run(world->host, is_stopped, daemon, 10 * NS_PER_S));
+    assert_true(step_host_run(world->stage.host, is_stopped, daemon, 10 * NS_PER_S));
     control_owner_destroy(daemon->owner);
     daemon->owner = NULL;
 }
@@ -99,13 +73,7 @@ static void world_end(struct world *world) {
     for (unsigned i = 0; i < OWNERS; i++)
         if (world->daemons[i].owner != NULL)
             stop(world, i);
-    reactor_enter(world->reactor);
-    store_close(world->store, on_closed, world);
-    reactor_enter(NULL);
-    assert_true(step_host_run(world->host, is_closed, world, 30 * NS_PER_S));
-    reactor_destroy(world->reactor);
-    store_memory_data_destroy(world->data);
-    step_host_destroy(world->host);
+    stage_end(&world->stage);
 }
 
 #define ONE "11111111-1111-4111-8111-111111111111"
@@ -116,14 +84,14 @@ static void another_is_waited_for(void **state) {
     (void)state;
     world_begin(&world);
     start(&world, 0, "n", ONE);
-    assert_true(step_host_run(world.host, is_taken, &world.daemons[0], 5 * NS_PER_S));
+    assert_true(step_host_run(world.stage.host, is_taken, &world.daemons[0], 5 * NS_PER_S));
     start(&world, 1, "n", TWO);
     start(&world, 2, "other", TWO);
-    assert_true(step_host_run(world.host, is_taken, &world.daemons[2], 5 * NS_PER_S)); /* names are apart */
-    assert_false(step_host_run(world.host, is_taken, &world.daemons[1], 100 * NS_PER_S));
-    assert_in_range(world.warnings, 2, 5); /* said, and not each time */
+    assert_true(step_host_run(world.stage.host, is_taken, &world.daemons[2], 5 * NS_PER_S)); /* names are apart */
+    assert_false(step_host_run(world.stage.host, is_taken, &world.daemons[1], 100 * NS_PER_S));
+    assert_in_range(world.stage.records, 2, 5); /* said, and not each time */
     stop(&world, 0);
-    assert_true(step_host_run(world.host, is_taken, &world.daemons[1], 2 * NS_PER_S)); /* it was given back */
+    assert_true(step_host_run(world.stage.host, is_taken, &world.daemons[1], 2 * NS_PER_S)); /* it was given back */
     assert_false(world.daemons[1].lost);
     world_end(&world);
 }
@@ -134,12 +102,12 @@ static void ones_own_is_taken_over_at_once(void **state) {
     (void)state;
     world_begin(&world);
     start(&world, 0, "n", ONE);
-    assert_true(step_host_run(world.host, is_taken, &world.daemons[0], 5 * NS_PER_S));
+    assert_true(step_host_run(world.stage.host, is_taken, &world.daemons[0], 5 * NS_PER_S));
     start(&world, 1, "n", ONE);
-    assert_true(step_host_run(world.host, is_taken, &world.daemons[1], NS_PER_S));
+    assert_true(step_host_run(world.stage.host, is_taken, &world.daemons[1], NS_PER_S));
     start(&world, 2, "n", TWO);
     stop(&world, 0); /* it has it no more, and takes nothing along */
-    assert_false(step_host_run(world.host, is_taken, &world.daemons[2], 100 * NS_PER_S));
+    assert_false(step_host_run(world.stage.host, is_taken, &world.daemons[2], 100 * NS_PER_S));
     assert_false(world.daemons[1].lost);
     world_end(&world);
 }
@@ -150,16 +118,16 @@ static void ones_own_needs_no_write(void **state) {
     (void)state;
     world_begin(&world);
     start(&world, 0, "n", ONE);
-    assert_true(step_host_run(world.host, is_taken, &world.daemons[0], 5 * NS_PER_S));
+    assert_true(step_host_run(world.stage.host, is_taken, &world.daemons[0], 5 * NS_PER_S));
     world.refuses = true;
     start(&world, 1, "n", ONE);
-    assert_true(step_host_run(world.host, is_taken, &world.daemons[1], NS_PER_S));
-    assert_false(step_host_run(world.host, NULL, NULL, 5 * NS_PER_S));
+    assert_true(step_host_run(world.stage.host, is_taken, &world.daemons[1], NS_PER_S));
+    assert_false(step_host_run(world.stage.host, NULL, NULL, 5 * NS_PER_S));
     world.refuses = false;
     stop(&world, 0);
     stop(&world, 1);
     start(&world, 2, "n", TWO);
-    assert_true(step_host_run(world.host, is_taken, &world.daemons[2], 2 * NS_PER_S)); /* it was given back */
+    assert_true(step_host_run(world.stage.host, is_taken, &world.daemons[2], 2 * NS_PER_S)); /* it was given back */
     world_end(&world);
 }
 
@@ -170,10 +138,10 @@ static enum store_outcome write_op(struct world *world, struct store_op op, bool
     bool asked = false;
     struct store_request request = {
         .verb = STORE_TRANSACT, .then_ops = &op, .then_count = 1, .unguarded = unguarded, .arg = &asked, .done = on_asked};
-    reactor_enter(world->reactor);
-    store_submit(world->store, &request);
+    reactor_enter(world->stage.reactor);
+    store_submit(world->stage.store, &request);
     reactor_enter(NULL);
-    assert_true(step_host_run(world->host, is_asked, &asked, 5 * NS_PER_S));
+    assert_true(step_host_run(world->stage.host, is_asked, &asked, 5 * NS_PER_S));
     return request.outcome;
 }
 
@@ -183,7 +151,7 @@ static void nothing_is_written_without_it(void **state) {
     (void)state;
     world_begin(&world);
     start(&world, 0, "n", ONE);
-    assert_true(step_host_run(world.host, is_taken, &world.daemons[0], 5 * NS_PER_S));
+    assert_true(step_host_run(world.stage.host, is_taken, &world.daemons[0], 5 * NS_PER_S));
     assert_int_equal(write_op(&world, put, false), STORE_DONE);
     assert_int_equal(write_op(&world, (struct store_op){.kind = STORE_DELETE, .key = "/penstock/n/owner"}, true), STORE_DONE);
     assert_int_equal(write_op(&world, put, false), STORE_NOT_DONE);
@@ -196,8 +164,8 @@ static void whoever_waits_may_end(void **state) {
     world_begin(&world);
     start(&world, 0, "n", ONE);
     start(&world, 1, "n", TWO);
-    assert_true(step_host_run(world.host, is_taken, &world.daemons[0], 5 * NS_PER_S));
-    assert_false(step_host_run(world.host, NULL, NULL, 5 * NS_PER_S));
+    assert_true(step_host_run(world.stage.host, is_taken, &world.daemons[0], 5 * NS_PER_S));
+    assert_false(step_host_run(world.stage.host, NULL, NULL, 5 * NS_PER_S));
     stop(&world, 1);
     assert_false(world.daemons[1].taken || world.daemons[0].lost);
     world_end(&world);
