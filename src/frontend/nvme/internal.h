@@ -109,12 +109,16 @@ struct nvme_controller {
 struct nvme_reactor_counters *nvme_counters_of(struct nvme_target *target, const struct reactor *reactor);
 /* A change of what discovery shows: new generation, events. */
 void nvme_discovery_changed(struct nvme_target *target);
-bool nvme_host_allowed(const struct nvme_subsystem *subsystem, const char *hostnqn);
 /* Chooses the home if there is none yet; false if there is no memory. */
 bool nvme_subsystem_settle_home(struct nvme_subsystem *subsystem, struct reactor *preferred);
 /* Goes on with deletion, if it is under way. */
 void nvme_subsystem_try_finish(struct nvme_subsystem *subsystem);
 void nvme_target_try_finish(struct nvme_target *target);
+
+/* ---- access.c ---- */
+bool nvme_host_allowed(const struct nvme_subsystem *subsystem, const char *hostnqn);
+/* Of a subsystem that goes: its connections are dropped otherwise. */
+void nvme_listener_drop(struct nvme_listener *listener);
 
 /* ---- connect.c ---- */
 void nvme_connect_execute(struct nvme_command *command);
