@@ -181,7 +181,7 @@ gateway_handler gateway_source_start, gateway_source_finish, gateway_source_copy
     gateway_clone_source_start, gateway_clone_source_check, gateway_clone_source_finish;
 /* "IP:PORT" of this node. */
 void gateway_put_address(const struct gateway *gateway, uint16_t port, char to[CONTROL_ADDRESS_SIZE]);
-/* rebuild.c: this node has the destination. */
+/* rebuild_calls.c, rebuild.c: this node has the destination. */
 gateway_handler gateway_rebuild_start, gateway_rebuild_copy, gateway_rebuild_check, gateway_rebuild_snapshot,
     gateway_rebuild_finish, gateway_rebuild_limit;
 void gateway_rebuilds_end(struct gateway *gateway);
