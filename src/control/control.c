@@ -111,11 +111,10 @@ void control_object_remove(struct control *control, struct control_object *take_
 const struct observed_volume *control_find_snapshot(struct control *control, const struct control_replica *replica,
                                                     const char *snapshot) {
     const struct observation *seen = control_shown(control, control_find_disk(control, replica->record.disk));
-    char name[NAMES_VOLUME_SIZE];
-    if (seen == NULL || snapshot[0] == '\0' || !names_make_snapshot(replica->record.name, snapshot, name))
+    if (seen == NULL || snapshot[0] == '\0')
         return NULL;
-    const struct observed_volume *volume = observed_volume(seen, replica->record.store, name);
-    return volume != NULL && volume->snapshot && volume->attributes != NULL ? volume : NULL;
+    const struct observed_volume *volume = plan_find_snapshot(&replica->record, snapshot, seen);
+    return volume != NULL && volume->attributes != NULL ? volume : NULL;
 }
 
 const struct observed_volume *control_check_snapshot(struct control *control, const struct control_replica *replica,

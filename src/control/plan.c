@@ -307,10 +307,10 @@ static void plan_replica_delete(const struct control_replica_record *replica, co
 
 /* ---- snapshots ---- */
 
-static const struct observed_volume *find_snapshot(const struct control_goal *goal, const struct control_replica_record *replica,
-                                                   const struct observation *seen) {
+const struct observed_volume *plan_find_snapshot(const struct control_replica_record *replica, const char *snapshot,
+                                                 const struct observation *seen) {
     char name[NAMES_VOLUME_SIZE];
-    if (!names_make_snapshot(replica->name, goal->snapshot, name))
+    if (!names_make_snapshot(replica->name, snapshot, name))
         return NULL;
     const struct observed_volume *found = observed_volume(seen, replica->store, name);
     return found != NULL && found->snapshot ? found : NULL;
@@ -318,7 +318,8 @@ static const struct observed_volume *find_snapshot(const struct control_goal *go
 
 static void plan_snapshot_create(const struct control_goal *goal, const struct control_replica_record *replica,
                                  const struct observation *seen, struct plan *plan) {
-    const struct observed_volume *head = plan_find_head(replica, seen, plan), *there = find_snapshot(goal, replica, seen);
+    const struct observed_volume *head = plan_find_head(replica, seen, plan),
+                                 *there = plan_find_snapshot(replica, goal->snapshot, seen);
     char name[NAMES_VOLUME_SIZE];
     if (head == NULL)
         return;
@@ -343,7 +344,7 @@ static void plan_snapshot_create(const struct control_goal *goal, const struct c
 
 static void plan_snapshot_delete(const struct control_goal *goal, const struct control_replica_record *replica,
                                  const struct observation *seen, struct plan *plan) {
-    const struct observed_volume *snapshot = find_snapshot(goal, replica, seen);
+    const struct observed_volume *snapshot = plan_find_snapshot(replica, goal->snapshot, seen);
     if (plan_find_head(replica, seen, plan) == NULL || snapshot == NULL)
         return;
     const struct observed_volume *linked = plan_find_linked(replica, snapshot, seen);
@@ -362,7 +363,8 @@ static void plan_snapshot_delete(const struct control_goal *goal, const struct c
 /* A revert that may have been done before the plane died is done again: it gives the same contents. */
 static void plan_snapshot_revert(const struct control_goal *goal, const struct control_replica_record *replica,
                                  const struct observation *seen, struct plan *plan) {
-    const struct observed_volume *head = plan_find_head(replica, seen, plan), *snapshot = find_snapshot(goal, replica, seen);
+    const struct observed_volume *head = plan_find_head(replica, seen, plan),
+                                 *snapshot = plan_find_snapshot(replica, goal->snapshot, seen);
     if (head == NULL || goal->carried_out)
         return;
     if (snapshot == NULL)

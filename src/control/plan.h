@@ -54,6 +54,9 @@ void plan_no_copies(const struct control_replica_record *record, const struct ob
 bool plan_exposed(const struct control_replica_record *record, const struct observation *seen, const char *address);
 /* Its content is not its own, but that of a device elsewhere: it was not finished. */
 bool plan_stands_outside(const struct observed_volume *volume, const struct observation *seen);
+/* A replica's snapshot; NULL: it is not there. */
+const struct observed_volume *plan_find_snapshot(const struct control_replica_record *replica, const char *snapshot,
+                                                 const struct observation *seen);
 /* NULL, and the plan refuses. */
 const struct observed_volume *plan_find_head(const struct control_replica_record *replica, const struct observation *seen,
                                              struct plan *plan);

@@ -17,14 +17,6 @@ static const struct observed_volume *find(const struct control_replica_record *r
     return names_make_tailed(record->name, tail, name) ? observed_volume(seen, record->store, name) : NULL;
 }
 
-static const struct observed_volume *find_snapshot(const struct control_replica_record *record, const char *snapshot,
-                                                   const struct observation *seen) {
-    char name[NAMES_VOLUME_SIZE];
-    const struct observed_volume *found =
-        names_make_snapshot(record->name, snapshot, name) ? observed_volume(seen, record->store, name) : NULL;
-    return found != NULL && found->snapshot ? found : NULL;
-}
-
 /* "DISK/NAME", by which a volume is known before it has been observed. */
 enum { ALIAS_SIZE = NAMES_VOLUME_SIZE * 2 + 2 };
 static void make_alias(const struct control_replica_record *record, const char *tail, const struct observation *seen,
@@ -57,7 +49,7 @@ bool plan_stands_outside(const struct observed_volume *volume, const struct obse
 static void plan_expose(const struct control_replica_record *record, const struct observation *seen, const char *address,
                         struct plan *plan) {
     const struct observed_volume *snapshot =
-        plan_find_head(record, seen, plan) == NULL ? NULL : find_snapshot(record, record->outgoing.snapshot, seen);
+        plan_find_head(record, seen, plan) == NULL ? NULL : plan_find_snapshot(record, record->outgoing.snapshot, seen);
     if (snapshot == NULL && plan->outcome != PLAN_REFUSED)
         plan_refuse(plan, ERROR_PERMISSION, "replica %s has no snapshot %s", record->name, record->outgoing.snapshot);
     if (snapshot == NULL || plan_exposed(record, seen, address))
@@ -67,7 +59,7 @@ static void plan_expose(const struct control_replica_record *record, const struc
 }
 
 bool plan_exposed(const struct control_replica_record *record, const struct observation *seen, const char *address) {
-    const struct observed_volume *snapshot = find_snapshot(record, record->outgoing.snapshot, seen);
+    const struct observed_volume *snapshot = plan_find_snapshot(record, record->outgoing.snapshot, seen);
     return snapshot != NULL && plan_is_exported(snapshot->name, snapshot->uuid, seen, address, control_private_port(record));
 }
 
@@ -84,7 +76,7 @@ static void plan_unexpose(const struct control_replica_record *record, const str
 
 static void plan_copying(const struct control_goal *goal, const struct control_replica_record *record,
                          const struct observation *seen, struct plan *plan) {
-    const struct observed_volume *snapshot = find_snapshot(record, goal->snapshot, seen);
+    const struct observed_volume *snapshot = plan_find_snapshot(record, goal->snapshot, seen);
     char to[NAMES_VOLUME_SIZE], nqn[NAMES_NQN_SIZE], device[NAMES_VOLUME_SIZE + 2];
     if (goal->carried_out)
         return;
@@ -233,7 +225,7 @@ static bool plan_parent(const struct control_goal *goal, const struct control_re
 
 static void plan_scratch(const struct control_goal *goal, const struct control_replica_record *record,
                          const struct observation *seen, const char *address, struct plan *plan) {
-    const struct observed_volume *old = find_snapshot(record, goal->snapshot, seen), *parent = NULL;
+    const struct observed_volume *old = plan_find_snapshot(record, goal->snapshot, seen), *parent = NULL;
     if (goal->carried_out && find(record, NAMES_REBUILDING, seen) != NULL)
         return;
     if (goal->delta && old == NULL) {
@@ -254,7 +246,7 @@ static void plan_scratch(const struct control_goal *goal, const struct control_r
 
 static void plan_keep(const struct control_goal *goal, const struct control_replica_record *record,
                       const struct observation *seen, struct plan *plan) {
-    const struct observed_volume *old = find_snapshot(record, goal->snapshot, seen);
+    const struct observed_volume *old = plan_find_snapshot(record, goal->snapshot, seen);
     if (old == NULL)
         plan_refuse(plan, ERROR_PERMISSION, "snapshot %s of replica %s is gone", goal->snapshot, record->name);
     else
@@ -287,7 +279,7 @@ static void plan_absorb(const struct control_replica_record *record, const struc
  */
 static bool plan_taken(const struct control_goal *goal, const struct control_replica_record *record, const char *tail,
                        const struct observation *seen, struct plan *plan) {
-    const struct observed_volume *there = find_snapshot(record, goal->snapshot, seen), *scratch = find(record, tail, seen);
+    const struct observed_volume *there = plan_find_snapshot(record, goal->snapshot, seen), *scratch = find(record, tail, seen);
     char name[NAMES_VOLUME_SIZE];
     if (there != NULL && (scratch == NULL || was_made_by(goal, there))) {
         plan_drop(record, tail, seen, plan);
@@ -329,7 +321,7 @@ static bool plan_head_back(const struct control_replica_record *record, const st
 
 static void plan_end(const struct control_goal *goal, const struct control_replica_record *record, const struct observation *seen,
                      const char *address, struct plan *plan) {
-    const struct observed_volume *newest = find_snapshot(record, record->incoming.snapshot, seen);
+    const struct observed_volume *newest = plan_find_snapshot(record, record->incoming.snapshot, seen);
     if (observed_store(seen, record->store) == NULL) {
         plan_refuse(plan, ERROR_BUSY, "its disk %s is not open", record->disk);
         return;
@@ -374,7 +366,7 @@ static void plan_clone_begin(const struct control_goal *goal, const struct contr
         return;
     if (goal->bytes > head->bytes)
         plan_refuse(plan, ERROR_PERMISSION, "snapshot %s is larger than replica %s", goal->snapshot, record->name);
-    else if (find_snapshot(record, goal->snapshot, seen) != NULL)
+    else if (plan_find_snapshot(record, goal->snapshot, seen) != NULL)
         plan_refuse(plan, ERROR_EXISTS, "replica %s has a snapshot %s", record->name, goal->snapshot);
     else
         make_scratch(goal, record, NAMES_CLONING, NULL, seen, address, plan);
@@ -383,7 +375,7 @@ static void plan_clone_begin(const struct control_goal *goal, const struct contr
 static void plan_clone_end(const struct control_goal *goal, const struct control_replica_record *record,
                            const struct observation *seen, struct plan *plan) {
     const struct observed_volume *head = plan_find_head(record, seen, plan),
-                                 *copied = find_snapshot(record, goal->snapshot, seen);
+                                 *copied = plan_find_snapshot(record, goal->snapshot, seen);
     if (head == NULL)
         return;
     if (!goal->complete) {
