@@ -1,6 +1,7 @@
 """What tests of the daemon stand on: a foreign gRPC client (grpcio) whose messages are written and read by the contract's table, and
 a node: penstockd with its plane, in a folder and on an address of its own."""
 
+import concurrent.futures
 import json
 import os
 import pathlib
@@ -155,6 +156,21 @@ def refused(code, call, **values):
         assert failure.text, "a code without a word"
         return failure.text
     raise AssertionError(f"answered {answer}")
+
+
+def run_each(run, names, only, at_once):
+    """Runs the tests among a module's names, or of them `only` those, some at a time, and ends the program. run() says what there is to say of
+    a failure, or nothing."""
+    tests = [test for name, test in sorted(names.items()) if name.startswith("test_") and (not only or name in only)]
+    failed = 0
+    with concurrent.futures.ThreadPoolExecutor(at_once) as pool:
+        runs = {test: pool.submit(run, test) for test in tests}
+        for test, future in runs.items():
+            said = future.result()
+            failed += said != ""
+            print(f"--- {test.__name__}\n{said}" if said else f"{test.__name__}: well", flush=True)
+    print(f"{len(tests) - failed} passed, {failed} failed")
+    sys.exit(failed != 0)
 
 
 def until(condition, what):

@@ -2,7 +2,6 @@
 """Engines over three penstockd, each with its plane, through a foreign gRPC client. Arguments: penstockd, penstock-block,
 penstock-bench, the contract's table, and (optional) one test."""
 
-import concurrent.futures
 import os
 import pathlib
 import random
@@ -20,7 +19,7 @@ except ImportError as reason:
     print(f"skipped: no python3-grpcio for this interpreter: {reason}")
     sys.exit(77)
 
-from rig import Contract, Failure, kept, refused, until
+from rig import Contract, Failure, kept, refused, run_each, until
 from world import ERR, MIB, NQN, REPLICAS, RW, SIZE, VOLUME, WO, Programs, World, modes, pattern, raw, settled, settled_as, whole, within_lease
 
 DAEMON, PLANE, BENCH, TABLE = sys.argv[1:5]
@@ -768,18 +767,7 @@ def run(test):
 
 
 def run_all(tests):
-    tests = [test for name, test in sorted(tests.items()) if name.startswith("test_")]
-    if len(sys.argv) > 5:
-        tests = [test for test in tests if test.__name__ in sys.argv[5:]]
-    failed = 0
-    with concurrent.futures.ThreadPoolExecutor(6) as pool:
-        runs = {test: pool.submit(run, test) for test in tests}
-        for test, future in runs.items():
-            said = future.result()
-            failed += said != ""
-            print(f"--- {test.__name__}\n{said}" if said else f"{test.__name__}: well", flush=True)
-    print(f"{len(tests) - failed} passed, {failed} failed")
-    sys.exit(failed != 0)
+    run_each(run, tests, sys.argv[5:], 6)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 """Volumes over three penstockd (penstock.v1.VolumeService), each with its plane, through a foreign gRPC client and the command line. Arguments:
 penstockd, penstock-block, penstock-bench, penstock, Longhorn's contract's table, volume.proto, and (optional) tests."""
 
-import concurrent.futures
 import json
 import os
 import pathlib
@@ -20,7 +19,7 @@ sys.path.append("/usr/lib/python3/dist-packages")  # where Debian's python3-grpc
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 try:
     import grpc  # noqa: F401
-    from rig import DEADLINE_S, Client, Contract, Failure, Node, certificate, certificates, kept, refused, until
+    from rig import DEADLINE_S, Client, Contract, Failure, Node, certificate, certificates, kept, refused, run_each, until
 except ImportError as reason:
     print(f"skipped: no python3-grpcio for this interpreter: {reason}")
     sys.exit(77)
@@ -655,20 +654,5 @@ def run(test):
     return "\n".join(said)
 
 
-def main():
-    tests = [test for name, test in sorted(globals().items()) if name.startswith("test_")]
-    if len(sys.argv) > 7:
-        tests = [test for test in tests if test.__name__ in sys.argv[7:]]
-    failed = 0
-    with concurrent.futures.ThreadPoolExecutor(4) as pool:
-        runs = {test: pool.submit(run, test) for test in tests}
-        for test, future in runs.items():
-            said = future.result()
-            failed += said != ""
-            print(f"--- {test.__name__}\n{said}" if said else f"{test.__name__}: well", flush=True)
-    print(f"{len(tests) - failed} passed, {failed} failed")
-    sys.exit(failed != 0)
-
-
 if __name__ == "__main__":
-    main()
+    run_each(run, globals(), sys.argv[7:], 4)
