@@ -11,6 +11,7 @@ from plane import Plane, Refused, dissect, frame, read_pcap, until, write_pcap
 
 A, B = "fa:16:3e:00:00:0a", "fa:16:3e:00:00:0b"
 ALL = "ff:ff:ff:ff:ff:ff"
+ROUNDS = int(os.environ.get("ROUNDS", "40"))
 
 
 def two_cpus():
@@ -282,6 +283,37 @@ class Features(unittest.TestCase):
                 peer.attach("f", "i", "rx")
                 self.assertTrue(until(lambda: self.plane.port("o")["tx"]["packets"] == 3 * coming))  # noqa: B023
             self.assertTrue(until(lambda: not self.plane.port("m")["up"]))
+        self.assertEqual(self.plane.stop(), 0)
+
+    def test_memif_peers_that_go_in_the_middle_of_bursts(self):
+        """The driver takes a connection down in another thread than those that are in it: frames go both ways without end."""
+        call, attach = self.start("--buffers", "4096", "--workers", "-,-", "--poll", "always")
+        socket = self.file("memif")
+
+        def flood(plane, **options):
+            plane.call("packet_port_create", name="m", kind="memif", socket=socket, **options)
+            for name, rx, tx, worker in (("in", "m", "o", 0), ("out", "g", "m", 1)):
+                plane.call("packet_component_create", name=name, type="forward", worker=worker)
+                plane.attach(name, tx, "tx")
+                plane.attach(name, rx, "rx")
+
+        def empty(plane):
+            for name in ("in", "out"):
+                plane.call("packet_component_delete", name=name)
+            plane.call("packet_port_delete", name="m")
+
+        for name, generate in (("o", False), ("g", True)):
+            call("packet_port_create", name=name, kind="null", generate=generate)
+        flood(self.plane, server=True)
+        with Plane(PROGRAM, "--buffers", "4096", "--workers", "-,-", "--poll", "always") as peer:
+            for name, generate in (("o", False), ("g", True)):
+                peer.call("packet_port_create", name=name, kind="null", generate=generate)
+            for _ in range(ROUNDS):
+                flood(peer)
+                before = self.plane.port("o")["tx"]["packets"]
+                self.assertTrue(until(lambda: self.plane.port("o")["tx"]["packets"] > before))  # noqa: B023
+                empty(peer)
+                self.assertTrue(until(lambda: not self.plane.port("m")["up"]))
         self.assertEqual(self.plane.stop(), 0)
 
 

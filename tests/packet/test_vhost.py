@@ -619,6 +619,44 @@ class Hostile(Rig):
         self.bad.disconnect()
         self.assertAnotherServed()
 
+    def test_a_peer_that_falls_silent_within_a_message(self):
+        """It holds up nobody for long: neither other ports' peers, nor who closes its port, nor the plane's end."""
+        self.start_plane()
+        silent = self.add_guest("silent", client=True)
+
+        def begin():
+            while True:  # as client, the plane comes again
+                silent.disconnect()
+                silent.connect()
+                try:
+                    silent.send_message(virtio.SET_FEATURES, length=8)
+                    return
+                except OSError:
+                    pass  # a connection of the port that was closed
+
+        self.add_port("silent")
+        for _ in range(3):
+            begin()
+            self.assertTrue(silent.hung_up())
+        begin()
+        self.assertPasses(*self.pair())
+        begin()
+        self.plane.call("packet_port_delete", name="silent")
+        self.add_port("silent")
+        begin()
+        self.assertTrue(silent.hung_up())
+        silent.disconnect()
+        silent.connect()
+        silent.connection.setblocking(False)
+        full = 0
+        while full < 50:  # it asks, and does not read the answers
+            try:
+                silent.send_message(virtio.GET_FEATURES)
+            except BlockingIOError:
+                full += 1
+                time.sleep(0.01)
+        self.assertEqual(self.plane.stop(), 0)
+
     def test_messages(self):
         """Nonsense on the socket ends that connection at most."""
         self.start()

@@ -79,6 +79,10 @@ void host_linux_epoll_forget(int set);
  * how many. Any thread. */
 size_t host_linux_xdp_sockets(int *ret_fds, size_t max);
 
+/* Of this process's Unix streams, those of libraries that read and write them with calls that wait: each such call waits `ms` at
+ * most from now on, and fails then. Any thread. */
+void host_linux_bound_streams(uint64_t ms);
+
 /* A descriptor that is readable when a frame has come in by a network interface since it was armed. -errno or 0. */
 struct host_linux_frame_watch;
 int host_linux_frame_watch_open(const char *interface, struct host_linux_frame_watch **ret_watch);

@@ -99,22 +99,48 @@ void host_linux_pause(uint64_t ns) {
 
 /* ---- sockets of others ---- */
 
-size_t host_linux_xdp_sockets(int *ret_fds, size_t max) {
+/* Calls `found` with each of this process's sockets of a family and type. */
+static void each_socket(int family, int type, void (*found)(void *arg, int fd), void *arg) {
     DIR *all = opendir("/proc/self/fd");
-    size_t count = 0;
-    for (struct dirent *entry; all != NULL && count < max && (entry = readdir(all)) != NULL;) {
+    for (struct dirent *entry; all != NULL && (entry = readdir(all)) != NULL;) {
         uint64_t number;
-        int domain = 0;
-        socklen_t length = sizeof(domain);
-        if (!text_parse_u64(entry->d_name, INT32_MAX, &number))
-            continue;
-        int fd = (int)number;
-        if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &length) == 0 && domain == AF_XDP)
-            ret_fds[count++] = fd;
+        int its_family = 0, its_type = 0;
+        socklen_t length = sizeof(int);
+        if (text_parse_u64(entry->d_name, INT32_MAX, &number) &&
+            getsockopt((int)number, SOL_SOCKET, SO_DOMAIN, &its_family, &length) == 0 && its_family == family &&
+            getsockopt((int)number, SOL_SOCKET, SO_TYPE, &its_type, &length) == 0 && its_type == type)
+            found(arg, (int)number);
     }
     if (all != NULL)
         closedir(all);
-    return count;
+}
+
+struct fd_list {
+    int *fds;
+    size_t max, count;
+};
+
+static void add_fd(void *arg, int fd) {
+    struct fd_list *list = arg;
+    if (list->count < list->max)
+        list->fds[list->count++] = fd;
+}
+
+size_t host_linux_xdp_sockets(int *ret_fds, size_t max) {
+    struct fd_list list = {ret_fds, max, 0};
+    each_socket(AF_XDP, SOCK_RAW, add_fd, &list);
+    return list.count;
+}
+
+static void bound_stream(void *arg, int fd) {
+    const struct timeval *limit = arg;
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, limit, sizeof(*limit));
+    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, limit, sizeof(*limit));
+}
+
+void host_linux_bound_streams(uint64_t ms) {
+    struct timeval limit = {.tv_sec = (time_t)(ms / 1000), .tv_usec = (suseconds_t)(ms % 1000 * 1000)};
+    each_socket(AF_UNIX, SOCK_STREAM, bound_stream, &limit);
 }
 
 /* ---- frames of an interface ---- */

@@ -124,8 +124,14 @@ static enum rte_vhost_msg_result after_message(int device, void *message) {
     return RTE_VHOST_MSG_RESULT_NOT_HANDLED;
 }
 
+/* The library serves all peers in one thread, by calls that wait. One that falls silent in the middle of a message, or does not
+ * read its answers, has hung up after so long: the thread is needed by others, and by who closes the port. Its peers' messages
+ * are written as one, so who has begun one has sent it. */
+enum { PEER_WAITS_MS = 250 };
+
 static int peer_connects(int device) {
     static const struct rte_vhost_user_extern_ops messages = {.pre_msg_handle = before_message, .post_msg_handle = after_message};
+    host_linux_bound_streams(PEER_WAITS_MS); /* which of them is this one's, nobody tells */
     return rte_vhost_extern_callback_register(device, &messages, NULL);
 }
 

@@ -104,6 +104,14 @@ struct dpdk_guest {
     } regions[DPDK_REGIONS_MAX];
 };
 
+/* Of a port of kind memif. */
+struct dpdk_memif {
+    struct list_node node; /* among those whose handles are known */
+    bool listed;
+    struct rte_intr_handle *receive_handle, *send_handle; /* of its queues */
+    _Atomic bool receiving, sending;                      /* a worker is in the driver */
+};
+
 enum { DPDK_IS_UP, DPDK_GOES_DOWN, DPDK_IS_DOWN };
 
 struct dpdk_port {
@@ -122,7 +130,7 @@ struct dpdk_port {
     struct host_linux_frame_watch *frames; /* af_packet: the same by other means */
     struct host_linux_waker *waker;        /* the reading worker's */
     bool is_null;                          /* never a frame: nothing to wake up for */
-    struct rte_intr_handle *send_handle;   /* of memif: its transmit queue's */
+    struct dpdk_memif memif;
     _Atomic(struct reactor *) reader;
     struct dpdk_guest guest; /* of vhost_user */
 };
@@ -132,9 +140,10 @@ static inline struct dpdk_port *dpdk_port_of(struct packet_port *port) { return 
 bool dpdk_port_open(struct packet_backend *backend, const struct packet_port_options *options, struct packet_port **ret_port,
                     struct error *error);
 
-/* ---- remains.c: what a closed memif port leaves behind; in a helper thread, one at a time ---- */
+/* ---- remains.c: what memif's driver does not see to: what a closed port leaves behind, and who is at a connection that it
+ * takes down; in a helper thread, one at a time ---- */
 
-enum dpdk_stage { DPDK_STAGE_NONE, DPDK_STAGE_DEVICE, DPDK_STAGE_SEND_QUEUE, DPDK_STAGE_CLOSE };
+enum dpdk_stage { DPDK_STAGE_NONE, DPDK_STAGE_DEVICE, DPDK_STAGE_RECEIVE_QUEUE, DPDK_STAGE_SEND_QUEUE, DPDK_STAGE_CLOSE };
 /* What the driver makes and frees from now on in this thread is the port's, which it does that to. */
 void dpdk_remains_watch(struct dpdk_port *port, enum dpdk_stage stage);
 /* The port is closed: what is left of it is freed. */

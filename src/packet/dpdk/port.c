@@ -283,6 +283,7 @@ static int set_up_queues(struct dpdk_port *port) {
     }
     if (result == 0)
         result = rte_eth_dev_adjust_nb_rx_tx_desc(port->id, &rx, &tx);
+    dpdk_remains_watch(port, DPDK_STAGE_RECEIVE_QUEUE);
     if (result == 0)
         result = rte_eth_rx_queue_setup(port->id, 0, rx, SOCKET_ID_ANY, NULL, port->backend->pool);
     /* The kernel takes its time to give up the socket of a plane that was killed. */

@@ -30,6 +30,33 @@ static void keep_states(const struct dpdk_port *port, struct rte_mbuf **frames, 
     }
 }
 
+/* ---- the driver's bursts ---- */
+
+/* In the driver from now on: a connection of memif's is not taken down under us (remains.c). */
+static void enter(const struct dpdk_port *port, _Atomic bool *in) {
+    if (port->kind == PACKET_PORT_MEMIF)
+        atomic_store(in, true); /* seq_cst: before the driver looks whether there is one */
+}
+
+static void leave(const struct dpdk_port *port, _Atomic bool *in) {
+    if (port->kind == PACKET_PORT_MEMIF)
+        atomic_store_explicit(in, false, memory_order_release);
+}
+
+static unsigned receive_burst(struct dpdk_port *port, struct rte_mbuf **frames, unsigned capacity) {
+    enter(port, &port->memif.receiving);
+    unsigned count = rte_eth_rx_burst(port->id, 0, frames, (uint16_t)capacity);
+    leave(port, &port->memif.receiving);
+    return count;
+}
+
+static unsigned send_burst(struct dpdk_port *port, struct rte_mbuf **frames, unsigned count) {
+    enter(port, &port->memif.sending);
+    unsigned sent = rte_eth_tx_burst(port->id, 0, frames, (uint16_t)count);
+    leave(port, &port->memif.sending);
+    return sent;
+}
+
 unsigned dpdk_port_receive(struct packet_port *base, struct packet **ret_packets, unsigned capacity) {
     struct dpdk_port *port = dpdk_port_of(base);
     struct rte_mbuf **frames = (struct rte_mbuf **)ret_packets;
@@ -37,7 +64,7 @@ unsigned dpdk_port_receive(struct packet_port *base, struct packet **ret_packets
     if (guest && !dpdk_guest_is_sound(port))
         return 0;
     unsigned count =
-        guest ? dpdk_guest_receive(port, frames, capacity) : rte_eth_rx_burst(port->id, 0, frames, (uint16_t)capacity);
+        guest ? dpdk_guest_receive(port, frames, capacity) : receive_burst(port, frames, capacity);
     uint64_t flags = 0;
     dpdk_frames_come((void *const *)frames, count);
     for (unsigned i = 0; i < count; i++)
@@ -93,7 +120,7 @@ static unsigned transmit_spread(struct dpdk_port *port, struct rte_mbuf **frames
 static unsigned transmit(struct dpdk_port *port, struct rte_mbuf **frames, unsigned count) {
     dpdk_frames_go((void *const *)frames, count);
     if (port->kind != PACKET_PORT_VHOST_USER)
-        return rte_eth_tx_burst(port->id, 0, frames, (uint16_t)count);
+        return send_burst(port, frames, count);
     if (unlikely(port->queue_count > 1)) {
         uint32_t queues = atomic_load_explicit(&port->guest.takes_queues, memory_order_relaxed);
         queues &= (1u << port->queue_count) - 1;
