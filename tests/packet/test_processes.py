@@ -3,8 +3,11 @@
 
 Usage: test_processes.py PENSTOCK-PACKET. Needs root and 160 huge pages; skipped without."""
 
+import fcntl
 import os
+import resource
 import signal
+import socket
 import subprocess
 import sys
 import unittest
@@ -155,6 +158,76 @@ class Processes(unittest.TestCase):
             a.start()
             self.forward(one, "from1", "g1", "a", vf=1, core=2)
             self.forward(one, "to1", "b", "g1", vf=1, core=3)
+
+    def sleeps(self, *planes):
+        """How often each worker has fallen asleep; None: one does not sleep."""
+        workers = [worker for plane in planes for worker in plane.call("packet_get_status")["workers"]]
+        return [worker["sleeps"] for worker in workers] if all(worker["asleep"] for worker in workers) else None
+
+    def test_a_ring_wakes_its_reader_wherever_that_is(self):
+        """Who sleeps beside a ring is woken by a frame, and by nothing else: it does not look into it now and then."""
+        one, two = self.vf(1, "0x3e"), self.vf(2, "0x3c2")
+        everybody = (self.primary, one, two)
+        for plane in (one, two):
+            for ring in "abc":
+                self.add_ring(plane, ring)
+        self.add_ring(self.primary, "b")
+        self.add_ring(self.primary, "d")
+        self.add_ring(one, "d")
+        a, b = self.add_guest(one, "g1"), self.add_guest(two, "g2")
+        # from g1 by another process, by the primary, by another worker of the first process, and back to the second
+        self.forward(one, "from1", "g1", "a", vf=1, core=2)
+        self.forward(two, "on", "a", "b", vf=2, core=6)
+        self.forward(self.primary, "there", "b", "d", worker=1)
+        self.forward(one, "back", "d", "c", vf=1, core=3)
+        self.forward(two, "to2", "c", "g2", vf=2, core=7)
+        for number in range(50):
+            self.assertTrue(until(lambda: self.sleeps(*everybody) is not None))
+            data = frame(A, number)
+            a.send(data)
+            self.assertEqual(b.receive(1), [data])
+        self.assertTrue(until(lambda: self.sleeps(*everybody) is not None))
+        before = self.sleeps(*everybody)
+        until(lambda: False, 0.5)
+        self.assertEqual(self.sleeps(*everybody), before)
+        for plane in (one, two, self.primary):
+            self.assertEqual(plane.stop(), 0)
+
+    def test_a_process_that_cannot_have_what_it_needs_ends_alone(self):
+        """Whether it has joined already or not."""
+        one = self.vf(1, "0x3e")
+        for limit, most in ((resource.RLIMIT_NOFILE, 40), (resource.RLIMIT_AS, 8 << 30)):
+            arguments = [PROGRAM, "-r", self.primary.path, "--vf", "2", "--core-mask", "0x3c2", "--cpu-map", MAP]
+            done = subprocess.run(arguments, timeout=60, check=False, preexec_fn=lambda: resource.setrlimit(limit, (most, most)))  # noqa: B023, PLW1509
+            self.assertNotEqual(done.returncode, 0)
+        two = self.vf(2, "0x3c2")
+        for plane in (two, one, self.primary):
+            self.assertEqual(plane.stop(), 0)
+
+    def test_a_process_that_waits_for_its_primary_ends_when_it_is_told_to(self):
+        arguments = [PROGRAM, "-r", self.path("silent"), "--vf", "1", "--core-mask", "0x3e", "--cpu-map", MAP]
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(self.path("silent.join"))
+            listener.listen()
+            process = subprocess.Popen(arguments)
+            connection, _ = listener.accept()
+            with connection:
+                self.assertTrue(connection.recv(256).startswith(b"1 62 "))
+                process.send_signal(signal.SIGTERM)  # it would give up by itself after half a minute, and say that it has failed
+                self.assertEqual(process.wait(60), 0)
+                self.assertEqual(connection.recv(256), b"leave\n")
+        with open(self.path("other.join.held"), "wb") as held:  # of an earlier primary's process
+            fcntl.flock(held, fcntl.LOCK_SH)
+            process = subprocess.Popen([PROGRAM, "-r", self.path("other"), "--primary", "--huge-dir", FOLDER])
+            self.assertTrue(until(lambda: self.waits_for_signals(process)))
+            process.send_signal(signal.SIGTERM)
+            self.assertEqual(process.wait(60), 0)
+
+    def waits_for_signals(self, process):
+        """Instead of being ended by them, as at its beginning."""
+        with open(f"/proc/{process.pid}/status", encoding="ascii") as file:
+            blocked = next(line for line in file if line.startswith("SigBlk:"))
+        return int(blocked.split()[1], 16) >> (signal.SIGTERM - 1) & 1 == 1
 
     def test_all_die_with_one_and_start_again(self):
         for victim in (1, "primary"):

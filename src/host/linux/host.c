@@ -240,9 +240,12 @@ int host_linux_watch_signals(struct host_loop *base, void (*signalled)(void *arg
     return 0;
 }
 
+void host_linux_unwatch_signals(struct host_loop *base) { linux_signals_unwatch((struct linux_loop *)base); }
+
 void linux_signals_unwatch(struct linux_loop *loop) {
     if (loop->signals == NULL)
         return;
+    linux_loop_unwatch(loop, &loop->signals->watch);
     close(loop->signals->watch.fd);
     free(loop->signals);
     loop->signals = NULL;

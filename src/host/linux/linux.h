@@ -33,9 +33,11 @@ bool host_linux_poll_mode_parse(const char *text, enum host_poll_mode *ret_mode)
 /* Whether an open descriptor is a terminal. Any thread. */
 bool host_linux_is_terminal(int descriptor);
 
-/* Calls `signalled` inside host_loop_poll() for each of the options' signals that arrives. On the loop (or before it starts),
- * once a host. -errno or 0. */
+/* Calls `signalled` inside host_loop_poll() for each of the options' signals that arrives. On the loop (or before it starts), one
+ * loop of a host at a time. -errno or 0. */
 int host_linux_watch_signals(struct host_loop *loop, void (*signalled)(void *arg, int number), void *arg);
+/* No more: those that arrive wait for the next one who does. On the loop, or while it does not turn. */
+void host_linux_unwatch_signals(struct host_loop *loop);
 
 /* Gives up, for good, what a plane never needs: running other programs, looking into other processes, mounting, modules, clocks,
  * most capabilities. Files, devices, sockets and io_uring stay, and what `keeps` names. From main, before any other thread runs.
@@ -65,6 +67,11 @@ int host_linux_waker_open(struct host_loop *loop, int fd, struct host_linux_wake
 void host_linux_waker_close(struct host_linux_waker *waker);
 /* Blocks: in helper threads only. */
 void host_linux_pause(uint64_t ns);
+/* A descriptor that is readable once it was signalled, until that is forgotten: for several processes. Any thread. -errno, or the
+ * descriptor. */
+int host_linux_event_open(void);
+void host_linux_event_signal(int fd);
+void host_linux_event_forget(int fd);
 /* A set of descriptors that is one itself. Any thread. -errno, or the descriptor. */
 int host_linux_epoll_open(void);
 void host_linux_close(int fd); /* of any kind; negative: nothing happens */
@@ -93,6 +100,16 @@ void host_linux_frame_watch_arm(struct host_linux_frame_watch *watch);
 /* The cores that this thread may use, as "0-1,4-4". Cut at a core where `size` is short. */
 void host_linux_cpus(char *to, size_t size);
 bool host_linux_has_cpu(int cpu);
+
+/* ---- descriptors of others ---- */
+
+enum { HOST_LINUX_FILES_MAX = 253 /* of one message */ };
+
+/* As host_socket_write() on a Unix stream, and descriptors go with the first byte; they stay the caller's. On the loop. */
+int64_t host_linux_socket_send_files(struct host_socket *socket, const void *bytes, size_t size, const int *fds, unsigned count);
+/* As host_socket_read(). *ret_count descriptors came as well (HOST_LINUX_FILES_MAX of them have room): the caller's now. -EMFILE:
+ * there were more than may be open, or than have room; none is left, and the bytes are lost. */
+int64_t host_linux_socket_receive_files(struct host_socket *socket, void *bytes, size_t size, int *ret_fds, unsigned *ret_count);
 
 /* ---- memory of others ---- */
 

@@ -460,6 +460,60 @@ int64_t linux_socket_write(struct host_socket *base, const struct slice *slices,
     return n < 0 ? -errno : n;
 }
 
+/* ---- descriptors ---- */
+
+union files {
+    struct cmsghdr header;
+    char bytes[CMSG_SPACE(HOST_LINUX_FILES_MAX * sizeof(int))];
+};
+
+int64_t host_linux_socket_send_files(struct host_socket *base, const void *bytes, size_t size, const int *fds, unsigned count) {
+    struct linux_socket *s = (struct linux_socket *)base;
+    struct iovec iovec = {(void *)(uintptr_t)bytes, size};
+    union files files = {
+        .header = {.cmsg_len = CMSG_LEN(count * sizeof(int)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS}};
+    struct msghdr message = {.msg_iov = &iovec, .msg_iovlen = 1};
+    assert(s->family == HOST_UNIX && count <= HOST_LINUX_FILES_MAX);
+    if (count > 0) {
+        memcpy(CMSG_DATA(&files.header), fds, count * sizeof(int));
+        message.msg_control = &files;
+        message.msg_controllen = CMSG_SPACE(count * sizeof(int));
+    }
+    ssize_t n;
+    do
+        n = sendmsg(s->watch.fd, &message, MSG_NOSIGNAL);
+    while (n < 0 && errno == EINTR);
+    if (n < 0 && errno == EAGAIN)
+        s->write_blocked = true;
+    return n < 0 ? -errno : n;
+}
+
+int64_t host_linux_socket_receive_files(struct host_socket *base, void *bytes, size_t size, int *ret_fds, unsigned *ret_count) {
+    struct linux_socket *s = (struct linux_socket *)base;
+    struct iovec iovec = {bytes, size};
+    union files files;
+    struct msghdr message = {.msg_iov = &iovec, .msg_iovlen = 1, .msg_control = &files, .msg_controllen = sizeof(files)};
+    ssize_t n;
+    do
+        n = recvmsg(s->watch.fd, &message, MSG_CMSG_CLOEXEC);
+    while (n < 0 && errno == EINTR);
+    *ret_count = 0;
+    for (struct cmsghdr *one = n < 0 ? NULL : CMSG_FIRSTHDR(&message); one != NULL; one = CMSG_NXTHDR(&message, one)) {
+        if (one->cmsg_level != SOL_SOCKET || one->cmsg_type != SCM_RIGHTS)
+            continue;
+        size_t length = one->cmsg_len - CMSG_LEN(0);
+        memcpy(ret_fds + *ret_count, CMSG_DATA(one), length);
+        *ret_count += (unsigned)(length / sizeof(int));
+    }
+    if (n < 0)
+        return -errno;
+    if ((message.msg_flags & MSG_CTRUNC) == 0)
+        return n;
+    while (*ret_count > 0)
+        close(ret_fds[--*ret_count]);
+    return -EMFILE;
+}
+
 /* ---- moving and closing ---- */
 
 void linux_socket_detach(struct host_socket *base) {

@@ -10,6 +10,7 @@
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 
 #include "base/text.h"
@@ -40,6 +41,23 @@ void host_linux_cpus(char *to, size_t size) {
 bool host_linux_has_cpu(int cpu) {
     cpu_set_t allowed;
     return cpu >= 0 && cpu < CPU_SETSIZE && sched_getaffinity(0, sizeof(allowed), &allowed) == 0 && CPU_ISSET(cpu, &allowed);
+}
+
+int host_linux_event_open(void) {
+    int fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    return fd >= 0 ? fd : -errno;
+}
+
+void host_linux_event_signal(int fd) {
+    uint64_t one = 1;
+    ssize_t n = write(fd, &one, sizeof(one));
+    assert(n == (ssize_t)sizeof(one) || errno == EAGAIN || errno == EINTR); /* full: it is readable */
+}
+
+void host_linux_event_forget(int fd) {
+    uint64_t count;
+    ssize_t n = read(fd, &count, sizeof(count));
+    assert(n == (ssize_t)sizeof(count) || errno == EAGAIN || errno == EINTR);
 }
 
 int host_linux_epoll_open(void) {

@@ -100,7 +100,8 @@ bool dpdk_backend_create(const struct dpdk_options *options, struct packet_backe
     backend->role = options->role;
     bool up = dpdk_environment_start(options, error);
     if (!up || !dpdk_environment_open_pool(backend, options, error) ||
-        (options->role != DPDK_ALONE && (!dpdk_shared_open(backend, error) || !dpdk_environment_open_lcores(backend, error)))) {
+        (options->role != DPDK_ALONE &&
+         (!dpdk_shared_open(backend, error) || !dpdk_environment_open_lcores(backend, options, error)))) {
         if (up)
             rte_eal_cleanup();
         free(backend);
@@ -112,7 +113,7 @@ bool dpdk_backend_create(const struct dpdk_options *options, struct packet_backe
         .memory = &backend->memory, .open = dpdk_port_open, .thread = thread, .open_sink = open_sink, .usage = backend_usage};
     if (options->role != DPDK_ALONE) {
         backend->backend.opens_rings = true;
-        backend->backend.thread = NULL;
+        backend->backend.thread = dpdk_shared_thread;
         backend->backend.launcher = dpdk_environment_launcher;
     }
     *ret_backend = &backend->backend;

@@ -11,7 +11,7 @@
 #define DPDK_DRIVERS_MAX 16
 #define DPDK_PCI_MAX 32
 /* Of what processes share beside frames: another number with each change of it, or of what a frame carries. */
-#define DPDK_SHARED_LAYOUT 1
+#define DPDK_SHARED_LAYOUT 2
 
 /* docs/packet-processes.md */
 enum dpdk_role { DPDK_ALONE, DPDK_PRIMARY, DPDK_SECONDARY };
@@ -23,6 +23,8 @@ struct dpdk_options {
     const struct cores_map *map; /* the processors that stand for them */
     const int *cpus;             /* of a primary's workers, -1 = unpinned; they have lcores that no mask can name */
     unsigned cpu_count;
+    const int *wakes; /* of several processes: by a worker's lcore, the descriptor that it is woken by in all of them */
+    unsigned wake_count;
     const char *program;                   /* named in messages */
     uint32_t buffers;                      /* frames */
     const char *huge_dir;                  /* a hugetlbfs, whose pages are used; NULL = pages of 4 KiB */
@@ -33,6 +35,8 @@ struct dpdk_options {
     bool xdp; /* programs may be loaded into the kernel: for ports of kind af_xdp */
 };
 
+/* How many lcores all processes of that primary may have together. */
+unsigned dpdk_wake_count(const struct dpdk_options *primary);
 /* All of a backend but compile_filter. Brings DPDK up, without devices: once a process, from main, before other threads run. The
  * options are needed for the call only. False: error. */
 bool dpdk_backend_create(const struct dpdk_options *options, struct packet_backend **ret_backend, struct error *error);

@@ -143,10 +143,13 @@ static void wait_for(struct host_launcher *launcher) {
     rte_eal_wait_lcore(container_of(launcher, struct dpdk_lcore, launcher)->lcore);
 }
 
-bool dpdk_environment_open_lcores(struct dpdk_backend *backend, struct error *error) {
+unsigned dpdk_wake_count(const struct dpdk_options *primary) { return PRIMARY_LCORE_FIRST + primary->cpu_count; }
+
+bool dpdk_environment_open_lcores(struct dpdk_backend *backend, const struct dpdk_options *options, struct error *error) {
     backend->lcores = calloc(RTE_MAX_LCORE, sizeof(*backend->lcores));
     for (unsigned i = 0; backend->lcores != NULL && i < RTE_MAX_LCORE; i++)
-        backend->lcores[i] = (struct dpdk_lcore){.launcher = {launch, wait_for}, .lcore = i};
+        backend->lcores[i] = (struct dpdk_lcore){
+            .launcher = {launch, wait_for}, .lcore = i, .wake_fd = i < options->wake_count ? options->wakes[i] : -1};
     return backend->lcores != NULL || error_set(error, ERROR_NO_MEMORY, "no memory");
 }
 

@@ -47,7 +47,10 @@ static inline void dpdk_unlock(struct dpdk_lock *lock) { atomic_store_explicit(&
 
 struct dpdk_lcore {
     struct host_launcher launcher;
-    unsigned lcore; /* DPDK's number */
+    unsigned lcore;                 /* DPDK's number */
+    int wake_fd;                    /* signalled by other processes, too; -1 = nothing wakes it */
+    struct host_linux_waker *waker; /* of this process's workers: what listens to that; NULL = nothing does */
+    bool asleep;                    /* what it was signalled for is forgotten; that worker's */
     void *(*main)(void *arg);
     void *arg;
 };
@@ -182,11 +185,13 @@ bool dpdk_environment_start(const struct dpdk_options *options, struct error *er
 /* Frames' buffers: made, or those of the primary. */
 bool dpdk_environment_open_pool(struct dpdk_backend *backend, const struct dpdk_options *options, struct error *error);
 /* The backend's lcores, and who runs a worker on one. */
-bool dpdk_environment_open_lcores(struct dpdk_backend *backend, struct error *error);
+bool dpdk_environment_open_lcores(struct dpdk_backend *backend, const struct dpdk_options *options, struct error *error);
 struct host_launcher *dpdk_environment_launcher(struct packet_backend *backend, unsigned worker, unsigned core);
 
 /* ---- shared_ring.c: rings between processes ---- */
 
+/* A worker begins and ends; on it: whether it can be woken by those who write to its rings. */
+void dpdk_shared_thread(struct packet_backend *backend, bool begins);
 /* What processes share besides frames. */
 bool dpdk_shared_open(struct dpdk_backend *backend, struct error *error);
 bool dpdk_shared_ring_open(struct dpdk_backend *backend, const struct packet_port_options *options, struct packet_port **ret_port,

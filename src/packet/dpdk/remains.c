@@ -85,10 +85,10 @@ int wrap_fd_get(const struct rte_intr_handle *handle) {
 
 struct rte_intr_handle *wrap_alloc(uint32_t flags) {
     struct rte_intr_handle *handle = real_alloc(flags);
-    struct rte_intr_handle **noted = watched.port == NULL                         ? NULL
+    struct rte_intr_handle **noted = watched.port == NULL                        ? NULL
                                      : watched.stage == DPDK_STAGE_RECEIVE_QUEUE ? &watched.port->memif.receive_handle
                                      : watched.stage == DPDK_STAGE_SEND_QUEUE    ? &watched.port->memif.send_handle
-                                                                                  : NULL;
+                                                                                 : NULL;
     if (noted != NULL) {
         *noted = handle;
         list_memif(&watched.port->memif, true);

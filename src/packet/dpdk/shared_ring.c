@@ -1,6 +1,10 @@
 /* Rings between the processes that share frames: DPDK's, found by their ports' names. One that is open in several processes may
  * have several readers and writers, which costs an interlocked instruction a burst, and is sound whoever is attached. The
- * process that closes it last frees it. docs/packet-processes.md. */
+ * process that closes it last frees it. docs/packet-processes.md.
+ *
+ * A reader that is about to sleep leaves a mark at the ring and looks into it once more; a writer looks for marks once its frames
+ * are seen, takes them away, and signals whose they are: each worker has a descriptor that all processes were given when they
+ * joined. While the reader is awake there is no mark, and the writer reads a line of memory that nobody writes. */
 #include "packet/dpdk/internal.h"
 
 #include <rte_errno.h>
@@ -20,6 +24,7 @@ struct shared_ring {
     uint32_t opened; /* in how many processes; 0 = the place is free */
     uint32_t size;
     struct rte_ring *ring;
+    _Alignas(64) _Atomic uint64_t sleepers[RTE_MAX_LCORE / 64]; /* readers that are to be woken, bit by bit, by their lcore */
 };
 
 struct dpdk_shared {
@@ -30,10 +35,10 @@ struct dpdk_shared {
 
 struct ring_port {
     struct packet_port port;
-    struct dpdk_shared *shared;
+    struct dpdk_backend *backend;
     struct shared_ring *place;
     struct rte_ring *ring;
-    _Atomic(struct reactor *) reader; /* in this process; to be woken */
+    struct dpdk_lcore *reader; /* in this process; its own */
 };
 
 static struct ring_port *ring_of(struct packet_port *port) { return container_of(port, struct ring_port, port); }
@@ -42,38 +47,60 @@ static unsigned ring_receive(struct packet_port *port, struct packet **ret_packe
     return rte_ring_dequeue_burst(ring_of(port)->ring, (void **)ret_packets, capacity, NULL);
 }
 
+static __attribute__((noinline)) void wake_sleepers(struct ring_port *ring, unsigned word) {
+    uint64_t sleepers = atomic_exchange(&ring->place->sleepers[word], 0);
+    for (; sleepers != 0; sleepers &= sleepers - 1)
+        host_linux_event_signal(ring->backend->lcores[word * 64 + (unsigned)__builtin_ctzll(sleepers)].wake_fd);
+}
+
 static unsigned ring_send(struct packet_port *port, struct packet **packets, unsigned count) {
     struct ring_port *ring = ring_of(port);
     unsigned sent = rte_ring_enqueue_burst(ring->ring, (void *const *)packets, count, NULL);
-    atomic_thread_fence(memory_order_seq_cst); /* the frames are seen before we look whether the reader sleeps */
-    struct reactor *reader = atomic_load_explicit(&ring->reader, memory_order_acquire);
-    if (sent > 0 && reader != NULL && reader != reactor_current())
-        host_loop_wake(reader->loop);
+    atomic_thread_fence(memory_order_seq_cst); /* the frames are seen before we look whether a reader sleeps */
+    for (unsigned word = 0; sent > 0 && word < array_count(ring->place->sleepers); word++)
+        if (unlikely(atomic_load_explicit(&ring->place->sleepers[word], memory_order_relaxed) != 0))
+            wake_sleepers(ring, word);
     return sent;
 }
 
-/* Another process has nothing to wake us with. */
 static bool ring_sleep(struct packet_port *port, bool asleep) {
-    (void)port, (void)asleep;
-    return false;
+    struct ring_port *ring = ring_of(port);
+    struct dpdk_lcore *reader = ring->reader;
+    if (reader->waker == NULL)
+        return false;
+    if (asleep && !reader->asleep)
+        host_linux_event_forget(reader->wake_fd); /* before the first mark and the last look: what comes after counts */
+    reader->asleep = asleep;
+    _Atomic uint64_t *sleepers = &ring->place->sleepers[reader->lcore / 64];
+    uint64_t mark = UINT64_C(1) << reader->lcore % 64;
+    if (asleep)
+        atomic_fetch_or(sleepers, mark); /* seq_cst: before the last look */
+    else
+        atomic_fetch_and(sleepers, ~mark);
+    return true;
 }
 
 static void ring_read_by(struct packet_port *port, struct reactor *worker, bool begins) {
-    atomic_store(&ring_of(port)->reader, begins ? worker : NULL);
+    struct ring_port *ring = ring_of(port);
+    (void)worker;
+    if (begins)
+        ring->reader = &ring->backend->lcores[rte_lcore_id()];
+    else
+        ring_sleep(port, false);
 }
 
 static bool ring_is_up(struct packet_port *port) { return (void)port, true; }
 
 static void ring_destroy(struct packet_port *port) {
     struct ring_port *ring = ring_of(port);
-    rte_spinlock_lock(&ring->shared->lock);
+    rte_spinlock_lock(&ring->backend->shared->lock);
     if (--ring->place->opened == 0) {
         void *frame;
         while (rte_ring_dequeue(ring->ring, &frame) == 0)
             rte_pktmbuf_free(frame);
         rte_ring_free(ring->ring);
     }
-    rte_spinlock_unlock(&ring->shared->lock);
+    rte_spinlock_unlock(&ring->backend->shared->lock);
     free(ring);
 }
 
@@ -134,11 +161,24 @@ bool dpdk_shared_ring_open(struct dpdk_backend *backend, const struct packet_por
     ring->port.ops = &ring_ops;
     ring->port.kind = packet_port_kind_name(PACKET_PORT_RING);
     snprintf(ring->port.name, sizeof(ring->port.name), "%s", options->name);
-    ring->shared = shared;
+    ring->backend = backend;
     ring->place = place;
     ring->ring = place->ring;
     *ret_port = &ring->port;
     return true;
+}
+
+void dpdk_shared_thread(struct packet_backend *base, bool begins) {
+    struct dpdk_backend *backend = container_of(base, struct dpdk_backend, backend);
+    struct dpdk_lcore *lcore = &backend->lcores[rte_lcore_id()];
+    if (begins) {
+        if (lcore->wake_fd >= 0 && host_linux_waker_open(reactor_current()->loop, lcore->wake_fd, &lcore->waker) != 0)
+            lcore->waker = NULL; /* it looks into its rings now and then */
+        return;
+    }
+    if (lcore->waker != NULL)
+        host_linux_waker_close(lcore->waker);
+    lcore->waker = NULL;
 }
 
 bool dpdk_shared_open(struct dpdk_backend *backend, struct error *error) {

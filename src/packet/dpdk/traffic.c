@@ -63,8 +63,7 @@ unsigned dpdk_port_receive(struct packet_port *base, struct packet **ret_packets
     bool guest = port->kind == PACKET_PORT_VHOST_USER;
     if (guest && !dpdk_guest_is_sound(port))
         return 0;
-    unsigned count =
-        guest ? dpdk_guest_receive(port, frames, capacity) : receive_burst(port, frames, capacity);
+    unsigned count = guest ? dpdk_guest_receive(port, frames, capacity) : receive_burst(port, frames, capacity);
     uint64_t flags = 0;
     dpdk_frames_come((void *const *)frames, count);
     for (unsigned i = 0; i < count; i++)

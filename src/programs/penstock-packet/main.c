@@ -86,16 +86,20 @@ int main(int argc, char **argv) {
     struct together *together = NULL;
     bool ok = true;
     if (options.dpdk.role == DPDK_PRIMARY)
-        ok = together_begin(host, options.join_path, options.bond, &together, &error);
+        ok = together_begin(host, options.join_path, options.bond, dpdk_wake_count(&options.dpdk), &together, &error);
     else if (options.dpdk.role == DPDK_SECONDARY)
         ok = together_join(host, options.join_path, options.bond, options.vf.id, options.vf.mask, &together, &error);
+    if (ok && together != NULL)
+        options.dpdk.wakes = together_wakes(together, &options.dpdk.wake_count);
     ok = ok && dpdk_backend_create(&options.dpdk, &backend, &error);
     ok = ok && (options.dpdk.role != DPDK_PRIMARY || together_lead(together, &error));
     if (!ok) {
         fprintf(stderr, "penstock-packet: %s\n", error.text);
         if (together == NULL)
             host_linux_destroy(host);
-        return error_facts(error.code)->exit_status; /* which tells the primary, if it has us as one of its own */
+        else if (options.dpdk.role == DPDK_SECONDARY)
+            together_leave(together); /* DPDK has given up in good order: the others need not end because of us */
+        return error_facts(error.code)->exit_status;
     }
     backend->compile_filter = pcap_capture_filter_create;
     int status = run(host, backend, together, &options);

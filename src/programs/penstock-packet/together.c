@@ -34,6 +34,8 @@ struct together {
     char held_path[sizeof(((struct host_address *)0)->text) + 8];
     struct host_file_open hold;
     struct host_file *held; /* NULL = it is not held */
+    int wakes[TOGETHER_WAKES_MAX];
+    unsigned wake_count;
     /* a vf's process: the first member is the primary */
     bool joins, joined;
     bool answered; /* once: what the primary says behind it is nothing */
@@ -93,6 +95,14 @@ static const struct member *member_in_the_way(const struct together *together, u
     return NULL;
 }
 
+/* With what workers of other processes are woken by. */
+static bool say_yes(const struct member *member) {
+    static const char yes[] = "yes\n";
+    const struct together *together = member->together;
+    return host_linux_socket_send_files(member->socket, yes, strlen(yes), together->wakes, together->wake_count) ==
+           (int64_t)strlen(yes);
+}
+
 static void take_line(struct member *member) {
     const struct together *together = member->together;
     uint32_t vf;
@@ -112,18 +122,17 @@ static void take_line(struct member *member) {
         snprintf(answer, sizeof(answer),
                  "no the primary was started with -r spelled otherwise, another RUNTIME_DIRECTORY, other drivers (-d), or is of "
                  "another version\n");
-    else if (other == NULL)
-        snprintf(answer, sizeof(answer), "yes\n");
-    else if (other->vf == vf)
+    else if (other != NULL && other->vf == vf)
         snprintf(answer, sizeof(answer), "no there is a process of vf %u already\n", other->vf);
-    else
+    else if (other != NULL)
         snprintf(answer, sizeof(answer), "no cores 0x%" PRIx64 " are vf %u's: processes cannot share those that they work on\n",
                  workers_of(other->mask) & workers_of(mask), other->vf);
-    if (!say(member->socket, answer))
+    bool yes = bound && other == NULL;
+    if (yes ? !say_yes(member) : !say(member->socket, answer))
         return; /* its end is told */
     member->vf = vf;
     member->mask = mask;
-    member->joined = bound && other == NULL;
+    member->joined = yes;
 }
 
 /* ---- a process's side ---- */
@@ -141,6 +150,15 @@ static void take_answer(struct member *member) {
         return;
     }
     error_set(&together->error, ERROR_BUSY, "%.200s", reason);
+    host_loop_stop(together->reactor->loop);
+}
+
+/* We are counted in, and could not wake the others. */
+static void no_room_for_files(struct member *member) {
+    struct together *together = member->together;
+    together->answered = true;
+    say(member->socket, "leave\n");
+    error_set(&together->error, ERROR_NO_MEMORY, "too few files may be open for what workers are woken by");
     host_loop_stop(together->reactor->loop);
 }
 
@@ -179,24 +197,39 @@ static void take_bytes(struct member *member, const char *bytes, size_t count) {
     }
 }
 
+static void take_files(struct together *together, const int *fds, unsigned count) {
+    for (unsigned i = 0; i < count; i++) {
+        if (together->joins && !together->answered && together->wake_count < TOGETHER_WAKES_MAX)
+            together->wakes[together->wake_count++] = fds[i];
+        else
+            host_linux_close(fds[i]);
+    }
+}
+
 static void heard(void *arg, unsigned events) {
     struct member *member = arg;
     struct together *together = member->together;
     char bytes[JOIN_LINE_MAX];
-    struct slice slice = {.base = bytes, .length = sizeof(bytes)};
     (void)events;
     if (together->joins && !together->joined && host_socket_error(member->socket) != 0) {
         ended(member);
         return;
     }
     for (;;) {
-        int64_t count = host_socket_read(member->socket, &slice, 1);
+        int fds[HOST_LINUX_FILES_MAX];
+        unsigned fd_count;
+        int64_t count = host_linux_socket_receive_files(member->socket, bytes, sizeof(bytes), fds, &fd_count);
         if (count == -EAGAIN)
             return;
+        if (count == -EMFILE && together->joins && !together->answered) {
+            no_room_for_files(member);
+            return;
+        }
         if (count <= 0) {
             ended(member);
             return;
         }
+        take_files(together, fds, fd_count);
         take_bytes(member, bytes, (size_t)count);
     }
 }
@@ -263,8 +296,43 @@ static void destroy(struct together *together) {
     for (unsigned i = 0; i < MEMBERS_MAX; i++)
         if (together->members[i].socket != NULL)
             host_socket_close(together->members[i].socket);
+    for (unsigned i = 0; i < together->wake_count; i++)
+        host_linux_close(together->wakes[i]);
     reactor_destroy(together->reactor);
     free(together);
+}
+
+/* Nothing that is shared has been touched, so there is nothing to be taken down; but a primary may have counted us in. */
+static void asked_to_end(void *arg, int number) {
+    struct together *together = arg;
+    (void)number;
+    if (together->joins && together->members[0].socket != NULL)
+        say(together->members[0].socket, "leave\n");
+    _Exit(0);
+}
+
+/* Until the loop is stopped, or a signal comes. */
+static void wait_here(struct together *together) {
+    struct host_loop *loop = together->reactor->loop;
+    host_linux_watch_signals(loop, asked_to_end, together); /* else they wait as long */
+    host_linux_loop_run(loop);
+    host_linux_unwatch_signals(loop);
+}
+
+static bool make_wakes(struct together *together, unsigned count, struct error *error) {
+    assert(count <= TOGETHER_WAKES_MAX);
+    while (together->wake_count < count) {
+        int fd = host_linux_event_open();
+        if (fd < 0)
+            return error_set_errno(error, fd, "no descriptors for workers to be woken by");
+        together->wakes[together->wake_count++] = fd;
+    }
+    return true;
+}
+
+const int *together_wakes(const struct together *together, unsigned *ret_count) {
+    *ret_count = together->wake_count;
+    return together->wakes;
 }
 
 /* From now on in a thread of its own. */
@@ -273,17 +341,21 @@ static bool start(struct together *together, struct error *error) {
     return result == 0 || error_set_errno(error, result, "no thread for the other processes");
 }
 
-bool together_begin(struct host *host, const char *path, const char *bond, struct together **ret_together, struct error *error) {
+bool together_begin(struct host *host, const char *path, const char *bond, unsigned wake_count, struct together **ret_together,
+                    struct error *error) {
     struct together *together = create(host, path, bond, error);
     if (together == NULL)
         return false;
     reactor_enter(together->reactor);
     hold(together, false);
     reactor_enter(NULL);
-    host_linux_loop_run(together->reactor->loop);
-    if (together->held == NULL) {
+    wait_here(together);
+    bool held = together->held != NULL;
+    if (!held) {
         *error = together->error;
         error_hint(error, "a process of an earlier primary that does not end?");
+    }
+    if (!held || !make_wakes(together, wake_count, error)) {
         destroy(together);
         return false;
     }
@@ -334,7 +406,7 @@ bool together_join(struct host *host, const char *path, const char *bond, uint32
     reactor_timer_start(together->reactor, &together->again, 0);
     reactor_enter(NULL);
     error_set(&together->error, ERROR_TIMED_OUT, "there is no primary at %s", path);
-    host_linux_loop_run(together->reactor->loop);
+    wait_here(together);
     reactor_timer_stop(together->reactor, &together->again);
     if (together->held == NULL) {
         *error = together->error;
