@@ -8,6 +8,7 @@
 
 #define ROOT "/spp/openstack/"
 
+enum { PATIENCE_MS = 3000 /* with a process that does not start: other NICs' ports wait meanwhile */ };
 enum { KEY_SIZE = 320, PREFIX_SIZE = 192, RECLAIM_MAX = CONFIGURATION_NICS_MAX * CONFIGURATION_VHOSTS_MAX };
 
 /* A port whose action is to be looked at. */
@@ -248,7 +249,8 @@ static bool edit_port(struct packet_change *change, json_t *wiring, struct error
 
 static void wire(struct agent *agent) {
     agent->busy = true;
-    agent->change = (struct packet_change){.edit = edit_port, .done = wired};
+    agent->change = (struct packet_change){
+        .edit = edit_port, .done = wired, .vf = nic_vf(&agent->configuration, agent->vhost), .patience_ms = PATIENCE_MS};
     packet_control_submit(agent->options.control, &agent->change);
 }
 
@@ -428,12 +430,16 @@ static void built(struct packet_change *change) {
     agent->busy = false;
     if (agent->stopping)
         return;
-    if (!change->ok) {
+    if (!change->ok && !change->late) {
         agent->trouble = change->error;
         agent->rebuild = true;
         trouble(agent, "the NICs cannot be wired");
         retry_soon(agent);
         return;
+    }
+    if (change->late) { /* of one NIC, perhaps: the others go on */
+        agent->trouble = change->error;
+        trouble(agent, "not all NICs are wired yet");
     }
     log_notice(agent->options.log, LOG_AREA_APP, "agent: %u NICs with %u vhosts are wired", agent->configuration.nic_count,
                agent->configuration.vhost_count);
@@ -448,7 +454,7 @@ static void built(struct packet_change *change) {
 static void build(struct agent *agent) {
     agent->rebuild = false;
     agent->busy = true;
-    agent->change = (struct packet_change){.edit = edit_build, .done = built};
+    agent->change = (struct packet_change){.edit = edit_build, .done = built, .patience_ms = PATIENCE_MS};
     packet_control_submit(agent->options.control, &agent->change);
 }
 

@@ -168,6 +168,11 @@ bool nic_build(json_t *wiring, const struct configuration *configuration, bool h
 
 /* ---- ports ---- */
 
+unsigned nic_vf(const struct configuration *configuration, unsigned vhost) {
+    const struct configuration_nic *nic = configuration_nic_of(configuration, vhost);
+    return nic == NULL ? 0 : (unsigned)(nic - configuration->nics) + 1;
+}
+
 /* Where a vhost is on its way in and out. */
 struct way {
     char key[24];

@@ -14,5 +14,7 @@ bool nic_build(json_t *wiring, const struct configuration *configuration, bool h
  * network. */
 bool nic_plug(json_t *wiring, const struct configuration *configuration, unsigned vhost, const char *mac, int vlan,
               struct error *error);
+/* The vf that the vhost is of; 0: there is no such vhost. */
+unsigned nic_vf(const struct configuration *configuration, unsigned vhost);
 /* The vhost is nobody's. */
 bool nic_unplug(json_t *wiring, const struct configuration *configuration, unsigned vhost, struct error *error);

@@ -34,6 +34,11 @@ static void in_ms(struct control_plane *plane, uint64_t ms) {
     reactor_timer_start(plane->options.reactor, &plane->timer, now_ns(plane) + ms * NS_PER_MS);
 }
 
+static void stir(struct control_plane *plane) {
+    if (plane->options.stirred != NULL)
+        plane->options.stirred(plane->options.arg);
+}
+
 static void back_off(struct control_plane *plane) {
     uint64_t ms = BACK_OFF_MAX_MS;
     if (plane->failures < 8)
@@ -44,6 +49,7 @@ static void back_off(struct control_plane *plane) {
     in_ms(plane, ms);
     log_warning(plane->options.log, LOG_AREA_APP, "%s: %s; trying again in %" PRIu64 " ms", plane->options.name,
                 plane->error.text, ms);
+    stir(plane);
 }
 
 /* ---- its process ---- */
@@ -99,6 +105,7 @@ static void start_process(struct control_plane *plane) {
     }
     enter(plane, CONTROL_PLANE_STARTING);
     in_ms(plane, TRY_MS / 5);
+    stir(plane);
 }
 
 /* Nobody answers on the socket. */

@@ -37,6 +37,7 @@ struct control_plane_options {
     const char *log_path;    /* of the process, for people; stays */
     struct control_processes processes;
     void (*changed)(void *arg); /* it became ready, or is ready no more */
+    void (*stirred)(void *arg); /* its process was started, or an attempt was in vain; NULL = nobody asks */
     void *arg;
 };
 

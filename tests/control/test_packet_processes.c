@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include <cmocka.h>
 
@@ -50,7 +51,8 @@ static int begin(void **state) {
                                                  .log_path = "/packet.log",
                                                  .several = true,
                                                  .launch = {launch, NULL},
-                                                 .changed = changed};
+                                                 .changed = changed,
+                                                 .stirred = changed};
     reactor_enter(rig->reactor);
     packet_processes_init(&rig->processes, &processes);
     *state = rig;
@@ -101,10 +103,29 @@ static void case_one_that_nobody_wants_is_let_go(void **state) {
     json_decref(wanted);
 }
 
+/* One that cannot be started has nothing that others would have to wait for; of one that was not looked for yet, nobody knows. */
+static void case_one_that_does_not_start_is_empty(void **state) {
+    struct rig *rig = *state;
+    json_t *wanted = json_pack("{s{ss}}", "2", "core_mask", "0x6");
+    packet_processes_want(&rig->processes, wanted);
+    const struct packet_process *process = packet_processes_find(&rig->processes, 2);
+    assert_false(packet_process_empty(process));
+    reactor_enter(NULL);
+    assert_true(step_host_run(rig->host, is_waiting, &rig->processes, 10 * NS_PER_S));
+    reactor_enter(rig->reactor);
+    assert_true(packet_process_empty(process));
+    assert_false(packet_process_ready(process));
+    assert_non_null(strstr(process->plane.error.text, "cannot be started"));
+    assert_false(packet_processes_usable(&rig->processes)); /* the plane itself is not there either */
+    assert_ptr_equal(packet_processes_missing(&rig->processes), &rig->processes.list[0]);
+    json_decref(wanted);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(case_what_is_no_process_is_not_watched, begin, end),
         cmocka_unit_test_setup_teardown(case_one_that_nobody_wants_is_let_go, begin, end),
+        cmocka_unit_test_setup_teardown(case_one_that_does_not_start_is_empty, begin, end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,4 +1,5 @@
 /* The table of the packet plane's verbs, and those on what is wired. PROCESS is "vf/1", "mirror/2", "nfv/3". */
+#include <stdio.h>
 #include <string.h>
 
 #include "base/text.h"
@@ -19,7 +20,12 @@ static bool make_path(struct cli *cli, const char *process, const char *rest, ch
 
 static bool get(struct cli *cli, const char *process, json_t **ret_answer) {
     char path[256];
-    return make_path(cli, process, "", path) && cli_rest(cli, "GET", path, NULL, ret_answer);
+    if (!make_path(cli, process, "", path) || !cli_rest(cli, "GET", path, NULL, ret_answer))
+        return false;
+    const char *trouble = json_string_value(json_object_get(*ret_answer, "error"));
+    if (trouble != NULL)
+        fprintf(stderr, "penstock: %s is not as it is meant to be: %s\n", process, trouble);
+    return true;
 }
 
 static void put_number(const json_t *object, const char *key, char to[24]) {

@@ -44,18 +44,36 @@ static void finish(struct packet_control *control, struct packet_change *change,
     change->done(change);
 }
 
+static bool waits_for(const struct packet_change *change, unsigned vf) {
+    return vf < 128 && (change->waits_for[vf / 64] >> vf % 64 & 1) != 0;
+}
+
+/* Of those that it is about, one that is not as it should be; NULL: there is none. */
+static const struct packet_process *missing_of(const struct packet_control *control, const struct packet_change *change) {
+    for (unsigned i = 0; i < PACKET_PROCESSES_MAX; i++) {
+        const struct packet_process *process = &control->processes.list[i];
+        if (process->exists && waits_for(change, process->vf) && !packet_process_ready(process) &&
+            !(process->leaves && packet_process_empty(process)))
+            return process;
+    }
+    return NULL;
+}
+
 /* It is recorded, and remains so. A change that has not begun has no effect. */
 static void expired(struct reactor_timer *timer) {
     struct packet_change *change = container_of(timer, struct packet_change, deadline);
     struct packet_control *control = change->control;
-    if (change->begun && control->busy) { /* a call to the plane or the state, which has its own end */
+    if (change->begun && !change->waits && control->busy) { /* a call to the plane or the state, which has its own end */
         change->expired = true;
         return;
     }
+    const struct packet_process *missing =
+        change->waits ? missing_of(control, change) : packet_processes_missing(&control->processes);
+    const struct error *why = missing != NULL ? &missing->plane.error : &control->trouble;
     change->late = change->begun;
-    error_set(&change->error, ERROR_TIMED_OUT, "%sthe packet plane is not there: %.180s",
+    error_set(&change->error, ERROR_TIMED_OUT, "%s%s is not there: %.180s",
               change->begun ? "recorded, and not yet carried out: " : "nothing was changed: ",
-              packet_processes_error(&control->processes)->text);
+              missing == NULL || missing->vf == 0 ? "the packet plane" : missing->name, why->text);
     bool current = change == head(control);
     list_remove(&change->node);
     change->ok = false;
@@ -69,7 +87,7 @@ static void expired(struct reactor_timer *timer) {
 
 void packet_control_submit(struct packet_control *control, struct packet_change *change) {
     change->control = control;
-    change->begun = change->expired = change->ok = change->from_plane = change->late = false;
+    change->begun = change->expired = change->waits = change->ok = change->from_plane = change->late = false;
     error_clear(&change->error);
     list_push_back(&control->changes, &change->node);
     change->deadline = (struct reactor_timer){.run = expired};
@@ -219,7 +237,7 @@ static void failed_call(struct packet_control *control, struct plane_call *call)
         return;
     forget_observation(control);
     control->trouble = call->error;
-    if (packet_processes_ready(&control->processes))
+    if (packet_processes_usable(&control->processes))
         in_ms(control, RETRY_MS);
 }
 
@@ -378,14 +396,15 @@ static const char *made_by(const json_t *command, char to[PLAN_VF_NAME_SIZE], co
 static bool is_own_trouble(const struct packet_control *control, const char *folder, const char *key) {
     if (control->before == NULL || head(control) == NULL)
         return true;
-    if (key == NULL)
-        return false;
     struct error error;
-    json_t *before = compile(control, control->before, &error), *part;
+    json_t *before = compile(control, control->before, &error), *now = compile(control, control->wiring, &error), *part;
     const char *process;
-    bool own = false;
-    json_object_foreach(before, process, part) own |= json_object_get(json_object_get(part, folder), key) != NULL;
+    char its[24];
+    snprintf(its, sizeof(its), "%u", control->process->vf);
+    bool own = json_equal(json_object_get(before, its), json_object_get(now, its)); /* it is about other processes */
+    json_object_foreach(before, process, part) own |= key != NULL && json_object_get(json_object_get(part, folder), key) != NULL;
     json_decref(before);
+    json_decref(now);
     return own;
 }
 
@@ -448,15 +467,73 @@ static void run_command(struct packet_control *control) {
     call_plane(control, json_string_value(json_array_get(command, 0)), json_array_get(command, 1), command_done);
 }
 
+/* Which processes a change is about that are not there. False: none. */
+static bool note_missing(const struct packet_control *control, struct packet_change *change, const json_t *parts) {
+    struct error error;
+    json_t *before = control->before != NULL ? compile(control, control->before, &error) : NULL;
+    memset(change->waits_for, 0, sizeof(change->waits_for));
+    for (unsigned i = 1; i < PACKET_PROCESSES_MAX; i++) {
+        const struct packet_process *process = &control->processes.list[i];
+        char key[24];
+        snprintf(key, sizeof(key), "%u", process->vf);
+        bool about = before != NULL ? !json_equal(json_object_get(before, key), json_object_get(parts, key))
+                                    : change->vf == 0 || change->vf == process->vf;
+        if (process->exists && process->vf < 128 && about)
+            change->waits_for[process->vf / 64] |= UINT64_C(1) << process->vf % 64;
+    }
+    json_decref(before);
+    return missing_of(control, change) != NULL;
+}
+
+/* Others go on. What is refused of it is not taken back any more. */
+static void set_aside(struct packet_control *control, struct packet_change *change) {
+    uint64_t until_ns = now_ns(control) + change->patience_ms * NS_PER_MS;
+    list_remove(&change->node);
+    list_push_back(&control->waiting, &change->node);
+    json_decref(control->before);
+    control->before = NULL;
+    change->waits = true;
+    if (change->patience_ms != 0)
+        reactor_timer_start(control->options.reactor, &change->deadline, until_ns);
+}
+
+/* A port of its processes cannot be opened. */
+static bool has_failed(const struct packet_control *control, const struct packet_change *change, const json_t *parts) {
+    const char *process, *name;
+    json_t *part, *why;
+    json_object_foreach((json_t *)parts, process, part) json_object_foreach(
+        control->failed, name, why) if (waits_for(change, (unsigned)strtoul(process, NULL, 10)) &&
+                                        json_object_get(json_object_get(part, "ports"), name) != NULL) return true;
+    return false;
+}
+
+/* Those that waited for a process that is there now, and has what it should have; or that nobody wants any more. */
+static void finish_waiting(struct packet_control *control, const json_t *parts) {
+    list_for_each_safe (&control->waiting, struct packet_change, change, node)
+        if (missing_of(control, change) == NULL && !has_failed(control, change, parts)) {
+            list_remove(&change->node);
+            reactor_timer_stop(control->options.reactor, &change->deadline);
+            change->ok = true;
+            change->generation = control->generation;
+            change->done(change);
+        }
+}
+
 /* All is as it is meant to be, or nothing can be done about it now. */
-static void in_step(struct packet_control *control) {
+static void in_step(struct packet_control *control, const json_t *parts) {
     struct packet_change *change = head(control);
     if (json_object_size(control->failed) == 0)
         error_clear(&control->trouble);
-    if (change != NULL && change->begun) {
+    finish_waiting(control, parts);
+    if (change == NULL || !change->begun)
+        return;
+    if (!note_missing(control, change, parts))
         finish(control, change, true);
-        go_soon(control);
-    }
+    else if (change->patience_ms != 0 || list_last(&control->changes) != &change->node)
+        set_aside(control, change);
+    else
+        return;
+    go_soon(control);
 }
 
 static bool is_empty(const json_t *parts) {
@@ -494,7 +571,7 @@ static bool take_a_step(struct packet_control *control, const json_t *parts) {
     json_t *commands = NULL;
     for (unsigned i = 0; i < PACKET_PROCESSES_MAX; i++) {
         struct packet_process *process = &control->processes.list[i];
-        if (process->exists && process->observed == NULL) {
+        if (process->exists && process->observed == NULL && packet_process_ready(process)) {
             json_decref(commands);
             look(control, process);
             return true;
@@ -502,7 +579,7 @@ static bool take_a_step(struct packet_control *control, const json_t *parts) {
     }
     for (unsigned i = 0; i < PACKET_PROCESSES_MAX; i++) {
         struct packet_process *process = &control->processes.list[i];
-        json_t *made = process->exists ? plan_for(control, process, parts) : NULL;
+        json_t *made = process->exists && packet_process_ready(process) ? plan_for(control, process, parts) : NULL;
         size_t leaving = packet_plan_leaving(made);
         if (json_array_size(made) == 0 || (next != NULL && leaving == 0)) {
             json_decref(made);
@@ -542,8 +619,8 @@ static void carry_out(struct packet_control *control) {
         json_decref(vfs);
     }
     if (!packet_processes_wanted(&control->processes) ||
-        (packet_processes_ready(&control->processes) && !take_a_step(control, parts)))
-        in_step(control);
+        (packet_processes_usable(&control->processes) && !take_a_step(control, parts)))
+        in_step(control, parts);
     if (packet_processes_leaving(&control->processes))
         in_ms(control, LEAVING_MS);
     json_decref(parts);
@@ -578,6 +655,8 @@ static void again(struct reactor_timer *timer) {
     json_object_clear(control->failed);
     go_soon(control);
 }
+
+static void plane_stirred(void *arg) { go_soon(arg); }
 
 static void plane_changed(void *arg) {
     struct packet_control *control = arg;
@@ -643,12 +722,25 @@ static void load(struct packet_control *control, const char *after, int64_t revi
     store_submit(control->options.store, &control->request);
 }
 
+const char *packet_control_trouble(struct packet_control *control, unsigned vf) {
+    const struct packet_process *missing = &control->processes.list[0];
+    const struct packet_process *own = control->options.several ? packet_processes_find(&control->processes, vf) : NULL;
+    char id[24], name[PLAN_VF_NAME_SIZE];
+    if (packet_processes_wanted(&control->processes) && packet_process_ready(missing))
+        missing = own;
+    if (missing != NULL && !packet_process_ready(missing))
+        return missing->plane.error.text;
+    snprintf(id, sizeof(id), "%u", vf);
+    return json_string_value(json_object_get(control->failed, packet_vf_name(id, name)));
+}
+
 struct packet_control *packet_control_create(const struct packet_control_options *options) {
     struct packet_control *control = calloc(1, sizeof(*control));
     if (control == NULL)
         return NULL;
     control->options = *options;
     list_init(&control->changes);
+    list_init(&control->waiting);
     list_init(&control->watchers);
     control->wiring = wiring_create();
     control->failed = json_object();
@@ -662,6 +754,7 @@ struct packet_control *packet_control_create(const struct packet_control_options
                                                  .several = options->several,
                                                  .launch = options->launch,
                                                  .changed = plane_changed,
+                                                 .stirred = plane_stirred,
                                                  .arg = control};
     packet_processes_init(&control->processes, &processes);
     if (control->wiring == NULL || control->failed == NULL) {
@@ -685,8 +778,10 @@ void packet_control_stop(struct packet_control *control) {
     reactor_timer_stop(control->options.reactor, &control->retry);
     reactor_timer_stop(control->options.reactor, &control->again);
     packet_processes_fini(&control->processes);
-    while (!list_empty(&control->changes)) {
+    while (!list_empty(&control->changes) || !list_empty(&control->waiting)) {
         struct packet_change *change = head(control);
+        if (change == NULL)
+            change = container_of(list_first(&control->waiting), struct packet_change, node);
         error_set(&change->error, ERROR_CANCELLED, "penstockd is ending");
         list_remove(&change->node);
         reactor_timer_stop(control->options.reactor, &change->deadline);

@@ -31,15 +31,19 @@ struct packet_change {
     bool (*edit)(struct packet_change *change, json_t *wiring, struct error *error);
     void (*done)(struct packet_change *change);
     void *arg;
+    unsigned vf;          /* whose process it is about, should it change nothing; 0 = all */
+    uint32_t patience_ms; /* how long it waits for a process that others have; 0 = up to PACKET_CHANGE_MS */
     /* ---- the answer ---- */
     bool ok;         /* recorded, and what the plane does */
     bool from_plane; /* not ok: the plane's words */
-    bool late;       /* not ok: recorded, but the plane is not there; it follows */
+    bool late;       /* not ok: recorded, but the plane, or a process of it, is not there; it follows */
     struct error error;
     uint64_t generation; /* of the plane, 0 = nothing was to be done */
     /* ---- the keeper's ---- */
     struct list_node node;
     bool begun, expired;
+    bool waits;            /* for processes of its own, with others going on */
+    uint64_t waits_for[2]; /* their vfs, bit by bit */
     struct reactor_timer deadline;
     struct packet_control *control;
 };
@@ -65,6 +69,7 @@ struct packet_control {
     uint64_t generation;
     struct error trouble; /* of what it does by itself; code NONE = none */
     struct list changes;
+    struct list waiting; /* changes that are recorded, and carried out but in processes that are not there */
     struct list watchers;
     struct plane_call call;
     struct store_request request;
@@ -98,6 +103,9 @@ static inline const json_t *packet_control_wiring(const struct packet_control *c
 static inline struct control_plane *packet_control_plane(struct packet_control *control) {
     return &control->processes.list[0].plane;
 }
+/* Why what is wired in that process is not carried out; NULL = it is, or nothing is known to the contrary. Until the next turn.
+ */
+const char *packet_control_trouble(struct packet_control *control, unsigned vf);
 static inline void packet_control_watch(struct packet_control *control, struct packet_watcher *watcher) {
     list_push_back(&control->watchers, &watcher->node);
 }

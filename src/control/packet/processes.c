@@ -11,6 +11,11 @@ static void changed(void *arg) {
     process->all->options.changed(process->all->options.arg);
 }
 
+static void stirred(void *arg) {
+    struct packet_process *process = arg;
+    process->all->options.stirred(process->all->options.arg);
+}
+
 struct packet_process *packet_processes_find(struct packet_processes *processes, unsigned vf) {
     for (unsigned i = 0; i < PACKET_PROCESSES_MAX; i++)
         if (processes->list[i].exists && processes->list[i].vf == vf)
@@ -45,6 +50,7 @@ static struct packet_process *add(struct packet_processes *processes, unsigned v
                                           .processes = options->launch.processes(
                                               options->launch.arg, (unsigned)(process - processes->list), vf, process->core_mask),
                                           .changed = changed,
+                                          .stirred = stirred,
                                           .arg = process};
     control_plane_init(&process->plane, &plane);
     return process;
@@ -127,13 +133,31 @@ void packet_processes_found(struct packet_processes *processes, unsigned vf, con
     control_plane_want(&process->plane);
 }
 
-bool packet_processes_ready(const struct packet_processes *processes) {
-    for (unsigned i = 0; i < PACKET_PROCESSES_MAX; i++) {
+bool packet_process_ready(const struct packet_process *process) {
+    return !process->leaves && control_plane_ready(&process->plane);
+}
+
+/* After a restart of ours, one that is not ready may be a full one that is yet to be found. */
+bool packet_process_empty(const struct packet_process *process) {
+    const struct control_plane *plane = &process->plane;
+    return plane->state == CONTROL_PLANE_STARTING ||
+           (plane->process == NULL && plane->failures > 0 && !control_plane_ready(plane));
+}
+
+bool packet_processes_usable(const struct packet_processes *processes) {
+    bool usable = packet_process_ready(&processes->list[0]);
+    for (unsigned i = 1; i < PACKET_PROCESSES_MAX; i++) {
         const struct packet_process *process = &processes->list[i];
-        if (process->exists && (process->leaves || !control_plane_ready(&process->plane)))
-            return false;
+        usable = usable && (!process->exists || packet_process_ready(process) || packet_process_empty(process));
     }
-    return true;
+    return usable;
+}
+
+const struct packet_process *packet_processes_missing(const struct packet_processes *processes) {
+    for (unsigned i = 0; i < PACKET_PROCESSES_MAX; i++)
+        if (processes->list[i].exists && !packet_process_ready(&processes->list[i]))
+            return &processes->list[i];
+    return NULL;
 }
 
 bool packet_processes_leaving(const struct packet_processes *processes) {
@@ -141,13 +165,6 @@ bool packet_processes_leaving(const struct packet_processes *processes) {
         if (processes->list[i].exists && processes->list[i].leaves)
             return true;
     return false;
-}
-
-const struct error *packet_processes_error(const struct packet_processes *processes) {
-    for (unsigned i = 0; i < PACKET_PROCESSES_MAX; i++)
-        if (processes->list[i].exists && !control_plane_ready(&processes->list[i].plane))
-            return &processes->list[i].plane.error;
-    return &processes->list[0].plane.error;
 }
 
 void packet_processes_forget(struct packet_processes *processes) {

@@ -23,6 +23,7 @@ struct packet_processes_options {
     bool several;                       /* vfs are processes */
     struct packet_launch launch;
     void (*changed)(void *arg); /* one became ready, is so no more, or has gone */
+    void (*stirred)(void *arg); /* one that is not ready was started, or could not be */
     void *arg;
 };
 
@@ -53,10 +54,15 @@ void packet_processes_want(struct packet_processes *processes, const json_t *vfs
 /* One is there of which nothing is known here, with these cores: it is watched, and ends if it is not wanted so.
  * As a plane tells it: nothing comes of number 0, nor without cores (NULL). */
 void packet_processes_found(struct packet_processes *processes, unsigned vf, const char *core_mask);
-/* All that are wanted are ready, and no other is there. */
-bool packet_processes_ready(const struct packet_processes *processes);
-/* Why not. */
-const struct error *packet_processes_error(const struct packet_processes *processes);
+/* It is wanted as it is, and there. */
+bool packet_process_ready(const struct packet_process *process);
+/* It is not ready, and has nothing that another one may be waiting for: it is yet to come up, and comes up empty, or its process
+ * has ended. */
+bool packet_process_empty(const struct packet_process *process);
+/* The plane itself is ready, and the others are ready or empty. */
+bool packet_processes_usable(const struct packet_processes *processes);
+/* The first one that is not ready; NULL: all are. */
+const struct packet_process *packet_processes_missing(const struct packet_processes *processes);
 /* One of no use is still there: _want() is to be called now and then. */
 bool packet_processes_leaving(const struct packet_processes *processes);
 /* What they have is to be looked at anew. */

@@ -122,6 +122,8 @@ static struct rest_call *call_of(struct packet_change *change) { return containe
 static void serve_change(struct rest_call *call) {
     call->change.edit = call->route->edit;
     call->change.done = changed;
+    if (call->route->type != NULL && strcmp(call->route->type, "primary") != 0)
+        call->change.vf = (unsigned)call->id;
     packet_control_submit(call->rest->options.control, &call->change);
 }
 
@@ -441,7 +443,15 @@ static void serve_cpu_usage(struct rest_call *call) {
 }
 
 static void serve_nothing(struct rest_call *call) { end_done(call); }
-static void serve_process(struct rest_call *call) { end_json(call, show_process(wiring_process(wiring_of(call), call->key))); }
+
+/* "error" is ours: why it is not what it is meant to be. */
+static void serve_process(struct rest_call *call) {
+    json_t *shown = show_process(wiring_process(wiring_of(call), call->key));
+    const char *trouble = packet_control_trouble(call->rest->options.control, (unsigned)call->id);
+    if (trouble != NULL)
+        json_object_set_new(shown, "error", json_string(trouble));
+    end_json(call, shown);
+}
 
 static void primary_told(struct plane_call *plane) {
     struct rest_call *call = plane->arg;

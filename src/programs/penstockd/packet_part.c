@@ -219,7 +219,7 @@ static bool set_interfaces(struct packet_change *change, json_t *wiring, struct 
 
 static void interfaces_set(struct packet_change *change) {
     struct packet_part *part = container_of(change, struct packet_part, interfaces);
-    if (change->ok)
+    if (change->ok || change->late)
         return;
     if (change->error.code != ERROR_CANCELLED)
         log_error(part->log, LOG_AREA_APP, "packet plane: interfaces: %s", change->error.text);
