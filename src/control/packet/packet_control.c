@@ -722,6 +722,15 @@ static void load(struct packet_control *control, const char *after, int64_t revi
     store_submit(control->options.store, &control->request);
 }
 
+struct control_plane *packet_control_next_plane(struct packet_control *control, unsigned *at) {
+    while (*at < PACKET_PROCESSES_MAX) {
+        struct packet_process *process = &control->processes.list[(*at)++];
+        if (process->exists && control_plane_ready(&process->plane))
+            return &process->plane;
+    }
+    return NULL;
+}
+
 const char *packet_control_trouble(struct packet_control *control, unsigned vf) {
     const struct packet_process *missing = &control->processes.list[0];
     const struct packet_process *own = control->options.several ? packet_processes_find(&control->processes, vf) : NULL;

@@ -99,10 +99,9 @@ void packet_control_destroy(struct packet_control *control);
 
 void packet_control_submit(struct packet_control *control, struct packet_change *change);
 static inline const json_t *packet_control_wiring(const struct packet_control *control) { return control->wiring; }
-/* The plane itself: what is the machine's, not a vf's. */
-static inline struct control_plane *packet_control_plane(struct packet_control *control) {
-    return &control->processes.list[0].plane;
-}
+/* The next process of the plane that is ready, from place `at` on, which is moved past it; the plane itself comes first. NULL: no
+ * more. */
+struct control_plane *packet_control_next_plane(struct packet_control *control, unsigned *at);
 /* Why what is wired in that process is not carried out; NULL = it is, or nothing is known to the contrary. Until the next turn.
  */
 const char *packet_control_trouble(struct packet_control *control, unsigned vf);

@@ -39,7 +39,8 @@ struct rest_call {
     struct plane_call plane;
     struct spp_question question; /* to a process that is not ours */
     struct ask ask;
-    json_t *list, *others; /* of cpu_usage: what is to be told, and who is still to be asked */
+    json_t *list, *others; /* what is to be told; of cpu_usage: who is still to be asked */
+    unsigned process_at;   /* of primary/status: the next one to be asked */
     void (*answer)(void *arg, unsigned status, const char *type, const char *text, size_t length);
     void *arg;
     json_t *body;
@@ -453,29 +454,35 @@ static void serve_process(struct rest_call *call) {
     end_json(call, shown);
 }
 
-static void primary_told(struct plane_call *plane) {
+static void next_ports(struct rest_call *call);
+
+static void ports_told(struct plane_call *plane) {
     struct rest_call *call = plane->arg;
-    json_t *ports = plane->ok ? plane->result : NULL;
-    if (strcmp(call->route->method, "DELETE") == 0) {
-        json_decref(call->rest->baseline);
-        call->rest->baseline = show_make_baseline(ports);
-        json_decref(ports);
-        end_done(call);
-        return;
+    if (plane->ok) {
+        show_add_ports(call->list, plane->result);
+        json_decref(plane->result);
     }
-    json_t *shown = show_primary(wiring_of(call), ports, call->rest->baseline);
-    json_decref(ports);
-    end_json(call, shown);
+    next_ports(call);
 }
 
-/* Counters come from the plane; one that is not there has counted nothing. */
-static void serve_primary(struct rest_call *call) {
-    struct control_plane *plane = packet_control_plane(call->rest->options.control);
-    call->plane = (struct plane_call){.method = "packet_get_ports", .timeout_ms = PLANE_MS, .done = primary_told, .arg = call};
-    if (control_plane_ready(plane))
+/* Counters come from the plane's processes, one after the other; one that is not there has counted nothing. */
+static void next_ports(struct rest_call *call) {
+    struct control_plane *plane = packet_control_next_plane(call->rest->options.control, &call->process_at);
+    call->plane = (struct plane_call){.method = "packet_get_ports", .timeout_ms = PLANE_MS, .done = ports_told, .arg = call};
+    if (plane != NULL) {
         control_plane_call(plane, &call->plane);
-    else
-        primary_told(&call->plane);
+    } else if (strcmp(call->route->method, "DELETE") == 0) {
+        json_decref(call->rest->baseline);
+        call->rest->baseline = show_make_baseline(call->list);
+        end_done(call);
+    } else {
+        end_json(call, show_primary(wiring_of(call), call->list, call->rest->baseline));
+    }
+}
+
+static void serve_primary(struct rest_call *call) {
+    call->list = json_array();
+    next_ports(call);
 }
 
 /* Ports of the kernel and of software have no flow tables; classifying is the components' work. */

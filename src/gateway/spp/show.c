@@ -198,9 +198,39 @@ json_t *show_process(const json_t *process) {
 
 /* ---- the primary ---- */
 
+static json_t *find_port(const json_t *ports, const char *name) {
+    size_t i;
+    json_t *port;
+    json_array_foreach((json_t *)ports, i, port) if (strcmp(text_of(port, "name"), name) == 0) return port;
+    return NULL;
+}
+
+static void add_counts(json_t *to, const json_t *from) {
+    const char *key;
+    json_t *value;
+    json_object_foreach((json_t *)from, key, value) if (json_is_integer(value))
+        json_object_set_new(to, key, json_integer(number_of(to, key) + json_integer_value(value)));
+}
+
+void show_add_ports(json_t *ports, const json_t *more) {
+    size_t i;
+    json_t *port;
+    json_array_foreach((json_t *)more, i, port) {
+        json_t *there = find_port(ports, text_of(port, "name"));
+        if (there == NULL) {
+            json_array_append_new(ports, json_deep_copy(port));
+            continue;
+        }
+        add_counts(json_object_get(there, "rx"), json_object_get(port, "rx"));
+        add_counts(json_object_get(there, "tx"), json_object_get(port, "tx"));
+    }
+}
+
+/* One that is smaller than it was began anew, with its process. */
 static json_int_t count_of(const json_t *port, const json_t *baseline, const char *direction, const char *what) {
     const json_t *before = json_object_get(json_object_get(baseline, text_of(port, "name")), direction);
-    return number_of(json_object_get(port, direction), what) - number_of(before, what);
+    json_int_t now = number_of(json_object_get(port, direction), what), then = number_of(before, what);
+    return now < then ? now : now - then;
 }
 
 static json_t *show_phy(const json_t *port, const json_t *baseline) {
@@ -231,6 +261,9 @@ json_t *show_primary(const json_t *wiring, const json_t *ports, const json_t *ba
     if (primary == NULL)
         primary = show_default_primary();
     json_array_foreach((json_t *)ports, i, port) {
+        struct error error;
+        if (!wiring_check_port(text_of(port, "name"), "", &error))
+            continue; /* what processes have among themselves: phy:0.rx */
         if (kind_of(text_of(port, "name")) == 0)
             json_array_append_new(phy, show_phy(port, baseline));
         else if (kind_of(text_of(port, "name")) == 2)

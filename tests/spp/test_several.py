@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""A vf whose process does not start, ends again and again, or hangs: it says why, its own changes wait for it, and those of others do not.
+"""The packet plane as several processes under penstockd: what each of them counts is shown as one; one that does not start holds up nobody else.
 
-Usage: test_broken_process.py PENSTOCK PENSTOCKD PENSTOCK-PACKET. Needs root and 160 huge pages; skipped without."""
+Usage: test_several.py PENSTOCK PENSTOCKD PENSTOCK-PACKET. Needs root and 160 huge pages; skipped without."""
 
 import concurrent.futures
+import contextlib
 import json
 import os
 import pathlib
@@ -15,7 +16,9 @@ import tempfile
 import rig
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "packet"))
+import guest as virtio
 import huge
+from plane import frame
 
 # What stands in for the plane's program: as FOLDER/how.vf-ID says, the process of that vf ends, or hangs.
 STAND_IN = """#!/bin/sh
@@ -40,12 +43,12 @@ def components(daemon, vf):
     return {component["name"] for component in daemon.plane("packet_get_components", vf) or []}
 
 
-def change_something(daemon, vf, core, name):
+def change_something(daemon, vf, core, name, rx=None, tx=None):
     """What needs the vf's process, and is answered when that has done it."""
     path = f"/v1/vfs/{vf}/components"
     daemon.do("POST", path, name=name, core=core, type="forward")
-    daemon.do("PUT", f"{path}/{name}/ports", action="attach", port=f"ring:{core}", dir="rx")
-    daemon.do("PUT", f"{path}/{name}/ports", action="attach", port=f"vhost:{core}", dir="tx")
+    daemon.do("PUT", f"{path}/{name}/ports", action="attach", port=rx or f"ring:{core}", dir="rx")
+    daemon.do("PUT", f"{path}/{name}/ports", action="attach", port=tx or f"vhost:{core}", dir="tx")
     assert f"vf:{vf}:{name}" in components(daemon, vf), (name, components(daemon, vf))
 
 
@@ -55,7 +58,46 @@ def why(daemon, vf):
     return json.loads(text).get("error", "") if status == 200 else ""
 
 
-def run(programs, folder, pages, pool):
+def line(cli, *words):
+    done = subprocess.run([cli, *words], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, (words, done)
+    return done
+
+
+def counters(programs, folder, pages, _):
+    """From a machine in vf 1 by a ring to vf 2, and from there to the card, which is the primary's."""
+    cli, penstockd, packet = programs
+    with rig.Daemon(penstockd, packet, folder) as daemon, contextlib.closing(virtio.Guest(f"{folder}/sock1", server=True)) as machine:
+        daemon.options = ["--packet-processes", pages, "--interface", "null", "--interface", "null"]
+
+        def shown(kind, number):
+            return next((port for port in daemon.get("/v1/primary/status")[kind] if port["id"] == number), {})
+
+        try:
+            daemon.start()
+            for vf, cores, rx, tx in ((1, "0,1", "vhost:1", "ring:1"), (2, "0,2", "ring:1", "phy:1")):
+                assert launch(daemon, vf, cores)[0] == 204
+                change_something(daemon, vf, vf, "f", rx, tx)
+            machine.start()
+            machine.send(*(frame("02:00:00:00:00:0a", number) for number in range(32)))
+            rig.until(lambda: shown("phy_ports", 1).get("tx") == 32, "all frames are counted where they leave")
+            ring = {"id": 1, "rx": 32, "rx_drop": 0, "tx": 32, "tx_drop": 0}  # one side of it in each process
+            assert shown("ring_ports", 1) == ring, daemon.get("/v1/primary/status")
+            assert [port["id"] for port in daemon.get("/v1/primary/status")["phy_ports"]] == [1]  # and not what leads to it
+            daemon.do("DELETE", "/v1/primary/status")
+            assert shown("ring_ports", 1) == {**ring, "rx": 0, "tx": 0} and shown("phy_ports", 1)["tx"] == 0
+            told = line(cli, "-s", str(daemon.plane_socket), "packet", "top", "--interval-ms", "10", "--count", "1").stdout
+            rows = [row.split() for row in told.splitlines() if row]
+            places = {(row[0], row[-1]) for row in rows}
+            assert {("vhost:1", "vf/1"), ("ring:1", "vf/1"), ("ring:1", "vf/2"), ("phy:1", "primary"), ("vf:1:f", "vf/1"), ("vf:2:f", "vf/2"),
+                    ("bridge:phy:1.tx", "primary")} <= places, told  # fmt: skip
+            assert all(f"(vf/{vf}, core {vf}): " in told for vf in (1, 2)), told
+        except Exception:
+            print(daemon.log()[-6000:])
+            raise
+
+
+def broken(programs, folder, pages, pool):
     cli, penstockd, packet = programs
     stand_in = pathlib.Path(folder) / "stand-in"
     stand_in.write_text(STAND_IN.replace("FOLDER", folder).replace("PROGRAM", packet), encoding="utf-8")
@@ -93,14 +135,14 @@ def run(programs, folder, pages, pool):
             gone = pool.submit(daemon.rest, "DELETE", "/v1/vfs/3")
             assert gone.result(rig.DEADLINE_S)[0] == 204
             assert waiting.result(rig.DEADLINE_S)[0] == 204  # nobody wants it any more
-            shown = subprocess.run([cli, "component", "list", "vf/2", "--rest", f"{daemon.address}:7777"], capture_output=True, text=True, timeout=60, check=True)
+            shown = line(cli, "component", "list", "vf/2", "--rest", f"{daemon.address}:7777")
             assert "x" in shown.stdout and shown.stderr == "", shown
             be(2, "ends")
             daemon.kill_plane(2)  # and with it all others; they come again
             rig.until(lambda: "ended with status 9" in why(daemon, 2), "it says why again")
             rig.until(lambda: {"vf:1:a", "vf:1:b", "vf:1:c"} <= components(daemon, 1), "the others are there again")
             daemon.do("DELETE", "/v1/vfs/1/components/a")
-            shown = subprocess.run([cli, "component", "list", "vf/2", "--rest", f"{daemon.address}:7777"], capture_output=True, text=True, timeout=60, check=True)
+            shown = line(cli, "component", "list", "vf/2", "--rest", f"{daemon.address}:7777")
             assert "ended with status 9" in shown.stderr, shown
             # After its own restart the daemon knows nothing of them, and takes none of the others' for gone.
             daemon.kill()
@@ -116,8 +158,10 @@ def run(programs, folder, pages, pool):
 
 
 def main():
-    with huge.pages(160) as pages, tempfile.TemporaryDirectory(prefix="broken-") as folder, concurrent.futures.ThreadPoolExecutor(4) as pool:
-        run(sys.argv[1:4], folder, pages, pool)
+    with huge.pages(160) as pages, concurrent.futures.ThreadPoolExecutor(4) as pool:
+        for case in (counters, broken):
+            with tempfile.TemporaryDirectory(prefix="several-") as folder:
+                case(sys.argv[1:4], folder, pages, pool)
 
 
 main()
