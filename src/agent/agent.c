@@ -3,62 +3,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "agent/internal.h"
 #include "agent/nic.h"
 #include "base/text.h"
-
-#define ROOT "/spp/openstack/"
-
-enum { PATIENCE_MS = 3000 /* with a process that does not start: other NICs' ports wait meanwhile */ };
-enum { KEY_SIZE = 320, PREFIX_SIZE = 192, RECLAIM_MAX = CONFIGURATION_NICS_MAX * CONFIGURATION_VHOSTS_MAX };
-
-/* A port whose action is to be looked at. */
-struct port {
-    struct list_node node;
-    uint64_t not_before_ns;
-    char id[AGENT_ID_MAX + 1];
-};
-
-/* A vhost that is somebody's, of whom nothing else is known: seen so twice, it is given back. */
-struct suspect {
-    unsigned vhost;
-    int64_t revision;
-};
-
-struct agent {
-    struct agent_options options;
-    enum agent_state state;
-    struct error trouble;
-    struct configuration configuration;
-    struct store_request request;
-    struct store_watch configuration_watch, action_watch;
-    struct store_lease lease;
-    struct packet_change change;
-    struct reactor_job job;
-    struct reactor_timer timer, reclaim_timer;
-    struct list ports, free_ports;
-    struct port slots[AGENT_PORTS_MAX];
-    bool busy, stopping, job_queued;
-    bool reread, relist, rebuild, reclaim; /* what is to be done, in this order */
-    bool overflow;                         /* more ports than there is room for: list them again */
-    bool unleased;                         /* there was no lease to be had: ask again */
-    char configuration_key[PREFIX_SIZE], action_prefix[PREFIX_SIZE], lease_key[PREFIX_SIZE];
-    /* The port at hand. */
-    struct port *port;
-    char keys[4][KEY_SIZE]; /* action, bind_port, port_status, vhost */
-    int64_t action_revision;
-    bool plug;
-    unsigned vhost;
-    bool has_vhost;
-    char mac[24];
-    int vlan;
-    struct store_compare compares[3];
-    struct store_op ops[4];
-    /* Reclaiming. */
-    struct suspect suspects[RECLAIM_MAX], before[RECLAIM_MAX];
-    unsigned suspect_count, before_count, suspect_at;
-    char after[STORE_KEY_MAX + 1], vhost_prefix[PREFIX_SIZE], lease_value[128];
-    char owners[RECLAIM_MAX][AGENT_ID_MAX + 1];
-};
 
 enum { ACTION, BIND, STATUS, VHOST };
 
@@ -70,18 +17,18 @@ static void in_ms(struct agent *agent, struct reactor_timer *timer, uint64_t ms)
     reactor_timer_start(agent->options.reactor, timer, now_ns(agent) + ms * NS_PER_MS);
 }
 
-static void submit(struct agent *agent, void (*done)(struct store_request *)) {
+void agent_submit(struct agent *agent, void (*done)(struct store_request *)) {
     agent->busy = true;
     agent->request.done = done;
     store_submit(agent->options.store, &agent->request);
 }
 
-static void get(struct agent *agent, const char *key, void (*done)(struct store_request *)) {
+void agent_get(struct agent *agent, const char *key, void (*done)(struct store_request *)) {
     agent->request = (struct store_request){.verb = STORE_RANGE, .key = key};
-    submit(agent, done);
+    agent_submit(agent, done);
 }
 
-static struct agent *answered(struct store_request *request) {
+struct agent *agent_answered(struct store_request *request) {
     struct agent *agent = container_of(request, struct agent, request);
     agent->busy = false;
     return agent;
@@ -96,76 +43,82 @@ static void trouble(struct agent *agent, const char *what) {
                 agent->trouble.field[0] != '\0' ? agent->trouble.expected : "");
 }
 
-/* ---- ports that wait ---- */
+/* ---- what waits to be looked at ---- */
 
-static void enqueue(struct agent *agent, const char *id) {
+static void enqueue(struct agent *agent, enum agent_kind kind, const char *id) {
     if (id[0] == '\0' || strlen(id) > AGENT_ID_MAX || strchr(id, '/') != NULL)
-        return; /* no port's */
-    list_for_each (&agent->ports, struct port, port, node)
-        if (strcmp(port->id, id) == 0) {
-            port->not_before_ns = 0;
+        return; /* nobody's */
+    list_for_each (&agent->items, struct agent_item, item, node)
+        if (item->kind == kind && strcmp(item->id, id) == 0) {
+            item->not_before_ns = 0;
             return;
         }
-    struct list_node *node = list_pop_front(&agent->free_ports);
+    struct list_node *node = list_pop_front(&agent->free_items);
     if (node == NULL) {
         agent->overflow = true;
         return;
     }
-    struct port *port = container_of(node, struct port, node);
-    snprintf(port->id, sizeof(port->id), "%s", id);
-    port->not_before_ns = 0;
-    list_push_back(&agent->ports, &port->node);
+    struct agent_item *item = container_of(node, struct agent_item, node);
+    item->kind = kind;
+    snprintf(item->id, sizeof(item->id), "%s", id);
+    item->not_before_ns = 0;
+    list_push_back(&agent->items, &item->node);
 }
 
-static struct port *next_port(struct agent *agent) {
+static struct agent_item *next_item(struct agent *agent) {
     uint64_t now = now_ns(agent), soonest = UINT64_MAX;
-    list_for_each (&agent->ports, struct port, port, node) {
-        if (port->not_before_ns <= now)
-            return port;
-        soonest = min_u64(soonest, port->not_before_ns);
+    list_for_each (&agent->items, struct agent_item, item, node) {
+        if (item->not_before_ns <= now)
+            return item;
+        soonest = min_u64(soonest, item->not_before_ns);
     }
     if (soonest != UINT64_MAX)
         reactor_timer_start(agent->options.reactor, &agent->timer, soonest);
     return NULL;
 }
 
-static void port_done(struct agent *agent) {
-    list_remove(&agent->port->node);
-    list_push_back(&agent->free_ports, &agent->port->node);
-    agent->port = NULL;
-    if (agent->overflow && list_empty(&agent->ports)) {
+void agent_item_done(struct agent *agent) {
+    list_remove(&agent->item->node);
+    list_push_back(&agent->free_items, &agent->item->node);
+    agent->item = NULL;
+    if (agent->overflow && list_empty(&agent->items)) {
         agent->overflow = false;
-        agent->relist = true;
+        agent->relist[AGENT_PORT] = agent->relist[AGENT_FLOW] = true;
     }
     go_soon(agent);
 }
 
-/* Later again, unless an event comes before. Others go on. */
-static void port_later(struct agent *agent, const char *what) {
-    log_warning(agent->options.log, LOG_AREA_APP, "agent: port %s: %s; trying again", agent->port->id, what);
-    agent->port->not_before_ns = now_ns(agent) + agent->options.retry_ms * NS_PER_MS;
-    agent->port = NULL;
+/* Others go on. */
+void agent_item_later(struct agent *agent, const char *what) {
+    log_warning(agent->options.log, LOG_AREA_APP, "agent: %s %s: %s; trying again",
+                agent->item->kind == AGENT_PORT ? "port" : "tap flow", agent->item->id, what);
+    agent->item->not_before_ns = now_ns(agent) + agent->options.retry_ms * NS_PER_MS;
+    agent->item = NULL;
+    go_soon(agent);
+}
+
+void agent_item_again(struct agent *agent) {
+    agent->item->not_before_ns = 0;
+    agent->item = NULL;
     go_soon(agent);
 }
 
 /* ---- one port ---- */
 
 static void make_key(struct agent *agent, unsigned which, const char *folder) {
-    snprintf(agent->keys[which], KEY_SIZE, ROOT "%s/%s/%s", folder, agent->options.host, agent->port->id);
+    snprintf(agent->keys[which], KEY_SIZE, ROOT "%s/%s/%s", folder, agent->options.host, agent->item->id);
 }
 
 static void port_recorded(struct store_request *request) {
-    struct agent *agent = answered(request);
+    struct agent *agent = agent_answered(request);
     if (request->outcome != STORE_DONE) {
-        port_later(agent, request->error.text);
+        agent_item_later(agent, request->error.text);
     } else if (!request->succeeded) { /* it was asked for something else meanwhile: the watch tells, or has told */
-        agent->port->not_before_ns = 0;
-        agent->port = NULL;
-        go_soon(agent);
+        agent_item_again(agent);
     } else {
-        log_notice(agent->options.log, LOG_AREA_APP, "agent: port %s is %s vhost %u", agent->port->id,
+        log_notice(agent->options.log, LOG_AREA_APP, "agent: port %s is %s vhost %u", agent->item->id,
                    agent->plug ? "plugged into" : "unplugged from", agent->vhost);
-        port_done(agent);
+        agent_item_done(agent);
     }
 }
 
@@ -180,7 +133,7 @@ static void say_up(struct agent *agent) {
     agent->ops[0] = (struct store_op){.kind = STORE_PUT, .key = agent->keys[STATUS], .value = "up", .value_length = 2};
     agent->request = (struct store_request){
         .verb = STORE_TRANSACT, .compares = agent->compares, .compare_count = 1, .then_ops = agent->ops, .then_count = 1};
-    submit(agent, port_recorded);
+    agent_submit(agent, port_recorded);
 }
 
 static void forget_port(struct agent *agent, bool vhost_is_its) {
@@ -190,8 +143,8 @@ static void forget_port(struct agent *agent, bool vhost_is_its) {
         agent->compares[1] = (struct store_compare){.key = agent->keys[VHOST],
                                                     .target = STORE_VALUE,
                                                     .relation = STORE_EQUAL,
-                                                    .value = agent->port->id,
-                                                    .value_length = strlen(agent->port->id)};
+                                                    .value = agent->item->id,
+                                                    .value_length = strlen(agent->item->id)};
         agent->ops[count++] = (struct store_op){.kind = STORE_PUT, .key = agent->keys[VHOST], .value = "None", .value_length = 4};
     }
     static const unsigned order[] = {BIND, ACTION, STATUS};
@@ -202,20 +155,20 @@ static void forget_port(struct agent *agent, bool vhost_is_its) {
                                             .compare_count = vhost_is_its ? 2 : 1,
                                             .then_ops = agent->ops,
                                             .then_count = count};
-    submit(agent, port_recorded);
+    agent_submit(agent, port_recorded);
 }
 
 /* The vhost is given back if it is this port's, in one step with the end of the port's keys. */
 static void owner_told(struct store_request *request) {
-    struct agent *agent = answered(request);
+    struct agent *agent = agent_answered(request);
     if (request->outcome != STORE_DONE) {
-        port_later(agent, request->error.text);
+        agent_item_later(agent, request->error.text);
         return;
     }
     const struct store_result *result = &request->results[0];
-    size_t length = strlen(agent->port->id);
+    size_t length = strlen(agent->item->id);
     forget_port(agent, result->count > 0 && result->entries[0].value_length == length &&
-                           memcmp(result->entries[0].value, agent->port->id, length) == 0);
+                           memcmp(result->entries[0].value, agent->item->id, length) == 0);
 }
 
 static void unplugged(struct agent *agent) {
@@ -225,7 +178,7 @@ static void unplugged(struct agent *agent) {
         return;
     }
     snprintf(agent->keys[VHOST], KEY_SIZE, ROOT "vhost/%s/%s/%u", agent->options.host, nic->physical_network, agent->vhost);
-    get(agent, agent->keys[VHOST], owner_told);
+    agent_get(agent, agent->keys[VHOST], owner_told);
 }
 
 static void wired(struct packet_change *change) {
@@ -234,7 +187,7 @@ static void wired(struct packet_change *change) {
     if (agent->stopping)
         return;
     if (!change->ok)
-        port_later(agent, change->error.text);
+        agent_item_later(agent, change->error.text);
     else if (agent->plug)
         say_up(agent);
     else
@@ -255,7 +208,7 @@ static void wire(struct agent *agent) {
 }
 
 /* {"vhost_id": N, "mac_address": MAC, "vlan_id"?: N} */
-static bool read_bind_port(struct agent *agent, const struct store_entry *entry, struct error *error) {
+bool agent_read_bind_port(struct agent *agent, const struct store_entry *entry, struct error *error) {
     json_t *json = json_loadb(entry->value, entry->value_length, 0, NULL);
     const json_t *vhost = json_object_get(json, "vhost_id"), *mac = json_object_get(json, "mac_address"),
                  *vlan = json_object_get(json, "vlan_id");
@@ -280,16 +233,16 @@ static bool read_bind_port(struct agent *agent, const struct store_entry *entry,
 
 /* A vhost of this host whose key has the port's id. */
 static void owned_told(struct store_request *request) {
-    struct agent *agent = answered(request);
+    struct agent *agent = agent_answered(request);
     if (request->outcome != STORE_DONE) {
-        port_later(agent, request->error.text);
+        agent_item_later(agent, request->error.text);
         return;
     }
     const struct store_result *result = &request->results[0];
     for (uint32_t i = 0; i < result->count && !agent->has_vhost; i++) {
         const struct store_entry *entry = &result->entries[i];
         uint64_t vhost;
-        if (entry->value_length == strlen(agent->port->id) && memcmp(entry->value, agent->port->id, entry->value_length) == 0 &&
+        if (entry->value_length == strlen(agent->item->id) && memcmp(entry->value, agent->item->id, entry->value_length) == 0 &&
             text_parse_u64(strrchr(entry->key, '/') + 1, UINT16_MAX, &vhost) &&
             configuration_nic_of(&agent->configuration, (unsigned)vhost) != NULL) {
             agent->vhost = (unsigned)vhost;
@@ -305,61 +258,67 @@ static void owned_told(struct store_request *request) {
 /* To be unplugged, but there is no bind_port that says from where. */
 static void find_vhost(struct agent *agent) {
     agent->request = (struct store_request){.verb = STORE_RANGE, .key = agent->vhost_prefix, .prefix = true};
-    submit(agent, owned_told);
+    agent_submit(agent, owned_told);
 }
 
 static void bind_told(struct store_request *request) {
-    struct agent *agent = answered(request);
+    struct agent *agent = agent_answered(request);
     struct error error;
     if (request->outcome != STORE_DONE) {
-        port_later(agent, request->error.text);
+        agent_item_later(agent, request->error.text);
         return;
     }
     const struct store_result *result = &request->results[0];
     agent->has_vhost = false;
     error_set(&error, ERROR_NOT_FOUND, "there is no bind_port");
-    bool ok = result->count > 0 && read_bind_port(agent, &result->entries[0], &error);
+    bool ok = result->count > 0 && agent_read_bind_port(agent, &result->entries[0], &error);
     if (agent->plug && !ok)
-        port_later(agent, error.text);
+        agent_item_later(agent, error.text);
     else if (agent->has_vhost)
         wire(agent); /* to unplug, the vhost is all that must be known */
     else
         find_vhost(agent);
 }
 
-static bool is_value(const struct store_entry *entry, const char *text) {
+bool agent_is_value(const struct store_entry *entry, const char *text) {
     return entry->value_length == strlen(text) && memcmp(entry->value, text, entry->value_length) == 0;
 }
 
 static void action_told(struct store_request *request) {
-    struct agent *agent = answered(request);
+    struct agent *agent = agent_answered(request);
     if (request->outcome != STORE_DONE) {
-        port_later(agent, request->error.text);
+        agent_item_later(agent, request->error.text);
         return;
     }
     const struct store_result *result = &request->results[0];
     if (result->count == 0) { /* nobody wants anything any more */
-        port_done(agent);
+        agent_item_done(agent);
         return;
     }
     const struct store_entry *entry = &result->entries[0];
-    agent->plug = is_value(entry, "plug");
+    agent->plug = agent_is_value(entry, "plug");
     agent->action_revision = entry->modify_revision;
-    if (!agent->plug && !is_value(entry, "unplug")) {
+    if (!agent->plug && !agent_is_value(entry, "unplug")) {
         log_warning(agent->options.log, LOG_AREA_APP, "agent: port %s: its action is neither plug nor unplug: left alone",
-                    agent->port->id);
-        port_done(agent);
+                    agent->item->id);
+        agent_item_done(agent);
         return;
     }
-    make_key(agent, BIND, "bind_port");
-    get(agent, agent->keys[BIND], bind_told);
+    if (agent->plug)
+        agent_port_go_on(agent);
+    else
+        agent_flow_end_of_port(agent);
 }
 
-static void begin_port(struct agent *agent, struct port *port) {
-    agent->port = port;
+void agent_port_go_on(struct agent *agent) {
+    make_key(agent, BIND, "bind_port");
+    agent_get(agent, agent->keys[BIND], bind_told);
+}
+
+static void begin_port(struct agent *agent) {
     make_key(agent, ACTION, "action");
     make_key(agent, STATUS, "port_status");
-    get(agent, agent->keys[ACTION], action_told);
+    agent_get(agent, agent->keys[ACTION], action_told);
 }
 
 /* ---- the configuration ---- */
@@ -375,15 +334,15 @@ static void configuration_changed(struct store_watch *watch, const struct store_
 static void watch_ended(struct store_watch *watch, const struct error *error) {
     struct agent *agent = watch->arg;
     log_warning(agent->options.log, LOG_AREA_APP, "agent: watching %s: %s; reading it again", watch->key, error->text);
-    if (watch == &agent->action_watch)
-        agent->relist = true;
-    else
+    if (watch == &agent->configuration_watch)
         agent->reread = true;
+    else
+        agent->relist[watch - agent->action_watches] = true;
     retry_soon(agent);
 }
 
 static void configuration_told(struct store_request *request) {
-    struct agent *agent = answered(request);
+    struct agent *agent = agent_answered(request);
     struct configuration read;
     if (request->outcome != STORE_DONE) {
         agent->trouble = request->error;
@@ -417,7 +376,7 @@ static void configuration_told(struct store_request *request) {
 static void read_configuration(struct agent *agent) {
     agent->reread = false;
     store_watch_stop(&agent->configuration_watch);
-    get(agent, agent->configuration_key, configuration_told);
+    agent_get(agent, agent->configuration_key, configuration_told);
 }
 
 static bool edit_build(struct packet_change *change, json_t *wiring, struct error *error) {
@@ -445,7 +404,7 @@ static void built(struct packet_change *change) {
                agent->configuration.vhost_count);
     error_clear(&agent->trouble);
     agent->state = AGENT_RUNNING;
-    agent->relist = true;
+    agent->relist[AGENT_PORT] = agent->relist[AGENT_FLOW] = true;
     if (agent->options.lease_s != 0 && agent->lease.store == NULL)
         store_lease_grant(agent->options.store, &agent->lease);
     go_soon(agent);
@@ -462,48 +421,51 @@ static void build(struct agent *agent) {
 
 static void actions_changed(struct store_watch *watch, const struct store_event *events, uint32_t count) {
     struct agent *agent = watch->arg;
+    enum agent_kind kind = (enum agent_kind)(watch - agent->action_watches);
     for (uint32_t i = 0; i < count; i++)
         if (!events[i].deleted)
-            enqueue(agent, events[i].entry.key + strlen(agent->action_prefix));
+            enqueue(agent, kind, events[i].entry.key + strlen(agent->action_prefixes[kind]));
     go_soon(agent);
 }
 
-static void list_actions(struct agent *agent, const char *after, int64_t revision);
+static void list_actions(struct agent *agent, enum agent_kind kind, const char *after, int64_t revision);
 
 static void actions_told(struct store_request *request) {
-    struct agent *agent = answered(request);
+    struct agent *agent = agent_answered(request);
+    enum agent_kind kind = agent->listed;
     if (request->outcome != STORE_DONE) {
-        agent->relist = true;
+        agent->relist[kind] = true;
         agent->trouble = request->error;
         trouble(agent, "actions cannot be read");
         retry_soon(agent);
         return;
     }
     const struct store_result *result = &request->results[0];
+    int64_t revision = request->revision != 0 ? request->revision : request->now_revision;
     for (uint32_t i = 0; i < result->count; i++)
-        enqueue(agent, result->entries[i].key + strlen(agent->action_prefix));
+        enqueue(agent, kind, result->entries[i].key + strlen(agent->action_prefixes[kind]));
     if (request->more) {
         snprintf(agent->after, sizeof(agent->after), "%s", result->entries[result->count - 1].key);
-        list_actions(agent, agent->after, request->revision != 0 ? request->revision : request->now_revision);
+        list_actions(agent, kind, agent->after, revision);
         return;
     }
-    agent->action_watch =
-        (struct store_watch){.key = agent->action_prefix,
-                             .prefix = true,
-                             .from_revision = (request->revision != 0 ? request->revision : request->now_revision) + 1,
-                             .arg = agent,
-                             .events = actions_changed,
-                             .ended = watch_ended};
-    store_watch_start(agent->options.store, &agent->action_watch);
+    agent->action_watches[kind] = (struct store_watch){.key = agent->action_prefixes[kind],
+                                                       .prefix = true,
+                                                       .from_revision = revision + 1,
+                                                       .arg = agent,
+                                                       .events = actions_changed,
+                                                       .ended = watch_ended};
+    store_watch_start(agent->options.store, &agent->action_watches[kind]);
     go_soon(agent);
 }
 
-static void list_actions(struct agent *agent, const char *after, int64_t revision) {
-    agent->relist = false;
-    store_watch_stop(&agent->action_watch);
+static void list_actions(struct agent *agent, enum agent_kind kind, const char *after, int64_t revision) {
+    agent->relist[kind] = false;
+    agent->listed = kind;
+    store_watch_stop(&agent->action_watches[kind]);
     agent->request = (struct store_request){
-        .verb = STORE_RANGE, .key = agent->action_prefix, .prefix = true, .after = after, .revision = revision};
-    submit(agent, actions_told);
+        .verb = STORE_RANGE, .key = agent->action_prefixes[kind], .prefix = true, .after = after, .revision = revision};
+    agent_submit(agent, actions_told);
 }
 
 /* ---- vhosts that were taken, and then nobody asked for anything ---- */
@@ -518,7 +480,7 @@ static bool was_suspect(const struct agent *agent, const struct suspect *suspect
 static void reclaim_next(struct agent *agent);
 
 static void reclaimed(struct store_request *request) {
-    struct agent *agent = answered(request);
+    struct agent *agent = agent_answered(request);
     if (request->outcome == STORE_DONE && request->succeeded)
         log_warning(agent->options.log, LOG_AREA_APP,
                     "agent: vhost %u was taken by port %s, which nobody has plugged: it is free again",
@@ -543,7 +505,7 @@ static void reclaim_one(struct agent *agent, unsigned at) {
     agent->ops[0] = (struct store_op){.kind = STORE_PUT, .key = agent->keys[VHOST], .value = "None", .value_length = 4};
     agent->request = (struct store_request){
         .verb = STORE_TRANSACT, .compares = agent->compares, .compare_count = 3, .then_ops = agent->ops, .then_count = 1};
-    submit(agent, reclaimed);
+    agent_submit(agent, reclaimed);
 }
 
 static void reclaim_next(struct agent *agent) {
@@ -563,7 +525,7 @@ static void note_suspect(struct agent *agent, const struct store_entry *entry) {
     const char *slash = strrchr(entry->key, '/');
     uint64_t vhost;
     char expected[KEY_SIZE];
-    if (is_value(entry, "None") || entry->value_length == 0 || entry->value_length > AGENT_ID_MAX ||
+    if (agent_is_value(entry, "None") || entry->value_length == 0 || entry->value_length > AGENT_ID_MAX ||
         agent->suspect_count == RECLAIM_MAX || !text_parse_u64(slash + 1, UINT16_MAX, &vhost))
         return;
     const struct configuration_nic *nic = configuration_nic_of(&agent->configuration, (unsigned)vhost);
@@ -577,7 +539,7 @@ static void note_suspect(struct agent *agent, const struct store_entry *entry) {
 }
 
 static void vhosts_told(struct store_request *request) {
-    struct agent *agent = answered(request);
+    struct agent *agent = agent_answered(request);
     agent->suspect_count = agent->suspect_at = 0;
     if (request->outcome == STORE_DONE)
         for (uint32_t i = 0; i < request->results[0].count; i++)
@@ -588,7 +550,7 @@ static void vhosts_told(struct store_request *request) {
 static void look_at_vhosts(struct agent *agent) {
     agent->reclaim = false;
     agent->request = (struct store_request){.verb = STORE_RANGE, .key = agent->vhost_prefix, .prefix = true};
-    submit(agent, vhosts_told);
+    agent_submit(agent, vhosts_told);
 }
 
 /* ---- the loop ---- */
@@ -608,12 +570,16 @@ static void go(struct reactor_job *job) {
         build(agent);
     } else if (agent->state != AGENT_RUNNING) {
         return;
-    } else if (agent->relist) {
-        list_actions(agent, NULL, 0);
+    } else if (agent->relist[AGENT_PORT]) {
+        list_actions(agent, AGENT_PORT, NULL, 0);
+    } else if (agent->relist[AGENT_FLOW]) {
+        list_actions(agent, AGENT_FLOW, NULL, 0);
     } else {
-        struct port *port = next_port(agent);
-        if (port != NULL)
-            begin_port(agent, port);
+        agent->item = next_item(agent);
+        if (agent->item != NULL && agent->item->kind == AGENT_PORT)
+            begin_port(agent);
+        else if (agent->item != NULL)
+            agent_flow_begin(agent);
         else if (agent->reclaim)
             look_at_vhosts(agent);
     }
@@ -697,12 +663,15 @@ struct agent *agent_create(const struct agent_options *options) {
     agent->timer.run = tick;
     agent->reclaim_timer.run = reclaim_tick;
     agent->lease = (struct store_lease){.ttl_s = options->lease_s, .arg = agent, .granted = lease_granted, .lost = lease_lost};
-    list_init(&agent->ports);
-    list_init(&agent->free_ports);
+    list_init(&agent->items);
+    list_init(&agent->free_items);
     for (unsigned i = 0; i < AGENT_PORTS_MAX; i++)
-        list_push_back(&agent->free_ports, &agent->slots[i].node);
+        list_push_back(&agent->free_items, &agent->slots[i].node);
     snprintf(agent->configuration_key, PREFIX_SIZE, ROOT "configuration/%s", options->host);
-    snprintf(agent->action_prefix, PREFIX_SIZE, ROOT "action/%s/", options->host);
+    snprintf(agent->action_prefixes[AGENT_PORT], PREFIX_SIZE, ROOT "action/%s/", options->host);
+    snprintf(agent->action_prefixes[AGENT_FLOW], PREFIX_SIZE, ROOT "tap_action/%s/", options->host);
+    snprintf(agent->tap_info_prefix, PREFIX_SIZE, ROOT "tap_info/%s/", options->host);
+    snprintf(agent->mirror_prefix, PREFIX_SIZE, ROOT "mirror/%s/", options->host);
     snprintf(agent->vhost_prefix, PREFIX_SIZE, ROOT "vhost/%s/", options->host);
     snprintf(agent->lease_key, PREFIX_SIZE, ROOT "agent/%s", options->host);
     return agent;
@@ -719,7 +688,8 @@ void agent_stop(struct agent *agent) {
     reactor_timer_stop(agent->options.reactor, &agent->timer);
     reactor_timer_stop(agent->options.reactor, &agent->reclaim_timer);
     store_watch_stop(&agent->configuration_watch);
-    store_watch_stop(&agent->action_watch);
+    for (unsigned kind = 0; kind < AGENT_KINDS; kind++)
+        store_watch_stop(&agent->action_watches[kind]);
     store_lease_end(&agent->lease, true);
 }
 

@@ -6,6 +6,8 @@
 #include "base/text.h"
 #include "control/packet/wiring.h"
 
+enum { CONFIGURATION_RING_MAX = 60000 }; /* those of hairpins are above */
+
 /* "vf[1].core_mask" */
 static bool wrong(struct error *error, unsigned nic, const char *key, const char *value, const char *expected) {
     char field[64];
@@ -93,6 +95,60 @@ static bool read_nic(struct configuration *to, unsigned at, const json_t *from, 
     return check_nic(to, at, error);
 }
 
+/* What must hold of one mirror, and between it and what was read before. */
+static bool check_mirror(const struct configuration *all, unsigned at, struct error *error) {
+    const struct configuration_mirror *mirror = &all->mirrors[at];
+    char field[32], value[24];
+    uint64_t bit = 1ULL << mirror->core;
+    snprintf(field, sizeof(field), "mirror[%u].core", at);
+    snprintf(value, sizeof(value), "%u", mirror->core);
+    if (bit <= (all->nics[0].core_mask & (~all->nics[0].core_mask + 1)))
+        return error_invalid(error, field, value, "one above the lowest core of %s", all->nics[0].pci_address);
+    for (unsigned i = 0; i < all->nic_count; i++)
+        if ((all->nics[i].core_mask & (all->nics[i].core_mask - 1) & bit) != 0)
+            return error_invalid(error, field, value, "a core that no NIC works on: it is one of %s's", all->nics[i].pci_address);
+    snprintf(field, sizeof(field), "mirror[%u].ports", at);
+    for (unsigned ring = 0; ring < 2; ring++) {
+        bool taken = mirror->rings[ring] >= CONFIGURATION_RING_MAX || (ring == 1 && mirror->rings[0] == mirror->rings[1]);
+        for (unsigned i = 0; i < at; i++)
+            taken = taken || all->mirrors[i].rings[0] == mirror->rings[ring] || all->mirrors[i].rings[1] == mirror->rings[ring];
+        for (unsigned i = 0; i < all->nic_count; i++)
+            taken = taken || (all->nics[i].components == NULL &&
+                              mirror->rings[ring] / 2 - all->nics[i].first_vhost < all->nics[i].num_vhost);
+        snprintf(value, sizeof(value), "ring:%u", mirror->rings[ring]);
+        if (taken)
+            return error_invalid(error, field, value, "two rings of its own below ring:%d", CONFIGURATION_RING_MAX);
+    }
+    return true;
+}
+
+/* [{"core": N, "ports": ["ring:N", "ring:N"]}]; absent is fine. */
+static bool read_mirrors(struct configuration *to, const json_t *from, struct error *error) {
+    if (from == NULL || json_is_null(from))
+        return true;
+    if (!json_is_array(from) || json_array_size(from) > CONFIGURATION_MIRRORS_MAX)
+        return error_set(error, ERROR_DAMAGED, "\"mirror\" is no list of at most %d", CONFIGURATION_MIRRORS_MAX);
+    for (; to->mirror_count < json_array_size(from); to->mirror_count++) {
+        struct configuration_mirror *mirror = &to->mirrors[to->mirror_count];
+        const json_t *item = json_array_get(from, to->mirror_count), *core = json_object_get(item, "core"),
+                     *ports = json_object_get(item, "ports");
+        bool ok = json_is_integer(core) && json_integer_value(core) >= 0 && json_integer_value(core) < WIRING_CORES_MAX &&
+                  json_array_size(ports) == 2;
+        for (unsigned ring = 0; ok && ring < 2; ring++) {
+            const char *port = json_string_value(json_array_get(ports, ring));
+            ok = port != NULL && strncmp(port, "ring:", 5) == 0 && wiring_check_port(port, "ports", error);
+            mirror->rings[ring] = ok ? wiring_port_number(port) : 0;
+        }
+        if (!ok)
+            return error_set(error, ERROR_DAMAGED, "mirror[%u] is not {\"core\": 0 to %d, \"ports\": [\"ring:N\", \"ring:N\"]}",
+                             to->mirror_count, WIRING_CORES_MAX - 1);
+        mirror->core = (unsigned)json_integer_value(core);
+        if (!check_mirror(to, to->mirror_count, error))
+            return false;
+    }
+    return true;
+}
+
 bool configuration_parse(const void *text, size_t length, struct configuration *ret, struct error *error) {
     struct configuration read = {0};
     json_error_t where;
@@ -111,6 +167,7 @@ bool configuration_parse(const void *text, size_t length, struct configuration *
             read.nic_count++;
         }
     }
+    ok = ok && (!json_is_object(read.json) || read_mirrors(&read, json_object_get(read.json, "mirror"), error));
     if (!ok)
         configuration_fini(&read);
     else
@@ -180,6 +237,16 @@ char *configuration_format(const struct configuration *configuration) {
         json_array_append_new(list, json_pack("{si ss ss ss sO*}", "num_vhost", (int)nic->num_vhost, "pci_address",
                                               nic->pci_address, "physical_network", nic->physical_network, "core_mask",
                                               nic->mask_text, "components", nic->components));
+    }
+    if (configuration->mirror_count > 0) {
+        json_t *mirrors = json_array();
+        for (unsigned i = 0; i < configuration->mirror_count; i++) {
+            const struct configuration_mirror *mirror = &configuration->mirrors[i];
+            json_array_append_new(mirrors, json_pack("{si s[oo]}", "core", (int)mirror->core, "ports",
+                                                     json_sprintf("ring:%u", mirror->rings[0]),
+                                                     json_sprintf("ring:%u", mirror->rings[1])));
+        }
+        list = json_pack("{so so}", "vf", list, "mirror", mirrors);
     }
     char *text = json_dumps(list, 0);
     json_decref(list);

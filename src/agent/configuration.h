@@ -1,5 +1,6 @@
 /* What a host has for Soft Patch Panel: its NICs in the order of their ports, with the vhosts and cores of each. As etcd keeps it
- * (an array, or since the end of 2018 an object with "vf"), and as administrators write it (DPDK_PORT_MAPPINGS). Pure. */
+ * (an array, or since the end of 2018 an object with "vf", and "mirror" where ports can be tapped), and as administrators write
+ * it (DPDK_PORT_MAPPINGS). Pure. */
 #pragma once
 
 #include <jansson.h>
@@ -7,7 +8,7 @@
 #include "base/bytes.h"
 #include "base/error.h"
 
-enum { CONFIGURATION_NICS_MAX = 16, CONFIGURATION_VHOSTS_MAX = 30, CONFIGURATION_NAME_MAX = 63 };
+enum { CONFIGURATION_NICS_MAX = 16, CONFIGURATION_VHOSTS_MAX = 30, CONFIGURATION_NAME_MAX = 63, CONFIGURATION_MIRRORS_MAX = 32 };
 
 struct configuration_nic {
     char pci_address[24], physical_network[CONFIGURATION_NAME_MAX + 1];
@@ -17,8 +18,16 @@ struct configuration_nic {
     const json_t *components; /* another wiring than the usual; NULL = that. The configuration's */
 };
 
+/* What a tap copies with: tap.h. */
+struct configuration_mirror {
+    unsigned core;
+    unsigned rings[2]; /* to who gets the copies, and to whose frames they are */
+};
+
 struct configuration {
     struct configuration_nic nics[CONFIGURATION_NICS_MAX];
+    struct configuration_mirror mirrors[CONFIGURATION_MIRRORS_MAX];
+    unsigned mirror_count;
     unsigned nic_count, vhost_count;
     json_t *json; /* as read; NULL = made of mappings */
 };
@@ -31,7 +40,7 @@ bool configuration_parse_mappings(const char *text, struct configuration *ret, s
 /* A mask with one core; the NICs' masters are it or their own. False: error.field is "SPP_PRIMARY_CORE_MASK". */
 bool configuration_check_primary(const struct configuration *configuration, const char *mask, struct error *error);
 void configuration_fini(struct configuration *configuration);
-/* The array, as the seed has it. To be freed; NULL: no memory. */
+/* The array, as the seed has it; with mirrors, the object. To be freed; NULL: no memory. */
 char *configuration_format(const struct configuration *configuration);
 /* The NIC that a vhost is of; NULL: none. */
 const struct configuration_nic *configuration_nic_of(const struct configuration *configuration, unsigned vhost);

@@ -3,6 +3,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "agent/tap.h"
+
 enum { HAIRPIN_RING = 60000 }; /* above those of vhosts */
 
 static const char *text_of(const json_t *object, const char *key) {
@@ -60,14 +62,16 @@ static json_t *usual_parts(const struct configuration_nic *nic, unsigned index) 
     return parts;
 }
 
-static bool attach_all(json_t *wiring, const char *key, const json_t *meant, const char *direction, struct error *error) {
+static bool attach_all(json_t *wiring, const struct configuration *configuration, const char *key, const json_t *meant,
+                       const char *direction, struct error *error) {
     const char *name = text_of(meant, "name");
     const json_t *ports = json_object_get(meant, direction[0] == 'r' ? "rx_port" : "tx_port");
     size_t i;
     json_t *port;
     json_array_foreach((json_t *)ports, i, port) {
         const char *text = json_is_string(port) ? json_string_value(port) : "";
-        if (!has_end(wiring_component(wiring_process(wiring, key), name), direction, text) &&
+        if (!has_end(wiring_component(wiring_process(wiring, key), name), direction,
+                     tap_port(wiring, configuration, text, direction)) &&
             !wiring_attach(wiring, key, name, text, direction, NULL, error))
             return false;
     }
@@ -97,7 +101,39 @@ static bool drop_homeless(json_t *wiring, const char *key, const json_t *parts, 
     return true;
 }
 
-static bool build_part(json_t *wiring, const char *key, const json_t *meant, struct error *error) {
+static bool is_vhost_end(const json_t *meant, const char *side) {
+    const char *port = json_string_value(json_array_get(json_object_get(meant, side), 0));
+    return port != NULL && strncmp(port, "vhost:", 6) == 0;
+}
+
+/* What taps had put between goes from beside vhosts, when taps have gone. */
+static bool drop_rings(json_t *wiring, const char *key, const json_t *meant, const char *side, struct error *error) {
+    const char *name = text_of(meant, "name"), *direction = side[0] == 'r' ? "rx" : "tx";
+    const json_t *ends = json_object_get(wiring_component(wiring_process(wiring, key), name), direction);
+    for (size_t i = json_array_size(ends); i-- > 0;) {
+        char port[WIRING_PORT_MAX + 1];
+        json_t *stays;
+        size_t at;
+        bool goes = true;
+        snprintf(port, sizeof(port), "%s", text_of(json_array_get(ends, i), "port"));
+        json_array_foreach(json_object_get(meant, side), at, stays) goes =
+            goes && strcmp(json_is_string(stays) ? json_string_value(stays) : "", port) != 0;
+        if (goes && strncmp(port, "ring:", 5) == 0 && !wiring_detach(wiring, key, name, port, direction, error))
+            return false;
+    }
+    return true;
+}
+
+/* Who writes to a vhost merges where copies of taps can come, too. */
+static void set_type(const struct configuration *configuration, const json_t *meant, json_t *there) {
+    const char *type = is_vhost_end(meant, "tx_port") && configuration->mirror_count > 0 ? "merge" : "forward";
+    if (strcmp(text_of(meant, "type"), "forward") == 0 && json_array_size(json_object_get(there, "rx")) <= 1 &&
+        (strcmp(text_of(there, "type"), "forward") == 0 || strcmp(text_of(there, "type"), "merge") == 0))
+        json_object_set_new(there, "type", json_string(type));
+}
+
+static bool build_part(json_t *wiring, const struct configuration *configuration, const char *key, const json_t *meant,
+                       struct error *error) {
     const char *name = text_of(meant, "name");
     const json_t *core = json_object_get(meant, "core");
     json_t *there = wiring_component(wiring_process(wiring, key), name);
@@ -111,7 +147,9 @@ static bool build_part(json_t *wiring, const char *key, const json_t *meant, str
             return error_invalid(error, "components.core", name, "one of the NIC's cores but the lowest");
         json_object_set(there, "core", (json_t *)core);
     }
-    return attach_all(wiring, key, meant, "tx", error) && attach_all(wiring, key, meant, "rx", error);
+    set_type(configuration, meant, wiring_component(wiring_process(wiring, key), name));
+    return attach_all(wiring, configuration, key, meant, "tx", error) &&
+           attach_all(wiring, configuration, key, meant, "rx", error);
 }
 
 /* The process has these cores, also if it had others. */
@@ -147,6 +185,9 @@ static bool set_hairpin(json_t *wiring, const char *key, unsigned index, bool on
 }
 
 bool nic_build(json_t *wiring, const struct configuration *configuration, bool hairpin, struct error *error) {
+    bool untapped;
+    if (!tap_drop_stale(wiring, configuration, &untapped, error))
+        return false;
     for (unsigned i = 0; i < configuration->nic_count; i++) {
         const struct configuration_nic *nic = &configuration->nics[i];
         char key[24];
@@ -157,13 +198,17 @@ bool nic_build(json_t *wiring, const struct configuration *configuration, bool h
         json_t *parts = nic->components != NULL ? json_deep_copy(nic->components) : usual_parts(nic, i);
         bool ok = parts != NULL || error_set(error, ERROR_NO_MEMORY, "no memory");
         ok = ok && drop_homeless(wiring, key, parts, error);
-        json_array_foreach(parts, at, meant) ok = ok && build_part(wiring, key, meant, error);
+        json_array_foreach(parts, at, meant) {
+            ok = ok && (!untapped || !is_vhost_end(meant, "tx_port") || drop_rings(wiring, key, meant, "rx_port", error));
+            ok = ok && (!untapped || !is_vhost_end(meant, "rx_port") || drop_rings(wiring, key, meant, "tx_port", error));
+            ok = ok && build_part(wiring, configuration, key, meant, error);
+        }
         ok = ok && (nic->components != NULL || set_hairpin(wiring, key, i, hairpin, error));
         json_decref(parts);
         if (!ok)
             return false;
     }
-    return true;
+    return tap_build(wiring, configuration, error);
 }
 
 /* ---- ports ---- */
@@ -181,12 +226,14 @@ struct way {
     char vhost[24];
 };
 
-/* The port leads to the vhost: it is it, or a component moves frames from the one to the other. */
-static bool leads_to(const json_t *process, const char *port, const char *vhost) {
+/* The port leads to the vhost: it is it, or a component moves frames from the one to the other, past taps. */
+static bool leads_to(const json_t *wiring, const struct configuration *configuration, const json_t *process, const char *port,
+                     const char *vhost) {
     size_t i;
     json_t *component;
     if (strcmp(port, vhost) == 0)
         return true;
+    port = tap_port(wiring, configuration, port, "rx");
     json_array_foreach(json_object_get(process, "components"), i,
                        component) if (has_end(component, "rx", port) && has_end(component, "tx", vhost)) return true;
     return false;
@@ -210,7 +257,8 @@ static bool find_way(const json_t *wiring, const struct configuration *configura
             ret->reader = text_of(component, "name");
         if (strcmp(text_of(component, "type"), "classifier") != 0)
             continue;
-        json_array_foreach(json_object_get(component, "tx"), e, end) if (leads_to(process, text_of(end, "port"), ret->vhost)) {
+        json_array_foreach(json_object_get(component, "tx"), e,
+                           end) if (leads_to(wiring, configuration, process, text_of(end, "port"), ret->vhost)) {
             ret->classifier = text_of(component, "name");
             ret->output = text_of(end, "port");
         }
@@ -280,10 +328,11 @@ bool nic_plug(json_t *wiring, const struct configuration *configuration, unsigne
     way.classifier = classifier;
     way.reader = reader;
     bool there = clear_entries(wiring, way.key, output, mac != NULL ? kept : NULL, vlan);
-    return set_tags(wiring, &way, vlan, error) &&
+    return set_tags(wiring, &way, vlan, error) && tap_retag(wiring, configuration, vhost, error) &&
            (mac == NULL || there || wiring_add_entry(wiring, way.key, kept, vlan, output, error));
 }
 
 bool nic_unplug(json_t *wiring, const struct configuration *configuration, unsigned vhost, struct error *error) {
-    return nic_plug(wiring, configuration, vhost, NULL, WIRING_UNTAGGED, error);
+    return tap_unplug_vhost(wiring, configuration, vhost, error) &&
+           nic_plug(wiring, configuration, vhost, NULL, WIRING_UNTAGGED, error);
 }

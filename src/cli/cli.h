@@ -112,6 +112,10 @@ bool cli_do(struct cli *cli, const char *method, json_t *take_params);
 const char *cli_member(const json_t *object, const char *key);
 /* The value of an option of this verb, NULL if not given. */
 const char *cli_option(const struct cli *cli, const char *name);
+/* What is in a file, of at most 1 MiB: a certificate, a key, a password. It is given back by cli_forget_text(), which overwrites
+ * it; NULL is fine there. False: cli->error names the file. */
+bool cli_read_text(struct cli *cli, const char *path, char **ret_text);
+void cli_forget_text(char *take_text);
 /* Parses a size argument ("10G"); false: cli->error names it. */
 bool cli_size(struct cli *cli, const char *what, const char *text, uint64_t *ret_bytes);
 /* True if --yes was given. Else cli->error says what would be lost. */

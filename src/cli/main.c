@@ -6,6 +6,8 @@
 #include "base/text.h"
 #include "cli/cli.h"
 
+enum { TEXT_MAX = 1 << 20 };
+
 static bool hidden(const struct cli_verb *verb) { return verb->path[0] == '_'; }
 
 static unsigned count_words(const char *text) {
@@ -73,6 +75,26 @@ const char *cli_option(const struct cli *cli, const char *name) {
             return cli->option_values[i];
     assert(!"an option that is in the verb's table");
     return NULL;
+}
+
+bool cli_read_text(struct cli *cli, const char *path, char **ret_text) {
+    FILE *file = fopen(path, "re");
+    char *text = file == NULL ? NULL : calloc(1, TEXT_MAX + 1);
+    size_t length = text == NULL ? 0 : fread(text, 1, TEXT_MAX, file);
+    if (file != NULL)
+        fclose(file);
+    if (length == 0) {
+        free(text);
+        return error_set(&cli->error, ERROR_NOT_FOUND, "%s cannot be read", path);
+    }
+    *ret_text = text;
+    return true;
+}
+
+void cli_forget_text(char *take_text) {
+    if (take_text != NULL)
+        explicit_bzero(take_text, strlen(take_text));
+    free(take_text);
 }
 
 bool cli_yes(struct cli *cli, const char *loss_format, ...) {

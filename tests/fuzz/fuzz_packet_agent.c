@@ -1,7 +1,7 @@
 /* Fuzzes what networking-spp's agent reads from etcd. A line is "KEY VALUE", put below /spp/openstack/ of host h
- * ("configuration", "action/PORT", "bind_port/PORT", "vhost/NETWORK/NUMBER"), "-KEY" deletes, an empty line is 20 s. Whatever it
- * reads, what it wires is what a daemon would take up again (packet_keeper.h), it calls a port up only where NICs are wired, and
- * it goes on. */
+ * ("configuration", "action/PORT", "bind_port/PORT", "vhost/NETWORK/NUMBER", "tap_action/FLOW", "tap_info/FLOW",
+ * "mirror/NUMBER"), "-KEY" deletes, an empty line is 20 s. Whatever it reads, what it wires is what a daemon would take up again
+ * (packet_keeper.h), it calls a port up only where NICs are wired, and it goes on. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -97,7 +97,7 @@ static void end(struct world *world) {
 
 /* "action/PORT" is action/h/PORT, and so on. False: no key that the agent reads. */
 static bool make_key(const char *word, char to[STORE_KEY_MAX + 1]) {
-    static const char *const folders[] = {"action/", "bind_port/", "vhost/"};
+    static const char *const folders[] = {"action/", "bind_port/", "vhost/", "tap_action/", "tap_info/", "mirror/"};
     if (strlen(word) > 200)
         return false;
     for (const char *c = word; *c != '\0'; c++)

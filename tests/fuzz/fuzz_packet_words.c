@@ -75,7 +75,10 @@ static void check_configuration(struct configuration *configuration) {
     char *text = configuration_format(configuration);
     assert(text != NULL && configuration->nic_count <= CONFIGURATION_NICS_MAX);
     bool ok = configuration_parse(text, strlen(text), &again, &error);
-    assert(ok && again.nic_count == configuration->nic_count && again.vhost_count == configuration->vhost_count);
+    assert(ok && again.nic_count == configuration->nic_count && again.vhost_count == configuration->vhost_count &&
+           again.mirror_count == configuration->mirror_count);
+    for (unsigned i = 0; i < again.mirror_count; i++)
+        assert(memcmp(&again.mirrors[i], &configuration->mirrors[i], sizeof(again.mirrors[i])) == 0);
     for (unsigned i = 0; i < again.nic_count; i++) {
         assert(is_same(&again.nics[i], &configuration->nics[i]) && again.nics[i].first_vhost == vhosts);
         vhosts += again.nics[i].num_vhost;

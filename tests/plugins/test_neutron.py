@@ -7,8 +7,10 @@ Usage: test_neutron.py PENSTOCKD PENSTOCK-PACKET. Ends with 77 where there is no
 import json
 import pathlib
 import signal
+import subprocess
 import sys
 import tempfile
+import threading
 import traceback
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -89,6 +91,7 @@ def load(folder, address):
     cfg.CONF.set_override("mechanism_drivers", ["penstock_spp"], "ml2")
     cfg.CONF.set_override("etcd_host", address, "spp")
     cfg.CONF.set_override("plug_timeout", 5, "spp")
+    cfg.CONF.set_override("retry_interval", 1, "spp")
     manager = managers.MechanismManager()
     manager.initialize()
     assert list(manager.mech_drivers) == ["penstock_spp"]
@@ -105,7 +108,7 @@ def case_flat_and_vlan(driver, daemon, etcd):
     ports = [Port("a", "fa:16:3e:00:00:01", "phys1"), Port("b", "fa:16:3e:00:00:02", "phys1"), Port("c", "fa:16:3e:00:00:03", "phys2", 100),
              Port("d", "fa:16:3e:00:00:04", "phys2", 100)]  # fmt: skip
     for vhost, port in enumerate(ports):
-        assert bound(driver, port) == ("segment", "vhostuser", {"port_filter": False, "vhostuser_mode": "server", "vhostuser_socket": f"/tmp/sock{vhost}"},
+        assert bound(driver, port) == ("segment", "vhostuser", {"port_filter": False, "connectivity": "l2", "vhostuser_mode": "server", "vhostuser_socket": f"/tmp/sock{vhost}"},
                                        constants.PORT_STATUS_ACTIVE), port.binding  # fmt: skip
     assert classifier(daemon, 1) == [("fa:16:3e:00:00:01", None, "ring:0"), ("fa:16:3e:00:00:02", None, "ring:2")]
     assert classifier(daemon, 2) == [("fa:16:3e:00:00:03", 100, "ring:4"), ("fa:16:3e:00:00:04", 100, "ring:6")]
@@ -173,6 +176,116 @@ def case_heartbeat(driver, daemon, etcd):
     rig.until(lambda: not beat.beat(), "an agent that is gone is not spoken for")
 
 
+def segment(kind, network, vlan=None, name="segment"):
+    return {api.ID: name, api.NETWORK_TYPE: kind, api.PHYSICAL_NETWORK: network, api.SEGMENTATION_ID: vlan}
+
+
+def case_segments(driver, daemon, etcd):
+    """Which of a port's segments is taken, on a host with two networks; and which ports are another driver's."""
+    for number, (segments, wanted) in enumerate((
+        ([], None),
+        ([segment("vlan", "phys9", 5), segment("geneve", None, 7), segment("local", "phys1"), segment("gre", "phys1", 1)], None),
+        ([segment("vlan", None, 5), segment("flat", None)], None),
+        ([segment("vlan", "phys9", 5), segment("vlan", "phys2", 6, "second"), segment("flat", "phys1", name="third")], ("second", 2, 6)),
+        ([segment("flat", "phys1", name="third"), segment("vlan", "phys2", 6, "second")], ("third", 0, None)),
+        ([segment("vlan", "phys1", 4094, "first")], ("first", 0, 4094)),
+    )):  # fmt: skip
+        port = Port(f"s{number}", f"fa:16:3e:00:01:0{number}", "phys1")
+        port.segments_to_bind = segments
+        got = bound(driver, port)
+        asked = etcd.get(f"/spp/openstack/bind_port/spp4/s{number}")
+        if wanted is None:
+            assert got is None and asked is None, (segments, got, asked)
+            continue
+        name, vhost, vlan = wanted
+        assert got[0] == name and got[2]["vhostuser_socket"] == f"/tmp/sock{vhost}", (segments, got)
+        assert json.loads(asked) == {"vhost_id": vhost, "mac_address": port.current["mac_address"], **({} if vlan is None else {"vlan_id": vlan})}, asked
+        driver.delete_port_postcommit(port)
+        rig.until(lambda number=number: etcd.get(f"/spp/openstack/action/spp4/s{number}") is None, "it is unplugged")
+    for kind in ("direct", "macvtap", "baremetal", "virtio-forwarder"):
+        port = Port("t", "fa:16:3e:00:01:09", "phys1")
+        port.current["binding:vnic_type"] = kind
+        assert bound(driver, port) is None, kind
+    port.current["binding:vnic_type"] = "normal"
+    assert bound(driver, port)
+    # Of hosts that are not ours, and ports that were never bound, nothing is written.
+    since = etcd.revision()
+    for host, vif_type in (("elsewhere", "vhostuser"), (HOST, "unbound"), (HOST, "ovs"), ("", "vhostuser"), (None, "vhostuser")):
+        other = Port("u" if host != HOST else "t", "fa:16:3e:00:01:09", "phys1", host=host)
+        other.vif_type = vif_type
+        driver.delete_port_postcommit(other)
+    port.original_host, port.original_vif_type = HOST, "vhostuser"
+    driver.update_port_postcommit(port)  # changed, and where it was
+    assert etcd.history(since) == []
+    driver.delete_port_postcommit(port)
+    rig.until(lambda: etcd.get("/spp/openstack/action/spp4/t") is None, "it is unplugged")
+
+
+def case_heartbeat_program(driver, daemon, etcd):
+    """As it is run: its options from a file, what neutron is told, and again after the interval."""
+    config = daemon.folder / "agent.conf"
+    config.write_text(f"[DEFAULT]\nhost = {HOST}\n[AGENT]\nreport_interval = 7\n[spp]\netcd_host = {daemon.address}\n", encoding="utf-8")
+    script = """
+import json, runpy, sys, time
+from neutron.agent import rpc
+class Api:
+    def __init__(self, topic): print("topic", topic)
+    def report_state(self, context, state): print("state", json.dumps(state, sort_keys=True))
+rpc.PluginReportStateAPI = Api
+naps = []
+def sleep(seconds):
+    print("sleep", seconds)
+    naps.append(seconds)
+    if len(naps) == 2:
+        sys.exit(3)
+time.sleep = sleep
+sys.argv[0] = "heartbeat"
+runpy.run_module("penstock_neutron.heartbeat", run_name="__main__")
+"""
+    rig.until(lambda: etcd.get("/spp/openstack/agent/spp4") is not None, "the agent lives")
+    ended = subprocess.run([sys.executable, "-B", "-c", script, "--config-file", str(config)], cwd=ROOT / "plugins" / "neutron", capture_output=True,
+                           encoding="utf-8", timeout=rig.DEADLINE_S, check=False)  # fmt: skip
+    assert ended.returncode == 3, ended
+    state = {"agent_type": "SPP neutron agent", "binary": "neutron-spp-agent", "host": HOST, "topic": "N/A",
+             "configurations": {"free_vhosts": {"phys1": 2, "phys2": 2}, "physical_networks": ["phys1", "phys2"]}}  # fmt: skip
+    told = [line.split(" ", 1) for line in ended.stdout.splitlines() if line.split(" ", 1)[0] in ("topic", "state", "sleep")]
+    assert [word for word, _ in told] == ["topic", "state", "sleep", "state", "sleep"], ended
+    assert told[0][1] == "q-reports-plugin" and told[2][1] == told[4][1] == "7.0"
+    assert [json.loads(told[i][1]) for i in (1, 3)] == [{**state, "start_flag": True}, state], told
+
+
+def case_etcd_comes_back(driver, daemon, etcd):
+    """An etcd that goes while a port is being bound, while one is deleted, and while neutron is told of the agent."""
+    from penstock_neutron import heartbeat
+
+    told = []
+    beat = heartbeat.Heartbeat(HOST, driver.etcd, lambda context, state: told.append(state))
+    port = Port("v", "fa:16:3e:00:02:01", "phys1")
+    cfg.CONF.set_override("plug_timeout", 40, "spp")
+    daemon.process.send_signal(signal.SIGSTOP)
+    binding = threading.Thread(target=driver.bind_port, args=(port,))
+    binding.start()
+    rig.until(lambda: etcd.get("/spp/openstack/action/spp4/v") == "plug", "it is asked for")
+    etcd.kill()
+    assert not beat.beat() and not told
+    etcd.start()
+    daemon.process.send_signal(signal.SIGCONT)
+    binding.join(rig.DEADLINE_S)
+    assert port.binding and port.binding[1] == "vhostuser", "the answer is not missed"
+    cfg.CONF.set_override("plug_timeout", 5, "spp")
+    rig.until(beat.beat, "neutron is told again")
+    assert told[0]["start_flag"] and told[0]["configurations"]["free_vhosts"] == {"phys1": 1, "phys2": 2}, told
+    # One that says no to neutron is not the end of it either.
+    failing = heartbeat.Heartbeat(HOST, driver.etcd, lambda context, state: 1 / 0)
+    assert not failing.beat() and failing.first
+    etcd.kill()
+    driver.delete_port_postcommit(port)  # neutron goes on
+    driver.delete_port_postcommit(port)
+    etcd.start()
+    rig.until(lambda: etcd.get("/spp/openstack/vhost/spp4/phys1/0") == "None", "the deleted port gives its vhost back")
+    rig.until(lambda: not driver._deleted, "nothing is left to be done")
+
+
 def case_without_etcd(driver, daemon, etcd):
     etcd.kill()
     port = Port("i", "fa:16:3e:00:00:09", "phys1")
@@ -195,7 +308,7 @@ def main():
                 etcd.put(f"/spp/openstack/vhost/spp4/phys{1 + vhost // 2}/{vhost}", "None")
             daemon.start()
             driver = load(pathlib.Path(folder), daemon.address)
-            for case in (case_flat_and_vlan, case_races, case_heartbeat, case_without_etcd):
+            for case in (case_flat_and_vlan, case_segments, case_races, case_heartbeat_program, case_etcd_comes_back, case_heartbeat, case_without_etcd):
                 try:
                     case(driver, daemon, etcd)
                 except Exception:

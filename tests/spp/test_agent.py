@@ -34,6 +34,8 @@ def configure(etcd, configuration=CONFIGURATION):
     etcd.put(key("configuration"), configuration)
     vhost = 0
     nics = json.loads(configuration)
+    for mirror in range(len(nics["mirror"]) if isinstance(nics, dict) and "mirror" in nics else 0):
+        etcd.put(key("mirror", mirror), "None")
     for nic in nics["vf"] if isinstance(nics, dict) else nics:
         for _ in range(nic["num_vhost"]):
             etcd.put(key("vhost", nic["physical_network"], vhost), "None")
@@ -328,6 +330,260 @@ def test_the_later_form(daemon, etcd):
     bind(etcd, OTHER, "phys2", 1, "fa:16:3e:00:00:05")
     wait_up(etcd, OTHER)
     assert classifier(daemon, 2) == [("fa:16:3e:00:00:05", None, "ring:2")]
+
+
+# ---- taps ----
+
+MIRRORS = [{"core": 16, "ports": ["ring:8", "ring:9"]}, {"core": 17, "ports": ["ring:10", "ring:11"]}]
+MIRRORED = json.dumps({"vf": json.loads(CONFIGURATION), "mirror": MIRRORS})
+FLOW, ANOTHER = "7d1f9f0c-33a9-4d3e-8d0b-52b0a7c8e5d1", "f4b6c6ea-1a52-4c0b-93a2-0ad5c6c3fd02"
+
+
+def tap(etcd, flow, source, service, mirror_in=None, mirror_out=None):
+    """What the old service driver does, up to its waiting."""
+    for mirror in (mirror_in, mirror_out):
+        assert mirror is None or etcd.replace(key("mirror", mirror), "None", flow)
+    etcd.put(key("tap_info", flow), json.dumps({"service_port": service, "source_port": source, "mirror_in": mirror_in, "mirror_out": mirror_out}))
+    etcd.put(key("tap_action", flow), "plug")
+
+
+def wait_tapped(etcd, flow=FLOW):
+    rig.until(lambda: etcd.get(key("tap_status", flow)) == "up", "the flow is up")
+
+
+def wait_untapped(etcd, flow=FLOW):
+    keys = [key(folder, flow) for folder in ("tap_action", "tap_info", "tap_status")]
+    rig.until(lambda: [etcd.get(one) for one in keys] == [None] * 3, "the flow is unplugged")
+
+
+def ends(daemon, *names):
+    """{component: (inputs, outputs)}"""
+    components = daemon.tables()[0]
+    return {name: (sorted(components[name][1]), sorted(components[name][2])) for name in names if name in components}
+
+
+def begin_taps(daemon, etcd):
+    """Two plugged ports: vhost 0, untagged, and vhost 2 in VLAN 200. The tables before any tap."""
+    configure(etcd, MIRRORED)
+    if daemon.process is None:
+        daemon.start()
+    bind(etcd)
+    bind(etcd, OTHER, "phys2", 2, "fa:16:3e:00:00:02", 200)
+    wait_up(etcd)
+    wait_up(etcd, OTHER)
+    return daemon.tables()
+
+
+def test_taps(daemon, etcd):
+    """Both ways of a port, copied to another one: the transcript of etcd, and what stands between."""
+    tables = begin_taps(daemon, etcd)
+    assert daemon.get("/v1/mirrors/3")["components"] == [{"core": 16 + i, "name": f"mirror_{i}", "type": "mirror", "rx_port": [], "tx_port": []} for i in range(2)]
+    assert tables[0]["vf:1:forward_0_tx"][0] == "merge" and tables[0]["vf:1:forward_0_rx"][0] == "forward"
+    since = etcd.revision()
+    tap(etcd, FLOW, PORT, OTHER, 0, 1)
+    wait_tapped(etcd)
+    assert ends(daemon, "mirror:3:mirror_0", "mirror:3:mirror_1", "vf:1:forward_0_tx", "vf:1:forward_0_rx", "vf:2:forward_2_tx", "vf:1:classifier", "vf:1:merger") == {
+        "mirror:3:mirror_0": (["ring:0"], ["ring:8", "ring:9"]), "mirror:3:mirror_1": (["ring:11"], ["ring:1", "ring:10"]),
+        "vf:1:forward_0_tx": (["ring:9"], ["vhost:0"]), "vf:1:forward_0_rx": (["vhost:0"], ["ring:11"]),
+        "vf:2:forward_2_tx": (["ring:10", "ring:4", "ring:8"], ["vhost:2"]), "vf:1:classifier": (["phy:0"], ["ring:0", "ring:2"]),
+        "vf:1:merger": (["ring:1", "ring:3"], ["phy:0"])}  # fmt: skip
+    etcd.put(key("tap_action", FLOW), "unplug")
+    wait_untapped(etcd)
+    assert daemon.tables() == tables
+    history = etcd.history(since)
+    assert history == [
+        f"put {key('mirror', 0)} {FLOW}",
+        f"put {key('mirror', 1)} {FLOW}",
+        f"put {key('tap_info', FLOW)} " + json.dumps({"service_port": OTHER, "source_port": PORT, "mirror_in": 0, "mirror_out": 1}),
+        f"put {key('tap_action', FLOW)} plug",
+        f"put {key('tap_status', FLOW)} up",
+        f"put {key('tap_action', FLOW)} unplug",
+        f"put {key('mirror', 0)} None",
+        f"put {key('mirror', 1)} None",
+        f"delete {key('tap_info', FLOW)}",
+        f"delete {key('tap_action', FLOW)}",
+        f"delete {key('tap_status', FLOW)}",
+    ], "\n".join(history)
+    # What a guest in a VLAN sends is copied without the tag that the agent has it given.
+    tap(etcd, FLOW, OTHER, PORT, None, 0)
+    wait_tapped(etcd)
+    assert ends(daemon, "mirror:3:mirror_0", "vf:2:forward_2_rx") == {"mirror:3:mirror_0": (["ring:9"], ["ring:5", "ring:8"]), "vf:2:forward_2_rx": (["vhost:2"], ["ring:9"])}
+    assert end_of(daemon, "vf:1:forward_0_tx", "rx", "ring:8") == {"operation": "del"}
+    etcd.put(key("bind_port", OTHER), json.dumps({"vhost_id": 2, "mac_address": "fa:16:3e:00:00:02"}))
+    etcd.put(key("action", OTHER), "plug")
+    tags = lambda: (end_of(daemon, "vf:1:forward_0_tx", "rx", "ring:8"), end_of(daemon, "vf:2:classifier", "tx", "ring:4"))  # noqa: E731
+    rig.until(lambda: tags() == ({"operation": "none"}, {"operation": "none"}), "nothing is taken from what has no tag")
+    # Another way of copying, asked for without an end of the first.
+    etcd.put(key("tap_info", FLOW), json.dumps({"service_port": PORT, "source_port": OTHER, "mirror_in": 0}))
+    etcd.put(key("tap_action", FLOW), "plug")
+    rig.until(lambda: ends(daemon, "mirror:3:mirror_0") == {"mirror:3:mirror_0": (["ring:4"], ["ring:8", "ring:9"])}, "it copies what the port gets")
+    # A port whose address or VLAN changes while it is tapped.
+    etcd.put(key("bind_port", OTHER), json.dumps({"vhost_id": 2, "mac_address": "fa:16:3e:00:00:07", "vlan_id": 9}))
+    etcd.put(key("action", OTHER), "plug")
+    rig.until(lambda: classifier(daemon, 2) == [("fa:16:3e:00:00:07", 9, "ring:4")], "the other address")
+    assert ends(daemon, "mirror:3:mirror_0") == {"mirror:3:mirror_0": (["ring:4"], ["ring:8", "ring:9"])}
+
+
+def test_several_taps(daemon, etcd):
+    """Two flows to one port; two of one port, and the first of them goes; one each way round."""
+    tables = begin_taps(daemon, etcd)
+    bind(etcd, "third", "phys1", 1, "fa:16:3e:00:00:03")
+    wait_up(etcd, "third")
+    tables = daemon.tables()
+    for flows in (((FLOW, PORT, OTHER), (ANOTHER, "third", OTHER)), ((FLOW, PORT, OTHER), (ANOTHER, PORT, "third")), ((FLOW, PORT, OTHER), (ANOTHER, OTHER, PORT)),
+                  ((FLOW, PORT, PORT), (ANOTHER, PORT, PORT))):  # fmt: skip
+        for out in (False, True):
+            for first_goes in (False, True):
+                shapes = []
+                for mirror, (flow, source, service) in enumerate(flows):
+                    tap(etcd, flow, source, service, **{"mirror_out" if out else "mirror_in": mirror})
+                    wait_tapped(etcd, flow)
+                    shapes.append(daemon.tables())
+                    assert all(len(component[1]) == 1 and len(component[2]) == 2 for name, component in shapes[-1][0].items()
+                               if name.startswith("mirror") and int(name[-1]) <= mirror), shapes[-1]  # fmt: skip
+                order = flows if first_goes else flows[::-1]
+                etcd.put(key("tap_action", order[0][0]), "unplug")
+                wait_untapped(etcd, order[0][0])
+                if not first_goes:
+                    assert daemon.tables() == shapes[0]
+                etcd.put(key("tap_action", order[1][0]), "unplug")
+                wait_untapped(etcd, order[1][0])
+                assert daemon.tables() == tables, (flows, out, first_goes)
+
+
+def test_taps_of_ports_that_go(daemon, etcd):
+    """The source or the service port is unplugged while the flow is there: the flow ends first. Plugged again, and asked for anew, it is back."""
+    tables = begin_taps(daemon, etcd)
+    for gone, network, vhost, mac, vlan in ((PORT, "phys1", 0, MAC, None), (OTHER, "phys2", 2, "fa:16:3e:00:00:02", 200)):
+        tap(etcd, FLOW, PORT, OTHER, 1, 0)
+        wait_tapped(etcd)
+        since = etcd.revision()
+        etcd.put(key("action", gone), "unplug")
+        wait_gone(etcd, gone)
+        assert etcd.history(since) == [
+            f"put {key('action', gone)} unplug",
+            f"put {key('mirror', 0)} None",
+            f"put {key('mirror', 1)} None",
+            f"delete {key('tap_info', FLOW)}",
+            f"delete {key('tap_action', FLOW)}",
+            f"delete {key('tap_status', FLOW)}",
+            f"put {key('vhost', network, vhost)} None",
+            f"delete {key('bind_port', gone)}",
+            f"delete {key('action', gone)}",
+            f"delete {key('port_status', gone)}",
+        ]
+        assert ends(daemon, "mirror:3:mirror_0", "mirror:3:mirror_1") == {"mirror:3:mirror_0": ([], []), "mirror:3:mirror_1": ([], [])}
+        # Asked for before the port is there again: it waits.
+        tap(etcd, FLOW, PORT, OTHER, 0)
+        rig.until(lambda gone=gone: f"port {gone} is not plugged on this host" in daemon.log(), "it says what it waits for")
+        assert etcd.get(key("tap_status", FLOW)) is None
+        bind(etcd, gone, network, vhost, mac, vlan)
+        wait_tapped(etcd)
+        etcd.put(key("tap_action", FLOW), "unplug")
+        wait_untapped(etcd)
+        assert daemon.tables() == tables
+    # Without a tap_info that can be read, nothing is copied from a vhost any more when its port goes.
+    tap(etcd, FLOW, PORT, OTHER, 0, 1)
+    wait_tapped(etcd)
+    etcd.put(key("tap_info", FLOW), "{")
+    etcd.put(key("action", PORT), "unplug")
+    wait_gone(etcd)
+    assert ends(daemon, "mirror:3:mirror_0", "mirror:3:mirror_1") == {"mirror:3:mirror_0": ([], []), "mirror:3:mirror_1": ([], [])}
+    etcd.put(key("tap_action", FLOW), "unplug")
+    wait_untapped(etcd)
+    assert set(etcd.prefix(key("mirror")).values()) == {"None"}
+
+
+def test_recovery_of_taps(daemon, etcd):
+    """Deaths of agent, plane and both; asked for while nobody listens; a watch whose history is compacted; other mirrors."""
+    plain = begin_taps(daemon, etcd)
+    tap(etcd, FLOW, PORT, OTHER, 0, 1)
+    wait_tapped(etcd)
+    tapped = daemon.tables()
+    for kills in ((daemon.kill,), (daemon.kill_plane,), (daemon.kill, daemon.kill_plane)):
+        for kill in kills:
+            kill()
+        if daemon.process is None:
+            daemon.start()
+        rig.until(lambda: daemon.plane("packet_get_ports") and daemon.tables() == tapped, "all is as it was")
+    daemon.kill()
+    etcd.put(key("tap_action", FLOW), "unplug")
+    daemon.start()
+    wait_untapped(etcd)
+    assert daemon.tables() == plain
+    daemon.process.send_signal(signal.SIGSTOP)
+    etcd.kill()
+    etcd.start()
+    tap(etcd, FLOW, PORT, OTHER, 0, 1)
+    for i in range(20):
+        etcd.put(key("noise"), str(i))
+    etcd.compact()
+    daemon.process.send_signal(signal.SIGCONT)
+    wait_tapped(etcd)
+    assert daemon.tables() == tapped
+    # Other rings: what is tapped is tapped by these. No mirrors: nothing is. Mirrors again: it is.
+    others = [{"core": 17, "ports": ["ring:20", "ring:21"]}, {"core": 17, "ports": ["ring:22", "ring:23"]}]
+    etcd.put(key("configuration"), json.dumps({"vf": json.loads(CONFIGURATION), "mirror": others}))
+    rig.until(lambda: ends(daemon, "vf:2:forward_2_tx") == {"vf:2:forward_2_tx": (["ring:20", "ring:22", "ring:4"], ["vhost:2"])}, "copies come by other rings")
+    etcd.put(key("configuration"), CONFIGURATION)
+    rig.until(lambda: not any(name.startswith("mirror") for name in daemon.tables()[0]), "there are no mirrors")
+    plain = {"vf:1:forward_0_tx": (["ring:0"], ["vhost:0"]), "vf:1:forward_0_rx": (["vhost:0"], ["ring:1"]), "vf:2:forward_2_tx": (["ring:4"], ["vhost:2"])}
+    rig.until(lambda: ends(daemon, *plain) == plain, "nothing is between")
+    assert daemon.tables()[0]["vf:1:forward_0_tx"][0] == "forward"
+    etcd.put(key("configuration"), MIRRORED)
+    rig.until(lambda: daemon.tables() == tapped, "it is tapped again")
+
+
+def test_bad_taps(daemon, etcd):
+    """What is wrong with flows is told, changes nothing, stops nobody, and is taken up when it is mended."""
+    for wrong in ('[{"core": 16}]', '[{"core": 16, "ports": ["ring:8"]}]', '[{"core": 16, "ports": ["ring:8", "ring:8"]}]', '[{"core": 16, "ports": ["ring:7", "ring:8"]}]',
+                  '[{"core": 16, "ports": ["phy:0", "ring:8"]}]', '[{"core": 5, "ports": ["ring:8", "ring:9"]}]', '[{"core": 1, "ports": ["ring:8", "ring:9"]}]',
+                  '[{"core": 64, "ports": ["ring:8", "ring:9"]}]', '{"core": 16}', "7", '[{"core": 16, "ports": ["ring:8", "ring:60000"]}]'):  # fmt: skip
+        etcd.put(key("configuration"), '{"vf": ' + CONFIGURATION + ', "mirror": ' + wrong + "}")
+        if daemon.process is None:
+            daemon.start()
+        said = daemon.log().count("waiting for a configuration")
+        etcd.put(key("configuration"), '{"vf": ' + CONFIGURATION + ', "mirror": ' + wrong + "}")
+        rig.until(lambda said=said: daemon.log().count("waiting for a configuration") > said, f"it is told: {wrong}")
+    tables = begin_taps(daemon, etcd)
+    good = {"service_port": OTHER, "source_port": PORT, "mirror_in": 0, "mirror_out": None}
+    wrongs = ("", "{", "[]", "7", "{}", json.dumps({**good, "service_port": None}), json.dumps({**good, "source_port": "a/b"}), json.dumps({**good, "mirror_in": "0"}),
+              json.dumps({**good, "mirror_in": 1}), json.dumps({**good, "mirror_in": -1}), json.dumps({**good, "mirror_in": None}), json.dumps({**good, "mirror_out": 0}),
+              json.dumps({**good, "mirror_in": 2}), json.dumps({**good, "service_port": "elsewhere"}), json.dumps({**good, "service_port": "x" * 70}))  # fmt: skip
+    etcd.put(key("mirror", 2), FLOW)  # more than are configured
+    etcd.put(key("mirror", 0), FLOW)
+    etcd.put(key("mirror", "zero"), FLOW)
+    etcd.put(f"{ROOT}bind_port/other/elsewhere", json.dumps({"vhost_id": 1, "mac_address": MAC}))
+    etcd.put(key("tap_action", "nothing"), "plug")
+    etcd.put(key("tap_action", "what"), "reboot")
+    etcd.put(key("tap_action") + "/", "plug")
+    etcd.put(key("tap_action", "x" * 200), "plug")
+    for wrong in wrongs:
+        said = daemon.log().count(f"tap flow {FLOW}: ")
+        etcd.put(key("tap_info", FLOW), wrong)
+        etcd.put(key("tap_action", FLOW), "plug")
+        rig.until(lambda said=said: daemon.log().count(f"tap flow {FLOW}: ") > said, f"it is told: {wrong}")
+        assert etcd.get(key("tap_status", FLOW)) is None, wrong
+    assert daemon.tables() == tables
+    etcd.put(key("tap_info", FLOW), json.dumps(good))  # mended: taken up, by itself
+    wait_tapped(etcd)
+    # A mirror that is another flow's is not to be had.
+    etcd.put(key("tap_info", ANOTHER), json.dumps({**good, "source_port": OTHER}))
+    etcd.put(key("tap_action", ANOTHER), "plug")
+    rig.until(lambda: f"tap flow {ANOTHER}: tap_info: mirror_in is no mirror of this flow's" in daemon.log(), "it is told")
+    for flow in (ANOTHER, FLOW, "nothing"):
+        etcd.put(key("tap_action", flow), "unplug")
+        wait_untapped(etcd, flow)
+    assert daemon.tables() == tables
+    assert etcd.prefix(key("mirror")) == {key("mirror", 0): "None", key("mirror", 1): "None", key("mirror", 2): "None", key("mirror", "zero"): FLOW}
+    # In quick turn: the last one counts.
+    for _ in range(20):
+        etcd.put(key("mirror", 0), FLOW)
+        etcd.put(key("tap_info", FLOW), json.dumps(good))
+        etcd.put(key("tap_action", FLOW), "plug")
+        etcd.put(key("tap_action", FLOW), "unplug")
+    wait_untapped(etcd)
+    rig.until(lambda: daemon.tables() == tables and etcd.get(key("mirror", 0)) == "None" and etcd.prefix(key("tap_status")) == {}, "nothing is left")
 
 
 def test_lease(daemon, etcd):

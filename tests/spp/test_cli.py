@@ -3,6 +3,7 @@
 
 Usage: test_cli.py PENSTOCK PENSTOCKD PENSTOCK-PACKET"""
 
+import concurrent.futures
 import json
 import pathlib
 import subprocess
@@ -82,6 +83,44 @@ def setup(program, etcd):
     line.ok("packet", "setup", "large", "DPDK_PORT_MAPPINGS=" + nics)
     assert len(etcd.prefix(root + "vhost/large/")) == 30
     assert "is penstockd" not in line.bad("packet", "setup", "a/b", MAPPINGS)
+
+
+def setup_under_tls(program, etcd, folder):
+    """The agent's options, and what is said where they do not fit."""
+    etcd.kill()
+    if not etcd.secure():
+        print("note: no openssl command: TLS is not looked at")
+        return
+    etcd.start()
+    etcd.enable_users("setup", "a word", "/spp/openstack/")
+    word = folder / "word"
+    word.write_text("a word\n", encoding="utf-8")
+    line = Line(program, "--etcd", f"{etcd.address}:2379")
+    files = ["--etcd-ca", etcd.file("ca.crt"), "--etcd-certificate", etcd.file("client.crt"), "--etcd-key", etcd.file("client.key")]
+    named = [*files, "--etcd-name", "etcd.test"]
+    user = ["--etcd-user", "setup", "--etcd-password-file", str(word)]
+    wrong = folder / "wrong"
+    wrong.write_text("another\n", encoding="utf-8")
+    cases = (
+        (files[:2], "--etcd-ca, --etcd-certificate and --etcd-key go together"),
+        ([*files[:4], "--etcd-key", "/nowhere"], "/nowhere cannot be read"),
+        ([*files[:4], "--etcd-key", etcd.file("ca.crt")], "the private key (key) is unfit"),
+        (["--etcd-name", "etcd.test"], "--etcd-ca beside it"),
+        ([*named, *user[:2]], "--etcd-user and --etcd-password-file go together"),
+        (named, "permission denied"),
+        (user, "the peer has closed the connection"),  # no TLS
+        ([*files, *user], "IP address mismatch"),
+        ([*files, "--etcd-name", "else.test", *user], "hostname mismatch"),
+        ([*named, *user[:2], "--etcd-password-file", str(wrong)], "invalid user ID or password"),
+    )
+    # Those that wait for an etcd that may yet come do so at the same time.
+    with concurrent.futures.ThreadPoolExecutor(len(cases)) as pool:
+        told = pool.map(lambda case: line.bad("packet", "setup", "tls", MAPPINGS, *case[0]), cases)
+        for (options, what), err in zip(cases, told):
+            assert what in err, (options, err)
+    assert etcd.prefix("/spp/openstack/vhost/tls/") == {}
+    assert line.ok("packet", "setup", "tls", MAPPINGS, *named, *user) == "tls: 2 NICs, 4 vhosts (4 new, 0 gone)\n"
+    assert etcd.get("/spp/openstack/configuration/tls") == SEED
 
 
 def verbs(program, daemon):
@@ -166,6 +205,7 @@ def main():
             return
         with etcd_module.Etcd(pathlib.Path(folder), daemon.address) as etcd:
             setup(program, etcd)
+            setup_under_tls(program, etcd, pathlib.Path(folder))
 
 
 main()

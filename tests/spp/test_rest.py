@@ -8,6 +8,7 @@ import json
 import os
 import pathlib
 import random
+import re
 import signal
 import socket
 import sys
@@ -266,6 +267,30 @@ def test_hostile(daemon):
     assert daemon.process.poll() is None
     assert daemon.kill(signal.SIGTERM) == 0
     daemon.start()
+
+
+def test_captures(daemon):
+    """A pcap starts and stops; its file is named as spp_pcap's; a folder that is not there is said."""
+    cores = {"-l": "1,3,4", "--proc-type": "secondary"}
+    daemon.do("PUT", "/v1/primary/launch", client_id=1, proc_name="spp_pcap", eal=cores, app={"-c": "phy:0", "--out-dir": str(daemon.folder)})
+    daemon.do("PUT", "/v1/pcaps/1/capture", action="start")
+    told = daemon.get("/v1/pcaps/1")
+    file = told["core"][1].pop("filename")
+    assert re.fullmatch(re.escape(str(daemon.folder)) + r"/spp_pcap\.[0-9]{14}\.phy0\.1\.pcap", file), file
+    assert told == {"client-id": 1, "status": "running", "core": [{"core": 3, "role": "receive", "rx_port": [{"port": "phy:0"}]}, {"core": 4, "role": "write"}]}, told
+    assert pathlib.Path(file).exists()
+    assert daemon.rest("PUT", "/v1/pcaps/1/capture", '{"action": "start"}')[::2] == (400, f"command error: it captures already, into {file}")
+    assert daemon.get("/v1/pcaps/1")["core"][1]["filename"] == file
+    daemon.do("PUT", "/v1/pcaps/1/capture", action="stop")
+    told = daemon.get("/v1/pcaps/1")
+    assert (told["status"], told["core"][1]["filename"]) == ("idle", ""), told
+    assert pathlib.Path(file).stat().st_size == 24, "the head of a file without frames"
+    daemon.do("DELETE", "/v1/pcaps/1")
+    assert daemon.plane("packet_get_components") == [] and daemon.plane("packet_get_ports") == []
+    daemon.do("PUT", "/v1/primary/launch", client_id=1, proc_name="spp_pcap", eal=cores, app={"-c": "phy:0", "--out-dir": "/nowhere"})
+    status, _, text = daemon.rest("PUT", "/v1/pcaps/1/capture", '{"action": "start"}')
+    assert status == 400 and "/nowhere/spp_pcap." in text, (status, text)
+    assert daemon.get("/v1/pcaps/1")["status"] == "idle"
 
 
 def main():

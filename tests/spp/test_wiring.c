@@ -473,6 +473,43 @@ static void case_failed_port(void **state) {
     json_decref(wiring);
 }
 
+/* What a name alone stands for. */
+static void case_names(void **state) {
+    (void)state;
+    static const char *const ports[][2] = {
+        {"vhost:12", "{\"kind\":\"vhost_user\",\"socket\":\"/tmp/sock12\",\"client\":true}"},
+        {"ring:3", "{\"kind\":\"ring\"}"},
+        {"nullpmd:4", "{\"kind\":\"null\"}"},
+        {"memif:5", "{\"kind\":\"memif\",\"socket\":\"/tmp/spp-memif.sock\",\"server\":true,\"id\":5}"},
+        {"tap:6", "{\"kind\":\"tap\",\"interface\":\"dtap6\"}"},
+        {"pcap:7", "{\"kind\":\"pcap\",\"rx_file\":\"/tmp/spp-rx7.pcap\",\"tx_file\":\"/tmp/spp-tx7.pcap\"}"},
+        {"phy:1", "{\"kind\":\"null\"}"}};
+    json_t *wiring = make();
+    struct wiring_process primary = {.type = "primary", .cores = 1};
+    check(wiring_add_process(wiring, &primary, &error));
+    check(wiring_add_port(wiring, "primary:0", "pipe:0", "ring:8", "ring:9", &error));
+    add_vf(wiring, 1, 0xfe);
+    check(wiring_add_component(wiring, "vf:1", "m", 4, "merge", &error));
+    for (size_t i = 0; i < array_count(ports); i++)
+        check(wiring_attach(wiring, "vf:1", "m", ports[i][0], "rx", NULL, &error));
+    check(wiring_attach(wiring, "vf:1", "m", "pipe:0", "tx", NULL, &error));
+    struct compile_options options = {"/tmp"};
+    json_t *desired = wiring_compile(wiring, &options), *made = json_object_get(desired, "ports");
+    for (size_t i = 0; i < array_count(ports); i++) {
+        char *text = json_dumps(json_object_get(made, ports[i][0]), JSON_COMPACT);
+        assert_non_null(text);
+        assert_string_equal(text, ports[i][1]);
+        free(text);
+    }
+    /* A pipe is written to by the ring that is its tx. */
+    assert_null(json_object_get(made, "pipe:0"));
+    assert_int_equal(json_object_size(made), array_count(ports) + 1);
+    assert_non_null(
+        json_object_get(json_object_get(json_object_get(json_object_get(desired, "components"), "vf:1:m"), "tx"), "ring:9"));
+    json_decref(desired);
+    json_decref(wiring);
+}
+
 /* Cores that are not there: what is on them is left out, ports are made, and another vf has what it needs. */
 static void case_failed_vf(void **state) {
     (void)state;
@@ -650,7 +687,7 @@ int main(void) {
         cmocka_unit_test(case_entries),      cmocka_unit_test(case_full_forwarder), cmocka_unit_test(case_records),
         cmocka_unit_test(case_random_plans), cmocka_unit_test(case_split),          cmocka_unit_test(case_split_cores),
         cmocka_unit_test(case_cut),          cmocka_unit_test(case_failed_port),    cmocka_unit_test(case_retag),
-        cmocka_unit_test(case_failed_vf),
+        cmocka_unit_test(case_failed_vf),    cmocka_unit_test(case_names),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -3,6 +3,7 @@
 Must not know: how the agent plugs."""
 
 import json
+import threading
 
 from neutron_lib import constants
 from neutron_lib.api.definitions import portbindings
@@ -18,6 +19,7 @@ OPTIONS = [
     cfg.StrOpt("etcd_host", default="127.0.0.1", help="Where etcd is."),
     cfg.PortOpt("etcd_port", default=2379, help="Its port for clients."),
     cfg.StrOpt("vhost_folder", default="/tmp", help="Where the sockets of vhosts are on compute nodes: sockN."),
+    cfg.IntOpt("retry_interval", default=10, min=1, help="Seconds until deleted ports are unplugged where etcd was away."),
     cfg.IntOpt("plug_timeout", default=20, min=1, help="Seconds that an agent may take to plug a port."),
 ]
 
@@ -33,6 +35,8 @@ class SppMechanismDriver(api.MechanismDriver):
     def initialize(self):
         register_options()
         self.etcd = etcd.Etcd(cfg.CONF.spp.etcd_host, cfg.CONF.spp.etcd_port)
+        self._deleted = set()  # (host, port) that are still plugged
+        self._lock = threading.Lock()
 
     @property
     def connectivity(self):
@@ -41,6 +45,8 @@ class SppMechanismDriver(api.MechanismDriver):
     # ---- binding ----
 
     def bind_port(self, context):
+        if context.current.get(portbindings.VNIC_TYPE, portbindings.VNIC_NORMAL) != portbindings.VNIC_NORMAL:
+            return  # a passed-through device, say: another driver's
         try:
             nics = keys.read_configuration(self.etcd.get(keys.configuration(context.host)))
             if not nics:
@@ -67,6 +73,7 @@ class SppMechanismDriver(api.MechanismDriver):
             LOG.error("port %s: the agent of %s has not plugged it within %d s", port, host, cfg.CONF.spp.plug_timeout)
             return
         details = {portbindings.CAP_PORT_FILTER: False,
+                   portbindings.VIF_DETAILS_CONNECTIVITY: self.connectivity,
                    portbindings.VHOST_USER_MODE: portbindings.VHOST_USER_MODE_SERVER,
                    portbindings.VHOST_USER_SOCKET: f"{cfg.CONF.spp.vhost_folder}/sock{vhost}"}  # fmt: skip
         context.set_binding(segment[api.ID], portbindings.VIF_TYPE_VHOST_USER, details, status=constants.PORT_STATUS_ACTIVE)
@@ -140,16 +147,43 @@ class SppMechanismDriver(api.MechanismDriver):
         raise etcd.Failure(f"{key} changes all the time")
 
     def _unplug_if(self, host, vif_type, port):
+        """False: etcd has not taken it."""
         if not host or vif_type not in VIF_TYPES:
-            return
+            return True
         try:
             self._unplug(host, port)
         except etcd.Failure as failure:
-            LOG.error("port %s stays plugged on %s: %s", port, host, failure)
+            LOG.error("port %s stays plugged on %s for now: %s", port, host, failure)
+            return False
+        return True
 
     def update_port_postcommit(self, context):
         if context.original_host and context.original_host != context.host:
             self._unplug_if(context.original_host, context.original_vif_type, context.current["id"])
 
     def delete_port_postcommit(self, context):
-        self._unplug_if(context.host, context.vif_type, context.current["id"])
+        if not self._unplug_if(context.host, context.vif_type, context.current["id"]):
+            self._unplug_later(context.host, context.current["id"])
+
+    def _unplug_later(self, host, port):
+        """A deleted port never comes back, so that this is right whenever etcd can be reached again."""
+        with self._lock:
+            first = not self._deleted
+            self._deleted.add((host, port))
+        if first:
+            self._start_timer()
+
+    def _start_timer(self):
+        timer = threading.Timer(cfg.CONF.spp.retry_interval, self._unplug_deleted)
+        timer.daemon = True
+        timer.start()
+
+    def _unplug_deleted(self):
+        with self._lock:
+            waiting = sorted(self._deleted)
+        done = {(host, port) for host, port in waiting if self._unplug_if(host, portbindings.VIF_TYPE_VHOST_USER, port)}
+        with self._lock:
+            self._deleted -= done
+            again = bool(self._deleted)
+        if again:
+            self._start_timer()

@@ -58,6 +58,7 @@ def main():
     from neutron.conf.agent import common as agent_config
     from neutron_lib.agent import topics
 
+    config.register_common_config_options()
     driver.register_options()
     agent_config.register_agent_state_opts_helper(cfg.CONF)
     config.init(sys.argv[1:])

@@ -9,7 +9,7 @@
 #include "cli/node/node.h"
 #include "grpc/channel.h"
 
-enum { NODES_MAX = 16, PORT_DEFAULT = 8504, TIMEOUT_MS = 90000 /* a goal's time, and some */, PEM_MAX = 1 << 20 };
+enum { NODES_MAX = 16, PORT_DEFAULT = 8504, TIMEOUT_MS = 90000 /* a goal's time, and some */ };
 
 struct daemon {
     char text[128];
@@ -122,27 +122,14 @@ const char *cli_node_ip(const struct cli *cli, unsigned at) {
 
 /* ---- TLS ---- */
 
-static bool read_pem(struct cli *cli, const char *path, char **ret_text) {
-    FILE *file = path == NULL ? NULL : fopen(path, "re");
-    char *text = file == NULL ? NULL : calloc(1, PEM_MAX + 1);
-    size_t length = text == NULL ? 0 : fread(text, 1, PEM_MAX, file);
-    if (file != NULL)
-        fclose(file);
-    if (length == 0) {
-        free(text);
-        return path == NULL ? error_set(&cli->error, ERROR_INVALID, "TLS wants all of --tls-ca, --tls-cert and --tls-key")
-                            : error_set(&cli->error, ERROR_NOT_FOUND, "%s cannot be read", path);
-    }
-    *ret_text = text;
-    return true;
-}
-
 static bool make_tls(struct cli *cli, struct daemon *daemon) {
     char *ca = NULL, *certificate = NULL, *key = NULL;
     if (cli->tls_ca == NULL && cli->tls_certificate == NULL && cli->tls_key == NULL)
         return true;
-    bool ok =
-        read_pem(cli, cli->tls_ca, &ca) && read_pem(cli, cli->tls_certificate, &certificate) && read_pem(cli, cli->tls_key, &key);
+    bool ok = (cli->tls_ca != NULL && cli->tls_certificate != NULL && cli->tls_key != NULL) ||
+              error_set(&cli->error, ERROR_INVALID, "TLS wants all of --tls-ca, --tls-cert and --tls-key");
+    ok = ok && cli_read_text(cli, cli->tls_ca, &ca) && cli_read_text(cli, cli->tls_certificate, &certificate) &&
+         cli_read_text(cli, cli->tls_key, &key);
     struct tls_options options = {.ca_pem = ca,
                                   .certificate_pem = certificate,
                                   .key_pem = key,
@@ -150,11 +137,9 @@ static bool make_tls(struct cli *cli, struct daemon *daemon) {
                                                : daemon->address.family == HOST_UNIX ? NULL
                                                                                      : daemon->address.text};
     ok = ok && tls_context_create(&options, &daemon->tls, &cli->error);
-    if (key != NULL)
-        explicit_bzero(key, strlen(key));
-    free(key);
-    free(certificate);
-    free(ca);
+    cli_forget_text(key);
+    cli_forget_text(certificate);
+    cli_forget_text(ca);
     return ok;
 }
 

@@ -190,20 +190,55 @@ static void closed(void *arg) {
     stop(setup);
 }
 
-static bool with_etcd(struct setup *setup) {
+/* What --etcd-… name, as texts: those of files are the caller's. */
+static bool read_credentials(struct cli *cli, struct store_etcd_options *options, char *texts[4]) {
+    static const char *const files[] = {"--etcd-ca", "--etcd-certificate", "--etcd-key", "--etcd-password-file"};
+    unsigned given = 0;
+    for (unsigned i = 0; i < array_count(files); i++) {
+        const char *path = cli_option(cli, files[i]);
+        given += i < 3 && path != NULL;
+        if (path != NULL && !cli_read_text(cli, path, &texts[i]))
+            return false;
+    }
+    options->peer_name = cli_option(cli, "--etcd-name");
+    options->user = cli_option(cli, "--etcd-user");
+    if (given != 0 && given != 3)
+        return error_set(&cli->error, ERROR_INVALID, "%s, %s and %s go together", files[0], files[1], files[2]);
+    if (options->peer_name != NULL && given == 0)
+        return error_invalid(&cli->error, "--etcd-name", options->peer_name, "%s beside it", files[0]);
+    if ((options->user == NULL) != (texts[3] == NULL))
+        return error_set(&cli->error, ERROR_INVALID, "--etcd-user and %s go together", files[3]);
+    if (texts[3] != NULL)
+        texts[3][strcspn(texts[3], "\r\n")] = '\0';
+    options->ca_pem = texts[0];
+    options->certificate_pem = texts[1];
+    options->key_pem = texts[2];
+    options->password = texts[3];
+    return true;
+}
+
+static bool open_etcd(struct setup *setup) {
     struct cli *cli = setup->cli;
     struct host_address address;
     const char *place = cli_option(cli, "--etcd");
+    char *texts[4] = {0};
     struct store_etcd_options options = {.store.reactor = cli->reactor, .endpoints = &address, .endpoint_count = 1};
-    if (!cli_packet_place(cli, "--etcd", place != NULL ? place : ETCD_DEFAULT, &address))
-        return false;
+    bool ok =
+        cli_packet_place(cli, "--etcd", place != NULL ? place : ETCD_DEFAULT, &address) && read_credentials(cli, &options, texts);
     reactor_enter(cli->reactor);
-    bool ok = store_etcd_create(&options, &setup->store, &cli->error);
+    ok = ok && store_etcd_create(&options, &setup->store, &cli->error);
     reactor_enter(NULL);
-    if (!ok)
+    for (unsigned i = 0; i < array_count(texts); i++)
+        cli_forget_text(texts[i]);
+    return ok;
+}
+
+static bool with_etcd(struct setup *setup) {
+    struct cli *cli = setup->cli;
+    if (!open_etcd(setup))
         return false;
     error_clear(&cli->error);
-    ok = carry_out(setup);
+    bool ok = carry_out(setup);
     reactor_enter(cli->reactor);
     store_close(setup->store, closed, setup);
     reactor_enter(NULL);

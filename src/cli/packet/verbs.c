@@ -293,6 +293,12 @@ static const struct cli_option entry_options[] = {
     REST, {"--vlan", "VLAN", "Of frames with that tag (default: without one)"}, {0}};
 static const struct cli_option setup_options[] = {
     {"--etcd", "IP:PORT", "Of etcd (default 127.0.0.1:2379)"},
+    {"--etcd-ca", "FILE", "It is under mutual TLS: the authority of its servers"},
+    {"--etcd-certificate", "FILE", "What is shown to them"},
+    {"--etcd-key", "FILE", "The key of that certificate"},
+    {"--etcd-name", "NAME", "What its certificates must hold (default: the address)"},
+    {"--etcd-user", "NAME", "Whoever may read and write the keys of networking-spp there"},
+    {"--etcd-password-file", "FILE", "That user's password"},
     {"--check", NULL, "Only look whether it is right"},
     {0},
 };
