@@ -300,7 +300,8 @@ enum mirror_verb {
     MIRROR_DISCARD,
     /* A mirror that waits for legs or was refused is tried again, under `term` (0 = highest promised + 1). `accept_absent` names
      * legs that may be missing: what was acknowledged and only they have is lost, they are diverged from then on and stay as they
-     * are until MIRROR_DISCARD. Ends when it serves, or with why it does not. */
+     * are until MIRROR_DISCARD. Ends when it serves, or with why it does not: then the mirror looks for its legs as before, and
+     * neither term nor `accept_absent` (of its creation either) counts any more. */
     MIRROR_START,
     /* A standby claims the legs, under `term` (as above). ERROR_BUSY if it is none. Ends as MIRROR_START. */
     MIRROR_PROMOTE,
@@ -338,6 +339,7 @@ struct mirror_command {
     struct list_node node;
     unsigned step;
     uint64_t config;
+    uint64_t term_before; /* START, PROMOTE: of the mirror's options, which it has again if that fails */
     struct mirror_leg *found;
 };
 /* Control reactor. */

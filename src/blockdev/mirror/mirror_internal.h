@@ -416,6 +416,7 @@ struct mirror {
     unsigned waits_for_count;
     unsigned accept_count;
     char accept[MIRROR_LEGS_MAX][BLOCK_NAME_SIZE]; /* legs that may be missing at the start */
+    bool accept_sent;                              /* a record may say so */
     struct mirror_fan *release_fan;
     uint64_t give_up_ns; /* 0 = never */
     struct reactor_timer give_up_timer;

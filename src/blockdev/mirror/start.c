@@ -404,6 +404,7 @@ static void begin_epoch(struct mirror *mirror) {
         return;
     }
     mirror->starting = true;
+    mirror->accept_sent = mirror->accept_sent || mirror->accept_count > 0;
     task_move(&mirror->start_task, START_EPOCH);
     mirror_epoch_wake(mirror);
 }
@@ -648,6 +649,7 @@ static void step(struct task *task) {
         serves(mirror);
         error_clear(&mirror->error);
         mirror->accept_count = 0;
+        mirror->accept_sent = false;
         mirror_masks_update(mirror);
         mirror_legs_wake(mirror);
         mirror_epoch_wake(mirror);
