@@ -374,6 +374,40 @@ static void no_leg_is_there_for_too_long(void **state) {
     end(world);
 }
 
+/* Two under majority: one is a copy, and not enough. That is told. */
+static void too_few_legs_are_there(void **state) {
+    (void)state;
+    for (unsigned third = 0; third < 2; third++) { /* with a third, which is away already when the second goes */
+        struct world *world = begin(2 + third, REPLICA_MAJORITY);
+        world->options.legs[2].tie_breaker = third != 0;
+        world->apart = third != 0 ? 4 : 0;
+        world_engine_start(world);
+        world_serve(world);
+        world_write_all(world);
+        world_pass(world, 20);
+        if (third != 0) {
+            world_break(world, 2);
+            world_pass(world, 100);
+            assert_int_equal(now(world).state, MIRROR_SERVING);
+        }
+        world_break(world, 0);
+        assert_true(world_begin_write(world, 1));
+        world_pass(world, 10);
+        assert_int_equal(now(world).state, MIRROR_HOLDING);
+        assert_non_null(strstr(now(world).error.text, third != 0 ? "away: a, c" : "away: a"));
+        assert_int_equal(strstr(now(world).error.expected, "--tie-breaker") != NULL, third == 0);
+        assert_true(world_begin_read(world, 2));
+        world_pass(world, 600);
+        assert_true(world->ops[0].busy && world->ops[1].busy);
+        world_mend(world, 0);
+        world_serve(world);
+        world_pass(world, 20);
+        assert_int_equal(now(world).error.code, ERROR_NONE);
+        world_write_all(world);
+        end(world);
+    }
+}
+
 static void io_is_held_for_ever_if_so_wanted(void **state) {
     (void)state;
     struct world *world = begin(2, REPLICA_ANY);
@@ -454,6 +488,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(marks_are_kept_for_a_time),
         cmocka_unit_test(the_configuration_changes_by_one_leg_at_a_time),
         cmocka_unit_test(no_leg_is_there_for_too_long),
+        cmocka_unit_test(too_few_legs_are_there),
         cmocka_unit_test(io_is_held_for_ever_if_so_wanted),
         cmocka_unit_test(a_pause_ends_by_resume_or_by_itself),
     };

@@ -45,8 +45,8 @@ struct mirror_options {
     bool overwrite;            /* of a first start of legs that keep records: the same, of the first leg that holds any */
     uint32_t accept_absent;    /* legs by index that may be missing at this start, and are excluded from it on */
     uint64_t longest_stall_ms; /* L, 0 = 900 */
-    uint64_t hold_ms;          /* how long I/O is held while no leg is there, 0 = 30 s, UINT64_MAX = for ever; then the path is
-                                  told to be away until a leg is back */
+    uint64_t hold_ms;          /* how long I/O is held while no leg is there, 0 = 30 s, UINT64_MAX = for ever;
+                                  then the path is told to be away until that is over */
     uint64_t give_up_ms;       /* after which a leg that is away is copied as a whole when it returns, and nothing is kept for it
                                   any more; 0 = never */
     bool standby;              /* claims nothing until MIRROR_PROMOTE */
@@ -75,7 +75,7 @@ enum mirror_state {
     MIRROR_CONFIGURING, /* legs are missing, or looked for */
     MIRROR_STARTING,    /* claims and the first epoch */
     MIRROR_SERVING,
-    MIRROR_HOLDING, /* all legs are lost */
+    MIRROR_HOLDING, /* all legs are lost, or, under `majority`, too many */
     MIRROR_STANDBY, /* looks at its legs; another engine may have them */
     MIRROR_REFUSED, /* cannot start: error says why */
     MIRROR_ENDED    /* another engine has the legs, or acknowledged writes are gone: the path is dead */
