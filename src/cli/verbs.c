@@ -35,7 +35,9 @@ static const struct cli_option export_create_options[] = {
     {0},
 };
 static const struct cli_option mirror_create_options[] = {
-    {"--policy", "any|majority", "Who may go on and who may start (default any)"},
+    {"--policy", "any|majority",
+     "Who may go on and who may start (default any); majority is for three legs, or two and a --tie-breaker: two alone stand "
+     "still when either is lost"},
     {"--tie-breaker", "LEG", "This one of the legs keeps a record and no data"},
     {"--longest-stall", "MS", "How long a silent leg may hold I/O up (default 900)"},
     {"--hold", "MS", "How long I/O waits while no leg is there (default 30000)"},

@@ -156,6 +156,57 @@ static void an_absent_copy_is_kept_until_it_is_discarded(void **state) {
     end(world);
 }
 
+/* b and c have what a has not. A start without b fails, for c is missing too; when c is there, the mirror waits for b all the
+ * same, and later takes the term that it would have taken. */
+static void a_start_that_failed_leaves_nothing_behind(void **state) {
+    (void)state;
+    struct mirror_command command = {.accept_absent_count = 1, .accept_absent = {"b"}, .term = 1};
+    struct world *world = begin(3, REPLICA_ANY);
+    world_engine_start(world);
+    world_serve(world);
+    restart(world, 0); /* so that term 1 is over */
+    world_serve(world);
+    world_break(world, 0);
+    world_write_all(world);
+    restart(world, 6);
+    world_pass(world, 100);
+    assert_int_equal(now(world).state, MIRROR_CONFIGURING);
+    assert_int_equal(world_do(world, MIRROR_START, "", &command), ERROR_BUSY);
+    world_appear(world, 2);
+    world_pass(world, 3000);
+    assert_int_equal(now(world).state, MIRROR_CONFIGURING);
+    world_appear(world, 1);
+    world_serve(world);
+    world_settle(world);
+    end(world);
+}
+
+static bool stores_its_first_epoch(struct world *world) {
+    return strcmp(task_state_name(&mirror_of(world->mirror)->start_task), "epoch") == 0;
+}
+
+/* All legs are lost while the start's epoch is on its way: the records may tell of it, and that is what is answered. */
+static void a_start_that_breaks_off_says_that_it_may_be_done(void **state) {
+    (void)state;
+    struct world *world = begin(2, REPLICA_ANY);
+    world_engine_start(world);
+    world_serve(world);
+    world_write_all(world);
+    world_settle(world);
+    restart(world, 2);
+    world_pass(world, 100);
+    world_ask(world, MIRROR_START, 1);
+    world_until(world, stores_its_first_epoch, "the start draws no epoch");
+    world_vanish(world, 0);
+    world_pass(world, 3000);
+    assert_false(world->asked);
+    assert_int_equal(world->command.error.code, ERROR_CANCELLED);
+    world_appear(world, 1);
+    world_appear(world, 0);
+    world_serve(world);
+    end(world);
+}
+
 static bool waits_after_its_claims(struct world *world) {
     return strcmp(task_state_name(&mirror_of(world->mirror)->start_task), "wait") == 0;
 }
@@ -323,6 +374,40 @@ static void no_leg_is_there_for_too_long(void **state) {
     end(world);
 }
 
+/* Two under majority: one is a copy, and not enough. That is told. */
+static void too_few_legs_are_there(void **state) {
+    (void)state;
+    for (unsigned third = 0; third < 2; third++) { /* with a third, which is away already when the second goes */
+        struct world *world = begin(2 + third, REPLICA_MAJORITY);
+        world->options.legs[2].tie_breaker = third != 0;
+        world->apart = third != 0 ? 4 : 0;
+        world_engine_start(world);
+        world_serve(world);
+        world_write_all(world);
+        world_pass(world, 20);
+        if (third != 0) {
+            world_break(world, 2);
+            world_pass(world, 100);
+            assert_int_equal(now(world).state, MIRROR_SERVING);
+        }
+        world_break(world, 0);
+        assert_true(world_begin_write(world, 1));
+        world_pass(world, 10);
+        assert_int_equal(now(world).state, MIRROR_HOLDING);
+        assert_non_null(strstr(now(world).error.text, third != 0 ? "away: a, c" : "away: a"));
+        assert_int_equal(strstr(now(world).error.expected, "--tie-breaker") != NULL, third == 0);
+        assert_true(world_begin_read(world, 2));
+        world_pass(world, 600);
+        assert_true(world->ops[0].busy && world->ops[1].busy);
+        world_mend(world, 0);
+        world_serve(world);
+        world_pass(world, 20);
+        assert_int_equal(now(world).error.code, ERROR_NONE);
+        world_write_all(world);
+        end(world);
+    }
+}
+
 static void io_is_held_for_ever_if_so_wanted(void **state) {
     (void)state;
     struct world *world = begin(2, REPLICA_ANY);
@@ -395,12 +480,15 @@ int main(int argc, char **argv) {
         cmocka_unit_test(a_tie_breaker_decides_and_holds_no_data),
         cmocka_unit_test(a_minority_neither_goes_on_nor_starts),
         cmocka_unit_test(an_absent_copy_is_kept_until_it_is_discarded),
+        cmocka_unit_test(a_start_that_failed_leaves_nothing_behind),
+        cmocka_unit_test(a_start_that_breaks_off_says_that_it_may_be_done),
         cmocka_unit_test(a_leg_is_lost_while_a_start_waits),
         cmocka_unit_test(an_invalid_copy_is_copied_as_a_whole),
         cmocka_unit_test(a_majority_of_two_changes_its_legs),
         cmocka_unit_test(marks_are_kept_for_a_time),
         cmocka_unit_test(the_configuration_changes_by_one_leg_at_a_time),
         cmocka_unit_test(no_leg_is_there_for_too_long),
+        cmocka_unit_test(too_few_legs_are_there),
         cmocka_unit_test(io_is_held_for_ever_if_so_wanted),
         cmocka_unit_test(a_pause_ends_by_resume_or_by_itself),
     };

@@ -362,6 +362,8 @@ void world_ask(struct world *world, enum mirror_verb verb, unsigned disk) {
     world->asked = true;
     world->command = (struct mirror_command){.device = world->mirror, .verb = verb, .done = asked_done};
     snprintf(world->command.leg, sizeof(world->command.leg), "%s", world->disks[disk].name);
+    world->command.accept_absent_count = verb == MIRROR_START;
+    snprintf(world->command.accept_absent[0], sizeof(world->command.accept_absent[0]), "%s", world->disks[disk].name);
     world_log(world, "command %d on %s", verb, world->command.leg);
     plane_do(&world->plane, command_send, &world->command);
 }

@@ -77,7 +77,7 @@ void world_vanish(struct world *world, unsigned disk);
 void world_appear(struct world *world, unsigned disk);
 /* Asks the engine for it and waits; what became of it. */
 enum error_code world_command(struct world *world, struct mirror_command *command);
-/* Asks, if nothing is asked for now, and does not wait. */
+/* Asks, if nothing is asked for now, and does not wait. START: without this disk. */
 void world_ask(struct world *world, enum mirror_verb verb, unsigned disk);
 /* Lets time pass until condition(world) holds; fails the test with `what` if it does not come. */
 void world_until(struct world *world, bool (*condition)(struct world *world), const char *what);

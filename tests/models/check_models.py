@@ -23,10 +23,11 @@ HERE = pathlib.Path(__file__).resolve().parent
 SOURCES = ["blockdev/mirror/decide.c", "block/replica_record.c", "base/crc32c.c", "base/error.c", "base/uuid.c"]
 
 BUILDS = {
-    "one block": [],
-    "one block, power": ["-DPOWER"],
+    "one block": ["-DBLOCKS=1"],
+    "one block, power": ["-DBLOCKS=1", "-DPOWER"],
     "two blocks": ["-DBLOCKS=2"],
     "two blocks, power": ["-DBLOCKS=2", "-DPOWER"],
+    "one block, unproven": ["-DBLOCKS=1", "-DPOWER", "-DUNPROVEN"],
 }
 
 # engines, failures, writes, ids; then `majority` and `equal terms`
@@ -42,6 +43,7 @@ HOLDS = [
     ("two void attempts", "one block", (2, 2, 0, 5), "any"),
     ("two void attempts", "one block", (2, 2, 0, 5), "majority"),
     ("two engines, two blocks", "two blocks", (2, 0, 2, 5), "any"),
+    ("one engine, unproven", "one block, unproven", (1, 2, 1, 6), "any"),
     ("two engines of one term", "one block", (2, 1, 1, 4), "any equal"),
 ]
 LONG = [
@@ -75,6 +77,7 @@ FAULTS = {
     "NOT_EQUALISED": ("one block", (2, 0, 1, 4), "any"),
     "INCARNATION": ("one block, power", (2, 1, 1, 4), "any"),
     "VAIN": ("one block", (2, 1, 1, 4), "any"),
+    "UNPROVEN": ("one block, unproven", (1, 2, 1, 6), "any"),
 }
 
 

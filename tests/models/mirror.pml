@@ -4,7 +4,8 @@
  *
  * Everything happens in any order: so a pause, the death of an engine and a slow leg need no step of their own. What costs one of
  * failures_max: a leg that an engine loses (what was sent to it may still be carried out, until its next claim), a leg that is not
- * reached by a start, a replica that crashes (-DPOWER: with all that it did not flush, a block at a time).
+ * reached by a start, a replica that crashes (-DPOWER: with all that it did not flush, a block at a time; -DUNPROVEN: or its disk
+ * drops what was to be flushed, its process dies, and the next one is shown it all the same, until the power goes; there hosts flush).
  *
  * Checked: a read answers every acknowledged write; whole legs of one epoch differ nowhere but where one of them is marked; nothing
  * of a superseded engine or of an association that was given up lands; nothing diverges by itself; a leg that is back can store;
@@ -40,6 +41,7 @@ hidden byte engines, failures_max, writes_max, ids_max /* epochs drawn, the firs
 #define WRONG_NOT_EQUALISED 20    /* a start makes nothing equal */
 #define WRONG_INCARNATION 21      /* a replica's crash is not noticed */
 #define WRONG_VAIN 22             /* it is told of every epoch that it came to nothing */
+#define WRONG_UNPROVEN 23         /* what a leg shows that was opened anew is compared, and not written to it */
 #define IF(x) (fault == WRONG_##x)
 
 #define ALL 7
@@ -65,6 +67,9 @@ typedef replica { unsigned promised : 2; unsigned held : 1; unsigned id : 4; uns
                   byte data[BLOCKS]; byte mark[BLOCKS];
 #ifdef POWER
                   byte disk[BLOCKS];
+#endif
+#ifdef UNPROVEN
+                  unsigned gone : 2; unsigned unproven : 1; /* shown, and no flush brings it to the disk; it says that it may be so */
 #endif
 };
 replica r[REPLICAS];
@@ -279,6 +284,21 @@ inline complete() {
 #endif
 }
 
+/* What is copied to a leg: nothing where it shows the same, unless that may be gone with the power. */
+#ifdef UNPROVEN
+#define FLUSHES(i, b) r[i].disk[b] = ((r[i].gone >> (b)) & 1 -> r[i].disk[b] : r[i].data[b])
+#define WRITTEN(i, b) r[i].gone = r[i].gone & ~BIT(b)
+#define DOUBTED(i) (r[i].unproven && !IF(UNPROVEN))
+#define COPY(i, b, from) e.l[i].w[b] = ((r[i].data[b] != r[from].data[b] || DOUBTED(i)) -> r[from].data[b] + 1 : 0)
+#define PROVEN(i) if :: r[i].whole && ep[r[i].id].settled -> r[i].unproven = 0 :: else fi;
+#else
+#define FLUSHES(i, b) r[i].disk[b] = r[i].data[b]
+#define WRITTEN(i, b) skip
+#define DOUBTED(i) 0
+#define COPY(i, b, from) e.l[i].w[b] = r[from].data[b] + 1
+#define PROVEN(i)
+#endif
+
 /* A leg's steps. `i` and `b` are constants. */
 /* What may happen at any time. */
 #define LEG_STEPS(i) \
@@ -292,7 +312,7 @@ inline complete() {
             assert(HELD(i)); \
             assert(ep[e.l[i].store].depth > ep[r[i].id].depth || e.l[i].store == r[i].id); \
             r[i].id = e.l[i].store; r[i].whole = (ep[r[i].id].members >> i) & 1; \
-            r[i].base = (r[i].whole -> 0 : e.l[i].base); \
+            r[i].base = (r[i].whole -> 0 : e.l[i].base); PROVEN(i) \
             if :: e.l[i].marks & 1 -> r[i].mark[0] = ep[r[i].id].depth :: else fi; \
             if :: e.l[i].marks & 2 -> r[i].mark[BLOCKS - 1] = ep[r[i].id].depth :: else fi; \
             if \
@@ -338,7 +358,7 @@ inline complete() {
 #define UNEQUAL_TOO e.work = e.work | (IF(UNEQUAL) -> 0 : e.unequal);
 #define OWN_MARKS(i) e.work = e.work | (IF(OWN_MARKS) -> 0 : ((r[i].mark[0] != 0) | ((BLOCKS > 1 && r[i].mark[BLOCKS - 1] != 0) << 1)))
 #ifdef POWER
-#define FLUSH_ALL(i) r[i].disk[0] = r[i].data[0]; r[i].disk[BLOCKS - 1] = r[i].data[BLOCKS - 1];
+#define FLUSH_ALL(i) FLUSHES(i, 0); FLUSHES(i, BLOCKS - 1);
 #else
 #define FLUSH_ALL(i)
 #endif
@@ -359,6 +379,7 @@ inline acknowledge(b) {
     e.wr[b].value = 0; e.wr[b].sent = 0; e.wr[b].good = 0; e.before = e.before & ~BIT(b)
 }
 
+#define WRITERS_HELD ((WRITERS & ~CLAIMED_BY_ME) == 0)
 #define MAY_SEND (!CHANGING || IF(SENT_IN_CHANGE))
 #define MAY_ACK(b) ((!CHANGING && (e.members & ~e.wr[b].good) == 0) || (IF(ACK_IN_CHANGE) && (e.standing & ~e.wr[b].good) == 0))
 #define MAY_CLEAR (e.settled && !CHANGING && e.unequal == 0 && (e.standing == ALL || IF(CLEAR)))
@@ -374,12 +395,12 @@ inline acknowledge(b) {
     :: d_step { SERVING && (e.unequal & BIT(b)) && e.copy == 0 && !EXCLUDED(b) && SOURCE_HELD && !CHANGE_DUE -> \
         e.copy = b + 1; e.equalise = 1; e.source = LOWEST(e.standing); \
         for (x : 0 .. REPLICAS - 1) { \
-            if :: WRITERS & ~BIT(e.source) & BIT(x) -> e.l[x].w[b] = r[e.source].data[b] + 1 :: else fi \
+            if :: WRITERS & BIT(x) && (x != e.source || DOUBTED(x)) -> COPY(x, b, e.source) :: else fi \
         }; \
         x = 0 } \
     :: d_step { SERVING && e.sync == 3 && (e.work & BIT(b)) && (e.unequal & BIT(b)) == 0 && e.wr[b].value == 0 && e.copy == 0 && \
                 !EXCLUDED(b) && SOURCE_HELD && !CHANGE_DUE -> \
-        e.copy = b + 1; e.source = LOWEST(e.standing); e.l[e.joiner].w[b] = r[e.source].data[b] + 1 }
+        e.copy = b + 1; e.source = LOWEST(e.standing); COPY(e.joiner, b, e.source) }
 
 #define BLOCK_REACTIONS(b) \
     :: d_step { e.wr[b].value != 0 && !PENDING(b) && \
@@ -395,7 +416,7 @@ inline acknowledge(b) {
         e.copy = 0; e.equalise = 0; e.source = 0 }
 
 #ifdef POWER
-#define CLEAR_FLUSH(b) r[0].disk[b] = r[0].data[b]; r[1].disk[b] = r[1].data[b]; r[2].disk[b] = r[2].data[b]
+#define CLEAR_FLUSH(b) FLUSHES(0, b); FLUSHES(1, b); FLUSHES(2, b)
 #else
 #define CLEAR_FLUSH(b) skip
 #endif
@@ -411,7 +432,7 @@ inline acknowledge(b) {
         if \
         :: ACCEPTS(i) -> \
             assert(HELD(i)); \
-            r[i].data[b] = e.l[i].w[b] - 1; MARK(i, b); \
+            r[i].data[b] = e.l[i].w[b] - 1; WRITTEN(i, b); MARK(i, b); \
             if :: (e.up & BIT(i)) && e.wr[b].value != 0 -> e.wr[b].good = e.wr[b].good | BIT(i) :: else fi; \
             check_legs() \
         :: else \
@@ -444,6 +465,13 @@ end:
     LEG_BLOCK_STEPS(1, 1)
     LEG_BLOCK_STEPS(2, 1)
 #endif
+#ifdef UNPROVEN
+    :: d_step { SERVING && !CHANGING && e.wr[0].value == 0 && e.wr[BLOCKS - 1].value == 0 && e.copy == 0 && WRITERS_HELD &&
+                (acked[0] != flushed[0] || acked[BLOCKS - 1] != flushed[BLOCKS - 1]) ->
+        for (x : 0 .. REPLICAS - 1) { if :: WRITERS & BIT(x) -> FLUSHES(x, 0); FLUSHES(x, BLOCKS - 1) :: else fi };
+        for (x : 0 .. BLOCKS - 1) { flushed[x] = acked[x] };
+        x = 0 }
+#endif
     /* starting: over the records as they were when they were claimed; who was not reached costs a failure */
     :: d_step { e.phase == CLAIMS && failures + REPLICAS - COUNT(e.up) <= failures_max && e.up != 0 ->
         c_code { glue_decide(((P0 *)_this)->me); };
@@ -454,7 +482,7 @@ end:
     :: d_step { e.phase == RUNS && !e.starting && !e.attempt && !e.known && e.standing == e.members &&
                 (!(e.standing & 1) || HELD(0)) && (!(e.standing & 2) || HELD(1)) && (!(e.standing & 4) || HELD(2)) ->
         if
-        :: COUNT(e.members) > 1 && !IF(NOT_EQUALISED) ->
+        :: (COUNT(e.members) > 1 || DOUBTED(LOWEST(e.members))) && !IF(NOT_EQUALISED) ->
             for (x : 0 .. REPLICAS - 1) {
                 if
                 :: e.standing & BIT(x) ->
@@ -490,7 +518,14 @@ end:
 
 /* Replicas crash and are back: their claims are gone, and who was there before has no way to them any more. */
 #ifdef POWER
-#define LOSES(i, b) if :: r[i].disk[b] != r[i].data[b] -> if :: r[i].data[b] = r[i].disk[b] :: skip fi :: else fi; \
+#ifdef UNPROVEN
+#define GONE(i, b) (r[i].gone >> (b) & 1)
+#define OPENED_ANEW(i) r[i].gone = 0; r[i].unproven = 1;
+#else
+#define GONE(i, b) 0
+#define OPENED_ANEW(i)
+#endif
+#define LOSES(i, b) if :: r[i].disk[b] != r[i].data[b] -> if :: r[i].data[b] = r[i].disk[b] :: !GONE(i, b) -> skip fi :: else fi; \
     r[i].disk[b] = r[i].data[b]; keep[b] = keep[b] & ~BIT(i); if :: keep[b] == 0 -> acked[b] = flushed[b] :: else fi;
 #else
 #define LOSES(i, b)
@@ -504,8 +539,23 @@ end:
         x = 0 \
     :: else \
     fi
-#define CRASH(i) \
-    :: atomic { failures < failures_max -> failures++; r[i].held = 0; LOSES(i, 0) LOSES(i, BLOCKS - 1) ANEW(i); \
+/* Its disk fails a flush and drops what it had in its cache, and its process dies: the next one is shown it all the same. */
+#ifdef UNPROVEN
+#define DROPS(i, b) if :: r[i].disk[b] != r[i].data[b] -> if :: r[i].gone = r[i].gone | BIT(b) :: skip fi :: else fi; \
+    keep[b] = keep[b] & ~BIT(i); if :: keep[b] == 0 -> acked[b] = flushed[b] :: else fi;
+#define DIES(i) \
+    :: atomic { failures < failures_max && (r[i].disk[0] != r[i].data[0] || r[i].disk[BLOCKS - 1] != r[i].data[BLOCKS - 1]) -> \
+        failures++; r[i].held = 0; DROPS(i, 0) DROPS(i, BLOCKS - 1) r[i].unproven = 1; ANEW(i); \
+        if :: (m[0].up & BIT(i)) == 0 -> nothing_to(0, i) :: else fi; \
+        if :: (m[1].up & BIT(i)) == 0 -> nothing_to(1, i) :: else fi }
+#else
+#define DIES(i)
+#endif
+#ifndef POWER
+#define OPENED_ANEW(i)
+#endif
+#define CRASH(i) DIES(i) \
+    :: atomic { failures < failures_max -> failures++; r[i].held = 0; LOSES(i, 0) LOSES(i, BLOCKS - 1) OPENED_ANEW(i) ANEW(i); \
         if :: (m[0].up & BIT(i)) == 0 -> nothing_to(0, i) :: else fi; \
         if :: (m[1].up & BIT(i)) == 0 -> nothing_to(1, i) :: else fi }
 proctype world() {

@@ -228,29 +228,11 @@ static bool remove_begin(struct mirror_command *command) {
     return true;
 }
 
-/* The legs that remain have to complete the epochs without it: with too few of them there, writes would wait for one that is
- * away. */
-static bool remain_enough(const struct mirror *mirror, const struct mirror_leg *leaving) {
-    unsigned count = 0, there = 0;
-    bool tie_breaker = false;
-    if (mirror->policy != REPLICA_MAJORITY)
-        return true;
-    mirror_for_each_leg(mirror, leg) {
-        if (leg == leaving || !mirror_leg_counts(leg))
-            continue;
-        bool stores = mirror_leg_is_up(leg) && leg->recorded;
-        count++;
-        there += stores;
-        tie_breaker = tie_breaker || (stores && leg->tie_breaker);
-    }
-    return 2 * there > count || (2 * there == count && tie_breaker);
-}
-
 static bool remove_asked(struct mirror_command *command, struct mirror_leg *leg) {
     struct mirror *mirror = leg->mirror;
     if ((mirror->standing & ~leg->bit) == 0)
         return fail(command, ERROR_PERMISSION, "it is the last whole copy");
-    if (!remain_enough(mirror, leg))
+    if (!mirror_majority_is_there(mirror, leg)) /* they complete the epochs without it */
         return fail(command, ERROR_BUSY, "too few of the other legs are there: they have to be a majority without it");
     command->step = REMOVE_TELL;
     if (command->verb == MIRROR_INVALIDATE) {

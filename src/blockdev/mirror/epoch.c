@@ -132,6 +132,7 @@ static void store_done(struct mirror_call *call) {
             leg->cursor_stored = leg->cursor_sent;
             if (replica_epoch_equal(&leg->store_epoch, &mirror->epoch))
                 note_stored(leg);
+            mirror_short_look(mirror);
         } else if (!mirror_leg_judge(leg, call->status) && mirror_leg_is_up(leg)) {
             mirror_leg_lose(leg, "it did not store the record");
         }
@@ -307,6 +308,22 @@ static bool majority_of(const struct mirror *mirror, bool before) {
     return configured == 0 || 2 * stored > configured || (2 * stored == configured && tie_breaker);
 }
 
+bool mirror_majority_is_there(const struct mirror *mirror, const struct mirror_leg *leaving) {
+    unsigned count = 0, there = 0;
+    bool tie_breaker = false;
+    if (mirror->policy != REPLICA_MAJORITY)
+        return true;
+    mirror_for_each_leg(mirror, leg) {
+        if (leg == leaving || !mirror_leg_counts(leg))
+            continue;
+        bool stores = mirror_leg_is_up(leg) && leg->recorded;
+        count++;
+        there += stores;
+        tie_breaker = tie_breaker || (stores && leg->tie_breaker);
+    }
+    return 2 * there > count || (2 * there == count && tie_breaker);
+}
+
 /* By both configurations, so that a start that knows only the older one meets this epoch. */
 static bool majority(const struct mirror *mirror) {
     return mirror->policy != REPLICA_MAJORITY || (majority_of(mirror, false) && majority_of(mirror, true));
@@ -361,6 +378,7 @@ static void complete(struct mirror *mirror) {
     mirror_tree_commands_wake(mirror);
     mirror_io_look(mirror);
     mirror_copy_wake(mirror);
+    mirror_short_look(mirror);
     mirror_watch_look(mirror);
     mirror_commands_look(mirror);
 }

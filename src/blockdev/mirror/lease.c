@@ -98,6 +98,39 @@ void mirror_away_end(struct mirror *mirror) {
     mirror_path_look(mirror);
 }
 
+/* Under `majority` a copy that is there is not enough: nothing is acknowledged, or read, before others are, too. */
+void mirror_short_look(struct mirror *mirror) {
+    bool is_short = mirror->state == MIRROR_SERVING && !mirror_majority_is_there(mirror, NULL);
+    if (is_short == mirror->is_short)
+        return;
+    mirror->is_short = is_short;
+    mirror_watch_look(mirror);
+}
+
+enum mirror_state mirror_state_told(const struct mirror *mirror, struct error *ret_error) {
+    mirror_mask away = 0;
+    unsigned count = 0;
+    *ret_error = mirror->error;
+    if (!mirror->is_short || mirror->state != MIRROR_SERVING)
+        return mirror->state;
+    mirror_for_each_leg(mirror, leg) {
+        if (!mirror_leg_counts(leg))
+            continue;
+        count++;
+        away |= mirror_leg_is_up(leg) && leg->recorded ? 0 : leg->bit;
+    }
+    error_set(ret_error, ERROR_BUSY, "too few legs are there for the policy majority; away");
+    mirror_put_names(mirror, away, ret_error);
+    if (count == 2)
+        error_hint(ret_error,
+                   "bring it back; one goes on without the other if a third keeps the record at least: penstock block mirror "
+                   "add %s LEG --tie-breaker, when it serves again",
+                   mirror->device.name);
+    else
+        error_hint(ret_error, "bring some of them back: it takes more than half of its legs");
+    return MIRROR_HOLDING;
+}
+
 /* ---- the path ---- */
 
 static void path_told(struct reactor_message *message) {

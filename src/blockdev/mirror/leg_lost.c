@@ -39,6 +39,7 @@ void mirror_leg_lose(struct mirror_leg *leg, const char *why) {
     }
     mirror_io_forget_leg(mirror, leg);
     block_channel_recall(leg->channel);
+    mirror_short_look(mirror);
     mirror_epoch_wake(mirror);
     mirror_copy_wake(mirror);
     mirror_start_wake(mirror);

@@ -258,8 +258,9 @@ bool mirror_delete(struct block_device *device, void (*removed)(struct block_dev
 void mirror_status_get(const struct block_device *device, struct mirror_status *ret_status) {
     assert(mirror_is(device));
     const struct mirror *mirror = container_of(device, struct mirror, device);
-    *ret_status = (struct mirror_status){.state = mirror->state,
-                                         .error = mirror->error,
+    struct error error;
+    *ret_status = (struct mirror_status){.state = mirror_state_told(mirror, &error),
+                                         .error = error,
                                          .mirror = mirror->id,
                                          .engine = mirror->engine,
                                          .term = mirror->term,

@@ -45,8 +45,8 @@ struct mirror_options {
     bool overwrite;            /* of a first start of legs that keep records: the same, of the first leg that holds any */
     uint32_t accept_absent;    /* legs by index that may be missing at this start, and are excluded from it on */
     uint64_t longest_stall_ms; /* L, 0 = 900 */
-    uint64_t hold_ms;          /* how long I/O is held while no leg is there, 0 = 30 s, UINT64_MAX = for ever; then the path is
-                                  told to be away until a leg is back */
+    uint64_t hold_ms;          /* how long I/O is held while no leg is there, 0 = 30 s, UINT64_MAX = for ever;
+                                  then the path is told to be away until that is over */
     uint64_t give_up_ms;       /* after which a leg that is away is copied as a whole when it returns, and nothing is kept for it
                                   any more; 0 = never */
     bool standby;              /* claims nothing until MIRROR_PROMOTE */
@@ -75,7 +75,7 @@ enum mirror_state {
     MIRROR_CONFIGURING, /* legs are missing, or looked for */
     MIRROR_STARTING,    /* claims and the first epoch */
     MIRROR_SERVING,
-    MIRROR_HOLDING, /* all legs are lost */
+    MIRROR_HOLDING, /* all legs are lost, or, under `majority`, too many */
     MIRROR_STANDBY, /* looks at its legs; another engine may have them */
     MIRROR_REFUSED, /* cannot start: error says why */
     MIRROR_ENDED    /* another engine has the legs, or acknowledged writes are gone: the path is dead */
@@ -300,7 +300,8 @@ enum mirror_verb {
     MIRROR_DISCARD,
     /* A mirror that waits for legs or was refused is tried again, under `term` (0 = highest promised + 1). `accept_absent` names
      * legs that may be missing: what was acknowledged and only they have is lost, they are diverged from then on and stay as they
-     * are until MIRROR_DISCARD. Ends when it serves, or with why it does not. */
+     * are until MIRROR_DISCARD. Ends when it serves, or with why it does not: then the mirror looks for its legs as before, and
+     * neither term nor `accept_absent` (of its creation either) counts any more. */
     MIRROR_START,
     /* A standby claims the legs, under `term` (as above). ERROR_BUSY if it is none. Ends as MIRROR_START. */
     MIRROR_PROMOTE,
@@ -338,6 +339,7 @@ struct mirror_command {
     struct list_node node;
     unsigned step;
     uint64_t config;
+    uint64_t term_before; /* START, PROMOTE: of the mirror's options, which it has again if that fails */
     struct mirror_leg *found;
 };
 /* Control reactor. */

@@ -379,6 +379,7 @@ struct mirror {
     uint64_t reads_repeated, reads_elsewhere; /* elsewhere: from a leg that was not the cheapest, to measure it */
     struct reactor_timer hold_end;
     bool hold_over;
+    bool is_short;                 /* it serves by its state, and too few records are there for `majority`: nothing is answered */
     bool promoting;                /* it was a standby, and does not serve yet: the path stays away */
     struct reactor_job settle_job; /* looks at all requests under way again */
 
@@ -416,6 +417,7 @@ struct mirror {
     unsigned waits_for_count;
     unsigned accept_count;
     char accept[MIRROR_LEGS_MAX][BLOCK_NAME_SIZE]; /* legs that may be missing at the start */
+    bool accept_sent;                              /* a record may say so */
     struct mirror_fan *release_fan;
     uint64_t give_up_ns; /* 0 = never */
     struct reactor_timer give_up_timer;
@@ -475,6 +477,10 @@ void mirror_lease_cancel(struct mirror *mirror, enum error_code code, const char
 /* No leg serves: requests are held from now on, for as long as they may be; one serves again. */
 void mirror_away_begin(struct mirror *mirror);
 void mirror_away_end(struct mirror *mirror);
+/* Legs have come or gone: are those that store records a majority? */
+void mirror_short_look(struct mirror *mirror);
+/* The state as people are told it, and why it is so. */
+enum mirror_state mirror_state_told(const struct mirror *mirror, struct error *ret_error);
 /* Tells the block layer whether hosts reach anything here. */
 void mirror_path_look(struct mirror *mirror);
 
@@ -693,6 +699,8 @@ void mirror_epoch_init(struct mirror *mirror);
 /* The mirror starts anew, or serves no more: whatever was sent and is not complete is for the next start to find. Not from the
  * change's own steps. */
 void mirror_epoch_forget(struct mirror *mirror);
+/* By those that are there and store records, `leaving` (NULL = none) not counted; true under `any`. */
+bool mirror_majority_is_there(const struct mirror *mirror, const struct mirror_leg *leaving);
 /* Something changed that a change may be needed for, or that one waits for. */
 void mirror_epoch_wake(struct mirror *mirror);
 /* The record of a leg as of the epoch sent last. */
@@ -715,6 +723,8 @@ void mirror_start_begin(struct mirror *mirror);
 /* Its status is of this start. */
 bool mirror_leg_is_seen(const struct mirror_leg *leg);
 void mirror_start_wake(struct mirror *mirror);
+/* Puts the names of legs behind a text that lacks them. */
+void mirror_put_names(const struct mirror *mirror, mirror_mask legs, struct error *error);
 /* The first epoch is complete. */
 void mirror_start_complete(struct mirror *mirror);
 

@@ -7,8 +7,10 @@
 
 /* ---- a start that is asked for ---- */
 
-static void start_anew(struct mirror *mirror, uint64_t term) {
-    mirror->options.term = term;
+static void start_anew(struct mirror *mirror, struct mirror_command *command) {
+    command->step = 1;
+    command->term_before = mirror->options.term;
+    mirror->options.term = command->term;
     mirror->term = 0;
     mirror->restart = true;
     mirror->decided = 0;
@@ -26,6 +28,12 @@ static bool decided(struct mirror *mirror, struct mirror_command *command) {
     if (mirror->restart || mirror->decided == 0 || mirror->state == MIRROR_STARTING || mirror->error.code == ERROR_NONE)
         return false;
     command->error = mirror->error;
+    if (mirror->accept_sent)
+        error_set(&command->error, ERROR_CANCELLED, "%s: legs were lost while it was started: those that are there tell %s",
+                  mirror->device.name, "whether it did without those that were absent");
+    /* What came to nothing is no word on a start that comes later. */
+    mirror->accept_count = 0;
+    mirror->options.term = command->term_before;
     return true;
 }
 
@@ -37,11 +45,11 @@ bool mirror_start_command(struct mirror *mirror, struct mirror_command *command)
                   mirror->state == MIRROR_SERVING ? "serves" : "does not wait for a start");
         return true;
     }
+    mirror->accept_sent = false;
     mirror->accept_count = min_u32(command->accept_absent_count, MIRROR_LEGS_MAX);
     for (unsigned i = 0; i < mirror->accept_count; i++)
         snprintf(mirror->accept[i], sizeof(mirror->accept[i]), "%s", command->accept_absent[i]);
-    command->step = 1;
-    start_anew(mirror, command->term);
+    start_anew(mirror, command);
     return false;
 }
 
@@ -60,8 +68,7 @@ bool mirror_promote_command(struct mirror *mirror, struct mirror_command *comman
     mirror->state = MIRROR_CONFIGURING;
     mirror->promoting = true;
     mirror_away_begin(mirror);
-    command->step = 1;
-    start_anew(mirror, command->term);
+    start_anew(mirror, command);
     return false;
 }
 

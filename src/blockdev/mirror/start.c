@@ -180,8 +180,7 @@ static bool may_claim(const struct mirror *mirror, const struct mirror_leg *leg)
            (!has || uuid_equal(&leg->status.record.leg, &leg->config.id)) && (leg->config.flags & REPLICA_LEG_EXCLUDED) == 0;
 }
 
-/* Puts the names of legs behind a text that lacks them. */
-static void put_names(const struct mirror *mirror, uint32_t legs, struct error *error) {
+void mirror_put_names(const struct mirror *mirror, mirror_mask legs, struct error *error) {
     const char *between = ": ";
     mirror_for_each_leg(mirror, leg) {
         size_t length = strlen(error->text);
@@ -194,7 +193,7 @@ static void put_names(const struct mirror *mirror, uint32_t legs, struct error *
 
 static void refuse_by_records(struct mirror *mirror) {
     struct error *error = &mirror->decision.error;
-    put_names(mirror, mirror->decision.refused, error);
+    mirror_put_names(mirror, (mirror_mask)mirror->decision.refused, error);
     if (mirror->decision.unasked)
         error_hint(error, "make it again, and say whose content counts: penstock block mirror create %s … --source LEG",
                    mirror->device.name);
@@ -249,7 +248,7 @@ static bool decide_now(struct mirror *mirror) {
         mirror->error = mirror->decision.error;
         note_awaited(mirror);
         if (mirror->decision.newest == NULL)
-            put_names(mirror, mirror->decision.missing, &mirror->error);
+            mirror_put_names(mirror, (mirror_mask)mirror->decision.missing, &mirror->error);
         else if (mirror->waits_for_count > 0)
             error_hint(&mirror->error,
                        "bring it back; to give up what only it has: penstock block mirror start %s --accept-absent %s",
@@ -404,6 +403,7 @@ static void begin_epoch(struct mirror *mirror) {
         return;
     }
     mirror->starting = true;
+    mirror->accept_sent = mirror->accept_sent || mirror->accept_count > 0;
     task_move(&mirror->start_task, START_EPOCH);
     mirror_epoch_wake(mirror);
 }
@@ -568,6 +568,7 @@ static void serves(struct mirror *mirror) {
     mirror->state = MIRROR_SERVING;
     mirror->promoting = false;
     mirror_path_look(mirror);
+    mirror_short_look(mirror);
 }
 
 static void step(struct task *task) {
@@ -648,6 +649,7 @@ static void step(struct task *task) {
         serves(mirror);
         error_clear(&mirror->error);
         mirror->accept_count = 0;
+        mirror->accept_sent = false;
         mirror_masks_update(mirror);
         mirror_legs_wake(mirror);
         mirror_epoch_wake(mirror);

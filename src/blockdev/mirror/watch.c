@@ -87,7 +87,7 @@ static void add(struct mirror *mirror, int leg, unsigned before, unsigned state,
     if (leg >= 0)
         memcpy(event->name, mirror->legs[leg].told.name, sizeof(event->name));
     if (leg == MIRROR_EVENT_SELF)
-        event->error = mirror->error;
+        event->state = mirror_state_told(mirror, &event->error);
 }
 
 void mirror_watch_look(struct mirror *mirror) {
@@ -103,9 +103,11 @@ void mirror_watch_look(struct mirror *mirror) {
         watch->legs[leg->index] = leg->told.state;
     }
     bool waits = mirror->state == MIRROR_CONFIGURING && mirror->error.code != ERROR_NONE;
-    if (mirror->state != watch->state || waits != watch->waits)
-        add(mirror, MIRROR_EVENT_SELF, watch->state, mirror->state, "");
-    watch->state = mirror->state;
+    struct error error;
+    enum mirror_state state = mirror_state_told(mirror, &error);
+    if (state != watch->state || waits != watch->waits)
+        add(mirror, MIRROR_EVENT_SELF, watch->state, state, "");
+    watch->state = state;
     watch->waits = waits;
     struct mirror_verify_status verify;
     mirror_verify_status_get(mirror, &verify);
