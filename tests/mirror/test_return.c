@@ -218,6 +218,40 @@ static void what_another_history_copied_does_not_count(void **state) {
     finish(world);
 }
 
+/* ---- beside a load that never ends ---- */
+
+/* Each region takes the longer the more of the disks' queues are hosts' requests. All the same the leg gets so many regions a
+ * second as its share has percent, since the disks could do that; and a disk that hung for a while holds up nothing afterwards. */
+static void hosts_that_never_stop_do_not_hold_it_up(void **state) {
+    (void)state;
+    for (uint64_t seed = 80; seed < 90; seed++) {
+        struct world *world = begin(seed, 2);
+        bool hangs = seed % 2 != 0;
+        mirror_of(world->mirror)->stall_ns = 60 * NS_PER_S; /* slow is not late */
+        world_break(world, 1);
+        world_write_all(world);
+        world_mend(world, 1);
+        world_until(world, is_copying, "the leg does not come back");
+        assert_int_equal(leg_of(world, 1)->work_total, WORLD_REGIONS);
+        uint64_t end_ns = sim_now_ns(world->cluster.sim) + WORLD_REGIONS * NS_PER_S / MIRROR_SHARE_DEFAULT + 400 * NS_PER_MS;
+        while (!is_whole(world)) {
+            assert_true(sim_now_ns(world->cluster.sim) < end_ns);
+            for (unsigned i = 0; i < WORLD_OPS; i++)
+                world_begin_any(world);
+            world_run(world, NS_PER_MS, 1);
+            if (hangs && leg_of(world, 1)->copying > 0) {
+                hangs = false;
+                world->disks[0].hung = true;
+                world_run(world, 5 * NS_PER_S, 100);
+                world->disks[0].hung = false;
+                end_ns += 5 * NS_PER_S;
+            }
+        }
+        assert_int_equal(leg_of(world, 1)->told.times_lost, 1);
+        finish(world);
+    }
+}
+
 /* ---- orders of things that an attack found ---- */
 
 static void hears_of_whole(void *arg, struct replica_disk *disk, const char *name) {
@@ -407,6 +441,7 @@ int main(void) {
         cmocka_unit_test(a_full_return_goes_on_where_it_was),
         cmocka_unit_test(the_same_beside_requests),
         cmocka_unit_test(what_another_history_copied_does_not_count),
+        cmocka_unit_test(hosts_that_never_stop_do_not_hold_it_up),
         cmocka_unit_test(whole_without_an_answer),
         cmocka_unit_test(the_list_waits_for_writes_sent_without_it),
         cmocka_unit_test(a_leg_offered_twice_is_refused),

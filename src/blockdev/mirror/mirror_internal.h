@@ -262,11 +262,14 @@ enum epoch_phase {
 
 /* ---- work of the engine's own accord ---- */
 
+enum mirror_chore { MIRROR_CHORE_COPY, MIRROR_CHORE_VERIFY, MIRROR_CHORES };
+
 struct mirror_throttle {
     struct mirror_rates rates;
     uint64_t sequence;        /* mirror->sequence as looked at last */
     uint64_t active_until_ns; /* hosts count as at work */
     uint64_t rate_until_ns, share_until_ns, began_ns;
+    uint64_t due_ns[MIRROR_CHORES]; /* from then on the next piece begins whatever the share says */
     unsigned running; /* pieces under way */
 };
 
@@ -752,11 +755,11 @@ bool mirror_copy_is_busy(const struct mirror *mirror);
 
 /* ---- throttle.c ---- */
 
-/* True if a piece of background work may begin now; else when to ask again (UINT64_MAX: when one that runs has ended, which wakes
- * copying and verifying). */
-bool mirror_throttle_admits(struct mirror *mirror, uint64_t *ret_until_ns);
+/* True if a piece of background work may begin now; else when to ask again, if one that runs has not ended before, which wakes
+ * copying and verifying. */
+bool mirror_throttle_admits(struct mirror *mirror, enum mirror_chore chore, uint64_t *ret_until_ns);
 /* A piece of so many bytes begins, admitted or urgent; each has its end. */
-void mirror_throttle_begin(struct mirror *mirror, uint64_t bytes);
+void mirror_throttle_begin(struct mirror *mirror, enum mirror_chore chore, uint64_t bytes);
 void mirror_throttle_end(struct mirror *mirror);
 void mirror_throttle_set(struct mirror *mirror, const struct mirror_rates *rates);
 
