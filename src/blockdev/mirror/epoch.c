@@ -133,6 +133,7 @@ static void store_done(struct mirror_call *call) {
             if (replica_epoch_equal(&leg->store_epoch, &mirror->epoch))
                 note_stored(leg);
         } else if (!mirror_leg_judge(leg, call->status) && mirror_leg_is_up(leg)) {
+            mirror_leg_refused(leg, call->status);
             mirror_leg_lose(leg, "it did not store the record");
         }
     }

@@ -201,6 +201,8 @@ struct mirror_leg {
     bool allowed; /* a start lets it be claimed */
     bool relook;  /* what it said is old */
     uint32_t losses_in_row;
+    bool refused;      /* lost last for what it answered, and not reached since: a path that comes back is no news then */
+    unsigned refusals; /* how much speaks against keeping a copy of what it had: leg_lost.c; 0 once it is a member */
     uint64_t up_since_ns;
     struct replica_status status; /* as seen last */
     bool seen, recorded;          /* recorded: it has stored the present engine's epoch once */
@@ -270,7 +272,7 @@ struct mirror_throttle {
     uint64_t active_until_ns; /* hosts count as at work */
     uint64_t rate_until_ns, share_until_ns, began_ns;
     uint64_t due_ns[MIRROR_CHORES]; /* from then on the next piece begins whatever the share says */
-    unsigned running; /* pieces under way */
+    unsigned running;               /* pieces under way */
 };
 
 /* ---- who is told (watch.c) ---- */
@@ -578,6 +580,10 @@ void mirror_leg_get(struct mirror_leg *leg, enum replica_get verb, uint32_t laye
 void mirror_leg_lose(struct mirror_leg *leg, const char *why);
 /* Lost for an error of its disk; the same one after two full returns makes it faulted. Only where another member stands. */
 void mirror_leg_fault(struct mirror_leg *leg, enum io_status status, const char *why);
+/* It is up, and about to be lost for that answer. */
+void mirror_leg_refused(struct mirror_leg *leg, enum io_status status);
+/* True if it is to be brought up without a copy of what it had, which may be what takes the room. */
+bool mirror_leg_is_cramped(const struct mirror_leg *leg);
 /* Its device is asked back: it goes to rest, and gives the channel up. */
 void mirror_leg_detach(struct mirror_leg *leg, const char *why);
 /* What an answer means beyond the request: FENCED ends the engine, a dead path costs the leg. True if the leg is lost by it. */

@@ -1,7 +1,7 @@
 /* How much the engine may do of its own accord (copying, verifying) beside its hosts' requests: at most so many bytes a second,
  * and while hosts are at work a share of the time, one piece after the other, so that they keep the rest whatever a piece costs
- * them; but each kind of work at least so many pieces a second, since a piece that is slow may be so for others' doing. What a
- * host waits for is never throttled. docs/mirror.md, "Copying beside requests". */
+ * them; but each kind of work at least half as many pieces a second as the share has percent, since a piece may be slow for
+ * others' doing. What a host waits for is never throttled. docs/mirror.md, "Copying beside requests". */
 #include "blockdev/mirror/mirror_internal.h"
 
 #define ACTIVE_NS (20 * NS_PER_MS) /* hosts are at work so long after their last request */
@@ -33,7 +33,7 @@ bool mirror_throttle_admits(struct mirror *mirror, enum mirror_chore chore, uint
 void mirror_throttle_begin(struct mirror *mirror, enum mirror_chore chore, uint64_t bytes) {
     struct mirror_throttle *throttle = &mirror->throttle;
     uint64_t now = reactor_now_ns(mirror->home);
-    throttle->due_ns[chore] = now + NS_PER_S / share_percent(mirror);
+    throttle->due_ns[chore] = now + 2 * NS_PER_S / share_percent(mirror);
     if (throttle->running++ == 0)
         throttle->began_ns = now;
     if (throttle->rates.bytes_per_s != 0)
