@@ -1,7 +1,7 @@
 /* How much the engine may do of its own accord (copying, verifying) beside its hosts' requests: at most so many bytes a second,
  * and while hosts are at work a share of the time, one piece after the other, so that they keep the rest whatever a piece costs
- * them; but each kind of work at least half as many pieces a second as the share has percent, since a piece may be slow for
- * others' doing. What a host waits for is never throttled. docs/mirror.md, "Copying beside requests". */
+ * them; but of each chore at least half as many pieces a second as the share has percent, since a piece may be slow for others'
+ * doing. What a host waits for is never throttled. docs/mirror.md, "Copying beside requests". */
 #include "blockdev/mirror/mirror_internal.h"
 
 #define ACTIVE_NS (20 * NS_PER_MS) /* hosts are at work so long after their last request */
