@@ -79,7 +79,8 @@ static const struct cli_option mirror_verify_options[] = {
 };
 static const struct cli_option mirror_set_options[] = {
     {"--rate", "SIZE", "Bytes a second at most, for copying and verifying; 0 = as fast as it goes"},
-    {"--share", "PERCENT", "Of the time, for copying and verifying while hosts are at work (default 25)"},
+    {"--share", "PERCENT",
+     "Of the time, for copying and verifying while hosts are at work (default 25); but half as many MiB a second at least"},
     {0},
 };
 static const struct cli_option mirror_show_options[] = {

@@ -213,6 +213,11 @@ static enum io_status put(struct operation *operation) {
     case REPLICA_MARK: at(disk, "before mark"); return mark_ranges(disk, ranges, operation->length, false);
     case REPLICA_CLEAR: at(disk, "before clear"); return mark_ranges(disk, ranges, operation->length, true);
     case REPLICA_RELEASE: disk->claim_association = 0; return IO_OK;
+    case REPLICA_TREE:
+        if (!disk->cramped)
+            return IO_UNSUPPORTED;
+        disk->kept = ((const struct replica_tree *)(const void *)operation->payload)->what == REPLICA_KEEP;
+        return IO_OK;
     case REPLICA_FORGET:
         if (operation->length != sizeof(struct uuid) ||
             memcmp(operation->payload, &disk->record.mirror, sizeof(struct uuid)) != 0)
@@ -330,7 +335,7 @@ static enum io_status run(struct operation *operation) {
         memcpy(operation->payload, disk->bytes + operation->offset, operation->length);
         return IO_OK;
     case BLOCK_WRITE:
-        if (disk->full)
+        if (disk->full || (disk->cramped && disk->kept))
             return IO_NO_SPACE;
         if (!disk->fail_write || disk->torn)
             change(disk, operation->offset, operation->length, operation->payload);

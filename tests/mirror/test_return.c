@@ -218,6 +218,73 @@ static void what_another_history_copied_does_not_count(void **state) {
     finish(world);
 }
 
+/* ---- beside a load that never ends ---- */
+
+/* Each region takes the longer the more of the disks' queues are hosts' requests. All the same the leg gets half as many regions
+ * a second as its share has percent, since the disks could do that; and a disk that hung for a while holds up nothing afterwards.
+ */
+static void hosts_that_never_stop_do_not_hold_it_up(void **state) {
+    (void)state;
+    for (uint64_t seed = 80; seed < 90; seed++) {
+        struct world *world = begin(seed, 2);
+        bool hangs = seed % 2 != 0;
+        mirror_of(world->mirror)->stall_ns = 60 * NS_PER_S; /* slow is not late */
+        world_break(world, 1);
+        world_write_all(world);
+        world_mend(world, 1);
+        world_until(world, is_copying, "the leg does not come back");
+        assert_int_equal(leg_of(world, 1)->work_total, WORLD_REGIONS);
+        uint64_t end_ns = sim_now_ns(world->cluster.sim) + 2 * WORLD_REGIONS * NS_PER_S / MIRROR_SHARE_DEFAULT + 400 * NS_PER_MS;
+        while (!is_whole(world)) {
+            assert_true(sim_now_ns(world->cluster.sim) < end_ns);
+            for (unsigned i = 0; i < WORLD_OPS; i++)
+                world_begin_any(world);
+            world_run(world, NS_PER_MS, 1);
+            if (hangs && leg_of(world, 1)->copying > 0) {
+                hangs = false;
+                world->disks[0].hung = true;
+                world_run(world, 5 * NS_PER_S, 100);
+                world->disks[0].hung = false;
+                end_ns += 5 * NS_PER_S;
+            }
+        }
+        assert_int_equal(leg_of(world, 1)->told.times_lost, 1);
+        finish(world);
+    }
+}
+
+/* ---- the private copy ---- */
+
+static void path_is_back(struct plane *plane, void *arg) {
+    (void)plane;
+    struct block_device *device = replica_view_device(arg);
+    block_device_set_path(device, false);
+    block_device_set_path(device, true);
+}
+
+/* A return fails because the copy of what the leg had takes the room that it needs: the next goes without. The connection, given
+ * up with the failure, is back at once, which is no reason to begin anew. */
+static void what_it_had_does_not_take_the_room_of_what_it_misses(void **state) {
+    (void)state;
+    for (uint64_t seed = 90; seed < 98; seed++) {
+        struct world *world = begin(seed, 2);
+        world->disks[1].cramped = true;
+        world_break(world, 1);
+        assert_true(world_begin_write(world, 2));
+        world_drain(world, NS_PER_S);
+        world_mend(world, 1);
+        uint64_t end_ns = sim_now_ns(world->cluster.sim) + 10 * NS_PER_S;
+        while (!is_whole(world)) {
+            assert_true(sim_now_ns(world->cluster.sim) < end_ns);
+            if (leg_of(world, 1)->task.state == LEG_REST)
+                plane_do(&world->plane, path_is_back, world->views[1]);
+            world_run(world, 100 * NS_PER_US, 20);
+        }
+        assert_int_equal(leg_of(world, 1)->told.times_lost, 2);
+        finish(world);
+    }
+}
+
 /* ---- orders of things that an attack found ---- */
 
 static void hears_of_whole(void *arg, struct replica_disk *disk, const char *name) {
@@ -407,6 +474,8 @@ int main(void) {
         cmocka_unit_test(a_full_return_goes_on_where_it_was),
         cmocka_unit_test(the_same_beside_requests),
         cmocka_unit_test(what_another_history_copied_does_not_count),
+        cmocka_unit_test(hosts_that_never_stop_do_not_hold_it_up),
+        cmocka_unit_test(what_it_had_does_not_take_the_room_of_what_it_misses),
         cmocka_unit_test(whole_without_an_answer),
         cmocka_unit_test(the_list_waits_for_writes_sent_without_it),
         cmocka_unit_test(a_leg_offered_twice_is_refused),

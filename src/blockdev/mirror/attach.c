@@ -57,6 +57,8 @@ void mirror_attach_here(struct mirror_leg *leg) {
     leg->size = block_device_size(device);
     leg->told.why[0] = '\0';
     leg->losses_in_row = 0;
+    leg->refused = false;
+    leg->refusals = 0;
     reactor_timer_stop(mirror->home, &leg->retry);
     leg->retry.deadline_ns = 0;
     if (mirror->size > 0 || leg->tie_breaker)
@@ -123,15 +125,17 @@ void mirror_attach_drop(struct mirror_leg *leg) {
     reactor_post(leg->mirror->control, &leg->attach.drop);
 }
 
-/* Its connection is back, or dead: an engine without requests would not find out. */
+/* Its connection is back, or dead: an engine without requests would not find out. One that was given up because the leg failed
+ * something is back at once, and the leg is no better for it. */
 static void path_changed(struct reactor_message *message) {
     struct mirror_leg *leg = container_of(message, struct mirror_leg, attach.hint);
     atomic_store(&leg->attach.hinted, false);
     if (leg->channel == NULL)
         return;
-    if (block_device_path_is_up(leg->handle.device))
+    bool up = block_device_path_is_up(leg->handle.device);
+    if (up && !leg->refused)
         mirror_leg_retry(leg);
-    else
+    else if (!up)
         mirror_leg_lose(leg, io_status_words(IO_PATH_LOST));
 }
 

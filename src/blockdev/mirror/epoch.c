@@ -134,6 +134,7 @@ static void store_done(struct mirror_call *call) {
                 note_stored(leg);
             mirror_short_look(mirror);
         } else if (!mirror_leg_judge(leg, call->status) && mirror_leg_is_up(leg)) {
+            mirror_leg_refused(leg, call->status);
             mirror_leg_lose(leg, "it did not store the record");
         }
     }

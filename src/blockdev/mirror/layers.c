@@ -124,9 +124,8 @@ void mirror_layers_keep(struct mirror_leg *leg) {
         if ((leg->status.flags & REPLICA_UNTOUCHED) != 0) {
             leg->call.status = IO_OK;
         } else {
-            /* after some returns that failed it may be what takes the room: then without it */
-            bool without = leg->losses_in_row > 2;
-            *(struct replica_tree *)leg->call_document = (struct replica_tree){.what = without ? REPLICA_DROP : REPLICA_KEEP};
+            *(struct replica_tree *)leg->call_document =
+                (struct replica_tree){.what = mirror_leg_is_cramped(leg) ? REPLICA_DROP : REPLICA_KEEP};
             send_tree(leg, leg->call_document);
         }
     }

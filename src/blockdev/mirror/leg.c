@@ -145,10 +145,12 @@ bool mirror_leg_went_well(struct mirror_leg *leg, const char *what) {
     }
     if (leg->call.status == IO_PATH_LOST) /* then it is the path that has to be seen after */
         what = "its path is lost";
-    if (mirror_leg_is_up(leg))
+    if (mirror_leg_is_up(leg)) {
+        mirror_leg_refused(leg, leg->call.status);
         mirror_leg_lose(leg, what);
-    else
+    } else {
         back_off(leg, what);
+    }
     return false;
 }
 
@@ -233,6 +235,7 @@ static void looked(struct mirror_leg *leg) {
         return;
     }
     leg->seen = true;
+    leg->refused = false;
     task_move(&leg->task, LEG_SEEN);
     mirror_start_wake(leg->mirror);
 }
@@ -645,6 +648,7 @@ static void step(struct task *task) {
         mirror_missed_end(leg);
         leg->doubted = false;
         leg->returned = true;
+        leg->refusals = 0;
         leg->told.sync_total = leg->told.sync_done = 0;
         task_move(task, LEG_MEMBER);
         mirror_layers_drop(leg);

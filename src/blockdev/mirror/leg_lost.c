@@ -47,9 +47,26 @@ void mirror_leg_lose(struct mirror_leg *leg, const char *why) {
     task_wake(&leg->task);
 }
 
+#define REFUSALS_MAX 2 /* with a copy of what it had */
+
+static bool is_of_the_path(enum io_status status) {
+    return status == IO_PATH_LOST || status == IO_TIMED_OUT || status == IO_DEVICE_GONE || status == IO_ABORTED ||
+           status == IO_NOT_READY;
+}
+
+void mirror_leg_refused(struct mirror_leg *leg, enum io_status status) {
+    if (is_of_the_path(status))
+        return;
+    leg->refused = true;
+    leg->refusals += status == IO_NO_SPACE ? REFUSALS_MAX + 1 : 1;
+}
+
+bool mirror_leg_is_cramped(const struct mirror_leg *leg) { return leg->refusals > REFUSALS_MAX; }
+
 void mirror_leg_fault(struct mirror_leg *leg, enum io_status status, const char *why) {
     if (!mirror_leg_is_up(leg))
         return;
+    mirror_leg_refused(leg, status);
     if (status != IO_MEDIUM_READ && status != IO_MEDIUM_WRITE && status != IO_DAMAGED && status != IO_INTERNAL) {
         mirror_leg_lose(leg, why);
         return;
@@ -79,15 +96,13 @@ void mirror_leg_detach(struct mirror_leg *leg, const char *why) {
 }
 
 bool mirror_leg_judge(struct mirror_leg *leg, enum io_status status) {
-    switch (status) {
-    case IO_FENCED: mirror_leg_superseded(leg); return true;
-    case IO_PATH_LOST:
-    case IO_TIMED_OUT:
-    case IO_DEVICE_GONE:
-    case IO_ABORTED:
-    case IO_NOT_READY: mirror_leg_lose(leg, io_status_words(status)); return true;
-    default: return false;
-    }
+    if (status == IO_FENCED)
+        mirror_leg_superseded(leg);
+    else if (is_of_the_path(status))
+        mirror_leg_lose(leg, io_status_words(status));
+    else
+        return false;
+    return true;
 }
 
 /* Who it was: the promise says it. Nothing else is sent any more. */

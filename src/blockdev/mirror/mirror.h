@@ -23,7 +23,8 @@ struct mirror_leg_options {
 /* How much the engine may do of its own accord (copying, verifying) beside its hosts' requests. Zeros = the defaults. */
 struct mirror_rates {
     uint64_t bytes_per_s;   /* at most, 0 = as fast as it goes */
-    unsigned share_percent; /* 1 … 100: of the time, while hosts are at work; 0 = MIRROR_SHARE_DEFAULT */
+    unsigned share_percent; /* 1 … 100: of the time, while hosts are at work, but half as many regions a second if that is more;
+                               0 = MIRROR_SHARE_DEFAULT */
 };
 #define MIRROR_SHARE_DEFAULT 25
 

@@ -201,6 +201,8 @@ struct mirror_leg {
     bool allowed; /* a start lets it be claimed */
     bool relook;  /* what it said is old */
     uint32_t losses_in_row;
+    bool refused;      /* lost last for what it answered, and not reached since: a path that comes back is no news then */
+    unsigned refusals; /* how much speaks against keeping a copy of what it had: leg_lost.c; 0 once it is a member */
     uint64_t up_since_ns;
     struct replica_status status; /* as seen last */
     bool seen, recorded;          /* recorded: it has stored the present engine's epoch once */
@@ -262,12 +264,15 @@ enum epoch_phase {
 
 /* ---- work of the engine's own accord ---- */
 
+enum mirror_chore { MIRROR_CHORE_COPY, MIRROR_CHORE_VERIFY, MIRROR_CHORES };
+
 struct mirror_throttle {
     struct mirror_rates rates;
     uint64_t sequence;        /* mirror->sequence as looked at last */
     uint64_t active_until_ns; /* hosts count as at work */
     uint64_t rate_until_ns, share_until_ns, began_ns;
-    unsigned running; /* pieces under way */
+    uint64_t due_ns[MIRROR_CHORES]; /* from then on the next piece begins whatever the share says */
+    unsigned running;               /* pieces under way */
 };
 
 /* ---- who is told (watch.c) ---- */
@@ -581,6 +586,10 @@ void mirror_leg_get(struct mirror_leg *leg, enum replica_get verb, uint32_t laye
 void mirror_leg_lose(struct mirror_leg *leg, const char *why);
 /* Lost for an error of its disk; the same one after two full returns makes it faulted. Only where another member stands. */
 void mirror_leg_fault(struct mirror_leg *leg, enum io_status status, const char *why);
+/* It is up, and about to be lost for that answer. */
+void mirror_leg_refused(struct mirror_leg *leg, enum io_status status);
+/* True if it is to be brought up without a copy of what it had, which may be what takes the room. */
+bool mirror_leg_is_cramped(const struct mirror_leg *leg);
 /* Its device is asked back: it goes to rest, and gives the channel up. */
 void mirror_leg_detach(struct mirror_leg *leg, const char *why);
 /* What an answer means beyond the request: FENCED ends the engine, a dead path costs the leg. True if the leg is lost by it. */
@@ -762,11 +771,11 @@ bool mirror_copy_is_busy(const struct mirror *mirror);
 
 /* ---- throttle.c ---- */
 
-/* True if a piece of background work may begin now; else when to ask again (UINT64_MAX: when one that runs has ended, which wakes
- * copying and verifying). */
-bool mirror_throttle_admits(struct mirror *mirror, uint64_t *ret_until_ns);
+/* True if a piece of background work may begin now; else when to ask again, if one that runs has not ended before, which wakes
+ * copying and verifying. */
+bool mirror_throttle_admits(struct mirror *mirror, enum mirror_chore chore, uint64_t *ret_until_ns);
 /* A piece of so many bytes begins, admitted or urgent; each has its end. */
-void mirror_throttle_begin(struct mirror *mirror, uint64_t bytes);
+void mirror_throttle_begin(struct mirror *mirror, enum mirror_chore chore, uint64_t bytes);
 void mirror_throttle_end(struct mirror *mirror);
 void mirror_throttle_set(struct mirror *mirror, const struct mirror_rates *rates);
 

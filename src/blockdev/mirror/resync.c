@@ -317,7 +317,7 @@ static bool begin(struct mirror_copy *copy, uint64_t region, struct mirror_leg *
     copy->failed = copy->blind = copy->unmarked = false;
     copy->unreadable = 0;
     copy->waiting = 0;
-    mirror_throttle_begin(mirror, copy->length);
+    mirror_throttle_begin(mirror, MIRROR_CHORE_COPY, copy->length);
     copy->seed = (uint32_t)random_u64(&mirror->random) & 0xffffff;
     mirror_for_each_leg(mirror, leg) {
         copy->generations[leg->index] = leg->generation;
@@ -416,9 +416,8 @@ static void look(struct mirror *mirror) {
         uint64_t region = 0, until_ns;
         if (copy->busy)
             continue;
-        if (list_empty(&mirror->regions_wait) && !mirror_throttle_admits(mirror, &until_ns)) {
-            if (until_ns != UINT64_MAX)
-                reactor_timer_start(mirror->home, &mirror->copy_timer, until_ns);
+        if (list_empty(&mirror->regions_wait) && !mirror_throttle_admits(mirror, MIRROR_CHORE_COPY, &until_ns)) {
+            reactor_timer_start(mirror->home, &mirror->copy_timer, until_ns);
             return;
         }
         if (mirror->regions.unequal_count > 0 && next_unequal(mirror, &region)) {

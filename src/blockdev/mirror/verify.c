@@ -298,7 +298,7 @@ static void begin_region(struct verify_job *job) {
     job->offset = job->region * REGION_BYTES;
     job->length = min_u64(REGION_BYTES, mirror->size - job->offset);
     mirror_fan_begin(&job->fan, comparable(mirror));
-    mirror_throttle_begin(mirror, job->length);
+    mirror_throttle_begin(mirror, MIRROR_CHORE_VERIFY, job->length);
     ask(job);
 }
 
@@ -338,9 +338,8 @@ static void look(struct mirror_verify *verify) {
             reactor_timer_start(mirror->home, &verify->timer, now + WAIT_NS);
             return;
         }
-        if (!mirror_throttle_admits(mirror, &until_ns)) {
-            if (until_ns != UINT64_MAX)
-                reactor_timer_start(mirror->home, &verify->timer, until_ns);
+        if (!mirror_throttle_admits(mirror, MIRROR_CHORE_VERIFY, &until_ns)) {
+            reactor_timer_start(mirror->home, &verify->timer, until_ns);
             return;
         }
         begin_region(job);
