@@ -18,6 +18,7 @@ import grpc
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "support"))
 import kept
+import remaining
 from addresses import Address
 from message import fields
 
@@ -276,7 +277,7 @@ class Node:
         if self.process is not None:
             self.process.kill()
             self.process.wait(DEADLINE_S)
-        self.kill_plane()
+        remaining.end_all(self.folder)
         self.held.end()
 
 
@@ -303,6 +304,12 @@ def is_stopped(pid):
         return all(") T " in (task / "stat").read_text(encoding="utf-8") for task in pathlib.Path(f"/proc/{pid}/task").iterdir())
     except (FileNotFoundError, ProcessLookupError):
         return False  # one of them has ended meanwhile
+
+
+def stop(pid):
+    """All of it: what is sent to it afterwards stays unread."""
+    os.kill(pid, signal.SIGSTOP)
+    until(lambda: is_stopped(pid), f"process {pid} is stopped")
 
 
 def open_files(pid):

@@ -31,13 +31,17 @@ class Remains(unittest.TestCase):
         return plane
 
     def rounds(self, once, count, planes):
-        """What the first round leaves for good, such as a driver's tables, is not made again."""
+        """What the first round leaves for good, such as a driver's tables, is not made again. DPDK's own threads close what peers have left, that
+        of the first round as well: there may be less in the end."""
         once()
         first = [taken(plane) for plane in planes]
         for _ in range(count):
             once()
-        # DPDK's own threads close what peers have left.
-        self.assertTrue(until(lambda: [taken(plane) for plane in planes] == first, 60), ([taken(plane) for plane in planes], first))
+
+        def is_no_more():
+            return all(now <= then for plane, before in zip(planes, first) for now, then in zip(taken(plane), before))
+
+        self.assertTrue(until(is_no_more), ([taken(plane) for plane in planes], first))
 
     def open_and_close(self, count, kind, **options):
         def once():
