@@ -522,7 +522,7 @@ class FakeSource:
         self.server.start()
 
     def end(self):
-        self.server.stop(0)
+        assert self.server.stop(0).wait(DEADLINE_S)
         self.held.end()
 
     def service(self, call):

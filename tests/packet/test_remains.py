@@ -3,6 +3,7 @@ however many there have been since."""
 
 import os
 import sys
+import time
 import unittest
 
 from network import enter_namespace
@@ -20,6 +21,15 @@ def taken(plane):
     return heap["bytes"] - heap["free_bytes"], buffers["count"] - buffers["free"], len(os.listdir(f"/proc/{plane.process.pid}/fd"))
 
 
+def most_taken(plane):
+    """Of several looks: DPDK's interrupt thread closes its epoll descriptor and makes it anew whenever what it listens to has changed."""
+    looks = []
+    for _ in range(30):
+        looks.append(taken(plane))
+        time.sleep(0.01)
+    return tuple(map(max, zip(*looks)))
+
+
 class Remains(unittest.TestCase):
     def setUp(self):
         self.plane = self.start()
@@ -34,7 +44,7 @@ class Remains(unittest.TestCase):
         """What the first round leaves for good, such as a driver's tables, is not made again. DPDK's own threads close what peers have left, that
         of the first round as well: there may be less in the end."""
         once()
-        first = [taken(plane) for plane in planes]
+        first = [most_taken(plane) for plane in planes]
         for _ in range(count):
             once()
 
