@@ -20,7 +20,8 @@ PROGRAM = sys.argv.pop(1)
 BUFFERS = 4096
 FOLDER = None  # of huge pages
 A, B = "02:00:00:00:00:0a", "02:00:00:00:00:0b"
-MAP = "1=0,2-5=0,6-9=0"  # any machine has processor 0
+CPU = min(os.sched_getaffinity(0))
+MAP = f"1={CPU},2-5={CPU},6-9={CPU}"
 
 
 class Processes(unittest.TestCase):
