@@ -235,7 +235,7 @@ class Node:
 
     def log(self):
         log = self.folder / "daemon.log"
-        return log.read_text(encoding="utf-8") if log.exists() else ""
+        return log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
 
     def kill(self, number=signal.SIGKILL):
         """Ends penstockd; its exit status."""

@@ -63,7 +63,7 @@ class Daemon:
             return False
 
     def log(self):
-        return (self.folder / "daemon.log").read_text(encoding="utf-8")
+        return (self.folder / "daemon.log").read_text(encoding="utf-8", errors="replace")
 
     def rest(self, method, path, body=None):
         """(status, type, text)"""
