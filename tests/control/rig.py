@@ -258,10 +258,10 @@ class Node:
         return json.loads(answer)
 
     def plane_pid(self):
-        """None: there is no plane."""
+        """None: there is no plane, or it is only starting."""
         try:
             return self.plane_call("framework_get_reactors")["result"]["pid"]
-        except (OSError, AssertionError):
+        except (OSError, AssertionError, KeyError):
             return None
 
     def kill_plane(self, number=signal.SIGKILL):
