@@ -72,7 +72,6 @@ class Rig(unittest.TestCase):
         self.assertEqual([dissect(data) for data in got], [((), n) for n in range(first, first + count)])
         self.assertTrue(all(len(data) == length for data in got))
 
-
     def end_bursts(self):
         """What was taken has come where it goes: workers take up a change between two bursts."""
         self.plane.call("packet_component_create", name="change", type="forward")

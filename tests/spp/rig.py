@@ -115,7 +115,7 @@ class Daemon:
         return components, ports
 
     def places(self):
-        """Which vf, core and processor each component of the plane runs on. Asked for first: workers are there before what runs on them."""
+        """Which vf, core and processor each component of the plane runs on. Those are asked for first: their workers were there before them."""
         components = self.plane("packet_get_components")
         workers = {worker["worker"]: (worker.get("vf"), worker.get("core"), worker["cpu"]) for worker in self.plane("packet_get_status")["workers"]}
         return {component["name"]: workers.get(component["worker"]) for component in components}
