@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import unittest
 
 import guest as virtio
@@ -187,10 +188,13 @@ class Processes(unittest.TestCase):
             data = frame(A, number)
             a.send(data)
             self.assertEqual(b.receive(1), [data])
-        self.assertTrue(until(lambda: self.sleeps(*everybody) is not None))
-        before = self.sleeps(*everybody)
-        until(lambda: False, 0.5)
-        self.assertEqual(self.sleeps(*everybody), before)
+
+        def all_rest():
+            before = self.sleeps(*everybody)
+            time.sleep(0.5)
+            return before is not None and before == self.sleeps(*everybody)
+
+        self.assertTrue(until(all_rest))  # who says that it is asleep may have a last look to end
         for plane in (one, two, self.primary):
             self.assertEqual(plane.stop(), 0)
 
