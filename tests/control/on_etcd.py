@@ -9,7 +9,6 @@ import pathlib
 import random
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -17,6 +16,9 @@ import threading
 import time
 import urllib.error
 import urllib.request
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "support"))
+from addresses import Address
 
 ELECTION_MS = 5000
 FILES = {  # the programs that each is given
@@ -46,21 +48,17 @@ def find_etcd():
 class Cluster:
     def __init__(self, program, folder, count=3, election_ms=ELECTION_MS):
         self.program, self.folder, self.count, self.election_ms = program, pathlib.Path(folder), count, election_ms
-        self.ports = []
-        holders = [socket.create_server(("127.0.0.1", 0)) for _ in range(2 * count)]
-        self.ports = [holder.getsockname()[1] for holder in holders]
-        for holder in holders:
-            holder.close()
+        self.held = [Address() for _ in range(count)]  # ports of 127.0.0.1 are anybody's: connections leave from them
         self.members = [None] * count
         self.kills = 0
         for i in range(count):
             self.start(i)
 
     def endpoints(self):
-        return [f"127.0.0.1:{port}" for port in self.ports[: self.count]]
+        return [f"{held.text}:2379" for held in self.held]
 
     def start(self, i):
-        peers = [f"http://127.0.0.1:{port}" for port in self.ports[self.count :]]
+        peers = [f"http://{held.text}:2380" for held in self.held]
         client = f"http://{self.endpoints()[i]}"
         with open(self.folder / f"log{i}", "a", encoding="utf-8") as log:
             self.members[i] = subprocess.Popen(
@@ -90,6 +88,8 @@ class Cluster:
         for member in self.members:
             member.kill()
             member.wait()
+        for held in self.held:
+            held.end()
 
 
 def torment(cluster, ending, seed):

@@ -18,6 +18,7 @@ import grpc
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "support"))
 import kept
+import remaining
 from addresses import Address
 from message import fields
 
@@ -234,7 +235,7 @@ class Node:
 
     def log(self):
         log = self.folder / "daemon.log"
-        return log.read_text(encoding="utf-8") if log.exists() else ""
+        return log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
 
     def kill(self, number=signal.SIGKILL):
         """Ends penstockd; its exit status."""
@@ -257,10 +258,10 @@ class Node:
         return json.loads(answer)
 
     def plane_pid(self):
-        """None: there is no plane."""
+        """None: there is no plane, or it is only starting."""
         try:
             return self.plane_call("framework_get_reactors")["result"]["pid"]
-        except (OSError, AssertionError):
+        except (OSError, AssertionError, KeyError):
             return None
 
     def kill_plane(self, number=signal.SIGKILL):
@@ -276,7 +277,7 @@ class Node:
         if self.process is not None:
             self.process.kill()
             self.process.wait(DEADLINE_S)
-        self.kill_plane()
+        remaining.end_all(self.folder)
         self.held.end()
 
 
@@ -303,6 +304,12 @@ def is_stopped(pid):
         return all(") T " in (task / "stat").read_text(encoding="utf-8") for task in pathlib.Path(f"/proc/{pid}/task").iterdir())
     except (FileNotFoundError, ProcessLookupError):
         return False  # one of them has ended meanwhile
+
+
+def stop(pid):
+    """All of it: what is sent to it afterwards stays unread."""
+    os.kill(pid, signal.SIGSTOP)
+    until(lambda: is_stopped(pid), f"process {pid} is stopped")
 
 
 def open_files(pid):

@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 
-from rig import Client, Contract
+from rig import Client, Contract, stop
 from test_engine import MIB, PROGRAMS, REPLICAS, RW, SIZE, WO, pattern, raw, refused, run_all, settled, settled_as, until, whole
 
 read, write = PROGRAMS.read, PROGRAMS.write
@@ -79,7 +79,7 @@ def stopped_copy(world, source, node=1):
     engine = make_clone(world, nodes=(node,), frontend="spdk-tcp-nvmf")
     whole(world.nodes[1], "dst-e-0", 1)
     plane = world.nodes[0].plane_pid()
-    os.kill(plane, signal.SIGSTOP)
+    stop(plane)
     try:
         call = client.start("EngineSnapshotClone", **wanted(source))
         until(lambda: exports(world_of(world, 1)), "it has begun")
@@ -178,7 +178,7 @@ def test_full_starts(world):
     whole(world.nodes[1], "dst-e-0", 1)
     node_client = NodeClient(NodeContract(), f"{world.nodes[1].address}:8504")
     assert node_client.GetClone(engine="dst-e-0")["state"] == ""
-    world.nodes[0].process.send_signal(signal.SIGSTOP)
+    stop(world.nodes[0].process.pid)
     try:
         call = client.start("EngineSnapshotClone", **wanted(source))
         until(lambda: node_client.GetClone(engine="dst-e-0")["state"] == "starting", "it is told")

@@ -15,7 +15,7 @@ sys.path.append("/usr/lib/python3/dist-packages")  # where Debian's python3-grpc
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 try:
     import grpc
-    from rig import DEADLINE_S, Address, Contract, Failure, Node, refused, run_tests, until
+    from rig import DEADLINE_S, Address, Contract, Failure, Node, refused, run_tests, stop, until
 except ImportError as reason:
     print(f"skipped: no python3-grpcio for this interpreter: {reason}")
     sys.exit(77)
@@ -171,7 +171,7 @@ def test_checksums_that_fail(node):
         refused(code, getattr(client, method), **values)
     # The plane dies in the work: said, and done when asked again.
     pid = node.plane_pid()
-    os.kill(pid, signal.SIGSTOP)
+    stop(pid)
     client.ReplicaSnapshotHash(name=A, snapshot_name="s1")
     assert client.ReplicaSnapshotHashStatus(name=A, snapshot_name="s1")["state"] == "in_progress"
     os.kill(pid, signal.SIGKILL)
@@ -522,7 +522,7 @@ class FakeSource:
         self.server.start()
 
     def end(self):
-        self.server.stop(0)
+        assert self.server.stop(0).wait(DEADLINE_S)
         self.held.end()
 
     def service(self, call):

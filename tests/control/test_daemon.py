@@ -20,7 +20,7 @@ except ImportError as reason:
     print(f"skipped: no python3-grpcio for this interpreter: {reason}")
     sys.exit(77)
 
-from rig import DEADLINE_S, SERVICE, Contract, Failure, end_process, is_stopped, open_files, refused, run_tests, until
+from rig import DEADLINE_S, SERVICE, Contract, Failure, end_process, open_files, refused, run_tests, stop, until
 
 DAEMON, PLANE, TABLE = sys.argv[1:4]
 CONTRACT = Contract(TABLE)
@@ -327,8 +327,7 @@ def test_watch(node):
         step()
         until(lambda: len(seen) > before, "a change")
     # It stands still while more come: it meets them when it has begun to end, or a moment before. None of them holds it up.
-    node.process.send_signal(signal.SIGSTOP)
-    until(lambda: is_stopped(node.process.pid), "it stands still")
+    stop(node.process.pid)
     late = [client.start(kind) for kind in ("ShardWatch", "ReplicaWatch", "EngineWatch")]
     node.process.send_signal(signal.SIGTERM)
     assert node.kill(signal.SIGCONT) == 0

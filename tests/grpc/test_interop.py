@@ -211,7 +211,7 @@ def our_client_their_server():
         assert our_call(port, "Chat", "x", 3) == ["message x 3 0"] * 2 + ["status OK "]
         assert our_call(port, "Nothing", "", 0)[0].startswith("status UNIMPLEMENTED")
     finally:
-        server.stop(0)
+        assert server.stop(0).wait(DEADLINE_S)
     assert our_call(port, "Say", "", 0)[0].startswith("status UNAVAILABLE"), "nobody listens"
 
 

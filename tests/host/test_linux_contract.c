@@ -17,7 +17,7 @@ static const struct way {
 } ways[] = {{"io_uring", ".", false}, {"threads", ".", true}, {"tmpfs", "/dev/shm", false}};
 
 static bool wait(struct fixture *fixture, bool (*condition)(void *arg), void *arg) {
-    uint64_t until_ns = host_now_ns(fixture->host) + 20 * NS_PER_S;
+    uint64_t until_ns = host_now_ns(fixture->host) + 60 * NS_PER_S;
     while (!condition(arg)) {
         if (host_now_ns(fixture->host) > until_ns)
             return false;

@@ -1,5 +1,5 @@
 """Nodes of a mirror on one machine: real penstock-block processes, each leg's in a network namespace behind a link of its own, their
-disks, what can happen to them, and who checks the data. Without namespaces they are on 127.0.0.x. Used by test_mirror_net.py."""
+disks, what can happen to them, and who checks the data. Without namespaces they are on addresses of 127/8. Used by test_mirror_net.py."""
 
 import collections
 import hashlib
@@ -8,10 +8,16 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "support"))
+from addresses import Address
+
 NQN = "nqn.2026-11.io.penstock:"
+PORT = 4420  # of whatever a node serves
+CORE = hex(1 << min(os.sched_getaffinity(0)))
 DEADLINE_S = 180  # of whatever is waited for: only a failure is that late
 MIB = 1 << 20
 
@@ -202,7 +208,8 @@ class Node:
 
     def __init__(self, world, index):
         self.world, self.index = world, index
-        self.address = f"127.0.0.{index + 1}"
+        self.held = Address()
+        self.address = self.held.text
         self.folder = os.path.join(world.folder, f"node{index}")
         os.makedirs(self.folder, exist_ok=True)
         self.socket_path = os.path.join(self.folder, "s.sock")
@@ -212,7 +219,7 @@ class Node:
     def start(self, *options):
         before = self.link.enter() if self.link is not None else []
         log = open(os.path.join(self.folder, "log"), "ab")
-        self.process = subprocess.Popen([*before, self.world.program("penstock-block"), "-r", self.socket_path, "-m", "1", *options], stdout=log, stderr=log)
+        self.process = subprocess.Popen([*before, self.world.program("penstock-block"), "-r", self.socket_path, "-m", CORE, *options], stdout=log, stderr=log)
         log.close()
         self.connect()
 
@@ -358,7 +365,7 @@ class World:
     def __init__(self, build, folder, namespaces, options, legs=3, size_mib=64):
         """`options`: of each mirror_create."""
         self.build, self.folder, self.namespaces, self.size_mib, self.options = build, folder, namespaces, size_mib, options
-        self.port = self.free_port()
+        self.port = PORT
         self.engine = Node(self, 0)
         self.others = []  # further nodes that end with the world
         self.replicas = [Replica(self, i + 1, size_mib) for i in range(legs)]
@@ -386,12 +393,6 @@ class World:
 
     def program(self, name):
         return os.path.join(self.build, "src", "programs", name, name)
-
-    @staticmethod
-    def free_port():
-        with socket.socket() as s:
-            s.bind(("127.0.0.1", 0))
-            return s.getsockname()[1]
 
     def unexamined(self):
         """A configuration by which stores are only looked for where that is asked."""

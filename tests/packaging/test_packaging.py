@@ -17,6 +17,9 @@ import time
 import traceback
 
 sys.path.append("/usr/lib/python3/dist-packages")  # where Debian's python3-seccomp is
+sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "support"))
+from addresses import Address
+
 ROOT, PENSTOCK, DAEMON, PLANE = (pathlib.Path(word).resolve() for word in sys.argv[1:5])
 PACKAGING = ROOT / "packaging"
 PROGRAMS = {"penstockd": DAEMON, "penstock-block": PLANE}
@@ -140,7 +143,8 @@ def case_programs_live_with_their_filters(folder):
             wrapped[unit.stem] = folder / f"{unit.stem}-filtered"
             wrapped[unit.stem].write_text(WRAPPER.format(python="/usr/bin/python3", names=" ".join(sorted(names)), program=str(program)))
             wrapped[unit.stem].chmod(0o755)
-    place = f"127.9.{os.getpid() // 250 % 250}.{1 + os.getpid() % 250}"
+    held = Address()
+    place = held.text
     plane_socket, log = str(folder / "plane.sock"), open(folder / "log", "ab")
     quiet = {**os.environ, "ASAN_OPTIONS": "detect_leaks=0"}  # its look for leaks wants to trace, which the filters refuse
     plane = subprocess.Popen([wrapped["penstock-block"], "-r", plane_socket], stderr=log, stdin=subprocess.DEVNULL, env=quiet)

@@ -108,7 +108,7 @@ class Guest:
 
     # ---- messages ----
 
-    def connect(self, seconds=30):
+    def connect(self, seconds=60):
         """Waits for the plane, or goes to it."""
         deadline = time.monotonic() + seconds
         if self.listener is not None:
@@ -226,7 +226,7 @@ class Guest:
         ring.offer(first)
         return True
 
-    def send(self, *frames, queue=0, seconds=20):
+    def send(self, *frames, queue=0, seconds=60):
         """Sends all, waiting for room where there is none."""
         deadline = time.monotonic() + seconds
         for data in frames:
@@ -254,7 +254,7 @@ class Guest:
         ring.notify()
         return struct.unpack("<BBHHHHH", whole[:HEADER]), whole[HEADER:]
 
-    def receive(self, count, seconds=20, queues=None):
+    def receive(self, count, seconds=60, queues=None):
         """That many frames; fewer after the time."""
         got, deadline = [], time.monotonic() + seconds
         while len(got) < count:
@@ -266,7 +266,7 @@ class Guest:
                 time.sleep(0.0005)
         return got
 
-    def hung_up(self, seconds=10):
+    def hung_up(self, seconds=60):
         """True once the plane has ended the connection."""
         self.connection.setblocking(False)
         deadline = time.monotonic() + seconds

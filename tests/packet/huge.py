@@ -40,17 +40,36 @@ def unmount(folder):
         time.sleep(0.02)
 
 
+def give_back(lock):
+    """What a test left that was killed: where they are mounted, and how many there were before it, is in the lock's file."""
+    lock.seek(0)
+    before, _, folder = lock.read().partition(" ")
+    if os.path.ismount(folder) and subprocess.run(["umount", folder], capture_output=True, check=False).returncode == 0:
+        os.rmdir(folder)
+        set_count(int(before))
+    note(lock, "")
+
+
+def note(lock, text):
+    lock.seek(0)
+    lock.truncate()
+    lock.write(text)
+    lock.flush()
+
+
 @contextlib.contextmanager
 def pages(wanted):
     """A hugetlbfs of its own with at least that many free pages of 2 MiB. Ends the program, as skipped, where it cannot be."""
     if os.geteuid() != 0:
         skip("huge pages need root")
-    with open(os.path.join(tempfile.gettempdir(), "penstock-huge-pages.lock"), "w", encoding="ascii") as lock:
+    with open(os.path.join(tempfile.gettempdir(), "penstock-huge-pages.lock"), "a+", encoding="utf-8") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # one test at a time, so that each puts back what it found
+        give_back(lock)
         before = count() if os.path.exists(COUNT) else None
         if before is None:
             skip("there are no huge pages here")
         folder = tempfile.mkdtemp(prefix="huge-")
+        note(lock, f"{before} {folder}")
         mounted = False
         try:
             try:
@@ -73,3 +92,4 @@ def pages(wanted):
             os.rmdir(folder)
             with contextlib.suppress(OSError):
                 set_count(before)
+            note(lock, "")

@@ -70,6 +70,12 @@ class Plane:
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(timeout=60)
 
+    def rests(self, seconds):
+        """True if no worker does anything for so long. One that says that it is asleep may have a last look to end."""
+        before = [worker["turns"] for worker in self.call("packet_get_status")["workers"]]
+        time.sleep(seconds)
+        return before == [worker["turns"] for worker in self.call("packet_get_status")["workers"]]
+
     def port(self, name):
         return self.call("packet_get_ports", name=name)[0]
 
@@ -84,7 +90,7 @@ class Plane:
         return self.call("packet_component_detach", component=component, port=port, direction=direction)
 
 
-def until(condition, seconds=30):
+def until(condition, seconds=60):
     """Waits; true if the condition came to hold."""
     deadline = time.monotonic() + seconds
     while not condition():

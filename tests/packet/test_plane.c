@@ -262,13 +262,13 @@ struct traffic {
 static void *traffic_main(void *arg) {
     struct traffic *traffic = arg;
     struct world *world = traffic->world;
-    while (!traffic->ends && !traffic->lost) {
+    do {
         for (uint32_t i = 0; i < 64; i++)
             push(traffic->in, test_frame(&world->memory, B, 100, traffic->passed + i, 60));
         for (uint32_t i = 0; i < 64; i++)
             traffic->lost = traffic->lost || pull(world, traffic->out) != traffic->passed + i;
         traffic->passed += 64;
-    }
+    } while (!traffic->ends && !traffic->lost);
     return NULL;
 }
 

@@ -6,7 +6,6 @@ import os
 import sys
 import tempfile
 import threading
-import time
 
 from changes import Changes
 from guest import Guest
@@ -129,7 +128,7 @@ class Races:
 
 
 def main():
-    seed = int(sys.argv[2]) if len(sys.argv) > 2 else int(time.time())
+    seed = int(sys.argv[2]) if len(sys.argv) > 2 else int(os.environ.get("PENSTOCK_SEED", "1"))
     print("seed", seed, flush=True)
     with tempfile.TemporaryDirectory(prefix="packet-races-") as folder, Plane(sys.argv[1], "-w", "-,-", "--buffers", "1024") as plane:
         races = Races(plane, folder)

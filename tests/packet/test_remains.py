@@ -3,6 +3,7 @@ however many there have been since."""
 
 import os
 import sys
+import time
 import unittest
 
 from network import enter_namespace
@@ -20,6 +21,15 @@ def taken(plane):
     return heap["bytes"] - heap["free_bytes"], buffers["count"] - buffers["free"], len(os.listdir(f"/proc/{plane.process.pid}/fd"))
 
 
+def most_taken(plane):
+    """Of several looks: DPDK's interrupt thread closes its epoll descriptor and makes it anew whenever what it listens to has changed."""
+    looks = []
+    for _ in range(30):
+        looks.append(taken(plane))
+        time.sleep(0.01)
+    return tuple(map(max, zip(*looks)))
+
+
 class Remains(unittest.TestCase):
     def setUp(self):
         self.plane = self.start()
@@ -31,13 +41,17 @@ class Remains(unittest.TestCase):
         return plane
 
     def rounds(self, once, count, planes):
-        """What the first round leaves for good, such as a driver's tables, is not made again."""
+        """What the first round leaves for good, such as a driver's tables, is not made again. DPDK's own threads close what peers have left, that
+        of the first round as well: there may be less in the end."""
         once()
-        first = [taken(plane) for plane in planes]
+        first = [most_taken(plane) for plane in planes]
         for _ in range(count):
             once()
-        # DPDK's own threads close what peers have left.
-        self.assertTrue(until(lambda: [taken(plane) for plane in planes] == first, 60), ([taken(plane) for plane in planes], first))
+
+        def is_no_more():
+            return all(now <= then for plane, before in zip(planes, first) for now, then in zip(taken(plane), before))
+
+        self.assertTrue(until(is_no_more), ([taken(plane) for plane in planes], first))
 
     def open_and_close(self, count, kind, **options):
         def once():

@@ -72,6 +72,17 @@ class Rig(unittest.TestCase):
         self.assertEqual([dissect(data) for data in got], [((), n) for n in range(first, first + count)])
         self.assertTrue(all(len(data) == length for data in got))
 
+    def end_bursts(self):
+        """What was taken has come where it goes: workers take up a change between two bursts."""
+        self.plane.call("packet_component_create", name="change", type="forward")
+        self.plane.call("packet_component_delete", name="change")
+
+    def one(self, taker):
+        """The next frame, which has to come."""
+        got = taker.receive(1)
+        self.assertTrue(got, "nothing comes")
+        return got
+
 
 class Peers(Rig):
     def test_frames_pass_between_two_guests(self):
@@ -83,8 +94,8 @@ class Peers(Rig):
         self.assertTrue(a.post(frame(A, 7, length=9000), pieces=4))  # more than a buffer of either side
         a.rings[1].notify()
         self.assertTrue(until(lambda: a.rings[1].used_index() == a.rings[1].next_avail))
+        self.assertTrue(until(lambda: self.plane.port("a")["rx"]["packets"] >= 301))
         self.assertEqual(b.receive(1, 0.1), [])  # b has no chains of buffers
-        self.assertGreaterEqual(self.plane.port("a")["rx"]["packets"], 301)
         self.assertEqual(self.plane.stop(), 0)
 
     def test_big_frames_take_several_buffers(self):
@@ -132,14 +143,7 @@ class Peers(Rig):
             self.add_port(f"vm{n}")
             guest.start()
             self.plane.attach("merge", f"vm{n}", "rx")
-
-        def workers(what):
-            return [worker[what] for worker in self.plane.call("packet_get_status")["workers"]]
-
-        self.assertTrue(until(lambda: all(workers("asleep"))), "they do not sleep")
-        before = workers("turns")
-        time.sleep(0.5)
-        self.assertEqual(workers("turns"), before)
+        self.assertTrue(until(lambda: self.plane.rests(1.5)), "they do not sleep")
         for n in (0, 7, 15):
             self.guests[f"vm{n}"].send(frame(A, n))
         self.assertTrue(until(lambda: self.plane.port("card")["tx"]["packets"] == 3))
@@ -155,7 +159,7 @@ class Peers(Rig):
                     b.disconnect()
                     self.assertTrue(until(lambda: not self.plane.port("b")["up"]))
                     a.send(*(frame(A, 1000 + i) for i in range(10)))
-                    self.assertTrue(until(lambda: a.rings[1].used_index() == a.rings[1].next_avail))
+                    self.assertTrue(until(lambda: self.plane.port("b")["tx"]["full"] == 10 * (n + 1)))  # noqa: B023
                     b.start()
                     self.assertTrue(until(lambda: self.plane.port("b")["up"]))
                     until(lambda: all(worker["asleep"] for worker in self.plane.call("packet_get_status")["workers"]))
@@ -214,8 +218,12 @@ class Peers(Rig):
             self.join("a", "b")
             if n == 0:
                 print(f"note: ports are back {time.monotonic() - before:.2f} s after the plane began to start")
-            for taker in (a, b):
-                seen = [dissect(data)[1] for data in taker.receive(SIZE, 0.3)]
+            self.assertTrue(until(lambda: self.plane.port("a")["up"] and self.plane.port("b")["up"]))
+            for sender, taker in ((a, b), (b, a)):
+                sender.send(frame(A, number + 400))  # behind all that was on its way
+                seen = []
+                while seen[-1:] != [number + 400]:
+                    seen += [dissect(data)[1] for data in self.one(taker)]
                 self.assertEqual(seen, sorted(set(seen)), f"SEED={SEED} round {n}")
             self.assertPasses(a, b, number + 500)
             self.assertPasses(b, a, number + 700)
@@ -433,12 +441,18 @@ class Offload(Rig):
             self.a.rings[1].notify()
             while self.b.take() is not None:
                 pass
-        self.assertTrue(until(lambda: self.a.rings[1].used_index() == self.a.rings[1].next_avail))
+
+        def all_taken():
+            while self.b.take() is not None:
+                pass
+            return self.a.rings[1].used_index() == self.a.rings[1].next_avail
+
+        self.assertTrue(until(all_taken))
+        self.end_bursts()
+        all_taken()
         self.assertGreater(self.plane.port("b")["tx"]["unfinished"], 0)
-        while self.b.receive(1, 0.2):
-            pass
         self.pass_one(packet)
-        self.assertEqual(check(self.b.receive(1)[0])[2], packet.payload)
+        self.assertEqual(check(self.one(self.b)[0])[2], packet.payload)
         self.assertEqual(self.plane.stop(), 0)
 
 
@@ -581,9 +595,10 @@ class Hostile(Rig):
             self.bad.rings[0].notify()
             self.bad.rings[1].notify()
             self.assertTrue(until(lambda: "fault" in self.plane.port("bad")))
+            self.assertFalse(self.plane.port("bad")["up"])
+            self.assertOthersPass()  # by the same worker: what it had of the bad one is counted
             port = self.plane.port("bad")
-            self.assertFalse(port["up"])
-            for _ in range(3):
+            for _ in range(2):
                 self.assertOthersPass()
             for name in ("a", "b"):
                 self.assertNotIn("fault", self.plane.port(name))
@@ -655,6 +670,8 @@ class Hostile(Rig):
             except BlockingIOError:
                 full += 1
                 time.sleep(0.01)
+            except OSError:
+                break  # hung up on already
         self.assertEqual(self.plane.stop(), 0)
 
     def test_messages(self):

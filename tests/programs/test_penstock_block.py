@@ -76,7 +76,8 @@ def test_options(folder):
 
 
 def test_life(folder):
-    instance = Instance(folder / "s1", "-m", "1", "-s", "1024", "-L", "rpc", "--no-huge", "-g", "--log-file", str(folder / "log"))
+    core = hex(1 << min(os.sched_getaffinity(0)))
+    instance = Instance(folder / "s1", "-m", core, "-s", "1024", "-L", "rpc", "--no-huge", "-g", "--log-file", str(folder / "log"))
     assert stat.S_IMODE(os.stat(instance.path).st_mode) == 0o600
     assert instance.call("framework_get_reactors")["result"]["pid"] == instance.process.pid
     assert instance.call("log_get_flags")["result"]["rpc"] is True

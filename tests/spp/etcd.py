@@ -10,7 +10,7 @@ import ssl
 import subprocess
 import time
 
-DEADLINE_S = 30
+DEADLINE_S = 60
 
 
 def find():

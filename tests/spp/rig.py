@@ -15,6 +15,7 @@ import sys
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "support"))
+import remaining
 from addresses import Address
 
 DEADLINE_S = 60
@@ -62,7 +63,7 @@ class Daemon:
             return False
 
     def log(self):
-        return (self.folder / "daemon.log").read_text(encoding="utf-8")
+        return (self.folder / "daemon.log").read_text(encoding="utf-8", errors="replace")
 
     def rest(self, method, path, body=None):
         """(status, type, text)"""
@@ -114,9 +115,10 @@ class Daemon:
         return components, ports
 
     def places(self):
-        """Which vf, core and processor each component of the plane runs on."""
+        """Which vf, core and processor each component of the plane runs on. Those are asked for first: their workers were there before them."""
+        components = self.plane("packet_get_components")
         workers = {worker["worker"]: (worker.get("vf"), worker.get("core"), worker["cpu"]) for worker in self.plane("packet_get_status")["workers"]}
-        return {component["name"]: workers[component["worker"]] for component in self.plane("packet_get_components")}
+        return {component["name"]: workers.get(component["worker"]) for component in components}
 
     def plane_pid(self, process=0):
         status = self.plane("packet_get_status", process)
@@ -145,9 +147,7 @@ class Daemon:
     def end(self):
         if self.process is not None:
             self.kill()
-        self.kill_plane()
-        for path in self.plane_socket.parent.glob(self.plane_socket.name + ".vf-*[0-9]"):
-            self.kill_plane(int(path.name.rpartition("-")[2]))
+        remaining.end_all(self.folder)
         self.held.end()
 
 

@@ -283,14 +283,15 @@ def test_bad_values(daemon, etcd):
 def test_a_vhost_that_leaked(daemon, etcd):
     """Taken, and then the driver died before it asked for anything: it is free again, but not one that is about to be plugged."""
     configure(etcd)
+    daemon.options = [*daemon.options, "--agent-reclaim-ms", "400"]
+    bind(etcd)  # earlier: what the agent sees half of for so long has leaked
     daemon.start()
-    bind(etcd)
     wait_up(etcd)
     assert etcd.replace(key("vhost", "phys1", 1), "None", OTHER)
     rig.until(lambda: etcd.get(key("vhost", "phys1", 1)) == "None", "the vhost is free again")
     assert etcd.get(key("vhost", "phys1", 0)) == PORT
-    assert etcd.replace(key("vhost", "phys2", 2), "None", OTHER)
     etcd.put(key("bind_port", OTHER), json.dumps({"vhost_id": 2, "mac_address": "fa:16:3e:00:00:09"}))
+    assert etcd.replace(key("vhost", "phys2", 2), "None", OTHER)
     time.sleep(1.5)
     assert etcd.get(key("vhost", "phys2", 2)) == OTHER
 
@@ -594,6 +595,7 @@ def test_lease(daemon, etcd):
         return kvs[0]["lease"] if kvs else None
 
     configure(etcd)
+    daemon.options[daemon.options.index("--agent-lease") + 1] = "2"
     daemon.start()
     rig.until(lambda: lease() is not None, "the key is there")
     # The lease runs out while nobody can be asked for another one.
@@ -644,8 +646,8 @@ def run(program, plane, test):
     """"" or why it failed. Each has a daemon and an etcd on an address of its own, and mostly waits."""
     with tempfile.TemporaryDirectory(prefix="spp-agent-") as folder:
         daemon = rig.Daemon(program, plane, folder)
-        daemon.options = ["--interface", "null", "--interface", "null", "--etcd", f"{daemon.address}:2379", "--agent-host", HOST, "--agent-lease", "2",
-                          "--agent-retry-ms", "100", "--agent-reclaim-ms", "400"]  # fmt: skip
+        daemon.options = ["--interface", "null", "--interface", "null", "--etcd", f"{daemon.address}:2379", "--agent-host", HOST, "--agent-lease", "60",
+                          "--agent-retry-ms", "100"]  # fmt: skip
         try:
             with daemon, etcd_module.Etcd(daemon.folder, daemon.address) as etcd:
                 test(daemon, etcd)

@@ -36,7 +36,10 @@ class Controller:
             except OSError:
                 return
             connection.settimeout(rig.DEADLINE_S)
-            take(connection)
+            try:
+                take(connection)
+            except (OSError, AssertionError):
+                connection.close()  # it has gone meanwhile, and comes again
 
     def take_primary(self, connection):
         with self.lock:
@@ -67,8 +70,9 @@ class Controller:
     def close(self):
         for listener in self.listeners:
             listener.shutdown(socket.SHUT_RDWR)  # which wakes who accepts
-        for one in (*self.listeners, *self.connections.values()):
-            one.close()
+        with self.lock:
+            for one in (*self.listeners, *self.connections.values()):
+                one.close()
 
 
 def play(controller, path):

@@ -70,7 +70,7 @@ class Queue:
 class Path:
     """A controller with one I/O queue."""
 
-    def __init__(self, address, port, nqn, host_id=None, seconds=2):
+    def __init__(self, address, port, nqn, host_id=None, seconds=60):
         host_id = host_id or os.urandom(16)
         self.admin = Queue(address, port, nqn, host_id, 0, 0xFFFF, seconds)
         self.cntlid = self.admin.cntlid
@@ -124,7 +124,7 @@ class Host:
                 at = (self.current + turn) % len(self.places)
                 try:
                     if self.paths.get(at) is None:
-                        self.paths[at] = Path(*self.places[at], self.nqn, self.host_id)
+                        self.paths[at] = Path(*self.places[at], self.nqn, self.host_id, 2)
                     done = what(self.paths[at])
                     self.current = at
                     self.longest = max(self.longest, time.monotonic() - began)

@@ -1,15 +1,16 @@
 #include "members.h"
 
-#include <arpa/inet.h>
 #include <assert.h>
 #include <fcntl.h>
 #include <ftw.h>
 #include <signal.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -31,15 +32,27 @@ bool members_possible(void) {
     return waitpid(child, &status, 0) == child && status == 0;
 }
 
-/* A port that nobody has: it stays unused for a while after it was given back. */
-static uint16_t free_port(void) {
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t size = sizeof(address);
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (fd < 0 || bind(fd, (struct sockaddr *)&address, size) != 0 || getsockname(fd, (struct sockaddr *)&address, &size) != 0)
-        abort();
-    close(fd);
-    return ntohs(address.sin_port);
+/* In the abstract name space. False: somebody has it. */
+static bool bind_name(int fd, const char *address) {
+    struct sockaddr_un name = {.sun_family = AF_UNIX};
+    int length = snprintf(name.sun_path + 1, sizeof(name.sun_path) - 1, "penstock-test-%s", address);
+    return bind(fd, (struct sockaddr *)&name, (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)length)) == 0;
+}
+
+/* An address of 127/8 that no test beside has, as in tests/support/addresses.py. Not a port of 127.0.0.1 that is free at this
+ * moment: any connection may leave from it before a member listens there, or while it is dead. */
+static void hold_address(struct members *members) {
+    do {
+        if (members->holder > 0)
+            close(members->holder);
+        uint8_t bytes[3];
+        if (getentropy(bytes, sizeof(bytes)) != 0)
+            abort();
+        snprintf(members->address, sizeof(members->address), "127.%u.%u.%u", 16 + bytes[0] % 235u, 1 + bytes[1] % 250u,
+                 1 + bytes[2] % 250u);
+        members->holder = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    } while (members->holder >= 0 && !bind_name(members->holder, members->address));
+    assert(members->holder >= 0);
 }
 
 static void run(struct members *members, unsigned index) {
@@ -52,8 +65,9 @@ static void run(struct members *members, unsigned index) {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     snprintf(name, sizeof(name), "m%u", index);
     snprintf(data, sizeof(data), "%s/data%u", members->folder, index);
-    snprintf(client, sizeof(client), "%s://127.0.0.1:%u", members->tls ? "https" : "http", members->client_ports[index]);
-    snprintf(peer, sizeof(peer), "http://127.0.0.1:%u", members->peer_ports[index]);
+    snprintf(client, sizeof(client), "%s://%s:%u", members->tls ? "https" : "http", members->address,
+             members->client_ports[index]);
+    snprintf(peer, sizeof(peer), "http://%s:%u", members->address, members->peer_ports[index]);
     snprintf(ca, sizeof(ca), "%s/ca.pem", members->folder);
     snprintf(certificate, sizeof(certificate), "%s/server.pem", members->folder);
     snprintf(key, sizeof(key), "%s/server-key.pem", members->folder);
@@ -91,6 +105,12 @@ static void run(struct members *members, unsigned index) {
     _exit(127);
 }
 
+struct host_address member_address(const struct members *members, unsigned index) {
+    struct host_address address = {.family = HOST_IPV4, .port = members->client_ports[index]};
+    snprintf(address.text, sizeof(address.text), "%s", members->address);
+    return address;
+}
+
 void member_start(struct members *members, unsigned index) {
     assert(members->pids[index] == 0);
     fflush(NULL);
@@ -115,6 +135,7 @@ struct members *members_start(unsigned count, void (*prepare)(const char *folder
     assert(members != NULL && count <= MEMBERS_MAX);
     members->count = count;
     members->tls = prepare != NULL;
+    hold_address(members);
     snprintf(members->folder, sizeof(members->folder), "%s/penstock-etcd-XXXXXX",
              access("/dev/shm", W_OK) == 0 ? "/dev/shm" : ".");
     if (mkdtemp(members->folder) == NULL)
@@ -124,10 +145,10 @@ struct members *members_start(unsigned count, void (*prepare)(const char *folder
         prepare(members->folder);
     size_t length = 0;
     for (unsigned i = 0; i < count; i++) {
-        members->client_ports[i] = free_port();
-        members->peer_ports[i] = free_port();
-        length += (size_t)snprintf(members->cluster + length, sizeof(members->cluster) - length, "%sm%u=http://127.0.0.1:%u",
-                                   i > 0 ? "," : "", i, members->peer_ports[i]);
+        members->client_ports[i] = (uint16_t)(2379 + 2 * i);
+        members->peer_ports[i] = (uint16_t)(2380 + 2 * i);
+        length += (size_t)snprintf(members->cluster + length, sizeof(members->cluster) - length, "%sm%u=http://%s:%u",
+                                   i > 0 ? "," : "", i, members->address, members->peer_ports[i]);
     }
     for (unsigned i = 0; i < count; i++)
         member_start(members, i);
@@ -146,5 +167,6 @@ void members_stop(struct members *members) {
         if (members->pids[i] != 0)
             member_kill(members, i);
     nftw(members->folder, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+    close(members->holder);
     free(members);
 }

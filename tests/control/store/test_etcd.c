@@ -15,7 +15,7 @@ static struct store *open_plain(void *kept, const struct store_options *options)
     struct store *store;
     struct error error;
     for (unsigned i = 0; i < them->count; i++)
-        endpoints[i] = (struct host_address){.family = HOST_IPV4, .port = them->client_ports[i], .text = "127.0.0.1"};
+        endpoints[i] = member_address(them, i);
     struct store_etcd_options etcd = {.store = *options, .endpoints = endpoints, .endpoint_count = them->count};
     return store_etcd_create(&etcd, &store, &error) ? store : NULL;
 }

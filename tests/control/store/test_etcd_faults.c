@@ -47,8 +47,7 @@ static const struct store_kind kind = {.name = "etcd", .begin = begin, .open = o
 
 static void add_endpoints(const struct members *members) {
     for (unsigned i = 0; i < members->count; i++)
-        opening->endpoints[opening->endpoint_count++] =
-            (struct host_address){.family = HOST_IPV4, .port = members->client_ports[i], .text = "127.0.0.1"};
+        opening->endpoints[opening->endpoint_count++] = member_address(members, i);
 }
 
 static bool is_unreachable(void *arg) { return ((struct rig *)arg)->status.state == STORE_UNREACHABLE; }
@@ -426,8 +425,7 @@ static void administer(struct rig *rig, struct grpc_channel *channel, const char
 
 /* root may all; penstock may all below "/p/". */
 static void enable_users(struct rig *rig, const struct members *members) {
-    struct grpc_channel_options options = {
-        .reactor = rig->reactor, .address = {.family = HOST_IPV4, .port = members->client_ports[0], .text = "127.0.0.1"}};
+    struct grpc_channel_options options = {.reactor = rig->reactor, .address = member_address(members, 0)};
     struct grpc_channel *channel = grpc_channel_create(&options);
     Etcdserverpb__AuthUserAddRequest user = ETCDSERVERPB__AUTH_USER_ADD_REQUEST__INIT;
     Etcdserverpb__AuthRoleAddRequest role = ETCDSERVERPB__AUTH_ROLE_ADD_REQUEST__INIT;
