@@ -420,34 +420,6 @@ static void a_failed_write_may_have_changed_some(void **state) {
     assert_true(none > 5 && some > 5 && all > 5);
 }
 
-/* On the medium 6, in the cache 7, and a write of 8 fails: whatever is read then, a cut may show any of them, a flush or not. */
-static void a_failed_write_and_what_was_cached_are_in_doubt(void **state) {
-    (void)state;
-    unsigned seen[2][3][3] = {0}; /* flushed; read before the cut, and after it */
-    for (uint64_t seed = 1; seed <= 600; seed++) {
-        struct rig rig;
-        uint8_t before, after;
-        rig_init(&rig, seed);
-        struct sim_disk *disk = disk_at(&rig, "/disk", BLOCKS * BLOCK);
-        struct host_file *file = rig_open(&rig, "disk", false);
-        struct sim_disk_fault fault = {.ops = SIM_OP(HOST_FILE_WRITE)};
-        assert_int_equal(io(&rig, file, HOST_FILE_WRITE, 0, UNIT, 6), UNIT);
-        assert_int_equal(io(&rig, file, HOST_FILE_SYNC, 0, 0, 0), 0);
-        assert_int_equal(io(&rig, file, HOST_FILE_WRITE, 0, UNIT, 7), UNIT);
-        sim_disk_fault_add(disk, &fault);
-        assert_int_equal(io(&rig, file, HOST_FILE_WRITE, 0, UNIT, 8), -EIO);
-        if (seed % 2 != 0)
-            assert_int_equal(io(&rig, file, HOST_FILE_SYNC, 0, 0, 0), 0);
-        sim_disk_peek(disk, SIM_VIEW_CURRENT, 0, &before, 1);
-        sim_disk_power_cut(disk, NULL, NULL);
-        sim_disk_peek(disk, SIM_VIEW_CURRENT, 0, &after, 1);
-        seen[seed % 2][before - 6][after - 6]++;
-        rig_fini(&rig);
-    }
-    for (unsigned i = 0; i < 18; i++)
-        assert_true((&seen[0][0][0])[i] > 0);
-}
-
 static void bad_sectors_read_again_once_written(void **state) {
     (void)state;
     struct rig rig;
@@ -783,7 +755,6 @@ int main(void) {
         cmocka_unit_test(an_image_can_be_recorded_and_cut_again),
         cmocka_unit_test(the_nth_request_fails),
         cmocka_unit_test(a_failed_write_may_have_changed_some),
-        cmocka_unit_test(a_failed_write_and_what_was_cached_are_in_doubt),
         cmocka_unit_test(bad_sectors_read_again_once_written),
         cmocka_unit_test(a_full_disk_refuses_new_pages_only),
         cmocka_unit_test(a_failed_flush_drops_what_a_later_one_does_not_bring_back),

@@ -336,6 +336,27 @@ static void write_back(struct sim_disk *disk) {
     }
 }
 
+static void land_write(struct sim_disk *disk, struct sim_io *io, struct sim_survival survival) {
+    struct sim_write *write = io->write;
+    if (io->request != NULL)
+        capture(io, write->length);
+    sim_write_apply(write, disk->current, survival, disk->options.power_fail_unit);
+    if (disk->options.space != 0 && io->op != HOST_FILE_WRITE)
+        disk->allocated = sim_layer_allocated(disk->current);
+    if (io->op == HOST_FILE_WRITE)
+        disk->stats.bytes_written += write->length;
+    if (io->fail != 0 || disk->options.write_through) {
+        /* what a failed write has changed is on the medium: one of the fates that it may have */
+        sim_write_apply(write, disk->stable, survival, disk->options.power_fail_unit);
+    } else {
+        heal(disk, write->offset, write->length);
+        sim_outstanding_push(&disk->pending, disk->sim, sim_write_ref(write));
+        write_back(disk);
+    }
+    if (disk->record != NULL && disk->record == write->record)
+        sim_record_note(disk->record, SIM_RECORD_LANDED, write->index);
+}
+
 static struct sim_survival draw_torn(struct sim *sim, uint32_t units) {
     static const enum sim_survival_kind kinds[] = {SIM_TORN_PREFIX, SIM_TORN_SUFFIX, SIM_TORN_SEEDED, SIM_TORN_MASK};
     enum sim_survival_kind kind = kinds[random_below(&sim->random, array_count(kinds))];
@@ -350,56 +371,6 @@ static struct sim_survival draw_failed(struct sim *sim, uint32_t units) {
     case 1: return (struct sim_survival){.kind = SIM_KEPT};
     default: return draw_torn(sim, units);
     }
-}
-
-/* A change that nobody was told the end of, and that no sync covers: readers see what they see, a cut decides anew. */
-static void leave_in_doubt(struct sim_disk *disk, struct sim_write *take_write) {
-    uint32_t unit = disk->options.power_fail_unit;
-    sim_write_apply(take_write, disk->current, draw_failed(disk->sim, sim_write_units(take_write, unit)), unit);
-    sim_outstanding_push(&disk->pending, disk->sim, take_write);
-}
-
-/* The cache may have dropped what it had of that range: the medium shows through. */
-static void drop_cached(struct sim_disk *disk, const struct sim_write *write) {
-    if (write->op != HOST_FILE_WRITE || disk->record != NULL || write->offset + write->length > disk->stable->size)
-        return;
-    void *bytes = sim_allocate(disk->sim, write->length);
-    struct slice slice = {bytes, write->length};
-    struct sim_write *old = sim_write_create(disk->sim, HOST_FILE_WRITE, write->offset, write->length);
-    sim_layer_read(disk->stable, write->offset, bytes, write->length);
-    sim_write_fill(old, &slice, 1, write->length);
-    sim_release(disk->sim, bytes);
-    leave_in_doubt(disk, old);
-}
-
-static void land_write(struct sim_disk *disk, struct sim_io *io) {
-    struct sim_write *write = io->write;
-    uint32_t unit = disk->options.power_fail_unit;
-    if (io->request != NULL)
-        capture(io, write->length);
-    if (io->fail != 0 && !disk->options.write_through) {
-        if (sim_one_in(disk->sim, 2))
-            drop_cached(disk, write);
-        leave_in_doubt(disk, sim_write_ref(write));
-    } else if (io->fail != 0) {
-        struct sim_survival survival = draw_failed(disk->sim, sim_write_units(write, unit));
-        sim_write_apply(write, disk->current, survival, unit);
-        sim_write_apply(write, disk->stable, survival, unit);
-    } else if (disk->options.write_through) {
-        sim_write_apply(write, disk->current, (struct sim_survival){.kind = SIM_KEPT}, unit);
-        sim_write_apply(write, disk->stable, (struct sim_survival){.kind = SIM_KEPT}, unit);
-    } else {
-        sim_write_apply(write, disk->current, (struct sim_survival){.kind = SIM_KEPT}, unit);
-        heal(disk, write->offset, write->length);
-        sim_outstanding_push(&disk->pending, disk->sim, sim_write_ref(write));
-        write_back(disk);
-    }
-    if (disk->options.space != 0 && io->op != HOST_FILE_WRITE)
-        disk->allocated = sim_layer_allocated(disk->current);
-    if (io->op == HOST_FILE_WRITE)
-        disk->stats.bytes_written += write->length;
-    if (disk->record != NULL && disk->record == write->record)
-        sim_record_note(disk->record, SIM_RECORD_LANDED, write->index);
 }
 
 static bool pages_covered(const struct sim_outstanding *writes, uint64_t number) {
@@ -509,7 +480,9 @@ static void land(struct sim_event *event) {
         else if (io->op == HOST_FILE_READ)
             io->result = io->fail != 0 ? io->fail : land_read(disk, io);
         else if (io->write != NULL) {
-            land_write(disk, io);
+            land_write(disk, io,
+                       io->fail == 0 ? (struct sim_survival){.kind = SIM_KEPT}
+                                     : draw_failed(sim, sim_write_units(io->write, disk->options.power_fail_unit)));
             io->result = io->fail != 0 ? io->fail : io->op == HOST_FILE_WRITE ? (int64_t)io->write->length : 0;
         }
         io->landed = true;

@@ -6,9 +6,6 @@
  *   with 0 that was submitted after that write's completion. Until then it is *outstanding*.
  * - A power cut keeps any subset of the outstanding writes, each possibly torn at multiples of the power-fail unit, in any order.
  * - Requests that a killed process had handed over still land, later; until they do, its locks are held.
- * - A failed write may have changed none, some or all of its range, and may have taken with it what the cache held there: reads
- *   show the new, the cached or the medium's older bytes, for each power-fail unit. A cut may show any of the three, whatever
- * reads showed, until another write of the range is durable.
  * - A failed SYNC drops writes as the kernel does: they stay readable until that is told
  *   and for a while after, and no later SYNC makes them durable. */
 #pragma once
