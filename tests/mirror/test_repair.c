@@ -3,6 +3,7 @@
 #include "world.h"
 
 #include "base/bitmap.h"
+#include "blockdev/mirror/mirror_internal.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -117,12 +118,76 @@ static void becomes_faulted(void **state) {
     finish(world);
 }
 
+/* ---- a disk that hangs ---- */
+
+static struct mirror_leg *leg_of(struct world *world, unsigned disk) { return &mirror_of(world->mirror)->legs[disk]; }
+static bool is_lost(struct world *world) { return !mirror_leg_is_up(leg_of(world, 0)); }
+static bool is_whole(struct world *world) { return leg_of(world, 0)->task.state == LEG_MEMBER; }
+
+/* Disk 0 hangs, and has been asked for this block. */
+static unsigned hang_in_a_read(struct world *world) {
+    world->disks[0].hung = true;
+    for (unsigned block = 0; block < WORLD_BLOCKS; block++) {
+        assert_true(world_begin_read(world, block));
+        world_run(world, NS_PER_US, 0);
+        if (leg_of(world, 0)->outstanding > 0)
+            return block;
+        world_drain(world, NS_PER_S);
+    }
+    fail_msg("it is never asked");
+    return 0;
+}
+
+/* Of a lost leg a read may end late, and badly: another leg has answered it by then. */
+static void what_a_lost_leg_reads_late_is_nobodys(void **state) {
+    (void)state;
+    struct world *world = begin(70, 1000);
+    uint8_t was[WORLD_BLOCKS][WORLD_BLOCK], is[WORLD_BLOCK];
+    for (unsigned i = 0; i < WORLD_BLOCKS; i++)
+        memcpy(was[i], world->disks[0].bytes + world->blocks[i].offset, WORLD_BLOCK);
+    world_write_all(world);
+    unsigned block = hang_in_a_read(world), other = (block + 1) % WORLD_BLOCKS;
+    assert_true(world_begin_write(world, other));
+    world_until(world, is_lost, "a disk that hangs is not lost");
+    world_pass(world, 10);
+    uint8_t *bytes = world->disks[0].bytes + world->blocks[block].offset;
+    memcpy(is, bytes, WORLD_BLOCK);
+    memcpy(bytes, was[block], WORLD_BLOCK); /* as where a flush has failed */
+    world->disks[0].hung = false;
+    for (unsigned i = 0; i < 1000 && leg_of(world, 0)->outstanding > 0; i++)
+        world_run(world, NS_PER_US, 1);
+    memcpy(bytes, is, WORLD_BLOCK);
+    world_drain(world, NS_PER_S);
+    world_settle(world);
+    finish(world);
+}
+
+/* Nor does the host wait for it: of a leg that was lost by a write, or of one that nobody asks for anything else. */
+static void a_read_does_not_wait_for_a_disk_that_hangs(void **state) {
+    (void)state;
+    for (unsigned writes = 0; writes < 2; writes++) {
+        struct world *world = begin(71 + writes, 1000);
+        unsigned block = hang_in_a_read(world);
+        if (writes > 0)
+            assert_true(world_begin_write(world, (block + 1) % WORLD_BLOCKS));
+        world_drain(world, NS_PER_S);
+        assert_true(is_lost(world));
+        assert_true(leg_of(world, 0)->outstanding > 0);
+        world->disks[0].hung = false;
+        world_until(world, is_whole, "it does not come back");
+        world_settle(world);
+        finish(world);
+    }
+}
+
 int main(void) {
     heap_keep_memory();
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(is_mended),
         cmocka_unit_test(is_mended_under_load),
         cmocka_unit_test(becomes_faulted),
+        cmocka_unit_test(what_a_lost_leg_reads_late_is_nobodys),
+        cmocka_unit_test(a_read_does_not_wait_for_a_disk_that_hangs),
     };
     return cmocka_run_group_tests_name("errors of a leg's disk", tests, NULL, NULL);
 }

@@ -24,9 +24,24 @@ static void set_for_room(struct mirror_io *io, bool waits) {
     io->for_room = waits;
 }
 
+/* Of legs whose child has come back. */
+static void give_kept(struct mirror_io *io, mirror_mask of) {
+    for (mirror_mask left = io->kept & of; left != 0; left &= (mirror_mask)(left - 1)) {
+        const struct slice *slice = &io->child[__builtin_ctz(left)].slice;
+        buffer_give(&io->mirror->home->buffers, slice->base, slice->length);
+    }
+    io->kept &= (mirror_mask)~of;
+}
+
+/* The request is over; children of lost legs, and what they have, may still come back. */
 static void give(struct mirror_io *io) {
     struct mirror *mirror = io->mirror;
+    io->answered = true;
+    if (unlikely(io->out != 0))
+        return;
     set_for_room(io, false);
+    if (unlikely(io->kept != 0))
+        give_kept(io, io->kept);
     if (io->buffer != NULL)
         buffer_give(&mirror->home->buffers, io->buffer, io->buffer_size);
     pool_give(&mirror->ios, io);
@@ -78,11 +93,10 @@ static void answer(struct mirror_io *io, enum io_status status) {
         if (status == IO_OK)
             mirror->flushed = max_u64(mirror->flushed, io->acknowledged);
     } else if (status == IO_OK && (io->good & io->buffered) != 0) {
-        slice_copy_in(request->slices, request->slice_count, 0, io->buffer, request->length);
+        const struct mirror_child *child = &io->child[__builtin_ctz(io->good & io->buffered)];
+        slice_copy_in(request->slices, request->slice_count, 0, child->slice.base, request->length);
     }
-    io->answered = true;
-    if (likely(io->out == 0))
-        give(io);
+    give(io);
     if (unlikely(mirror->watched))
         wake_watchers(mirror);
     block_complete(request, status);
@@ -99,8 +113,7 @@ static void child_done(struct block_request *request) {
     if (--leg->outstanding == 0 && unlikely(leg->lost))
         task_wake(&leg->task);
     if (unlikely(io->answered)) { /* of a leg that was lost meanwhile */
-        if (io->out == 0)
-            give(io);
+        give(io);
         return;
     }
     if (likely((io->pending & leg->bit) != 0)) {
@@ -127,7 +140,8 @@ static void send_to(struct mirror_io *io, struct mirror_leg *leg, bool from_buff
     child->io = io;
     child->request.op = likely(request->op != BLOCK_TRIM || leg->trims) ? request->op : BLOCK_WRITE_ZEROES;
     child->request.flags = request->flags | BLOCK_FAIL_FAST;
-    child->request.slices = from_buffer ? &io->slice : request->slices;
+    child->slice = (struct slice){io->buffer, io->length};
+    child->request.slices = from_buffer ? &child->slice : request->slices;
     child->request.slice_count = from_buffer ? 1 : request->slice_count;
     child->request.offset = io->offset;
     child->request.length = io->length;
@@ -136,8 +150,7 @@ static void send_to(struct mirror_io *io, struct mirror_leg *leg, bool from_buff
     io->sent |= leg->bit;
     io->pending |= leg->bit;
     io->out |= leg->bit;
-    if (from_buffer)
-        io->buffered |= leg->bit;
+    io->buffered = (mirror_mask)(from_buffer ? io->buffered | leg->bit : io->buffered & ~leg->bit);
     leg->outstanding++;
     block_submit(leg->channel, &child->request);
 }
@@ -146,7 +159,7 @@ static void tick(struct reactor_timer *timer);
 
 static void put_under_way(struct mirror_io *io) {
     struct mirror *mirror = io->mirror;
-    io->sent = io->pending = io->good = io->bad = io->buffered = 0;
+    io->sent = io->pending = io->good = io->bad = 0;
     set_for_room(io, false);
     io->sequence = ++mirror->sequence;
     io->born_ns = mirror->running_ns;
@@ -162,7 +175,6 @@ static void put_under_way(struct mirror_io *io) {
 static void buffer_ready(struct buffer_waiter *waiter, void *take_buffer) {
     struct mirror_io *io = container_of(waiter, struct mirror_io, buffer_waiter);
     io->buffer = take_buffer;
-    io->slice = (struct slice){io->buffer, io->length};
     list_push_back(&io->mirror->held, &io->node);
     mirror_io_look(io->mirror);
 }
@@ -179,8 +191,19 @@ static bool has_buffer(struct mirror_io *io) {
         buffer_wait(&mirror->home->buffers, &io->buffer_waiter);
         return false;
     }
-    io->slice = (struct slice){io->buffer, io->buffer_size};
     return true;
+}
+
+/* Before a read is sent to one more leg: who has the buffer may write to it at any time, also a leg that was lost, and keeps it.
+ */
+static void leave_buffer(struct mirror_io *io) {
+    mirror_mask with = io->out & io->buffered;
+    if (likely((with | io->kept) == 0))
+        return;
+    give_kept(io, (mirror_mask)~with);
+    if (with != io->kept)
+        io->buffer = NULL;
+    io->kept = with;
 }
 
 static bool wants_copy(const struct mirror_io *io, const struct mirror_leg *leg) {
@@ -210,12 +233,16 @@ static void send_write(struct mirror_io *io) {
     }
 }
 
-static void send_read(struct mirror_io *io) {
-    struct mirror_leg *leg = mirror_leg_cheapest(io->mirror, io->mirror->readers, io->offset);
+/* `bad`: legs that failed it before. */
+static void send_read(struct mirror_io *io, mirror_mask bad) {
+    struct mirror *mirror = io->mirror;
+    struct mirror_leg *leg = mirror_leg_cheapest(mirror, mirror->readers & (mirror_mask)~bad, io->offset);
     bool copied = wants_copy(io, leg);
+    leave_buffer(io);
     if (copied && !has_buffer(io))
         return;
     put_under_way(io);
+    io->bad = bad;
     send_to(io, leg, copied);
 }
 
@@ -282,7 +309,7 @@ static void go(struct mirror_io *io) {
     if (unlikely(mirror->readers == 0 || (mirror->changing && !reads) || mirror->state == MIRROR_ENDED))
         hold(io);
     else if (reads)
-        send_read(io);
+        send_read(io, 0);
     else
         send_write(io);
 }
@@ -296,7 +323,7 @@ static void start_io(struct mirror_io *io, struct block_request *request) {
     if (unlikely(io->length > mirror->piece_bytes) && request->slice_count == 0 && is_write(io))
         io->length = mirror->piece_bytes;
     io->ranged = io->answered = io->under_way = io->for_room = false;
-    io->out = io->pending = io->sent = io->buffered = 0;
+    io->out = io->pending = io->sent = io->buffered = io->kept = 0;
     io->buffer = NULL;
     list_node_init(&io->node);
     go(io);
@@ -418,11 +445,7 @@ static void settle_read(struct mirror_io *io) {
         return;
     }
     mirror->reads_repeated++;
-    mirror_mask bad = io->bad;
-    struct mirror_leg *leg = mirror_leg_cheapest(mirror, others, io->offset);
-    put_under_way(io);
-    io->bad = bad;
-    send_to(io, leg, io->buffer != NULL);
+    send_read(io, io->bad);
 }
 
 /* Whose disk failed a write may show it, and lose it with the next power: what such a leg shows is written to it anew, also if it
@@ -520,10 +543,7 @@ static void settle_all(struct reactor_job *job) {
         }
         struct block_request *request = io->request;
         leave_range(io);
-        if (io->out == 0)
-            give(io);
-        else
-            io->answered = true;
+        give(io);
         block_complete(request, IO_PATH_LOST);
     }
 }
@@ -548,14 +568,15 @@ void mirror_io_forget_all(struct mirror *mirror) {
 static void ask_another(struct mirror_io *io) {
     struct mirror *mirror = io->mirror;
     mirror_mask others = mirror->readers & (mirror_mask) ~(io->sent | io->bad);
-    if (others == 0 || io->buffer != NULL || (io->sent & (io->sent - 1)) != 0 || io->length > BUFFER_SIZE_MAX)
+    if (others == 0 || (io->sent & (io->sent - 1)) != 0 || io->length > BUFFER_SIZE_MAX)
         return;
-    io->buffer_size = io->length;
-    io->buffer = buffer_take(&mirror->home->buffers, io->buffer_size);
-    if (io->buffer == NULL)
-        return; /* at the next tick */
-    io->slice = (struct slice){io->buffer, io->buffer_size};
-    send_to(io, mirror_leg_cheapest(mirror, others, io->offset), true);
+    leave_buffer(io);
+    if (io->buffer == NULL) {
+        io->buffer_size = io->length;
+        io->buffer = buffer_take(&mirror->home->buffers, io->buffer_size);
+    }
+    if (io->buffer != NULL) /* else at the next tick */
+        send_to(io, mirror_leg_cheapest(mirror, others, io->offset), true);
 }
 
 /* Deadlines. They count the time that this reactor ran: a gap in its running is at most two ticks long. */

@@ -62,6 +62,7 @@ struct mirror_io;
 struct mirror_child {
     struct block_request request;
     struct mirror_io *io;
+    struct slice slice; /* the buffer that it has, if it is `buffered` */
 };
 
 struct mirror_io {
@@ -76,7 +77,8 @@ struct mirror_io {
     mirror_mask pending;   /* of those: no answer yet, and not lost */
     mirror_mask out;       /* of those: the child has not come back */
     mirror_mask good, bad; /* of those: answers */
-    mirror_mask buffered;  /* legs whose child has the buffer */
+    mirror_mask buffered;  /* legs whose child has a buffer */
+    mirror_mask kept;      /* of those: it is the child's own by now */
     bool ranged;           /* entered its range */
     bool for_room;         /* waits for room among the marks, or had to, and was not sent since */
     bool under_way; /* in the list of that name; else held, or waiting for its range, with late answers perhaps still to come */
@@ -86,7 +88,6 @@ struct mirror_io {
     uint8_t status[MIRROR_LEGS_MAX];
     void *buffer; /* copy of the payload, NULL = none */
     size_t buffer_size;
-    struct slice slice; /* the buffer */
     struct buffer_waiter buffer_waiter;
     struct mirror_child child[]; /* one for each leg */
 };
