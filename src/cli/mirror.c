@@ -209,6 +209,13 @@ static bool find_attached(struct cli *cli, const char *mirror, struct remote *re
     return true;
 }
 
+/* The first of words between commas, in `word`, which holds 256; returns the others, NULL = none. */
+static const char *next_of_list(const char *list, char *word) {
+    size_t length = strcspn(list, ",");
+    snprintf(word, 256, "%.*s", (int)length, list);
+    return list[length] == ',' ? list + length + 1 : NULL;
+}
+
 /* The device of a leg as it was typed; its node is attached, for ever, if it is named by address. `device` holds 256. */
 static bool leg_device(struct cli *cli, const char *mirror, const char *typed, char device[256]) {
     struct remote remote;
@@ -287,11 +294,16 @@ bool cli_mirror_create(struct cli *cli) {
         json_object_set_new(params, "tie_breaker", json_string(tie_breaker));
     const char *absent = cli_option(cli, "--accept-absent");
     if (absent != NULL) {
-        char device[256];
-        ok = ok && cli_yes(cli, "what only %.100s holds is given up, and it is left out from now on", absent) &&
-             leg_device(cli, name, absent, device);
-        if (ok)
-            json_object_set_new(params, "accept_absent", json_pack("[s]", device));
+        json_t *legs_absent = json_array();
+        ok = ok && cli_yes(cli, "what only %.100s holds is given up, and it is left out from now on", absent);
+        for (const char *at = absent; ok && at != NULL;) {
+            char leg[256], device[256];
+            at = next_of_list(at, leg);
+            ok = leg_device(cli, name, leg, device);
+            if (ok)
+                json_array_append_new(legs_absent, json_string(device));
+        }
+        json_object_set_new(params, "accept_absent", legs_absent);
     }
     if (cli_option(cli, "--hard-bound") != NULL)
         json_object_set_new(params, "hard_bound", json_true());
@@ -407,7 +419,13 @@ bool cli_mirror_start(struct cli *cli) {
             json_decref(params);
             return false;
         }
-        json_object_set_new(params, "accept_absent", json_pack("[s]", absent));
+        json_t *legs = json_array();
+        for (const char *at = absent; at != NULL;) {
+            char leg[256];
+            at = next_of_list(at, leg);
+            json_array_append_new(legs, json_string(leg));
+        }
+        json_object_set_new(params, "accept_absent", legs);
     }
     return cli_do(cli, "mirror_start", params);
 }

@@ -43,7 +43,7 @@ static const struct cli_option mirror_create_options[] = {
     {"--hold", "MS", "How long I/O waits while no leg is there (default 30000)"},
     {"--give-up", "MS", "A leg that is away for so long is copied as a whole when it returns (default: never)"},
     {"--standby", NULL, "Claim nothing until it is promoted: another engine may have the legs"},
-    {"--accept-absent", "LEG", "Start although this one is missing and may be newer: what only it holds is lost"},
+    {"--accept-absent", "LEG[,LEG]", "Start although these are missing and may be newer: what only they hold is lost"},
     {"--hard-bound", NULL, "Never let more than 1 GiB be marked: writes spread more widely wait for flushes"},
     {"--source", "LEG",
      "Whose content counts where no record tells it: it is copied to the others, and what they hold is overwritten"},
@@ -64,7 +64,7 @@ static const struct cli_option mirror_yes_options[] = {
     {0},
 };
 static const struct cli_option mirror_start_options[] = {
-    {"--accept-absent", "LEG", "It may be missing, although it may be newer: what only it has is lost"},
+    {"--accept-absent", "LEG[,LEG]", "They may be missing, although they may be newer: what only they have is lost"},
     {"--yes", NULL, "With --accept-absent: yes, give that up"},
     {0},
 };

@@ -123,7 +123,7 @@ def test_what_goes_wrong(node):
     assert done.returncode == 0, "a look at several"
     done = run("disk", "delete", "d1", PENSTOCK_NODE=f"{node.address},{node.address}")
     assert done.returncode == 64 and "2 are named" in done.stderr, done
-    done = run("--node", node.address, "--tls-ca", "/absent", "disk", "list")
+    done = run("--node", node.address, "--tls-ca", "/absent", "--tls-cert", TABLE, "--tls-key", TABLE, "disk", "list")
     assert done.returncode == 66 and "/absent" in done.stderr, done
     done = run("--node", node.address, "--tls-ca", TABLE, "disk", "list")
     assert done.returncode == 64 and "--tls-key" in done.stderr, done

@@ -448,15 +448,20 @@ static void wait_for(struct decision *d, uint32_t missing, const char *why) {
             length += (size_t)snprintf(names + length, sizeof(names) - length, "%s%s", length > 0 ? ", " : "",
                                        result->newest->legs[i].name);
     result->outcome = DECIDE_WAIT;
-    result->missing = missing;
     error_set(&result->error, ERROR_BUSY, "%s: %s", why, names);
+}
+
+/* True if those of the legs that are there are enough to know that nobody went on without them. */
+static bool is_majority(uint32_t there, uint32_t legs, bool tie_breaker) {
+    int twice = 2 * __builtin_popcount(there & legs), all = __builtin_popcount(legs);
+    return twice > all || (twice == all && tie_breaker);
 }
 
 static void may_start(struct decision *d) {
     struct decide_result *result = d->result;
     const struct replica_record *newest = result->newest;
-    uint32_t seen = 0, members = 0, excluded = 0, blank = 0, configured = 0;
-    bool source = false, tie_breaker = false;
+    uint32_t seen = 0, members = 0, excluded = 0, blank = 0, witnesses = 0;
+    bool source = false;
     for (unsigned i = 0; i < d->input->leg_count; i++) {
         source = source || result->verdicts[i] == DECIDE_SOURCE;
         if (d->evidence[i].record == NULL || result->verdicts[i] == DECIDE_DIVERGED)
@@ -470,25 +475,25 @@ static void may_start(struct decision *d) {
         members |= (flags & REPLICA_LEG_MEMBER) != 0 ? bit : 0;
         excluded |= (flags & REPLICA_LEG_EXCLUDED) != 0 ? bit : 0;
         blank |= (flags & REPLICA_LEG_BLANK) != 0 ? bit : 0;
-        tie_breaker = tie_breaker || ((flags & REPLICA_LEG_TIE_BREAKER) != 0 && (seen & bit) != 0);
+        witnesses |= (flags & REPLICA_LEG_TIE_BREAKER) != 0 ? bit : 0;
     }
-    excluded |= d->input->accept_absent & ~seen;
-    result->excluded = excluded;
-    configured = ((1u << newest->leg_count) - 1) & ~excluded & ~blank;
-    if (!source) {
-        wait_for(d, members, "no whole copy of the newest history is there; any of these has it");
-        return;
-    }
-    uint32_t missing = members & ~seen & ~excluded;
-    if (newest->policy == REPLICA_MAJORITY) {
-        unsigned there = 2 * (unsigned)__builtin_popcount(seen & configured), all = (unsigned)__builtin_popcount(configured);
-        if (there > all || (there == all && tie_breaker))
-            missing = 0;
-        else
-            missing = configured & ~seen;
-    }
-    if (missing != 0)
-        wait_for(d, missing, "one of these may have newer data");
+    bool tie_breaker = (witnesses & seen) != 0;
+    uint32_t all = ((1u << newest->leg_count) - 1) & ~excluded, accepted = d->input->accept_absent & ~seen;
+    uint32_t missing = members & all & ~seen;
+    if (newest->policy == REPLICA_MAJORITY)
+        missing = is_majority(seen, all & ~blank, tie_breaker) ? 0 : all & ~blank & ~seen;
+    /* Who is given up may have gone on, and made any other leg that is not there a member since. */
+    result->missing = missing == 0 ? 0 : missing | (all & ~seen & ~witnesses);
+    result->excluded = excluded | accepted;
+    uint32_t unnamed = missing & ~accepted;
+    if (newest->policy == REPLICA_MAJORITY && is_majority(seen, all & ~blank & ~accepted, tie_breaker))
+        unnamed = 0;
+    if (!source)
+        wait_for(d, result->missing = members, "no whole copy of the newest history is there; any of these has it");
+    else if (unnamed != 0)
+        wait_for(d, unnamed, "one of these may have newer data");
+    else if ((result->missing & ~accepted) != 0)
+        wait_for(d, result->missing & ~accepted, "whoever is given up may have gone on with one of these");
     else
         result->outcome = DECIDE_START;
 }

@@ -48,10 +48,11 @@ struct decide_result {
     struct replica_epoch bases[REPLICA_LEGS_MAX]; /* of those that return */
     uint64_t from_depths[REPLICA_LEGS_MAX];       /* they need the sources' marks at or above this */
     uint32_t excluded;                            /* legs of the newest record that are excluded from this start on */
-    uint32_t missing;                             /* DECIDE_WAIT: legs of the newest record, or offered ones at a first start */
-    uint32_t refused;                             /* DECIDE_REFUSE: legs of the input that do not go together */
-    bool unasked;                                 /* DECIDE_REFUSE: a first start would overwrite those, and nobody said so */
-    struct error error;                           /* DECIDE_WAIT: why, with names; DECIDE_REFUSE: without */
+    uint32_t missing;   /* DECIDE_WAIT: legs of the newest record that are not there and would all have to
+                           be given up; or offered ones at a first start */
+    uint32_t refused;   /* DECIDE_REFUSE: legs of the input that do not go together */
+    bool unasked;       /* DECIDE_REFUSE: a first start would overwrite those, and nobody said so */
+    struct error error; /* DECIDE_WAIT: why, with names; DECIDE_REFUSE: without */
 };
 
 /* The records say that what the device `name` holds was given up. They have a name's beginning: with one that is longer nobody

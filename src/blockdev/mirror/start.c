@@ -238,6 +238,17 @@ static void note_awaited(struct mirror *mirror) {
     }
 }
 
+static void hint_awaited(struct mirror *mirror) {
+    char absent[160] = "";
+    size_t length = 0;
+    for (unsigned i = 0; i < mirror->waits_for_count && length < sizeof(absent); i++)
+        length +=
+            (size_t)snprintf(absent + length, sizeof(absent) - length, "%s%s", i == 0 ? "" : ",", mirror->waits_for[i].name);
+    bool one = mirror->waits_for_count == 1;
+    error_hint(&mirror->error, "bring %s back; to give up what only %s: penstock block mirror start %s --accept-absent %s",
+               one ? "it" : "them", one ? "it has" : "they have", mirror->device.name, absent);
+}
+
 /* False: it was refused or has to wait. */
 static bool decide_now(struct mirror *mirror) {
     run_decide(mirror);
@@ -250,9 +261,7 @@ static bool decide_now(struct mirror *mirror) {
         if (mirror->decision.newest == NULL)
             mirror_put_names(mirror, (mirror_mask)mirror->decision.missing, &mirror->error);
         else if (mirror->waits_for_count > 0)
-            error_hint(&mirror->error,
-                       "bring it back; to give up what only it has: penstock block mirror start %s --accept-absent %s",
-                       mirror->device.name, mirror->waits_for[0].name);
+            hint_awaited(mirror);
         look_again(mirror);
         return false;
     case DECIDE_REFUSE: refuse_by_records(mirror); return false;
