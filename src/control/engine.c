@@ -136,8 +136,8 @@ static void judge_by_mirror(const struct control *control, struct control_engine
     else if (plan_mirror_is_over(mirror))
         set_engine(engine, CONTROL_ERROR, "%s", why);
     else if (strcmp(mirror->state, "holding") == 0)
-        set_engine(engine, CONTROL_ERROR, "%s; requests are held for a while",
-                   mirror->error != NULL ? why : "no replica answers");
+        set_engine(engine, CONTROL_ERROR, "%s; requests %s", mirror->error != NULL ? why : "no replica answers",
+                   mirror->error != NULL ? "wait until enough are there" : "are held for a while");
     else if (strcmp(mirror->state, "serving") != 0)
         set_engine(engine, CONTROL_PENDING, "%s", why);
     else if (plan_target_stands(record, control_seen(control), control->options.address))

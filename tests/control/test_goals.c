@@ -138,12 +138,51 @@ static void one_that_is_in_doubt_does_not_keep_the_daemon(void **state) {
     assert_non_null(strstr(goal.error.text, "may have been written"));
 }
 
+/* ---- what an engine is told to be ---- */
+
+static void check_reason(const char *error, const char *reason) {
+    struct world world;
+    char text[512];
+    begin(&world);
+    snprintf(text, sizeof(text), "[{\"name\":\"e\",\"uuid\":\"u\",\"state\":\"holding\",\"engine\":\"u\",\"legs\":[]%s}]", error);
+    struct observation *seen = observation_make(&(struct observation_answers){.devices = json_array(),
+                                                                              .stores = json_array(),
+                                                                              .transports = json_array(),
+                                                                              .exports = json_array(),
+                                                                              .controllers = json_array(),
+                                                                              .mirrors = json_loads(text, 0, NULL)});
+    assert_non_null(seen);
+    reactor_enter(world.stage.reactor);
+    struct control_engine *engine = engine_add(world.control, "e");
+    snprintf(engine->record.name, sizeof(engine->record.name), "e");
+    struct observation *before = world.control->observer.seen;
+    enum control_plane_state state = world.control->plane.state;
+    world.control->observer.seen = seen;
+    world.control->plane.state = CONTROL_PLANE_READY;
+    engine_judge(world.control, engine);
+    world.control->observer.seen = before;
+    world.control->plane.state = state;
+    assert_int_equal(engine->state, CONTROL_ERROR);
+    assert_string_equal(engine->reason, reason);
+    observation_unref(seen);
+    reactor_enter(NULL);
+    end(&world);
+}
+
+/* Without a replica requests are given back after a while; short of a majority they are not. */
+static void what_becomes_of_requests_that_wait(void **state) {
+    (void)state;
+    check_reason("", "no replica answers; requests are held for a while");
+    check_reason(",\"error\":{\"code\":\"busy\",\"text\":\"away: a\"}", "away: a; requests wait until enough are there");
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_pause_does_not_wait_long),
         cmocka_unit_test(an_answer_that_was_lost_is_asked_for_until_it_comes),
         cmocka_unit_test(what_was_not_written_never_was),
         cmocka_unit_test(one_that_is_in_doubt_does_not_keep_the_daemon),
+        cmocka_unit_test(what_becomes_of_requests_that_wait),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -349,7 +349,7 @@ static enum io_status run(struct operation *operation) {
     case BLOCK_FLUSH:
         if (disk->fail_flush) {
             disk->fail_flush = false;
-            return IO_MEDIUM_WRITE;
+            return disk->cramped ? IO_NO_SPACE : IO_MEDIUM_WRITE;
         }
         at(disk, "before flush");
         flush(disk);

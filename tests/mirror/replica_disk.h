@@ -30,7 +30,8 @@ struct replica_disk {
     uint64_t *unreadable;  /* blocks that cannot be read until they are written; NULL = all can */
     bool stays_unreadable; /* nor then */
     bool fail_flush, full; /* the next flush fails; writes fail with no space */
-    bool cramped, kept;    /* a copy of its head that is kept leaves no room for writes; there is one */
+    bool cramped,
+        kept; /* a copy of its head that is kept leaves no room for writes, and flushes fail with no space; there is one */
     bool fail_write, torn; /* the next write fails; what it wrote is there all the same */
     uint64_t incarnation, tree_sequence;
     uint64_t claim_view, claim_association; /* 0 = nobody's */

@@ -207,6 +207,37 @@ static void a_start_that_breaks_off_says_that_it_may_be_done(void **state) {
     end(world);
 }
 
+static void path_is_back(struct plane *plane, void *arg) {
+    (void)plane;
+    block_device_set_path(replica_view_device(arg), false);
+    block_device_set_path(replica_view_device(arg), true);
+}
+
+/* The next attempt finds that another engine came meanwhile: that is told, too. */
+static void a_start_that_breaks_off_and_is_refused_says_both(void **state) {
+    (void)state;
+    struct world *world = begin(2, REPLICA_ANY);
+    world_engine_start(world);
+    world_serve(world);
+    world_settle(world);
+    restart(world, 2);
+    world_pass(world, 100);
+    world_ask(world, MIRROR_START, 1);
+    world_until(world, stores_its_first_epoch, "the start draws no epoch");
+    world_break(world, 0);
+    world->disks[0].record.promised_term += 10;
+    world->disks[0].record.promised_engine.bytes[0] ^= 1;
+    world_mend(world, 0);
+    world_pass(world, 1);
+    plane_do(&world->plane, path_is_back, world->views[0]);
+    world_pass(world, 3000);
+    assert_false(world->asked);
+    assert_int_equal(world->command.error.code, ERROR_CANCELLED);
+    assert_non_null(strstr(world->command.error.text, "is promised to an engine of term"));
+    assert_non_null(strstr(world->command.error.text, "without those that were absent"));
+    end(world);
+}
+
 static bool waits_after_its_claims(struct world *world) {
     return strcmp(task_state_name(&mirror_of(world->mirror)->start_task), "wait") == 0;
 }
@@ -482,6 +513,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(an_absent_copy_is_kept_until_it_is_discarded),
         cmocka_unit_test(a_start_that_failed_leaves_nothing_behind),
         cmocka_unit_test(a_start_that_breaks_off_says_that_it_may_be_done),
+        cmocka_unit_test(a_start_that_breaks_off_and_is_refused_says_both),
         cmocka_unit_test(a_leg_is_lost_while_a_start_waits),
         cmocka_unit_test(an_invalid_copy_is_copied_as_a_whole),
         cmocka_unit_test(a_majority_of_two_changes_its_legs),

@@ -253,14 +253,115 @@ static void hosts_that_never_stop_do_not_hold_it_up(void **state) {
     }
 }
 
-/* ---- the private copy ---- */
+/* ---- what it was lost for, and its path ---- */
+
+static void path_goes(struct plane *plane, void *arg) {
+    (void)plane;
+    block_device_set_path(replica_view_device(arg), false);
+}
+
+static void path_comes(struct plane *plane, void *arg) {
+    (void)plane;
+    block_device_set_path(replica_view_device(arg), true);
+}
 
 static void path_is_back(struct plane *plane, void *arg) {
-    (void)plane;
-    struct block_device *device = replica_view_device(arg);
-    block_device_set_path(device, false);
-    block_device_set_path(device, true);
+    path_goes(plane, arg);
+    path_comes(plane, arg);
 }
+
+static bool is_at_rest(struct world *world) { return leg_of(world, 1)->task.state == LEG_REST; }
+
+/* How long it rests while its path comes back, in nanoseconds. */
+static uint64_t rests(struct world *world) {
+    uint64_t began_ns = sim_now_ns(world->cluster.sim);
+    while (is_at_rest(world)) {
+        assert_true(sim_now_ns(world->cluster.sim) - began_ns < 100 * NS_PER_S);
+        plane_do(&world->plane, path_is_back, world->views[1]);
+        world_run(world, NS_PER_MS, 20);
+    }
+    return sim_now_ns(world->cluster.sim) - began_ns;
+}
+
+/* Rounds that clear marks flush: a leg that fails that each time pauses for longer each time. */
+static void a_leg_that_fails_each_round_pauses(void **state) {
+    (void)state;
+    struct world *world = begin(100, 2);
+    for (unsigned i = 0; i < 4; i++) {
+        world_until(world, is_whole, "the leg does not become whole");
+        world_write_all(world);
+        world->disks[1].fail_flush = true;
+        world_until(world, is_lost, "no round flushes");
+        world_until(world, is_at_rest, "the leg does not rest");
+        assert_true(rests(world) >= (NS_PER_S << i) - 100 * NS_PER_MS);
+    }
+    finish(world);
+}
+
+static void a_round_without_room_costs_the_private_copy(void **state) {
+    (void)state;
+    struct world *world = begin(101, 2);
+    world->disks[1].cramped = true;
+    world_write_all(world);
+    world->disks[1].fail_flush = true;
+    world_until(world, is_lost, "no round flushes");
+    assert_true(world_begin_write(world, 2));
+    world_drain(world, NS_PER_S);
+    world_until(world, is_whole, "the leg does not become whole");
+    assert_int_equal(leg_of(world, 1)->told.times_lost, 1);
+    finish(world);
+}
+
+/* The only member fails a write that a leg on its way did: that one begins anew, and at once. */
+static void a_leg_that_did_right_is_not_blamed(void **state) {
+    (void)state;
+    struct world *world = begin(102, 2);
+    struct mirror_set pause = {.what = MIRROR_SYNC_PAUSE}, resume = {.what = MIRROR_SYNC_RESUME};
+    assert_int_equal(world_set(world, &pause), ERROR_NONE);
+    world_break(world, 1);
+    assert_true(world_begin_write(world, 2));
+    world_drain(world, NS_PER_S);
+    world_mend(world, 1);
+    world_until(world, is_copying, "the leg does not come back");
+    uint64_t failed = world->failed;
+    world->disks[0].fail_write = true;
+    assert_true(world_begin_write(world, 3));
+    world_drain(world, NS_PER_S);
+    assert_int_equal(world->failed, failed + 1);
+    assert_int_equal(leg_of(world, 1)->told.times_lost, 2);
+    assert_true(rests(world) < 100 * NS_PER_MS);
+    assert_int_equal(world_set(world, &resume), ERROR_NONE);
+    finish(world);
+}
+
+static bool rests_for_long(struct world *world) { return is_at_rest(world) && leg_of(world, 1)->losses_in_row > 5; }
+
+/* A leg that has no room for what it misses waits half a minute by now. Its path, given up and back, is no reason to hurry; that
+ * its node was away, and is back, is one. */
+static void a_node_that_was_away_is_tried_at_once(void **state) {
+    (void)state;
+    struct world *world = begin(103, 2);
+    world->disks[1].full = true;
+    world_write_all(world);
+    world_until(world, rests_for_long, "the leg does not rest");
+    world->disks[1].full = false;
+    plane_do(&world->plane, path_goes, world->views[1]);
+    world_pass(world, 10);
+    plane_do(&world->plane, path_comes, world->views[1]);
+    world_pass(world, 100);
+    assert_true(is_at_rest(world));
+    plane_do(&world->plane, path_goes, world->views[1]);
+    world_break(world, 1);
+    world_pass(world, 2000);
+    world_mend(world, 1);
+    assert_true(is_at_rest(world));
+    plane_do(&world->plane, path_comes, world->views[1]);
+    world_pass(world, 1000);
+    assert_true(is_whole(world));
+    finish(world);
+}
+
+/* ---- the private copy ---- */
 
 /* A return fails because the copy of what the leg had takes the room that it needs: the next goes without. The connection, given
  * up with the failure, is back at once, which is no reason to begin anew. */
@@ -475,6 +576,10 @@ int main(void) {
         cmocka_unit_test(the_same_beside_requests),
         cmocka_unit_test(what_another_history_copied_does_not_count),
         cmocka_unit_test(hosts_that_never_stop_do_not_hold_it_up),
+        cmocka_unit_test(a_leg_that_fails_each_round_pauses),
+        cmocka_unit_test(a_round_without_room_costs_the_private_copy),
+        cmocka_unit_test(a_leg_that_did_right_is_not_blamed),
+        cmocka_unit_test(a_node_that_was_away_is_tried_at_once),
         cmocka_unit_test(what_it_had_does_not_take_the_room_of_what_it_misses),
         cmocka_unit_test(whole_without_an_answer),
         cmocka_unit_test(the_list_waits_for_writes_sent_without_it),

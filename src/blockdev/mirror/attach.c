@@ -5,7 +5,8 @@
 
 #include <stdio.h>
 
-#define LOOK_AGAIN_NS NS_PER_S /* at a device that is there and was not taken */
+#define LOOK_AGAIN_NS NS_PER_S     /* at a device that is there and was not taken */
+#define GIVEN_UP_NS (NS_PER_S / 2) /* a path that was only given up is back sooner */
 
 static void look(struct mirror *mirror) { reactor_timer_start(mirror->control, &mirror->attach_timer, 0); }
 
@@ -59,6 +60,7 @@ void mirror_attach_here(struct mirror_leg *leg) {
     leg->losses_in_row = 0;
     leg->refused = false;
     leg->refusals = 0;
+    leg->path_down_ns = 0;
     reactor_timer_stop(mirror->home, &leg->retry);
     leg->retry.deadline_ns = 0;
     if (mirror->size > 0 || leg->tie_breaker)
@@ -126,17 +128,19 @@ void mirror_attach_drop(struct mirror_leg *leg) {
 }
 
 /* Its connection is back, or dead: an engine without requests would not find out. One that was given up because the leg failed
- * something is back at once, and the leg is no better for it. */
+ * something, or a leg that shares it, is back at once, and the leg is no better for it. */
 static void path_changed(struct reactor_message *message) {
     struct mirror_leg *leg = container_of(message, struct mirror_leg, attach.hint);
     atomic_store(&leg->attach.hinted, false);
     if (leg->channel == NULL)
         return;
+    uint64_t now = reactor_now_ns(leg->mirror->home), since = leg->path_down_ns;
     bool up = block_device_path_is_up(leg->handle.device);
-    if (up && !leg->refused)
-        mirror_leg_retry(leg);
-    else if (!up)
+    leg->path_down_ns = up ? 0 : since != 0 ? since : now;
+    if (!up)
         mirror_leg_lose(leg, io_status_words(IO_PATH_LOST));
+    else if (!leg->refused || (since != 0 && now - since >= GIVEN_UP_NS))
+        mirror_leg_retry(leg);
 }
 
 static void refused(struct reactor_message *message) {

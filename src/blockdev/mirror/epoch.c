@@ -133,9 +133,8 @@ static void store_done(struct mirror_call *call) {
             if (replica_epoch_equal(&leg->store_epoch, &mirror->epoch))
                 note_stored(leg);
             mirror_short_look(mirror);
-        } else if (!mirror_leg_judge(leg, call->status) && mirror_leg_is_up(leg)) {
-            mirror_leg_refused(leg, call->status);
-            mirror_leg_lose(leg, "it did not store the record");
+        } else if (!mirror_leg_judge(leg, call->status)) {
+            mirror_leg_refused(leg, call->status, "it did not store the record");
         }
     }
     task_wake(&leg->task);

@@ -367,7 +367,7 @@ void mirror_layers_list(struct mirror_leg *leg) {
         struct mirror_leg *of = layers->query == ASK_OWN ? leg : layers->source;
         leg->listing = false;
         if (!mirror_leg_judge(of, layers->ask.status))
-            mirror_leg_lose(leg, "what it holds is not told");
+            mirror_leg_refused(leg, of == leg ? layers->ask.status : IO_OK, "what it holds is not told");
         else if (of != leg)
             task_move(&leg->task, LEG_TREES);
         return;

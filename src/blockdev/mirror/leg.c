@@ -145,12 +145,10 @@ bool mirror_leg_went_well(struct mirror_leg *leg, const char *what) {
     }
     if (leg->call.status == IO_PATH_LOST) /* then it is the path that has to be seen after */
         what = "its path is lost";
-    if (mirror_leg_is_up(leg)) {
-        mirror_leg_refused(leg, leg->call.status);
-        mirror_leg_lose(leg, what);
-    } else {
+    if (mirror_leg_is_up(leg))
+        mirror_leg_refused(leg, leg->call.status, what);
+    else
         back_off(leg, what);
-    }
     return false;
 }
 

@@ -54,11 +54,18 @@ static bool is_of_the_path(enum io_status status) {
            status == IO_NOT_READY;
 }
 
-void mirror_leg_refused(struct mirror_leg *leg, enum io_status status) {
-    if (is_of_the_path(status))
+static void note_refusal(struct mirror_leg *leg, enum io_status status) {
+    if (status == IO_OK || is_of_the_path(status))
         return;
     leg->refused = true;
     leg->refusals += status == IO_NO_SPACE ? REFUSALS_MAX + 1 : 1;
+}
+
+void mirror_leg_refused(struct mirror_leg *leg, enum io_status status, const char *why) {
+    if (!mirror_leg_is_up(leg))
+        return;
+    note_refusal(leg, status);
+    mirror_leg_lose(leg, why);
 }
 
 bool mirror_leg_is_cramped(const struct mirror_leg *leg) { return leg->refusals > REFUSALS_MAX; }
@@ -66,7 +73,7 @@ bool mirror_leg_is_cramped(const struct mirror_leg *leg) { return leg->refusals 
 void mirror_leg_fault(struct mirror_leg *leg, enum io_status status, const char *why) {
     if (!mirror_leg_is_up(leg))
         return;
-    mirror_leg_refused(leg, status);
+    note_refusal(leg, status);
     if (status != IO_MEDIUM_READ && status != IO_MEDIUM_WRITE && status != IO_DAMAGED && status != IO_INTERNAL) {
         mirror_leg_lose(leg, why);
         return;

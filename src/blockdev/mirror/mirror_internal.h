@@ -202,8 +202,9 @@ struct mirror_leg {
     bool allowed; /* a start lets it be claimed */
     bool relook;  /* what it said is old */
     uint32_t losses_in_row;
-    bool refused;      /* lost last for what it answered, and not reached since: a path that comes back is no news then */
-    unsigned refusals; /* how much speaks against keeping a copy of what it had: leg_lost.c; 0 once it is a member */
+    bool refused; /* lost last for what it answered, and not reached since: a path that is back at once is no news then */
+    uint64_t path_down_ns; /* since when, 0 = it is up */
+    unsigned refusals;     /* how much speaks against keeping a copy of what it had: leg_lost.c; 0 once it is a member */
     uint64_t up_since_ns;
     struct replica_status status; /* as seen last */
     bool seen, recorded;          /* recorded: it has stored the present engine's epoch once */
@@ -585,10 +586,11 @@ void mirror_leg_get(struct mirror_leg *leg, enum replica_get verb, uint32_t laye
 
 /* Lost: no request of it counts any more, its channel is recalled. Wakes whoever must act. `why` is shown. */
 void mirror_leg_lose(struct mirror_leg *leg, const char *why);
-/* Lost for an error of its disk; the same one after two full returns makes it faulted. Only where another member stands. */
+/* Lost for an error of its disk; the same one after two full returns makes it faulted. Only where another member stands. IO_OK:
+ * it did right, and the others did not. */
 void mirror_leg_fault(struct mirror_leg *leg, enum io_status status, const char *why);
-/* It is up, and about to be lost for that answer. */
-void mirror_leg_refused(struct mirror_leg *leg, enum io_status status);
+/* Lost for that answer, which is noted unless it is of the path; IO_OK = it was another's. */
+void mirror_leg_refused(struct mirror_leg *leg, enum io_status status, const char *why);
 /* True if it is to be brought up without a copy of what it had, which may be what takes the room. */
 bool mirror_leg_is_cramped(const struct mirror_leg *leg);
 /* Its device is asked back: it goes to rest, and gives the channel up. */

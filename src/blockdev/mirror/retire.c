@@ -72,7 +72,7 @@ static void answered(struct block_request *request) {
     if (request->status != IO_OK) {
         retire->failed = true;
         if (own->generation == leg->generation && !mirror_leg_judge(leg, (enum io_status)request->status))
-            mirror_leg_lose(leg, "it did not flush, or clear its marks");
+            mirror_leg_refused(leg, (enum io_status)request->status, "it did not flush, or clear its marks");
     }
     if (--retire->waiting == 0)
         reactor_defer(retire->mirror->home, &retire->job);

@@ -28,9 +28,11 @@ static bool decided(struct mirror *mirror, struct mirror_command *command) {
     if (mirror->restart || mirror->decided == 0 || mirror->state == MIRROR_STARTING || mirror->error.code == ERROR_NONE)
         return false;
     command->error = mirror->error;
-    if (mirror->accept_sent)
-        error_set(&command->error, ERROR_CANCELLED, "%s: legs were lost while it was started: those that are there tell %s",
-                  mirror->device.name, "whether it did without those that were absent");
+    if (mirror->accept_sent) {
+        error_set(&command->error, ERROR_CANCELLED, "%.140s; legs were lost while it was started: those that are there tell %s",
+                  mirror->error.text, "whether it did without those that were absent");
+        snprintf(command->error.expected, sizeof(command->error.expected), "%s", mirror->error.expected);
+    }
     /* What came to nothing is no word on a start that comes later. */
     mirror->accept_count = 0;
     mirror->options.term = command->term_before;

@@ -437,7 +437,7 @@ static bool read_marks(struct mirror *mirror) {
         if (leg->piece > 0) { /* an answer is there */
             if (leg->call.status != IO_OK) {
                 if (!mirror_leg_judge(leg, leg->call.status))
-                    mirror_leg_lose(leg, "it does not tell its marks");
+                    mirror_leg_refused(leg, leg->call.status, "it does not tell its marks");
                 return false;
             }
             uint64_t first = leg->piece - leg->call.slice.length * 8;

@@ -389,7 +389,7 @@ static void done_by(struct mirror_tree_commands *commands) {
     }
     mirror_for_each_leg(mirror, leg) if ((commands->refused & leg->bit) != 0 && mirror_leg_is_up(leg) &&
                                          !mirror_leg_judge(leg, commands->refusal[leg->index]))
-        mirror_leg_lose(leg, "it did not change its snapshots as another leg did");
+        mirror_leg_refused(leg, commands->refusal[leg->index], "it did not change its snapshots as another leg did");
     if (replaces(tree)) {
         mirror_for_each_leg(mirror, leg) mirror_missed_end(leg);
     }

@@ -109,7 +109,7 @@ static void source_called(struct mirror_call *call) {
     source_answered(call);
     if (call->generation == source->generation && call->status != IO_OK)
         if (!mirror_leg_judge(source, call->status))
-            mirror_leg_lose(source, "it does not tell its marks");
+            mirror_leg_refused(source, call->status, "it does not tell its marks");
 }
 
 static void ask_source(struct mirror_leg *leg, uint32_t depth) {
