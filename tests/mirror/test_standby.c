@@ -65,6 +65,7 @@ static struct second *begin(enum replica_policy policy) {
     struct second *second = plain_alloc(sizeof(*second));
     *second = (struct second){.world = plain_alloc(sizeof(struct world))};
     world_init(second->world, 3, 3, policy);
+    second->world->engines = 1; /* so that term 1 is over */
     world_engine_start(second->world);
     world_serve(second->world);
     world_write_all(second->world);
@@ -196,6 +197,100 @@ static void a_promotion_waits_for_who_cannot_be_claimed(void **state) {
     end(second);
 }
 
+static const struct uuid run_id = {{7}};
+
+static void stands_by_whatever_comes(struct second *second) {
+    assert_int_equal(look(second->mirror).state, MIRROR_STANDBY);
+    for (unsigned i = 0; i < second->world->disk_count; i++)
+        second->world->disks[i].up = true;
+    world_pass(second->world, 3000);
+    assert_int_equal(look(second->mirror).state, MIRROR_STANDBY);
+    assert_false(block_device_path_is_up(second->mirror));
+}
+
+static void give_up(struct world *world) {
+    assert_int_equal(world_do(world, MIRROR_RELEASE, "", &(struct mirror_command){0}), ERROR_NONE);
+}
+
+static enum error_code second_promote(struct second *second, struct mirror_command how) {
+    second->command = how;
+    second->command.device = second->mirror;
+    second->command.verb = MIRROR_PROMOTE;
+    second->command.engine = run_id;
+    second->command.done = command_done;
+    plane_do(&second->plane, command_send, second);
+    return second_end(second);
+}
+
+/* Who was told that it failed need not fear that the mirror begins by itself when the leg comes that it waited for. */
+static void a_promotion_that_failed_leaves_a_standby(void **state) {
+    (void)state;
+    struct second *second = begin(REPLICA_ANY);
+    struct world *world = second->world;
+    give_up(world);
+    world->disks[2].up = false;
+    uint64_t claims = world->disks[0].claims;
+    assert_int_equal(second_promote(second, (struct mirror_command){0}), ERROR_BUSY);
+    assert_non_null(strstr(second->command.error.text, "newer data: c"));
+    assert_non_null(strstr(second->command.error.expected, "promote m --accept-absent c"));
+    stands_by_whatever_comes(second);
+    assert_int_equal(world->disks[0].claims, claims);
+    /* what was allowed then is not allowed any more */
+    world->disks[1].up = world->disks[2].up = false;
+    struct mirror_command without_c = {.accept_absent_count = 1, .accept_absent = {"c"}};
+    assert_int_equal(second_promote(second, without_c), ERROR_BUSY);
+    world->disks[1].up = true;
+    world_pass(world, 2000);
+    assert_int_equal(second_promote(second, (struct mirror_command){0}), ERROR_BUSY);
+    assert_int_equal(second_promote(second, without_c), ERROR_NONE);
+    assert_int_equal(look(second->mirror).state, MIRROR_SERVING);
+    end(second);
+}
+
+static void falls_silent(void *arg, struct replica_disk *disk, const char *name) {
+    (void)arg;
+    if (strcmp(name, "after claim") == 0)
+        disk->up = false;
+}
+
+/* One leg's claim is not answered, the others are claimed: all are given up, and told as promised to that run once they say so
+ * themselves. */
+static void a_promotion_that_failed_gives_its_claims_up(void **state) {
+    (void)state;
+    struct second *second = begin(REPLICA_ANY);
+    struct world *world = second->world;
+    give_up(world);
+    world->disks[0].point = falls_silent;
+    assert_int_equal(second_promote(second, (struct mirror_command){0}), ERROR_BUSY);
+    world->disks[0].point = NULL;
+    struct mirror *mirror = mirror_of(second->mirror);
+    mirror_for_each_leg(mirror, leg) assert_false(mirror_leg_is_up(leg));
+    struct uuid promised = look(second->mirror).legs[0].promised; /* not what it was before the claim */
+    assert_true(uuid_is_nil(&promised));
+    stands_by_whatever_comes(second);
+    mirror_for_each_leg(mirror, leg) {
+        assert_false(mirror_leg_is_up(leg));
+        assert_true(uuid_equal(&leg->told.promised, &run_id));
+    }
+    if (second_promote(second, (struct mirror_command){0}) != ERROR_NONE)
+        fail_msg("%s", second->command.error.text);
+    check_all(second);
+    end(second);
+}
+
+/* The legs are promised to a higher term: nobody is cut off. */
+static void a_promotion_that_is_refused_leaves_a_standby(void **state) {
+    (void)state;
+    struct second *second = begin(REPLICA_ANY);
+    struct world *world = second->world;
+    assert_int_equal(second_promote(second, (struct mirror_command){.term = 1}), ERROR_PERMISSION);
+    stands_by_whatever_comes(second);
+    world_write_all(world);
+    world_settle(world);
+    assert_int_equal(look(world->mirror).legs[0].times_lost, 0);
+    end(second);
+}
+
 static bool stands_by(struct world *world) { return look(world->mirror).state == MIRROR_STANDBY; }
 
 struct zeroes {
@@ -252,6 +347,9 @@ int main(int argc, char **argv) {
         cmocka_unit_test(a_planned_switch_over),
         cmocka_unit_test(an_unplanned_promotion),
         cmocka_unit_test(a_promotion_waits_for_who_cannot_be_claimed),
+        cmocka_unit_test(a_promotion_that_failed_leaves_a_standby),
+        cmocka_unit_test(a_promotion_that_failed_gives_its_claims_up),
+        cmocka_unit_test(a_promotion_that_is_refused_leaves_a_standby),
         cmocka_unit_test(a_release_waits_for_who_waits_for_room),
     };
     return cmocka_run_group_tests_name("two engines for one mirror", tests, NULL, NULL);
