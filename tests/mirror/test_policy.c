@@ -146,6 +146,17 @@ static void an_absent_copy_is_kept_until_it_is_discarded(void **state) {
     world_pass(world, 300);
     assert_int_equal(now(world).legs[1].state, MIRROR_LEG_DIVERGED);
     assert_int_equal(world->disks[1].writes, writes);
+    /* not to be discarded by who may not write to it */
+    struct replica_record record = world->disks[1].record;
+    world->disks[1].record.promised_term = 1000;
+    world->disks[1].record.promised_engine.bytes[3] ^= 1;
+    assert_int_equal(ask(world, MIRROR_DISCARD, "b"), ERROR_PERMISSION);
+    world_pass(world, 300);
+    assert_int_equal(now(world).legs[1].state, MIRROR_LEG_DIVERGED);
+    assert_non_null(strstr(now(world).legs[1].why, "higher term"));
+    assert_int_equal(world->disks[1].writes, writes);
+    assert_int_equal(ask(world, MIRROR_DISCARD, "b"), ERROR_PERMISSION); /* and why does not change */
+    world->disks[1].record = record;
     /* and is a leg again when it is discarded, with what it alone had gone */
     assert_memory_not_equal(world->disks[1].bytes + world->blocks[7].offset, zero, WORLD_BLOCK);
     assert_int_equal(ask(world, MIRROR_DISCARD, "b"), ERROR_NONE);
