@@ -411,7 +411,7 @@ bool cli_mirror_discard(struct cli *cli) {
 
 /* ---- engines that come and go ---- */
 
-bool cli_mirror_start(struct cli *cli) {
+static bool start(struct cli *cli, const char *method) {
     const char *absent = cli_option(cli, "--accept-absent");
     json_t *params = json_pack("{s:s}", "name", cli->arguments[0]);
     if (absent != NULL) {
@@ -427,12 +427,13 @@ bool cli_mirror_start(struct cli *cli) {
         }
         json_object_set_new(params, "accept_absent", legs);
     }
-    return cli_do(cli, "mirror_start", params);
+    return cli_do(cli, method, params);
 }
 
+bool cli_mirror_start(struct cli *cli) { return start(cli, "mirror_start"); }
+
 bool cli_mirror_promote(struct cli *cli) {
-    return cli_yes(cli, "an engine elsewhere that serves %.100s is cut off", cli->arguments[0]) &&
-           cli_do(cli, "mirror_promote", json_pack("{s:s}", "name", cli->arguments[0]));
+    return cli_yes(cli, "an engine elsewhere that serves %.100s is cut off", cli->arguments[0]) && start(cli, "mirror_promote");
 }
 
 bool cli_mirror_release(struct cli *cli) { return cli_do(cli, "mirror_release", json_pack("{s:s}", "name", cli->arguments[0])); }

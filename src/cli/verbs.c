@@ -68,6 +68,11 @@ static const struct cli_option mirror_start_options[] = {
     {"--yes", NULL, "With --accept-absent: yes, give that up"},
     {0},
 };
+static const struct cli_option mirror_promote_options[] = {
+    {"--accept-absent", "LEG[,LEG]", "They may be missing, although they may be newer: what only they have is lost"},
+    {"--yes", NULL, "Yes, do it"},
+    {0},
+};
 static const struct cli_option mirror_verify_options[] = {
     {"--repair", NULL, "Write what differs anew: as most legs have it, else as the trusted one"},
     {"--trust", "LEG", "Which leg counts where no majority agrees (default: the first whole one)"},
@@ -153,7 +158,7 @@ const struct cli_verb cli_verbs[] = {
      CLI_COMPLETE_MIRROR_LEG, cli_mirror_discard},
     {"block mirror start", "NAME", "Try a mirror again that waits for legs or was refused", mirror_start_options,
      CLI_COMPLETE_MIRROR, cli_mirror_start},
-    {"block mirror promote", "NAME", "Let a standby claim the legs and serve", mirror_yes_options, CLI_COMPLETE_MIRROR,
+    {"block mirror promote", "NAME", "Let a standby claim the legs and serve", mirror_promote_options, CLI_COMPLETE_MIRROR,
      cli_mirror_promote},
     {"block mirror release", "NAME", "Drain, give the legs back, and be a standby: the first half of a planned switch-over", NULL,
      CLI_COMPLETE_MIRROR, cli_mirror_release},

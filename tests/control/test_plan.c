@@ -329,6 +329,8 @@ static void test_plans_of_engines(void **state) {
         {"promoted", CONTROL_ENGINE_ANA, TARGET(ENGINE), WAYS, STANDBY_OF(ANOTHER, ANOTHER), "mirror_promote", "bp"},
         {"promoted, and serves", CONTROL_ENGINE_ANA, TARGET_IN("optimized"), WAYS, MIRROR("serving", ""), "=", "bpc"},
         {"promoted in vain", CONTROL_ENGINE_ANA, TARGET(ENGINE), WAYS, MIRROR("configuring", WHY("busy")), "!busy", "bpc"},
+        {"promoted in vain, a standby again", CONTROL_ENGINE_ANA, TARGET(ENGINE), WAYS, STANDBY_OF(ANOTHER, ANOTHER), "!busy",
+         "bpc"},
         {"what broke off is made anew", CONTROL_ENGINE_TEND, TARGET(ENGINE), WAYS, MIRROR("configuring", WHY("busy")),
          "delete_subsystem mirror_delete mirror_create", "bp"},
         {"what has begun to claim goes on", CONTROL_ENGINE_TEND, TARGET(ENGINE), WAYS, STANDBY_OF(ANOTHER, RUN), "mirror_promote",

@@ -250,7 +250,7 @@ static enum io_status get(struct operation *operation) {
             status.record = disk->record;
         status.flags = (disk->has_record ? REPLICA_HAS_RECORD : 0u) | (disk->claim_association != 0 ? REPLICA_CLAIMED : 0u) |
                        (is_mine(operation) ? REPLICA_CLAIM_YOURS : 0u) | (disk->untouched ? REPLICA_UNTOUCHED : 0u) |
-                       REPLICA_CAN_WRITE;
+                       (disk->read_only ? 0u : REPLICA_CAN_WRITE);
         memcpy(operation->payload, &status, min_u64(operation->length, sizeof(status)));
         return IO_OK;
     }
@@ -330,6 +330,7 @@ static enum io_status run(struct operation *operation) {
     struct replica_disk *disk = operation->disk;
     switch ((enum block_op)operation->op) {
     case BLOCK_READ:
+        at(disk, "before read");
         if (cannot_be_read(disk, operation->offset, operation->length))
             return IO_MEDIUM_READ;
         memcpy(operation->payload, disk->bytes + operation->offset, operation->length);

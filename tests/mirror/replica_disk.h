@@ -26,6 +26,7 @@ struct replica_disk {
     const uint64_t *owned; /* regions that its head holds itself; NULL = it does not tell */
     struct replica_record record;
     bool has_record, untouched, up, hung;
+    bool read_only;        /* it says so */
     bool plain;            /* no replica: it keeps no record, and knows no fence */
     uint64_t *unreadable;  /* blocks that cannot be read until they are written; NULL = all can */
     bool stays_unreadable; /* nor then */

@@ -686,6 +686,55 @@ static void two_that_were_left_behind_do_not_matter_to_each_other(void **state) 
     assert_int_equal(trial.result.verdicts[2], DECIDE_DIVERGED);
 }
 
+/* What was begun with all legs and stored by one was never served. */
+static void a_first_start_that_one_leg_stored_is_none(void **state) {
+    (void)state;
+    struct trial trial = {
+        .row = {.policy = REPLICA_ANY, .legs = {{true, "1", "ab", WHOLE, NULL, 0, 0}, {true, "", "", SYNC, NULL, 0, 0}, ABSENT}}};
+    trial_make(&trial, 2);
+    trial.statuses[0].flags |= REPLICA_UNTOUCHED;
+    trial.statuses[1].flags |= REPLICA_UNTOUCHED;
+    decide(&trial.input, &trial.result);
+    assert_int_equal(trial.result.outcome, DECIDE_FIRST_START);
+    assert_null(trial.result.newest);
+    /* that leg is new, and the other one is all there is */
+    trial.row.legs[0].members = "a";
+    make(&trial.row, 0, &trial.statuses[0]);
+    decide(&trial.input, &trial.result);
+    assert_int_equal(trial.result.outcome, DECIDE_START);
+    assert_int_equal(trial.result.verdicts[0], DECIDE_SOURCE);
+    assert_int_equal(trial.result.verdicts[1], DECIDE_FULL);
+}
+
+/* Longer away than histories tell: what the members remember of it counts, and where they do not it gets everything. */
+static void what_fell_off_the_list_is_remembered_by_the_members(void **state) {
+    (void)state;
+    struct trial trial = {.row = {.policy = REPLICA_ANY,
+                                  .legs = {{true, "9 8", "a", WHOLE, NULL, 0, 0}, {true, "4 3", "ab", WHOLE, NULL, 0, 0}, ABSENT},
+                                  .last = {NULL, "3"}}};
+    trial_make(&trial, 2);
+    struct replica_record *newest = &trial.statuses[0].record;
+    newest->epoch.depth = 40;
+    newest->history_count = REPLICA_HISTORY_MAX;
+    for (unsigned i = 0; i < REPLICA_HISTORY_MAX; i++)
+        newest->history[i] = (struct replica_epoch){.depth = 39 - i, .id.bytes = {(uint8_t)(39 - i)}};
+    decide(&trial.input, &trial.result);
+    assert_int_equal(trial.result.outcome, DECIDE_START);
+    assert_int_equal(trial.result.verdicts[1], DECIDE_RETURNING);
+    assert_int_equal(trial.result.bases[1].depth, 3);
+    assert_int_equal(trial.result.from_depths[1], 3);
+    newest->legs[1].last = (struct replica_epoch){0};
+    decide(&trial.input, &trial.result);
+    assert_int_equal(trial.result.verdicts[1], DECIDE_FULL);
+    /* Discarded: they have no epoch in common that the members' list tells; or it was no leg of this mirror. */
+    struct replica_epoch base;
+    uint64_t from_depth = 9;
+    assert_int_equal(decide_discarded(newest, &trial.statuses[1].record, &base, &from_depth), DECIDE_FULL);
+    assert_int_equal(from_depth, 0);
+    trial.statuses[1].record.leg.bytes[5]++;
+    assert_int_equal(decide_discarded(newest, &trial.statuses[1].record, &base, &from_depth), DECIDE_FULL);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(each_row),
@@ -698,6 +747,8 @@ int main(void) {
         cmocka_unit_test(an_exclusion_that_came_to_nothing_never_was),
         cmocka_unit_test(an_exclusion_by_the_second_of_two_vain_attempts_never_was),
         cmocka_unit_test(two_that_were_left_behind_do_not_matter_to_each_other),
+        cmocka_unit_test(a_first_start_that_one_leg_stored_is_none),
+        cmocka_unit_test(what_fell_off_the_list_is_remembered_by_the_members),
     };
     return cmocka_run_group_tests_name("deciding", tests, NULL, NULL);
 }

@@ -115,15 +115,19 @@ static void all_legs_go_and_come(void **state) {
     end(world);
 }
 
+static void swap_names(struct world *world, unsigned one, unsigned other) {
+    char name[16];
+    memcpy(name, world->disks[one].name, sizeof(name));
+    memcpy(world->disks[one].name, world->disks[other].name, sizeof(name));
+    memcpy(world->disks[other].name, name, sizeof(name));
+}
+
 static void an_engine_finds_legs_under_each_others_names(void **state) {
     (void)state;
     struct world *world = begin_written(3, 3, REPLICA_MAJORITY);
     world_settle(world);
     world_engine_kill(world);
-    char name[16]; /* b and c are cabled the other way round, and come late */
-    memcpy(name, world->disks[1].name, sizeof(name));
-    memcpy(world->disks[1].name, world->disks[2].name, sizeof(name));
-    memcpy(world->disks[2].name, name, sizeof(name));
+    swap_names(world, 1, 2); /* b and c are cabled the other way round, and come late */
     world->absent = 4;
     world_engine_start(world);
     world_serve(world);
@@ -483,6 +487,186 @@ static void slots_are_used_again(void **state) {
     end(world);
 }
 
+/* b and c are away when the engine starts, so that it goes by names; they come the other way round. */
+static void legs_come_late_under_each_others_names(void **state) {
+    (void)state;
+    struct world *world = begin_written(3, 3, REPLICA_ANY);
+    world_settle(world);
+    struct uuid ids[] = {world->disks[1].record.leg, world->disks[2].record.leg};
+    world_break(world, 1);
+    assert_true(world_begin_write(world, 1));
+    world_drain(world, NS_PER_S);
+    world_break(world, 2); /* it has missed less */
+    world_write_all(world);
+    world_engine_kill(world);
+    swap_names(world, 1, 2);
+    world->absent = 6;
+    world_engine_start(world);
+    world_serve(world);
+    world_appear(world, 1);
+    world_pass(world, 300);
+    assert_int_equal(world->disks[1].record.state, REPLICA_WHOLE);
+    assert_true(uuid_equal(&world->disks[1].record.leg, &ids[0]));
+    world_write_all(world);
+    world_settle(world);
+    assert_true(uuid_equal(&world->disks[2].record.leg, &ids[1]));
+    assert_int_equal(now(world).leg_count, 3);
+    assert_int_equal(world->disks[0].record.leg_count, 3);
+    /* and the next one begins with all of them */
+    restart(world, 0);
+    world_serve(world);
+    assert_int_equal(mirror_of(world->mirror)->members, 7);
+    world_settle(world);
+    end(world);
+}
+
+/* Cables are exchanged, while the epoch without b is not complete, or when it is. */
+static void legs_change_their_names_while_it_runs(void **state) {
+    (void)state;
+    for (unsigned hung = 0; hung < 2; hung++) {
+        struct world *world = begin_written(3, 3, REPLICA_ANY);
+        world_settle(world);
+        struct uuid ids[] = {world->disks[1].record.leg, world->disks[2].record.leg};
+        world_vanish(world, 2);
+        world_pass(world, 20);
+        world->disks[0].hung = hung != 0;
+        world_vanish(world, 1);
+        swap_names(world, 1, 2);
+        world_pass(world, 5);
+        assert_int_equal(mirror_of(world->mirror)->members, hung != 0 ? 3 : 1);
+        world_appear(world, 1);
+        world_pass(world, 5);
+        assert_int_equal(mirror_of(world->mirror)->members, 5); /* still, or again: what was b's place is c's now */
+        world->disks[0].hung = false;
+        world_write_all(world);
+        world_settle(world);
+        for (unsigned i = 0; i < 2; i++)
+            assert_true(uuid_equal(&world->disks[1 + i].record.leg, &ids[i]));
+        assert_int_equal(world->disks[0].record.leg_count, 3);
+        end(world);
+    }
+}
+
+/* The records have a leg that nobody named: it has a place all the same, and gets a device. */
+static void a_leg_that_no_device_was_named_for_is_told(void **state) {
+    (void)state;
+    struct mirror_command command;
+    struct world *world = begin_written(3, 3, REPLICA_MAJORITY);
+    world_engine_kill(world);
+    struct uuid id = world->disks[2].record.leg;
+    world->options.leg_count = 2;
+    world_engine_start(world);
+    world_serve(world);
+    assert_int_equal(now(world).leg_count, 3);
+    assert_string_equal(now(world).legs[2].name, "c");
+    assert_int_equal(now(world).legs[2].state, MIRROR_LEG_ABSENT);
+    assert_string_equal(now(world).legs[2].why, "no device was named for it");
+    world_write_all(world);
+    assert_int_equal(ask(world, MIRROR_ADD_LEG, "c", &command), ERROR_NONE);
+    world_settle(world);
+    assert_true(uuid_equal(&world->disks[2].record.leg, &id));
+    end(world);
+}
+
+static void is_damaged(struct replica_disk *disk, const struct replica_disk *leg) {
+    disk->has_record = true;
+    disk->record = leg->record;
+    disk->record.magic ^= 1;
+}
+static void cannot_be_written(struct replica_disk *disk, const struct replica_disk *leg) {
+    (void)leg;
+    disk->read_only = true;
+}
+static void is_smaller(struct replica_disk *disk, const struct replica_disk *leg) {
+    (void)leg;
+    disk->size -= REPLICA_REGION_BYTES;
+}
+/* One that was made larger when it was a leg no more. */
+static void was_a_leg_and_is_smaller(struct replica_disk *disk, const struct replica_disk *leg) {
+    is_smaller(disk, leg);
+    disk->has_record = true;
+    disk->record = leg->record;
+    disk->record.leg.bytes[3] ^= 1;
+}
+
+static void what_cannot_be_a_leg_is_not_added(void **state) {
+    static const struct {
+        void (*spoil)(struct replica_disk *disk, const struct replica_disk *leg);
+        enum error_code code;
+        const char *why;
+    } rows[] = {
+        {is_damaged, ERROR_IO, "its record is damaged"},
+        {cannot_be_written, ERROR_READ_ONLY, "cannot be written"},
+        {is_smaller, ERROR_INVALID, "not as large as the mirror"},
+        {was_a_leg_and_is_smaller, ERROR_INVALID, "not as large as the mirror"},
+    };
+    (void)state;
+    for (unsigned i = 0; i < array_count(rows); i++) {
+        struct mirror_command command;
+        struct world *world = begin_written(3, 2, REPLICA_ANY);
+        struct replica_disk *disk = &world->disks[2];
+        rows[i].spoil(disk, &world->disks[0]); /* after its device was made: that says nothing of it */
+        struct replica_record before = disk->record;
+        assert_int_equal(ask(world, MIRROR_ADD_LEG, "c", &command), rows[i].code);
+        assert_non_null(strstr(command.error.text, rows[i].why));
+        assert_string_equal(now(world).legs[2].name, "");
+        assert_int_equal(world->disks[0].record.leg_count, 2);
+        assert_memory_equal(&before, &disk->record, sizeof(before));
+        assert_int_equal(disk->claims, 0);
+        assert_int_equal(ask(world, MIRROR_FILLED, "c", &command), ERROR_NOT_FOUND);
+        disk->size = WORLD_REGIONS * REPLICA_REGION_BYTES;
+        world_write_all(world);
+        world_settle(world);
+        end(world);
+    }
+}
+
+/* All is lost while a device is looked at that is to be a leg: it is none, and its slot is free. */
+static void all_is_lost_while_a_leg_is_added(void **state) {
+    (void)state;
+    struct mirror_command command;
+    struct world *world = begin_written(3, 2, REPLICA_ANY);
+    world->disks[2].hung = true;
+    world_ask(world, MIRROR_ADD_LEG, 2);
+    world_pass(world, 2);
+    assert_string_equal(now(world).legs[2].name, "c");
+    world_break(world, 0);
+    world_break(world, 1);
+    (void)world_begin_write(world, 1);
+    world_until(world, is_answered, "it is never answered");
+    assert_int_equal(world->command.error.code, ERROR_BUSY);
+    world->disks[2].hung = false;
+    world_pass(world, 50);
+    assert_string_equal(now(world).legs[2].name, "");
+    assert_false(world->disks[2].has_record);
+    world_settle(world);
+    assert_int_equal(ask(world, MIRROR_ADD_LEG, "c", &command), ERROR_NONE);
+    world->apart = 0;
+    world_settle(world);
+    end(world);
+}
+
+/* b missed something, and another disk of another size is in its place: it is not claimed. */
+static void an_empty_disk_of_another_size_takes_no_place(void **state) {
+    (void)state;
+    struct world *world = begin_written(2, 2, REPLICA_ANY);
+    world_break(world, 1);
+    world_write_all(world);
+    world_engine_kill(world);
+    replica_disk_fini(&world->disks[1]);
+    replica_disk_init(&world->disks[1], "b", WORLD_REGIONS * REPLICA_REGION_BYTES, 9);
+    world_engine_start(world);
+    world->disks[1].size -= REPLICA_REGION_BYTES; /* before it is asked, and after its device was made */
+    world_serve(world);
+    world_pass(world, 300);
+    assert_string_equal(now(world).legs[1].why, "it is not as large as the mirror");
+    assert_int_equal(now(world).legs[1].state, MIRROR_LEG_DIVERGED);
+    assert_int_equal(world->disks[1].claims, 0);
+    assert_int_equal(world->disks[1].writes, 0);
+    world_write_all(world);
+    end(world);
+}
+
 int main(void) {
     heap_keep_memory();
     const struct CMUnitTest tests[] = {
@@ -504,6 +688,12 @@ int main(void) {
         cmocka_unit_test(what_holds_nothing_overwrites_nothing),
         cmocka_unit_test(a_leg_of_another_mirror_is_refused),
         cmocka_unit_test(slots_are_used_again),
+        cmocka_unit_test(legs_come_late_under_each_others_names),
+        cmocka_unit_test(legs_change_their_names_while_it_runs),
+        cmocka_unit_test(a_leg_that_no_device_was_named_for_is_told),
+        cmocka_unit_test(what_cannot_be_a_leg_is_not_added),
+        cmocka_unit_test(all_is_lost_while_a_leg_is_added),
+        cmocka_unit_test(an_empty_disk_of_another_size_takes_no_place),
     };
     return cmocka_run_group_tests_name("legs of a mirror", tests, NULL, NULL);
 }

@@ -146,6 +146,17 @@ static void an_absent_copy_is_kept_until_it_is_discarded(void **state) {
     world_pass(world, 300);
     assert_int_equal(now(world).legs[1].state, MIRROR_LEG_DIVERGED);
     assert_int_equal(world->disks[1].writes, writes);
+    /* not to be discarded by who may not write to it */
+    struct replica_record record = world->disks[1].record;
+    world->disks[1].record.promised_term = 1000;
+    world->disks[1].record.promised_engine.bytes[3] ^= 1;
+    assert_int_equal(ask(world, MIRROR_DISCARD, "b"), ERROR_PERMISSION);
+    world_pass(world, 300);
+    assert_int_equal(now(world).legs[1].state, MIRROR_LEG_DIVERGED);
+    assert_non_null(strstr(now(world).legs[1].why, "higher term"));
+    assert_int_equal(world->disks[1].writes, writes);
+    assert_int_equal(ask(world, MIRROR_DISCARD, "b"), ERROR_PERMISSION); /* and why does not change */
+    world->disks[1].record = record;
     /* and is a leg again when it is discarded, with what it alone had gone */
     assert_memory_not_equal(world->disks[1].bytes + world->blocks[7].offset, zero, WORLD_BLOCK);
     assert_int_equal(ask(world, MIRROR_DISCARD, "b"), ERROR_NONE);
@@ -503,6 +514,160 @@ static void a_pause_ends_by_resume_or_by_itself(void **state) {
     end(world);
 }
 
+/* Where records, or what legs hold, do not say whose content counts nothing is claimed, and it is told what to do. */
+static void what_records_do_not_decide_is_refused(void **state) {
+    (void)state;
+    struct world *world = begin(2, REPLICA_ANY);
+    world->disks[1].untouched = false;
+    world_engine_start(world);
+    world_pass(world, 100);
+    assert_int_equal(now(world).state, MIRROR_REFUSED);
+    assert_non_null(strstr(now(world).error.text, ": b"));
+    assert_non_null(strstr(now(world).error.expected, "--source LEG"));
+    assert_false(world->disks[0].has_record || world->disks[1].has_record);
+    world->disks[1].untouched = true;
+    assert_int_equal(ask(world, MIRROR_START, ""), ERROR_NONE);
+    world_settle(world);
+    for (unsigned i = 0; i < 2; i++) { /* each is started without the other */
+        world->options.accept_absent = 2u >> i;
+        restart(world, 2u >> i);
+        world_serve(world);
+    }
+    world->options.accept_absent = 0;
+    uint64_t claims[] = {world->disks[0].claims, world->disks[1].claims};
+    restart(world, 0);
+    world_pass(world, 300);
+    assert_int_equal(now(world).state, MIRROR_REFUSED);
+    assert_int_equal(now(world).error.code, ERROR_DAMAGED);
+    assert_non_null(strstr(now(world).error.text, ": a, b"));
+    assert_non_null(strstr(now(world).error.expected, "start it over one of them alone"));
+    assert_true(world->disks[0].claims == claims[0] && world->disks[1].claims == claims[1]);
+    end(world);
+}
+
+/* It is not known to be one of its own runs that has the legs: nobody is cut off by who resumes. */
+static void who_resumes_takes_nothing_from_a_later_engine(void **state) {
+    (void)state;
+    struct world *world = begin(2, REPLICA_ANY);
+    world_engine_start(world);
+    world_serve(world);
+    world->options.resume_count = 1;
+    world->options.resume[0] = now(world).engine;
+    restart(world, 0); /* by its own run, it may */
+    world_serve(world);
+    uint64_t claims = world->disks[0].claims;
+    restart(world, 0); /* … and not from the one after it */
+    world_pass(world, 300);
+    assert_int_equal(now(world).state, MIRROR_REFUSED);
+    assert_int_equal(now(world).error.code, ERROR_PERMISSION);
+    assert_non_null(strstr(now(world).error.text, "superseded by engine"));
+    assert_int_equal(world->disks[0].claims, claims);
+    world->options.resume_count = 0;
+    world_engine_kill(world);
+    world_settle(world);
+    end(world);
+}
+
+/* A member that cannot be asked is waited for like one that is away, and is left as it is when it is done without. */
+static void a_member_with_a_damaged_record_is_waited_for(void **state) {
+    (void)state;
+    struct mirror_command command;
+    struct world *world = begin(2, REPLICA_ANY);
+    world_engine_start(world);
+    world_serve(world);
+    world_settle(world);
+    world_engine_kill(world);
+    world->disks[1].record.magic ^= 1;
+    uint64_t claims = world->disks[1].claims;
+    world_engine_start(world);
+    world_pass(world, 300);
+    assert_int_equal(now(world).state, MIRROR_CONFIGURING);
+    assert_string_equal(now(world).legs[1].why, "its record is damaged");
+    assert_int_equal(start_without(world, "b", &command), ERROR_NONE);
+    assert_true(world_begin_write(world, 0));
+    world_drain(world, NS_PER_S);
+    assert_int_equal(mirror_of(world->mirror)->standing, 1);
+    assert_int_equal(world->disks[1].claims, claims);
+    end(world);
+}
+
+/* The leg whose tree is ahead has a change that the other one missed: that one is no member any more, whatever it was. */
+static void a_member_whose_tree_is_behind_is_none(void **state) {
+    (void)state;
+    for (unsigned ahead = 0; ahead < 2; ahead++) {
+        struct world *world = begin(2, REPLICA_ANY);
+        world_engine_start(world);
+        world_serve(world);
+        world_write_all(world);
+        world_settle(world);
+        world_engine_kill(world);
+        world->disks[ahead].tree_sequence = 3;
+        world_engine_start(world);
+        world_serve(world);
+        assert_int_equal(mirror_of(world->mirror)->members, 1u << ahead);
+        assert_int_equal(mirror_of(world->mirror)->readers, 1u << ahead);
+        assert_int_equal(mirror_of(world->mirror)->legs[1 - ahead].from_depth, world->disks[ahead].record.history[0].depth);
+        end(world);
+    }
+}
+
+static bool is_half_stored(const struct world *world) {
+    unsigned stored = 0, claimed = 0;
+    for (unsigned i = 0; i < 2; i++) {
+        stored += world->disks[i].record.epoch.depth != 0;
+        claimed += world->disks[i].has_record;
+    }
+    return stored == 1 && claimed == 2;
+}
+
+/* The first engine dies when one leg has the first epoch, and the other one has not: nothing was served yet. */
+static void a_first_start_that_only_one_leg_stored_is_made_again(void **state) {
+    (void)state;
+    for (unsigned tries = 0, met = 0; met < 4; tries++) {
+        struct world *world = plain_alloc(sizeof(*world));
+        assert_true(tries < 100);
+        world_init(world, 100 + tries, 2, REPLICA_ANY);
+        world_engine_start(world);
+        for (unsigned i = 0; i < 20000 && !is_half_stored(world) && now(world).state != MIRROR_SERVING; i++)
+            world_run(world, NS_PER_US, 1);
+        bool half = is_half_stored(world);
+        if (half)
+            restart(world, 0);
+        world_pass(world, 300);
+        assert_int_equal(now(world).state, MIRROR_SERVING);
+        assert_int_equal(mirror_of(world->mirror)->members, 3);
+        met += half;
+        world_write_all(world);
+        world_settle(world);
+        end(world);
+    }
+}
+
+/* What a pause held is nobody's any more when all legs were lost and the mirror began anew. */
+static void a_pause_ends_with_the_legs(void **state) {
+    (void)state;
+    struct world *world = begin(2, REPLICA_ANY);
+    struct mirror_command command = {.lease_ms = 600000}, longer = {.lease_ms = 600001}, none = {0};
+    world_engine_start(world);
+    world_serve(world);
+    world_settle(world);
+    assert_int_equal(world_do(world, MIRROR_PAUSE, "", &longer), ERROR_INVALID);
+    assert_int_equal(world_do(world, MIRROR_PAUSE, "", &none), ERROR_INVALID);
+    assert_int_equal(world_do(world, MIRROR_PAUSE, "", &command), ERROR_NONE);
+    for (unsigned i = 0; i < 2; i++) {
+        world_vanish(world, i);
+        world_cut(world, i, false);
+    }
+    world_pass(world, 100);
+    assert_int_equal(now(world).state, MIRROR_HOLDING);
+    none.lease_ms = 50;
+    assert_int_equal(world_do(world, MIRROR_PAUSE, "", &none), ERROR_BUSY);
+    world_settle(world);
+    assert_false(now(world).paused);
+    assert_int_equal(world_do(world, MIRROR_RESUME, "", &command), ERROR_TIMED_OUT);
+    end(world);
+}
+
 int main(int argc, char **argv) {
     if (argc > 1)
         cmocka_set_test_filter(argv[1]);
@@ -523,6 +688,12 @@ int main(int argc, char **argv) {
         cmocka_unit_test(too_few_legs_are_there),
         cmocka_unit_test(io_is_held_for_ever_if_so_wanted),
         cmocka_unit_test(a_pause_ends_by_resume_or_by_itself),
+        cmocka_unit_test(what_records_do_not_decide_is_refused),
+        cmocka_unit_test(who_resumes_takes_nothing_from_a_later_engine),
+        cmocka_unit_test(a_member_with_a_damaged_record_is_waited_for),
+        cmocka_unit_test(a_member_whose_tree_is_behind_is_none),
+        cmocka_unit_test(a_first_start_that_only_one_leg_stored_is_made_again),
+        cmocka_unit_test(a_pause_ends_with_the_legs),
     };
     return cmocka_run_group_tests_name("what a mirror may do", tests, NULL, NULL);
 }

@@ -118,6 +118,32 @@ static void becomes_faulted(void **state) {
     finish(world);
 }
 
+/* The disk does not take what it could not read: the leg is lost, and comes back; hosts have their data. */
+static void a_repair_that_fails_costs_the_leg(void **state) {
+    (void)state;
+    struct world *world = begin(61, 0);
+    struct mirror_status status;
+    unsigned lost = 0;
+    for (unsigned disk = 0; disk < 2; disk++) {
+        world->disks[disk].fail_write = true;
+        spoil(world, disk, 4);
+        assert_true(world_begin_read(world, 4));
+        world_drain(world, NS_PER_S);
+        world_pass(world, 5);
+        world_status(world, &status);
+        lost += status.legs[disk].times_lost == 1;
+        assert_int_equal(status.legs[disk].times_lost, status.legs[disk].read_errors);
+        assert_int_equal(status.legs[disk].blocks_repaired, 0);
+        world_settle(world);
+        world->disks[disk].fail_write = false;
+        memset(unreadable[disk], 0, sizeof(unreadable[disk]));
+    }
+    assert_int_equal(lost, 1); /* the one that is read */
+    assert_int_equal(world->failed, 0);
+    world_settle(world);
+    finish(world);
+}
+
 /* ---- a disk that hangs ---- */
 
 static struct mirror_leg *leg_of(struct world *world, unsigned disk) { return &mirror_of(world->mirror)->legs[disk]; }
@@ -186,6 +212,7 @@ int main(void) {
         cmocka_unit_test(is_mended),
         cmocka_unit_test(is_mended_under_load),
         cmocka_unit_test(becomes_faulted),
+        cmocka_unit_test(a_repair_that_fails_costs_the_leg),
         cmocka_unit_test(what_a_lost_leg_reads_late_is_nobodys),
         cmocka_unit_test(a_read_does_not_wait_for_a_disk_that_hangs),
     };

@@ -476,26 +476,78 @@ static void a_leg_offered_twice_is_refused(void **state) {
 
 static bool is_refused(struct world *world) { return leg_of(world, 1)->task.state == LEG_STUCK; }
 
+static void is_the_other_leg(struct replica_record *record, const struct replica_record *other) { record->leg = other->leg; }
+static void is_of_another_mirror(struct replica_record *record, const struct replica_record *other) {
+    (void)other;
+    record->mirror.bytes[5] ^= 1;
+}
+static void is_no_record(struct replica_record *record, const struct replica_record *other) {
+    (void)other;
+    record->magic ^= 1;
+}
+/* It went on alone, in an epoch of its own. */
+static void has_another_history(struct replica_record *record, const struct replica_record *other) {
+    record->epoch.id.bytes[5] ^= 1;
+    record->legs[replica_record_leg(record, &other->leg)].flags &= ~(uint32_t)REPLICA_LEG_MEMBER;
+}
+
 static void a_replica_that_answers_for_another_is_refused(void **state) {
+    static const struct {
+        void (*change)(struct replica_record *record, const struct replica_record *other);
+        const char *why;
+    } rows[] = {{is_the_other_leg, "it is offered twice"},
+                {is_of_another_mirror, "it is a leg of mirror "},
+                {is_no_record, "its record is damaged"},
+                {has_another_history, "it has another history: kept as it is until it is discarded"}};
     (void)state;
-    struct world *world = begin(61, 2);
-    struct uuid own = world->disks[1].record.leg;
+    for (unsigned i = 0; i < array_count(rows); i++) {
+        struct world *world = begin(61, 2);
+        world_break(world, 1);
+        assert_true(world_begin_write(world, 2));
+        world_drain(world, NS_PER_S);
+        assert_true(is_lost(world));
+        struct replica_record own = world->disks[1].record;
+        rows[i].change(&world->disks[1].record, &world->disks[0].record);
+        uint64_t writes = world->disks[1].writes, stores = world->disks[1].stores, claims = world->disks[1].claims;
+        world_mend(world, 1);
+        world_until(world, is_refused, "it is taken");
+        assert_memory_equal(leg_of(world, 1)->told.why, rows[i].why, strlen(rows[i].why));
+        world_write_all(world);
+        assert_int_equal(world->disks[1].writes, writes);
+        assert_int_equal(world->disks[1].stores, stores);
+        assert_int_equal(world->disks[1].claims, claims);
+        assert_int_equal(leg_of(world, 0)->told.times_lost, 0);
+        world->disks[1].record = own;
+        world_engine_kill(world);
+        finish(world);
+    }
+}
+
+static void loses_its_claim(void *arg, struct replica_disk *disk, const char *name) {
+    bool *done = arg;
+    if (strcmp(name, "after claim") != 0 || *done)
+        return;
+    *done = true;
+    disk->claim_association = 0;
+}
+
+/* It is claimed once more, and nothing was sent to it in between. */
+static void a_claim_that_did_not_last_is_made_again(void **state) {
+    (void)state;
+    struct world *world = begin(63, 2);
+    bool done = false;
     world_break(world, 1);
     assert_true(world_begin_write(world, 2));
     world_drain(world, NS_PER_S);
-    assert_true(is_lost(world));
-    world->disks[1].record.leg = world->disks[0].record.leg;
-    uint64_t writes = world->disks[1].writes, stores = world->disks[1].stores, claims = world->disks[1].claims;
+    world->disks[1].point = loses_its_claim;
+    world->disks[1].point_arg = &done;
+    uint64_t fenced = world->disks[1].fenced;
     world_mend(world, 1);
-    world_until(world, is_refused, "it is taken");
-    assert_string_equal(leg_of(world, 1)->told.why, "it is offered twice");
-    world_write_all(world);
-    assert_int_equal(world->disks[1].writes, writes);
-    assert_int_equal(world->disks[1].stores, stores);
-    assert_int_equal(world->disks[1].claims, claims);
-    assert_int_equal(leg_of(world, 0)->told.times_lost, 0);
-    world->disks[1].record.leg = own;
-    world_engine_kill(world);
+    world_until(world, is_whole, "the leg does not become whole");
+    assert_true(done);
+    assert_int_equal(world->disks[1].fenced, fenced);
+    assert_int_equal(leg_of(world, 1)->told.times_lost, 1);
+    world->disks[1].point = NULL;
     finish(world);
 }
 
@@ -585,6 +637,7 @@ int main(void) {
         cmocka_unit_test(the_list_waits_for_writes_sent_without_it),
         cmocka_unit_test(a_leg_offered_twice_is_refused),
         cmocka_unit_test(a_replica_that_answers_for_another_is_refused),
+        cmocka_unit_test(a_claim_that_did_not_last_is_made_again),
         cmocka_unit_test(a_term_that_goes_backwards_is_refused),
         cmocka_unit_test(what_it_missed_is_told),
     };

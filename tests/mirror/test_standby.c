@@ -12,6 +12,7 @@ struct second {
     struct plane plane;
     struct block_device *mirror;
     struct mirror_command command;
+    bool yields; /* it is created to, and not as a standby */
 };
 
 static struct mirror_status look(const struct block_device *mirror) {
@@ -28,7 +29,8 @@ static void second_create(struct plane *plane, void *arg) {
     for (unsigned i = 0; i < world->disk_count; i++)
         (void)replica_view_create(&world->disks[i], &plane->graph, plane->data[0]);
     options.home = plane->data[0];
-    options.standby = true;
+    options.standby = !second->yields;
+    options.yield = second->yields;
     options.term = 0;
     options.seed = 99;
     if (!mirror_create(&plane->graph, plane->control, &options, &second->mirror, &error))
@@ -61,16 +63,22 @@ static enum error_code second_do(struct second *second, enum mirror_verb verb) {
     return second_end(second);
 }
 
-static struct second *begin(enum replica_policy policy) {
+static struct second *begin_beside(enum replica_policy policy, bool yields) {
     struct second *second = plain_alloc(sizeof(*second));
-    *second = (struct second){.world = plain_alloc(sizeof(struct world))};
+    *second = (struct second){.world = plain_alloc(sizeof(struct world)), .yields = yields};
     world_init(second->world, 3, 3, policy);
+    second->world->engines = 1; /* so that term 1 is over */
     world_engine_start(second->world);
     world_serve(second->world);
     world_write_all(second->world);
     plane_init(&second->plane, &second->world->cluster, "second", "10.0.0.2", 1);
     plane_start(&second->plane, NULL);
     plane_do(&second->plane, second_create, second);
+    return second;
+}
+
+static struct second *begin(enum replica_policy policy) {
+    struct second *second = begin_beside(policy, false);
     world_pass(second->world, 100);
     return second;
 }
@@ -161,6 +169,10 @@ static void an_unplanned_promotion(void **state) {
     world_pass(world, 100);
     struct mirror_status old = look(world->mirror);
     assert_int_equal(old.state, MIRROR_ENDED);
+    struct mirror_command late = {0}, pause = {.lease_ms = 50};
+    assert_int_equal(world_do(world, MIRROR_REMOVE_LEG, "a", &late), ERROR_PERMISSION); /* as it ended */
+    assert_int_equal(world_do(world, MIRROR_PAUSE, "", &pause), ERROR_BUSY);
+    assert_int_equal(second_do(second, MIRROR_PROMOTE), ERROR_BUSY); /* it is none any more */
     uuid_format(&world->disks[0].record.promised_engine, engine);
     assert_non_null(strstr(old.error.text, engine)); /* by whom */
     assert_true(world->failed > failed);
@@ -193,6 +205,100 @@ static void a_promotion_waits_for_who_cannot_be_claimed(void **state) {
     world->disks[2].hung = false;
     world_pass(world, 500);
     assert_int_equal(look(second->mirror).legs[2].state, MIRROR_LEG_WHOLE);
+    end(second);
+}
+
+static const struct uuid run_id = {{7}};
+
+static void stands_by_whatever_comes(struct second *second) {
+    assert_int_equal(look(second->mirror).state, MIRROR_STANDBY);
+    for (unsigned i = 0; i < second->world->disk_count; i++)
+        second->world->disks[i].up = true;
+    world_pass(second->world, 3000);
+    assert_int_equal(look(second->mirror).state, MIRROR_STANDBY);
+    assert_false(block_device_path_is_up(second->mirror));
+}
+
+static void give_up(struct world *world) {
+    assert_int_equal(world_do(world, MIRROR_RELEASE, "", &(struct mirror_command){0}), ERROR_NONE);
+}
+
+static enum error_code second_promote(struct second *second, struct mirror_command how) {
+    second->command = how;
+    second->command.device = second->mirror;
+    second->command.verb = MIRROR_PROMOTE;
+    second->command.engine = run_id;
+    second->command.done = command_done;
+    plane_do(&second->plane, command_send, second);
+    return second_end(second);
+}
+
+/* Who was told that it failed need not fear that the mirror begins by itself when the leg comes that it waited for. */
+static void a_promotion_that_failed_leaves_a_standby(void **state) {
+    (void)state;
+    struct second *second = begin(REPLICA_ANY);
+    struct world *world = second->world;
+    give_up(world);
+    world->disks[2].up = false;
+    uint64_t claims = world->disks[0].claims;
+    assert_int_equal(second_promote(second, (struct mirror_command){0}), ERROR_BUSY);
+    assert_non_null(strstr(second->command.error.text, "newer data: c"));
+    assert_non_null(strstr(second->command.error.expected, "promote m --accept-absent c"));
+    stands_by_whatever_comes(second);
+    assert_int_equal(world->disks[0].claims, claims);
+    /* what was allowed then is not allowed any more */
+    world->disks[1].up = world->disks[2].up = false;
+    struct mirror_command without_c = {.accept_absent_count = 1, .accept_absent = {"c"}};
+    assert_int_equal(second_promote(second, without_c), ERROR_BUSY);
+    world->disks[1].up = true;
+    world_pass(world, 2000);
+    assert_int_equal(second_promote(second, (struct mirror_command){0}), ERROR_BUSY);
+    assert_int_equal(second_promote(second, without_c), ERROR_NONE);
+    assert_int_equal(look(second->mirror).state, MIRROR_SERVING);
+    end(second);
+}
+
+static void falls_silent(void *arg, struct replica_disk *disk, const char *name) {
+    (void)arg;
+    if (strcmp(name, "after claim") == 0)
+        disk->up = false;
+}
+
+/* One leg's claim is not answered, the others are claimed: all are given up, and told as promised to that run once they say so
+ * themselves. */
+static void a_promotion_that_failed_gives_its_claims_up(void **state) {
+    (void)state;
+    struct second *second = begin(REPLICA_ANY);
+    struct world *world = second->world;
+    give_up(world);
+    world->disks[0].point = falls_silent;
+    assert_int_equal(second_promote(second, (struct mirror_command){0}), ERROR_BUSY);
+    world->disks[0].point = NULL;
+    struct mirror *mirror = mirror_of(second->mirror);
+    mirror_for_each_leg(mirror, leg) assert_false(mirror_leg_is_up(leg));
+    struct uuid promised = look(second->mirror).legs[0].promised; /* not what it was before the claim */
+    assert_true(uuid_is_nil(&promised));
+    stands_by_whatever_comes(second);
+    mirror_for_each_leg(mirror, leg) {
+        assert_false(mirror_leg_is_up(leg));
+        assert_true(uuid_equal(&leg->told.promised, &run_id));
+    }
+    if (second_promote(second, (struct mirror_command){0}) != ERROR_NONE)
+        fail_msg("%s", second->command.error.text);
+    check_all(second);
+    end(second);
+}
+
+/* The legs are promised to a higher term: nobody is cut off. */
+static void a_promotion_that_is_refused_leaves_a_standby(void **state) {
+    (void)state;
+    struct second *second = begin(REPLICA_ANY);
+    struct world *world = second->world;
+    assert_int_equal(second_promote(second, (struct mirror_command){.term = 1}), ERROR_PERMISSION);
+    stands_by_whatever_comes(second);
+    world_write_all(world);
+    world_settle(world);
+    assert_int_equal(look(world->mirror).legs[0].times_lost, 0);
     end(second);
 }
 
@@ -243,6 +349,62 @@ static void a_release_waits_for_who_waits_for_room(void **state) {
     plain_free(world);
 }
 
+/* Claims that last for L are a living engine's, and it stands by; those that go before that are not. */
+static void one_that_yields_leaves_a_living_engine_alone(void **state) {
+    (void)state;
+    for (unsigned goes = 0; goes < 2; goes++) {
+        struct second *second = begin_beside(REPLICA_ANY, true);
+        struct world *world = second->world;
+        uint64_t claims = world->disks[0].claims;
+        world_pass(world, world->options.longest_stall_ms / 2);
+        assert_int_equal(look(second->mirror).state, MIRROR_CONFIGURING);
+        if (goes != 0)
+            give_up(world);
+        world_pass(world, 300);
+        assert_int_equal(look(second->mirror).state, goes != 0 ? MIRROR_SERVING : MIRROR_STANDBY);
+        if (goes == 0) {
+            assert_int_equal(world->disks[0].claims, claims);
+            assert_int_equal(look(second->mirror).error.code, ERROR_BUSY);
+            assert_false(block_device_path_is_up(second->mirror));
+            assert_int_equal(look(world->mirror).state, MIRROR_SERVING);
+            assert_int_equal(second_do(second, MIRROR_PROMOTE), ERROR_NONE); /* it is told to */
+        }
+        end(second);
+    }
+}
+
+/* What was acknowledged would be gone with the power: it goes on serving. The same if all legs are lost on the way. */
+static void a_release_that_fails_gives_nothing_back(void **state) {
+    (void)state;
+    struct world *world = plain_alloc(sizeof(*world));
+    world_init(world, 32, 2, REPLICA_ANY);
+    world->options.hold_ms = UINT64_MAX;
+    world_engine_start(world);
+    world_serve(world);
+    world_write_all(world);
+    world_pass(world, 20);
+    world->disks[1].fail_flush = true;
+    assert_int_equal(world_do(world, MIRROR_RELEASE, "", &(struct mirror_command){0}), ERROR_IO);
+    assert_int_equal(look(world->mirror).state, MIRROR_SERVING);
+    world_write_all(world);
+    world_settle(world);
+    world->disks[0].hung = world->disks[1].hung = true;
+    assert_true(world_begin_write(world, 1));
+    world_pass(world, 1);
+    world_ask(world, MIRROR_RELEASE, 0);
+    world_pass(world, 1);
+    world_break(world, 0);
+    world_break(world, 1);
+    world_pass(world, 20);
+    assert_false(world->asked);
+    assert_int_equal(world->command.error.code, ERROR_BUSY);
+    world_settle(world);
+    world_write_all(world);
+    assert_int_equal(world->failed, 0);
+    world_fini(world);
+    plain_free(world);
+}
+
 int main(int argc, char **argv) {
     if (argc > 1)
         cmocka_set_test_filter(argv[1]);
@@ -252,7 +414,12 @@ int main(int argc, char **argv) {
         cmocka_unit_test(a_planned_switch_over),
         cmocka_unit_test(an_unplanned_promotion),
         cmocka_unit_test(a_promotion_waits_for_who_cannot_be_claimed),
+        cmocka_unit_test(a_promotion_that_failed_leaves_a_standby),
+        cmocka_unit_test(a_promotion_that_failed_gives_its_claims_up),
+        cmocka_unit_test(a_promotion_that_is_refused_leaves_a_standby),
         cmocka_unit_test(a_release_waits_for_who_waits_for_room),
+        cmocka_unit_test(one_that_yields_leaves_a_living_engine_alone),
+        cmocka_unit_test(a_release_that_fails_gives_nothing_back),
     };
     return cmocka_run_group_tests_name("two engines for one mirror", tests, NULL, NULL);
 }

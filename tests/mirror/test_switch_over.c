@@ -440,14 +440,11 @@ static void one_that_is_fenced_is_told(void **state) {
     plane_do(&b->plane, command_send, b);
     until_answered(b);
     assert_int_equal(b->command.error.code, ERROR_PERMISSION);
-    assert_int_equal(state_of(b), MIRROR_REFUSED);
+    assert_int_equal(state_of(b), MIRROR_STANDBY);
     assert_true(can_write(&story->ways[0]));
     until_ended(story, 100);
     assert_int_equal(story->best, 0);
-    b->command = (struct mirror_command){.device = b->mirror, .verb = MIRROR_START, .done = command_done};
-    plane_do(&b->plane, command_send, b);
-    until_answered(b);
-    assert_int_equal(b->command.error.code, ERROR_NONE);
+    promote(b);
     assert_true(can_write(b));
     end(story);
 }

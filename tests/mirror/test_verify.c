@@ -2,6 +2,7 @@
  * mended from whom it should be. */
 #include "world.h"
 
+#include "base/bitmap.h"
 #include "blockdev/mirror/mirror_internal.h"
 
 #include <stdio.h>
@@ -73,14 +74,15 @@ static void majority_mends(void **state) {
         rot(world, rotten, 2);
         rot(world, rotten, 8); /* the same region, another block */
         rot(world, rotten, 5);
+        world->disks[rotten].bytes[world->blocks[5].offset + WORLD_BLOCK] ^= 1; /* the next one, that was never written */
         struct mirror_verify_status status = verify(world, &(struct mirror_verify_options){0}, false);
-        assert_int_equal(status.mismatches, 3);
+        assert_int_equal(status.mismatches, 4);
         assert_int_equal(status.repaired, 0);
-        assert_int_equal(status.leg_mismatches[rotten], 3);
+        assert_int_equal(status.leg_mismatches[rotten], 4);
         assert_int_equal(status.undecided, 0);
         status = verify(world, &(struct mirror_verify_options){.repair = true}, false);
-        assert_int_equal(status.mismatches, 3);
-        assert_int_equal(status.repaired, 3);
+        assert_int_equal(status.mismatches, 4);
+        assert_int_equal(status.repaired, 4);
         assert_int_not_equal(status.last_offset, UINT64_MAX);
         assert_non_null(strstr(status.last, "two agree"));
         status = verify(world, &(struct mirror_verify_options){.repair = true}, false);
@@ -201,12 +203,76 @@ static void rate_is_kept(void **state) {
     finish(world);
 }
 
+static uint64_t unreadable[WORLD_REGIONS * REPLICA_REGION_BYTES / WORLD_BLOCK / 64];
+
+static void spoil(struct world *world, unsigned disk, unsigned block) {
+    memset(unreadable, 0, sizeof(unreadable));
+    bitmap_set(unreadable, world->blocks[block].offset / WORLD_BLOCK);
+    world->disks[disk].unreadable = unreadable;
+}
+
+/* A leg that cannot read a block differs from everybody, and is never the one that counts. */
+static void what_cannot_be_read_is_written_anew(void **state) {
+    (void)state;
+    for (unsigned disk = 0; disk < 2; disk++)
+        for (unsigned stays = 0; stays < 2; stays++) {
+            struct world *world = begin(120 + disk, 2);
+            struct mirror_verify_options options = {.repair = true, .trusted_set = true, .trusted = disk};
+            spoil(world, disk, 4);
+            world->disks[disk].stays_unreadable = stays != 0;
+            struct mirror_verify_status status = verify(world, &options, false);
+            assert_true(status.mismatches > 0);
+            assert_int_equal(status.leg_mismatches[disk], status.mismatches);
+            assert_int_equal(status.leg_mismatches[1 - disk], 0);
+            assert_int_equal(status.repaired, stays != 0 ? 0 : status.mismatches);
+            assert_int_equal(strcmp(status.last, "what was written anew differs still") == 0, stays != 0);
+            world->disks[disk].unreadable = NULL;
+            finish(world);
+        }
+}
+
+static void cannot_read_any_more(void *arg, struct replica_disk *disk, const char *name) {
+    if (strcmp(name, "before read") == 0)
+        spoil(arg, (unsigned)(disk - ((struct world *)arg)->disks), 4);
+}
+
+/* Nothing is counted as mended that was not, and the next one mends it: it could not be written; whose content counts could not
+ * be read any more. */
+static void what_could_not_be_mended_is_told_as_skipped(void **state) {
+    (void)state;
+    for (unsigned round = 0; round < 2; round++) {
+        struct world *world = begin(130 + round, 3);
+        rot(world, 2, 4);
+        world->disks[2].fail_write = round == 0;
+        world->disks[0].point = round == 0 ? NULL : cannot_read_any_more;
+        world->disks[0].point_arg = world;
+        struct mirror_verify_options options = {.repair = true};
+        struct mirror_verify_status status = verify(world, &options, false);
+        assert_int_equal(status.mismatches, 1);
+        assert_int_equal(status.repaired, 0);
+        assert_int_equal(status.skipped, 1);
+        assert_int_not_equal(world->disks[2].bytes[world->blocks[4].offset + 7],
+                             world->disks[1].bytes[world->blocks[4].offset + 7]);
+        world->disks[0].point = NULL;
+        world->disks[0].unreadable = NULL;
+        status = verify(world, &options, false);
+        assert_int_equal(status.repaired, 1);
+        finish(world);
+    }
+}
+
 int main(void) {
     heap_keep_memory();
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(equal_legs_under_load), cmocka_unit_test(majority_mends),    cmocka_unit_test(trusted_leg_decides),
-        cmocka_unit_test(mends_under_load),      cmocka_unit_test(stops_and_goes_on), cmocka_unit_test(survives_losses),
+        cmocka_unit_test(equal_legs_under_load),
+        cmocka_unit_test(majority_mends),
+        cmocka_unit_test(trusted_leg_decides),
+        cmocka_unit_test(mends_under_load),
+        cmocka_unit_test(stops_and_goes_on),
+        cmocka_unit_test(survives_losses),
         cmocka_unit_test(rate_is_kept),
+        cmocka_unit_test(what_cannot_be_read_is_written_anew),
+        cmocka_unit_test(what_could_not_be_mended_is_told_as_skipped),
     };
     return cmocka_run_group_tests_name("verify of a mirror", tests, NULL, NULL);
 }

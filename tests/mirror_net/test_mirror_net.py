@@ -98,23 +98,49 @@ def case_a_leg_is_slow(world):
     return steady(world, lambda victim: victim.link.rate(20), lambda victim: victim.link.rate_any())
 
 
+def fill_store(replica):
+    """As much of it as it gives."""
+    store = replica.call("bdev_lvol_get_lvstores")[0]
+    room = store["free_clusters"] * store["cluster_size"] >> 20
+    for size in (room - 2, room - 8, room - 16):
+        try:
+            replica.call("bdev_lvol_create", lvs_name="disk", lvol_name="filler", size_in_mib=size, thin_provision=False)
+            return
+        except RpcError:
+            pass
+    raise AssertionError("the store cannot be filled")
+
+
 def case_a_leg_is_full(world):
     """Its store has no room for what it would have to write, behind a new snapshot; it comes back when there is some."""
     def fill(victim):
-        store = victim.call("bdev_lvol_get_lvstores")[0]
-        room = store["free_clusters"] * store["cluster_size"] >> 20
-        for size in (room - 2, room - 8, room - 16):  # as much of it as it gives
-            try:
-                victim.call("bdev_lvol_create", lvs_name="disk", lvol_name="filler", size_in_mib=size, thin_provision=False)
-                break
-            except RpcError:
-                pass
-        else:
-            raise AssertionError("the store cannot be filled")
+        fill_store(victim)
         world.engine.call("mirror_snapshot_create", name="m", snapshot="s")
     result, back, _ = through(world, fill, lambda victim: victim.call("bdev_lvol_delete", name="disk/filler"))
     world.check_trees("s")
     return told(result, back, world)
+
+
+def case_a_disk_has_no_room_for_what_its_leg_had(world):
+    """A leg that returns keeps a copy of what it had; where that takes the room of what it missed it goes without, and becomes whole."""
+    def write_all(seed):
+        world.bench("-p", "write", "-b", "64K", "-n", str(world.size_mib * 16), "--seed", str(seed), "--verify")
+
+    world.start()
+    victim = world.replicas[1]
+    write_all(1)
+    fill_store(victim)
+    world.lose(victim, Node.kill)
+    write_all(2)
+    wanted = world.sum()
+    victim.start()
+    back = world.wait_leg(victim, "whole")
+    lost = world.leg(victim)["times_lost"]
+    check(lost >= 2, f"there was room for both: it was lost {lost} times")
+    check(world.sum() == wanted, "the mirror reads otherwise when the leg is back")
+    victim.call("bdev_lvol_delete", name="disk/filler")
+    world.check_trees()
+    return f"whole after {back:.1f} s, lost {lost} times"
 
 
 def case_a_disk_fails(world):
@@ -436,7 +462,7 @@ ALL = [case_two_legs_are_lost_and_return, case_legs_lose_power_until_none_is_lef
        case_the_tree_changes_while_a_leg_is_away, case_only_the_newest_may_start, case_each_leg_alone_is_right, *SHORT,
        case_an_old_engine_writes_during_a_switch_over, case_all_nodes_are_cut, case_the_engine_and_a_leg_lose_power,
        case_bytes_of_a_given_up_connection_come_late, case_bytes_come_late_to_a_leg_without_record, *NEED_LINKS, case_a_leg_is_full,
-       case_a_disk_fails, case_a_leg_is_far_away, case_a_node_comes_up_while_a_leg_is_away]
+       case_a_disk_has_no_room_for_what_its_leg_had, case_a_disk_fails, case_a_leg_is_far_away, case_a_node_comes_up_while_a_leg_is_away]
 
 
 def run(case, namespaces):

@@ -351,6 +351,7 @@ static void claimed(struct mirror_leg *leg) {
     leg->claim_status = leg->call.status;
     if ((leg->forget || leg->discard) && leg->call.status == IO_FENCED) { /* that engine may have no other leg of this mirror */
         leg->overwrite = leg->overwrite && !leg->discard;
+        leg->verdict = leg->discard ? DECIDE_DIVERGED : leg->verdict; /* it still is */
         leg->forget = leg->discard = false;
         stick(leg, "it is promised to an engine of a higher term than this one's");
         return;

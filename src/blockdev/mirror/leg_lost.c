@@ -102,6 +102,20 @@ void mirror_leg_detach(struct mirror_leg *leg, const char *why) {
     task_wake(&leg->task);
 }
 
+void mirror_leg_let_go(struct mirror_leg *leg) {
+    leg->told.promised = (struct uuid){0}; /* it was seen before the claim */
+    leg->losses_in_row = 0;
+    if (mirror_leg_is_up(leg)) {
+        mirror_leg_lose(leg, "");
+    } else if (leg->channel != NULL && leg->task.state > LEG_SEEN) { /* the claim may be on its way */
+        leg->generation++;
+        leg->fell = true;
+        leg->claimed = leg->allowed = false;
+        block_channel_recall(leg->channel);
+        task_wake(&leg->task);
+    }
+}
+
 bool mirror_leg_judge(struct mirror_leg *leg, enum io_status status) {
     if (status == IO_FENCED)
         mirror_leg_superseded(leg);

@@ -304,7 +304,9 @@ enum mirror_verb {
      * are until MIRROR_DISCARD. Ends when it serves, or with why it does not: then the mirror looks for its legs as before, and
      * neither term nor `accept_absent` (of its creation either) counts any more. */
     MIRROR_START,
-    /* A standby claims the legs, under `term` (as above). ERROR_BUSY if it is none. Ends as MIRROR_START. */
+    /* A standby claims the legs, under `term`, `accept_absent` as above. ERROR_BUSY if it is none. Ends when it serves, or with
+     * why it does not: then it is a standby again and has given up what it claimed. Who had the legs before may be cut off all
+     * the same. */
     MIRROR_PROMOTE,
     /* It drains, flushes, gives its claims back, and is a standby from then on: the first half of a planned switch-over. */
     MIRROR_RELEASE,
@@ -330,7 +332,7 @@ struct mirror_command {
     struct uuid engine;        /* PROMOTE: id of the run that begins, that no other has; nil = random */
     uint64_t lease_ms, lease;  /* PAUSE, RESUME */
     unsigned accept_absent_count;
-    char accept_absent[MIRROR_LEGS_MAX][BLOCK_NAME_SIZE]; /* START: by device, by name in the records, or by id */
+    char accept_absent[MIRROR_LEGS_MAX][BLOCK_NAME_SIZE]; /* START, PROMOTE: by device, by name in the records, or by id */
     void (*done)(struct mirror_command *command);
     struct error error; /* code ERROR_NONE: done. ERROR_NOT_FOUND: no such leg; ERROR_BUSY: not in this state; ERROR_CANCELLED:
                            what was under way was lost, and the records may tell of it: the legs that are there then do */

@@ -591,6 +591,8 @@ void mirror_leg_lose(struct mirror_leg *leg, const char *why);
 void mirror_leg_fault(struct mirror_leg *leg, enum io_status status, const char *why);
 /* Lost for that answer, which is noted unless it is of the path; IO_OK = it was another's. */
 void mirror_leg_refused(struct mirror_leg *leg, enum io_status status, const char *why);
+/* Its claim is given up, also one that is on its way; it is looked at again. Nothing that was under way is waited for. */
+void mirror_leg_let_go(struct mirror_leg *leg);
 /* True if it is to be brought up without a copy of what it had, which may be what takes the room. */
 bool mirror_leg_is_cramped(const struct mirror_leg *leg);
 /* Its device is asked back: it goes to rest, and gives the channel up. */

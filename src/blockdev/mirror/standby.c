@@ -7,8 +7,14 @@
 
 /* ---- a start that is asked for ---- */
 
+enum { START_BEGIN, START_DECIDED, START_STAND_BY };
+
 static void start_anew(struct mirror *mirror, struct mirror_command *command) {
-    command->step = 1;
+    command->step = START_DECIDED;
+    mirror->accept_sent = false;
+    mirror->accept_count = min_u32(command->accept_absent_count, MIRROR_LEGS_MAX);
+    for (unsigned i = 0; i < mirror->accept_count; i++)
+        snprintf(mirror->accept[i], sizeof(mirror->accept[i]), "%s", command->accept_absent[i]);
     command->term_before = mirror->options.term;
     mirror->options.term = command->term;
     mirror->term = 0;
@@ -40,29 +46,35 @@ static bool decided(struct mirror *mirror, struct mirror_command *command) {
 }
 
 bool mirror_start_command(struct mirror *mirror, struct mirror_command *command) {
-    if (command->step > 0)
+    if (command->step > START_BEGIN)
         return decided(mirror, command);
     if (!waits(mirror)) {
         error_set(&command->error, mirror->state == MIRROR_SERVING ? ERROR_ALREADY : ERROR_BUSY, "%s %s", mirror->device.name,
                   mirror->state == MIRROR_SERVING ? "serves" : "does not wait for a start");
         return true;
     }
-    mirror->accept_sent = false;
-    mirror->accept_count = min_u32(command->accept_absent_count, MIRROR_LEGS_MAX);
-    for (unsigned i = 0; i < mirror->accept_count; i++)
-        snprintf(mirror->accept[i], sizeof(mirror->accept[i]), "%s", command->accept_absent[i]);
     start_anew(mirror, command);
     return false;
 }
 
+/* One that comes to nothing is a standby again: it does not begin by itself when a leg comes that it waited for. */
 bool mirror_promote_command(struct mirror *mirror, struct mirror_command *command) {
-    if (command->step > 0)
-        return decided(mirror, command);
+    if (command->step == START_STAND_BY)
+        return mirror->state == MIRROR_STANDBY;
+    if (command->step == START_DECIDED) {
+        if (!decided(mirror, command))
+            return false;
+        if (command->error.code == ERROR_NONE)
+            return true;
+        mirror->stand_by = true;
+        mirror_start_wake(mirror);
+        command->step = START_STAND_BY;
+        return false;
+    }
     if (mirror->state != MIRROR_STANDBY) {
         error_set(&command->error, ERROR_BUSY, "%s is no standby", mirror->device.name);
         return true;
     }
-    mirror->accept_count = 0;
     mirror->engine = uuid_is_nil(&command->engine) ? mirror_random_id(mirror) : command->engine;
     mirror->options.yield = false; /* it is told to */
     mirror->options.resume_count = 0;

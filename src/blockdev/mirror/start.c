@@ -22,7 +22,7 @@ enum start_phase {
 #define M(phase) TASK_MOVE(START_##phase)
 static const uint64_t moves[START_PHASES] = {
     [START_STANDBY] = M(LOOK),
-    [START_LOOK] = M(DECIDE),
+    [START_LOOK] = M(DECIDE) | M(STANDBY),
     [START_DECIDE] = M(CLAIM) | M(LOOK) | M(REFUSED) | M(SERVE) | M(STANDBY),
     [START_CLAIM] = M(AGAIN) | M(LOOK) | M(REFUSED),
     [START_AGAIN] = M(WAIT) | M(LOOK) | M(REFUSED),
@@ -31,7 +31,7 @@ static const uint64_t moves[START_PHASES] = {
     [START_SIZE] = M(MARKS) | M(LOOK),
     [START_MARKS] = M(SERVE) | M(LOOK),
     [START_SERVE] = M(LOOK) | M(STANDBY),
-    [START_REFUSED] = M(LOOK),
+    [START_REFUSED] = M(LOOK) | M(STANDBY),
 };
 static const char *const names[START_PHASES] = {"standby", "look", "decide", "claim", "decide again", "wait",
                                                 "epoch",   "size", "marks",  "serve", "refused"};
@@ -71,17 +71,19 @@ static void look_again(struct mirror *mirror) {
         task_move(&mirror->start_task, START_LOOK);
 }
 
-/* The claims were given back. */
+/* The claims were given back, or are given up here with their associations. */
 static void stand_by(struct mirror *mirror) {
-    mirror->stand_by = mirror->releasing = false;
+    mirror->stand_by = mirror->releasing = mirror->promoting = false;
     mirror->state = MIRROR_STANDBY;
     mirror->members = 0;
-    mirror_for_each_leg(mirror, leg) if (mirror_leg_is_up(leg)) mirror_leg_lose(leg, "");
-    mirror_for_each_leg(mirror, leg) mirror_leg_retry(leg);
+    mirror_for_each_leg(mirror, leg) {
+        mirror_leg_let_go(leg);
+        mirror_leg_retry(leg);
+    }
     forget_all(mirror);
     arm(mirror, NS_PER_S);
     task_move(&mirror->start_task, START_STANDBY);
-    mirror_path_look(mirror);
+    mirror_away_end(mirror);
     mirror_io_look(mirror);
     mirror_commands_look(mirror);
 }
@@ -245,8 +247,9 @@ static void hint_awaited(struct mirror *mirror) {
         length +=
             (size_t)snprintf(absent + length, sizeof(absent) - length, "%s%s", i == 0 ? "" : ",", mirror->waits_for[i].name);
     bool one = mirror->waits_for_count == 1;
-    error_hint(&mirror->error, "bring %s back; to give up what only %s: penstock block mirror start %s --accept-absent %s",
-               one ? "it" : "them", one ? "it has" : "they have", mirror->device.name, absent);
+    error_hint(&mirror->error, "bring %s back; to give up what only %s: penstock block mirror %s %s --accept-absent %s",
+               one ? "it" : "them", one ? "it has" : "they have", mirror->promoting ? "promote" : "start", mirror->device.name,
+               absent);
 }
 
 /* False: it was refused or has to wait. */
@@ -345,9 +348,11 @@ static bool yields(struct mirror *mirror) {
 static void begin_claims(struct mirror *mirror) {
     uint64_t promised = 0;
     mirror_slots_configure(mirror);
-    mirror_for_each_leg(mirror,
-                        leg) if (mirror_leg_is_seen(leg) && !uuid_equal(&leg->status.record.promised_engine, &mirror->engine))
-        promised = max_u64(promised, leg->status.record.promised_term + 1);
+    mirror_for_each_leg(mirror, leg) {
+        const struct replica_record *record = &leg->status.record;
+        if (mirror_leg_is_seen(leg)) /* of an earlier attempt of this engine's it may be the same */
+            promised = max_u64(promised, record->promised_term + !uuid_equal(&record->promised_engine, &mirror->engine));
+    }
     if (mirror->term == 0)
         mirror->term = mirror->options.term != 0 ? mirror->options.term : max_u64(promised, 1);
     mirror->state = MIRROR_STARTING;
@@ -589,6 +594,10 @@ static void step(struct task *task) {
         look_again(mirror);
         mirror->patient = false;
         arm(mirror, mirror->stall_ns);
+        return;
+    }
+    if (mirror->stand_by && task->state != START_SERVE) { /* a promotion that failed */
+        stand_by(mirror);
         return;
     }
     MIRROR_AT(mirror, NULL, MIRROR_POINT_START + task->state);

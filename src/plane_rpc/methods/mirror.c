@@ -195,15 +195,18 @@ void method_mirror_discard(struct rpc_call *call, const struct params_mirror_dis
 
 /* ---- engines that come and go ---- */
 
+static void accept(struct mirror_command *command, const char *const *absent, uint32_t count) {
+    command->accept_absent_count = count;
+    for (uint32_t i = 0; i < count; i++)
+        snprintf(command->accept_absent[i], sizeof(command->accept_absent[i]), "%s", absent[i]);
+}
+
 void method_mirror_start(struct rpc_call *call, const struct params_mirror_start *params) {
-    const char *const *absent = params->accept_absent.items;
     struct mirror_command *command = ask(call, mirror_find(call, params->name), MIRROR_START, "");
     if (command == NULL)
         return;
     command->term = params->term;
-    command->accept_absent_count = params->accept_absent.count;
-    for (uint32_t i = 0; i < params->accept_absent.count; i++)
-        snprintf(command->accept_absent[i], sizeof(command->accept_absent[i]), "%s", absent[i]);
+    accept(command, params->accept_absent.items, params->accept_absent.count);
     mirror_command(command);
 }
 
@@ -213,6 +216,7 @@ void method_mirror_promote(struct rpc_call *call, const struct params_mirror_pro
         return;
     command->term = params->term;
     command->engine = params->engine;
+    accept(command, params->accept_absent.items, params->accept_absent.count);
     mirror_command(command);
 }
 
