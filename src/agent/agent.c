@@ -88,11 +88,13 @@ void agent_item_done(struct agent *agent) {
     go_soon(agent);
 }
 
-/* Others go on. */
+/* Others go on, those that are due before it is again. */
 void agent_item_later(struct agent *agent, const char *what) {
     log_warning(agent->options.log, LOG_AREA_APP, "agent: %s %s: %s; trying again",
                 agent->item->kind == AGENT_PORT ? "port" : "tap flow", agent->item->id, what);
     agent->item->not_before_ns = now_ns(agent) + agent->options.retry_ms * NS_PER_MS;
+    list_remove(&agent->item->node);
+    list_push_back(&agent->items, &agent->item->node);
     agent->item = NULL;
     go_soon(agent);
 }
@@ -202,8 +204,11 @@ static bool edit_port(struct packet_change *change, json_t *wiring, struct error
 
 static void wire(struct agent *agent) {
     agent->busy = true;
-    agent->change = (struct packet_change){
-        .edit = edit_port, .done = wired, .vf = nic_vf(&agent->configuration, agent->vhost), .patience_ms = PATIENCE_MS};
+    agent->change = (struct packet_change){.edit = edit_port,
+                                           .done = wired,
+                                           .vfs = {nic_vf(&agent->configuration, agent->vhost)},
+                                           .vf_count = 1,
+                                           .patience_ms = PATIENCE_MS};
     packet_control_submit(agent->options.control, &agent->change);
 }
 

@@ -212,6 +212,39 @@ bool configuration_parse_mappings(const char *text, struct configuration *ret, s
     return true;
 }
 
+/* Components name cores and vhosts, and so fit the NIC that they were written for. */
+static bool keep_components(struct configuration *to, const struct configuration_nic *was, struct error *error) {
+    for (unsigned i = 0; i < to->nic_count; i++) {
+        struct configuration_nic *nic = &to->nics[i];
+        if (strcmp(nic->pci_address, was->pci_address) != 0)
+            continue;
+        if (nic->first_vhost != was->first_vhost || nic->num_vhost != was->num_vhost || nic->core_mask != was->core_mask)
+            return error_set(error, ERROR_BUSY, "%s has components of its own, for %u vhosts from %u on and cores %s",
+                             was->pci_address, was->num_vhost, was->first_vhost, was->mask_text);
+        nic->components = was->components;
+    }
+    return true;
+}
+
+bool configuration_keep(struct configuration *configuration, const void *text, size_t length, struct error *error) {
+    struct configuration was, next = *configuration;
+    if (!configuration_parse(text, length, &was, error))
+        return false;
+    bool ok = true;
+    for (unsigned i = 0; ok && i < was.nic_count; i++)
+        ok = was.nics[i].components == NULL || keep_components(&next, &was.nics[i], error);
+    memcpy(next.mirrors, was.mirrors, sizeof(next.mirrors));
+    for (; ok && next.mirror_count < was.mirror_count; next.mirror_count++)
+        ok = check_mirror(&next, next.mirror_count, error);
+    if (!ok) {
+        configuration_fini(&was);
+        return false;
+    }
+    next.json = was.json; /* which components are in */
+    *configuration = next;
+    return true;
+}
+
 bool configuration_check_primary(const struct configuration *configuration, const char *mask, struct error *error) {
     uint64_t cores;
     if (!wiring_parse_mask(mask, &cores) || __builtin_popcountll(cores) != 1)

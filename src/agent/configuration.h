@@ -37,6 +37,9 @@ struct configuration {
 bool configuration_parse(const void *text, size_t length, struct configuration *ret, struct error *error);
 /* "PCI#NETWORK#VHOSTS#MASK[,…]". False: error.field is "DPDK_PORT_MAPPINGS". */
 bool configuration_parse_mappings(const char *text, struct configuration *ret, struct error *error);
+/* Into what is made of mappings: what they cannot say is as it was, which is mirrors, and the components of NICs. The text is the
+ * configuration's before. False: that is none, or does not fit; nothing is to be freed. */
+bool configuration_keep(struct configuration *configuration, const void *text, size_t length, struct error *error);
 /* A mask with one core; the NICs' masters are it or their own. False: error.field is "SPP_PRIMARY_CORE_MASK". */
 bool configuration_check_primary(const struct configuration *configuration, const char *mask, struct error *error);
 void configuration_fini(struct configuration *configuration);

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "agent/internal.h"
+#include "agent/nic.h"
 #include "base/text.h"
 
 enum { ACTION, INFO, STATUS };
@@ -105,7 +106,10 @@ static bool edit_flow(struct packet_change *change, json_t *wiring, struct error
 
 static void wire(struct agent *agent) {
     agent->busy = true;
-    agent->change = (struct packet_change){.edit = edit_flow, .done = wired, .patience_ms = PATIENCE_MS};
+    agent->change = (struct packet_change){
+        .edit = edit_flow, .done = wired, .vfs = {tap_vf(&agent->configuration)}, .vf_count = 1, .patience_ms = PATIENCE_MS};
+    for (unsigned i = 0; agent->flow.plug && i < array_count(agent->flow.vhosts); i++)
+        agent->change.vfs[agent->change.vf_count++] = nic_vf(&agent->configuration, agent->flow.vhosts[i]);
     packet_control_submit(agent->options.control, &agent->change);
 }
 

@@ -23,8 +23,10 @@ static const json_t *find_end(const json_t *component, const char *direction, co
 
 /* ---- mirrors ---- */
 
+unsigned tap_vf(const struct configuration *configuration) { return configuration->nic_count + 1; }
+
 static const char *process_key(const struct configuration *configuration, char to[KEY_SIZE]) {
-    return wiring_key("mirror", configuration->nic_count + 1, to);
+    return wiring_key("mirror", tap_vf(configuration), to);
 }
 
 static const char *mirror_name(unsigned mirror, char to[NAME_SIZE]) {
@@ -320,7 +322,7 @@ bool tap_drop_stale(json_t *wiring, const struct configuration *configuration, b
 bool tap_build(json_t *wiring, const struct configuration *configuration, struct error *error) {
     char key[KEY_SIZE], name[NAME_SIZE];
     struct wiring_process new = {
-        .type = "mirror", .id = configuration->nic_count + 1, .cores = cores_of(configuration), .vhost_client = true};
+        .type = "mirror", .id = tap_vf(configuration), .cores = cores_of(configuration), .vhost_client = true};
     if (configuration->mirror_count == 0)
         return true;
     if (wiring_process(wiring, process_key(configuration, key)) == NULL && !wiring_add_process(wiring, &new, error))

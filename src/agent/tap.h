@@ -19,6 +19,8 @@ struct tap {
     bool out;                 /* what the source sends; else what it gets */
 };
 
+/* The vf whose process all mirrors are in. */
+unsigned tap_vf(const struct configuration *configuration);
 /* Before NICs are built: mirrors that are not as the configuration has them go, with their taps (*ret_gone). */
 bool tap_drop_stale(json_t *wiring, const struct configuration *configuration, bool *ret_gone, struct error *error);
 /* After that: those that are missing are made. */

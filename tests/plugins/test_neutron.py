@@ -4,14 +4,18 @@ calls it.
 
 Usage: test_neutron.py PENSTOCKD PENSTOCK-PACKET. Ends with 77 where there is no neutron (make neutron installs it)."""
 
+import contextlib
+import itertools
 import json
 import pathlib
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import threading
 import traceback
+import unittest
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
@@ -276,6 +280,15 @@ def case_etcd_comes_back(driver, daemon, etcd):
     cfg.CONF.set_override("plug_timeout", 5, "spp")
     rig.until(beat.beat, "neutron is told again")
     assert told[0]["start_flag"] and told[0]["configurations"]["free_vhosts"] == {"phys1": 1, "phys2": 2}, told
+    # Moved while etcd is away: said, with what is to be done about it.
+    moved = Port("v", "fa:16:3e:00:02:01", "phys1", host="elsewhere")
+    moved.original_host, moved.original_vif_type = HOST, "vhostuser"
+    etcd.kill()
+    with unittest.TestCase().assertLogs("penstock_neutron.driver", "ERROR") as logged:
+        driver.update_port_postcommit(moved)
+    assert 'unless "unplug" is put at /spp/openstack/action/spp4/v' in logged.output[0], logged.output
+    assert not driver._deleted
+    etcd.start()
     # One that says no to neutron is not the end of it either.
     failing = heartbeat.Heartbeat(HOST, driver.etcd, lambda context, state: 1 / 0)
     assert not failing.beat() and failing.first
@@ -284,6 +297,69 @@ def case_etcd_comes_back(driver, daemon, etcd):
     driver.delete_port_postcommit(port)
     etcd.start()
     rig.until(lambda: etcd.get("/spp/openstack/vhost/spp4/phys1/0") == "None", "the deleted port gives its vhost back")
+    rig.until(lambda: not driver._deleted, "nothing is left to be done")
+
+
+class Nonsense(threading.Thread):
+    """What stands where etcd should, and answers each with the next text. Of plain sockets: neutron's are green, http.server's loop is not."""
+
+    def __init__(self, address):
+        super().__init__()
+        self.texts, self.listener = iter(()), socket.create_server((address, 0))
+        self.start()
+
+    def run(self):
+        while True:
+            connection, _ = self.listener.accept()
+            with connection, connection.makefile("rb") as stream, contextlib.suppress(OSError):
+                head = list(iter(stream.readline, b"\r\n"))
+                stream.read(next(int(line.split()[1]) for line in head if line.lower().startswith(b"content-length:")))
+                text = next(self.texts)
+                if text is None:
+                    return
+                connection.sendall(f"HTTP/1.1 200 OK\r\nContent-Length: {len(text)}\r\nConnection: close\r\n\r\n{text}".encode())
+
+
+def case_nonsense(driver, daemon, etcd):
+    """Answers that are none end nothing; nor does what nobody thought of."""
+    from penstock_neutron import etcd as client
+
+    texts = ("{}", "[]", "7", "null", '{"header": {}}', '{"header": {"revision": "1"}, "kvs": 7}', '{"header": {"revision": "1"}, "kvs": [{"key": "eA==", "value": "?", "mod_revision": "x"}]}',
+             '{"header": {"revision": "1"}, "kvs": [{"key": "a", "value": "a", "mod_revision": "1"}]}')  # fmt: skip
+    port = Port("w", "fa:16:3e:00:02:02", "phys1")
+    assert bound(driver, port)
+    real, unplug, raised = driver.etcd, driver._unplug, threading.Event()
+    server = Nonsense(daemon.address)
+    with server.listener:
+        driver.etcd = nonsense = client.Etcd(daemon.address, server.listener.getsockname()[1])
+        try:
+            for text in texts:
+                server.texts = itertools.repeat(text)
+                for call in (lambda: driver.etcd.read("x"), lambda: driver.etcd.list("x"), lambda: driver.etcd.transact([], [])):
+                    try:
+                        call()
+                    except client.Failure:
+                        continue
+                    assert text.startswith('{"header": {"revision"'), text
+            server.texts = itertools.cycle(['{"result": 7}', "[]", '{"result": {"events": [{}]}}'])
+            assert not driver.etcd.wait_for("x", "y", 1, 1)
+            server.texts = itertools.chain(texts[:4], itertools.repeat("{}"))
+            driver.delete_port_postcommit(port)
+            assert driver._deleted == {(HOST, "w")}
+
+            def fail(*_):
+                raised.set()
+                raise ZeroDivisionError("on purpose")
+
+            driver._unplug = fail
+            assert raised.wait(rig.DEADLINE_S)
+        finally:
+            driver.etcd, driver._unplug = real, unplug
+            server.texts = iter((None,))
+            with contextlib.suppress(client.Failure):
+                nonsense.get("x")
+            server.join()
+    rig.until(lambda: etcd.get("/spp/openstack/action/spp4/w") is None, "it is unplugged")
     rig.until(lambda: not driver._deleted, "nothing is left to be done")
 
 
@@ -309,7 +385,7 @@ def main():
                 etcd.put(f"/spp/openstack/vhost/spp4/phys{1 + vhost // 2}/{vhost}", "None")
             daemon.start()
             driver = load(pathlib.Path(folder), daemon.address)
-            for case in (case_flat_and_vlan, case_segments, case_races, case_heartbeat_program, case_etcd_comes_back, case_heartbeat, case_without_etcd):
+            for case in (case_flat_and_vlan, case_segments, case_races, case_heartbeat_program, case_etcd_comes_back, case_nonsense, case_heartbeat, case_without_etcd):
                 try:
                     case(driver, daemon, etcd)
                 except Exception:

@@ -78,6 +78,28 @@ def setup(program, etcd):
     out = line.ok("packet", "setup", "spp4", "DPDK_PORT_MAPPINGS=00:04.0#phys1#3#0x3fe,00:05.0#phys2#1#0xfc02")
     assert out == "spp4: 2 NICs, 4 vhosts (1 new, 1 gone)\n", out
     assert sorted(key for key in etcd.prefix("/spp/") if "vhost" in key) == [root + "vhost/spp4/" + rest for rest in ("phys1/0", "phys1/1", "phys1/2", "phys2/3")]
+    # Again: what the words cannot say is kept, or nothing is changed.
+    where, words = root + "configuration/kept", "DPDK_PORT_MAPPINGS=00:04.0#phys1#2#0xfe"
+    nic = json.loads(SEED)[0]
+    mirrors = [{"core": 16, "ports": ["ring:20", "ring:21"]}, {"core": 17, "ports": ["ring:22", "ring:23"]}]
+    components = [{"core": 2, "type": "forward", "name": "f", "rx_port": ["vhost:0"], "tx_port": ["phy:0"]}]
+    for was in ({"vf": [nic], "mirror": mirrors}, {"vf": [{**nic, "components": components}], "mirror": mirrors}, [{**nic, "components": components}]):
+        etcd.put(where, json.dumps(was))
+        for _ in range(2):
+            line.ok("packet", "setup", "kept", words)
+            assert json.loads(etcd.get(where)) == was, etcd.get(where)
+    etcd.put(where, json.dumps({"vf": [nic], "mirror": mirrors}))
+    line.ok("packet", "setup", "kept", words + ",00:05.0#phys2#2#0xfc02")
+    assert json.loads(etcd.get(where)) == {"vf": json.loads(SEED), "mirror": mirrors}
+    for was, given, what in (
+        ({"vf": [nic], "mirror": mirrors}, words + ",00:05.0#phys2#2#0x3f0002", "a core that no NIC works on: it is one of 00:05.0's"),
+        ([{**nic, "components": components}], "DPDK_PORT_MAPPINGS=00:04.0#phys1#3#0x3fe", "00:04.0 has components of its own, for 2 vhosts from 0 on and cores 0xfe"),
+        ("what?", words, "not JSON"),
+    ):  # fmt: skip
+        etcd.put(where, json.dumps(was))
+        err = line.bad("packet", "setup", "kept", given)
+        assert what in err and where in err, err
+        assert json.loads(etcd.get(where)) == was
     # Many, in batches.
     nics = ",".join(f"00:{i:02x}.0#net{i}#30#0x{0x7FFFFFFFFFFFFFFF:x}" for i in range(1, 2))
     line.ok("packet", "setup", "large", "DPDK_PORT_MAPPINGS=" + nics)

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 
+import etcd as etcd_module
 import rig
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "packet"))
@@ -158,9 +159,67 @@ def broken(programs, folder, pages, pool):
                     os.kill(int((stand_in.parent / "pid").read_text(encoding="ascii")), signal.SIGKILL)
 
 
+def agent(programs, folder, pages, _):
+    """The vf of one NIC never comes up: ports of another one are plugged all the same, and flows between them end as they are to."""
+    _, penstockd, packet = programs
+    folder = pathlib.Path(folder)
+    stand_in = folder / "stand-in"
+    stand_in.write_text(STAND_IN.replace("FOLDER", str(folder)).replace("PROGRAM", packet), encoding="utf-8")
+    stand_in.chmod(0o755)
+    (folder / "how.vf-1").write_text("ends", encoding="utf-8")
+
+    def key(kind, *rest):
+        return "/".join(("/spp/openstack", kind, "host", *map(str, rest)))
+
+    with rig.Daemon(penstockd, str(stand_in), folder) as daemon, etcd_module.Etcd(folder, daemon.address) as etcd:
+        daemon.options = ["--packet-processes", pages, "--interface", "null", "--interface", "null", "--etcd", f"{daemon.address}:2379", "--agent-host", "host",
+                          "--agent-retry-ms", "100"]  # fmt: skip
+        nics = [{"num_vhost": 3, "pci_address": "00:04.0", "physical_network": "phys1", "core_mask": "0x3fe"},
+                {"num_vhost": 2, "pci_address": "00:05.0", "physical_network": "phys2", "core_mask": "0xfc02"}]  # fmt: skip
+        mirrors = [{"core": 16, "ports": ["ring:20", "ring:21"]}]
+        etcd.put(key("configuration"), json.dumps({"vf": nics, "mirror": mirrors}))
+        etcd.put(key("mirror", 0), "None")
+        for vhost, port in enumerate("abcde"):
+            etcd.put(key("vhost", f"phys{1 + vhost // 3}", vhost), port)
+            etcd.put(key("bind_port", port), json.dumps({"vhost_id": vhost, "mac_address": f"fa:16:3e:00:00:0{vhost}"}))
+            etcd.put(key("action", port), "plug")
+
+        def tap(action):
+            etcd.put(key("mirror", 0), "flow")
+            etcd.put(key("tap_info", "flow"), json.dumps({"service_port": "e", "source_port": "d", "mirror_in": 0, "mirror_out": None}))
+            etcd.put(key("tap_action", "flow"), action)
+
+        try:
+            daemon.start()
+            up = {key("port_status", port): "up" for port in "de"}
+            rig.until(lambda: etcd.prefix(key("port_status") + "/") == up, "the ports behind those that cannot be plugged are plugged")
+            for port in "abc":
+                etcd.delete(key("action", port))
+            tap("plug")
+            rig.until(lambda: etcd.get(key("tap_status", "flow")) == "up", "the flow is up")
+            # Again after a restart, when there is nothing to be changed.
+            daemon.kill()
+            etcd.delete(key("tap_status", "flow"))
+            daemon.start()
+            rig.until(lambda: etcd.get(key("tap_status", "flow")) == "up", "the flow is up again")
+            # Its end; and once more, as if the agent had died before it could say so.
+            for _ in range(2):
+                tap("unplug")
+                rig.until(lambda: etcd.get(key("tap_action", "flow")) is None, "the flow is unplugged")
+                assert etcd.get(key("mirror", 0)) == "None"
+        except Exception:
+            print(daemon.log()[-6000:])
+            raise
+
+
 def main():
+    cases = [counters, broken]
+    if etcd_module.find() is None:
+        print("note: without etcd (Debian: etcd-server) no agent")
+    else:
+        cases.append(agent)
     with huge.pages(160) as pages, concurrent.futures.ThreadPoolExecutor(4) as pool:
-        for case in (counters, broken):
+        for case in cases:
             with tempfile.TemporaryDirectory(prefix="several-") as folder:
                 case(sys.argv[1:4], folder, pages, pool)
 

@@ -146,20 +146,23 @@ class SppMechanismDriver(api.MechanismDriver):
                 return
         raise etcd.Failure(f"{key} changes all the time")
 
-    def _unplug_if(self, host, vif_type, port):
+    def _unplug_if(self, host, vif_type, port, outlook="and is unplugged when etcd can be reached"):
         """False: etcd has not taken it."""
         if not host or vif_type not in VIF_TYPES:
             return True
         try:
             self._unplug(host, port)
         except etcd.Failure as failure:
-            LOG.error("port %s stays plugged on %s for now: %s", port, host, failure)
+            LOG.error("port %s stays plugged on %s, %s: %s", port, host, outlook, failure)
             return False
         return True
 
     def update_port_postcommit(self, context):
         if context.original_host and context.original_host != context.host:
-            self._unplug_if(context.original_host, context.original_vif_type, context.current["id"])
+            # Not tried later: it may have come back meanwhile, by another process of neutron-server.
+            port = context.current["id"]
+            self._unplug_if(context.original_host, context.original_vif_type, port,
+                            f'and keeps its vhost there, unless "unplug" is put at {keys.action(context.original_host, port)}')  # fmt: skip
 
     def delete_port_postcommit(self, context):
         if not self._unplug_if(context.host, context.vif_type, context.current["id"]):
@@ -181,9 +184,14 @@ class SppMechanismDriver(api.MechanismDriver):
     def _unplug_deleted(self):
         with self._lock:
             waiting = sorted(self._deleted)
-        done = {(host, port) for host, port in waiting if self._unplug_if(host, portbindings.VIF_TYPE_VHOST_USER, port)}
-        with self._lock:
-            self._deleted -= done
-            again = bool(self._deleted)
-        if again:
-            self._start_timer()
+        done = set()
+        try:
+            for host, port in waiting:
+                if self._unplug_if(host, portbindings.VIF_TYPE_VHOST_USER, port):
+                    done.add((host, port))
+        finally:  # whatever happens, somebody tries again
+            with self._lock:
+                self._deleted -= done
+                again = bool(self._deleted)
+            if again:
+                self._start_timer()

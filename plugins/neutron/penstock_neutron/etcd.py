@@ -4,6 +4,7 @@ neutron-server's green threads work with it.
 Must not know: what is kept there."""
 
 import base64
+import contextlib
 import http.client
 import json
 import socket
@@ -14,6 +15,15 @@ TIMEOUT_S = 10
 
 class Failure(Exception):
     """etcd has not done it, or nobody knows."""
+
+
+@contextlib.contextmanager
+def _understood():
+    """What is answered need not be etcd's: a proxy's, say."""
+    try:
+        yield
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise Failure(f"etcd's answer cannot be read: {error!r}") from error
 
 
 def _coded(text):
@@ -67,16 +77,17 @@ class Etcd:
         finally:
             connection.close()
         if answer.status != 200:
-            raise Failure(f"etcd: {value.get('message', value)}")
+            raise Failure(f"etcd: {value.get('message', value) if isinstance(value, dict) else value}")
         return value
 
     def read(self, key):
         """(value or None, the revision of the last change of it, the store's revision)"""
         answer = self._call("kv/range", key=_coded(key))
-        revision = int(answer["header"]["revision"])
-        for kv in answer.get("kvs", []):
-            return _text(kv.get("value")), int(kv["mod_revision"]), revision
-        return None, 0, revision
+        with _understood():
+            revision = int(answer["header"]["revision"])
+            for kv in answer.get("kvs", []):
+                return _text(kv.get("value")), int(kv["mod_revision"]), revision
+            return None, 0, revision
 
     def get(self, key):
         return self.read(key)[0]
@@ -84,12 +95,16 @@ class Etcd:
     def list(self, prefix):
         """{key: value} of all keys that begin so."""
         answer = self._call("kv/range", key=_coded(prefix), range_end=_coded(_after(prefix)))
-        return {_text(kv["key"]): _text(kv.get("value")) for kv in answer.get("kvs", [])}
+        with _understood():
+            int(answer["header"]["revision"])  # nothing is not "no keys"
+            return {_text(kv["key"]): _text(kv.get("value")) for kv in answer.get("kvs", [])}
 
     def transact(self, compares, operations):
         """The revision if all compares held and the operations are done, else None."""
         answer = self._call("kv/txn", compare=compares, success=operations, failure=[])
-        return int(answer["header"]["revision"]) if answer.get("succeeded") else None
+        with _understood():
+            revision = int(answer["header"]["revision"])
+            return revision if answer.get("succeeded") else None
 
     def wait_for(self, key, value, revision, seconds):
         """True once the key has, or had at any time after that revision, this value; False when time is over. What changed before
@@ -107,15 +122,17 @@ class Etcd:
                     line = answer.readline()
                     if not line:
                         break
-                    result = json.loads(line).get("result", {})
-                    if result.get("canceled"):  # its history is compacted: what stands there now must do
+                    with _understood():
+                        result = json.loads(line).get("result", {})
+                        canceled = result.get("canceled")
+                        told = [_text(event["kv"].get("value")) for event in result.get("events", []) if event.get("type") != "DELETE"]
+                    if canceled:  # its history is compacted: what stands there now must do
                         return self.get(key) == value
-                    for event in result.get("events", []):
-                        if event.get("type") != "DELETE" and _text(event["kv"].get("value")) == value:
-                            return True
+                    if value in told:
+                        return True
             except (socket.timeout, TimeoutError):
                 return False
-            except (OSError, ValueError, http.client.HTTPException):
+            except (OSError, Failure, http.client.HTTPException):
                 time.sleep(0.2)
             finally:
                 connection.close()

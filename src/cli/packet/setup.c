@@ -1,5 +1,5 @@
 /* `penstock packet setup`: a host's NICs, as administrators write them, into etcd: the configuration, and a key for each vhost.
- * What is in use stays; what would take that away is refused. */
+ * What is in use stays, and what they cannot write so; what would take that away is refused. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -17,7 +17,7 @@ struct setup {
     struct cli *cli;
     struct store *store;
     const char *host;
-    struct configuration configuration;
+    struct configuration configuration, next; /* as given; with what is kept of the one that is there */
     struct store_request request;
     bool done, closed;
     char prefix[PREFIX_SIZE], configuration_key[PREFIX_SIZE];
@@ -83,8 +83,14 @@ static void vhosts_told(struct store_request *request) {
 
 static void configuration_told(struct store_request *request) {
     struct setup *setup = container_of(request, struct setup, request);
-    setup->configuration_revision =
-        request->outcome == STORE_DONE && request->results[0].count > 0 ? request->results[0].entries[0].modify_revision : 0;
+    struct error *error = &setup->cli->error;
+    const struct store_entry *entry =
+        request->outcome == STORE_DONE && request->results[0].count > 0 ? &request->results[0].entries[0] : NULL;
+    setup->configuration_revision = entry != NULL ? entry->modify_revision : 0;
+    configuration_fini(&setup->next);
+    setup->next = setup->configuration;
+    if (entry != NULL && !configuration_keep(&setup->next, entry->value, entry->value_length, error))
+        (void)error_hint(error, "%s: mend it, or delete it to begin anew", setup->configuration_key);
     answered(request);
 }
 
@@ -150,12 +156,15 @@ static bool make_missing(struct setup *setup, bool *ret_again) {
 }
 
 /* The configuration, and the end of vhosts that it has no more, in one step. */
-static bool write_configuration(struct setup *setup, const char *value, bool *ret_again) {
+static bool write_configuration(struct setup *setup, bool *ret_again) {
     struct store_compare compares[BATCH + 1];
     struct store_op ops[BATCH + 1];
     unsigned count = 0;
     if (setup->surplus > BATCH)
         return error_set(&setup->cli->error, ERROR_NO_MEMORY, "more than %d vhosts would go at once", BATCH);
+    char *value = configuration_format(&setup->next);
+    if (value == NULL)
+        return error_set(&setup->cli->error, ERROR_NO_MEMORY, "no memory");
     compares[0] = untouched(setup->configuration_key, setup->configuration_revision);
     ops[count++] =
         (struct store_op){.kind = STORE_PUT, .key = setup->configuration_key, .value = value, .value_length = strlen(value)};
@@ -163,22 +172,22 @@ static bool write_configuration(struct setup *setup, const char *value, bool *re
         compares[count] = untouched(setup->keys[KEYS_MAX + i], setup->revisions[KEYS_MAX + i]);
         ops[count] = (struct store_op){.kind = STORE_DELETE, .key = setup->keys[KEYS_MAX + i]};
     }
-    return transact(setup, compares, ops, count, count, ret_again);
+    bool ok = transact(setup, compares, ops, count, count, ret_again);
+    free(value);
+    return ok;
 }
 
 static bool carry_out(struct setup *setup) {
-    char *value = configuration_format(&setup->configuration);
-    bool ok = value != NULL, again = true;
+    bool ok = true, again = true;
     for (unsigned tries = 0; ok && again && tries < TRIES; tries++) {
         again = false;
-        ok = look(setup) && make_missing(setup, &again) && (again || write_configuration(setup, value, &again));
+        ok = look(setup) && make_missing(setup, &again) && (again || write_configuration(setup, &again));
     }
     if (ok && again)
         ok = error_set(&setup->cli->error, ERROR_BUSY, "the keys change all the time: try again");
     if (ok && !cli_wants_data(setup->cli))
         printf("%s: %u NICs, %u vhosts (%u new, %u gone)\n", setup->host, setup->configuration.nic_count,
                setup->configuration.vhost_count, setup->missing, setup->surplus);
-    free(value);
     return ok;
 }
 
@@ -283,6 +292,7 @@ bool cli_packet_setup(struct cli *cli) {
     if (!ok)
         error_set(&cli->error, ERROR_NO_MEMORY, "no memory");
     ok = ok && (cli_option(cli, "--check") != NULL || with_etcd(&setup));
+    configuration_fini(&setup.next);
     free(setup.keys);
     free(setup.revisions);
     free(setup.seen);

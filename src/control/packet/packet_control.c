@@ -467,6 +467,14 @@ static void run_command(struct packet_control *control) {
     call_plane(control, json_string_value(json_array_get(command, 0)), json_array_get(command, 1), command_done);
 }
 
+/* Should it change nothing. */
+static bool is_about(const struct packet_change *change, unsigned vf) {
+    for (unsigned i = 0; i < change->vf_count; i++)
+        if (change->vfs[i] == vf)
+            return true;
+    return change->vf_count == 0;
+}
+
 /* Which processes a change is about that are not there. False: none. */
 static bool note_missing(const struct packet_control *control, struct packet_change *change, const json_t *parts) {
     struct error error;
@@ -477,7 +485,7 @@ static bool note_missing(const struct packet_control *control, struct packet_cha
         char key[24];
         snprintf(key, sizeof(key), "%u", process->vf);
         bool about = before != NULL ? !json_equal(json_object_get(before, key), json_object_get(parts, key))
-                                    : change->vf == 0 || change->vf == process->vf;
+                                    : is_about(change, process->vf);
         if (process->exists && process->vf < 128 && about)
             change->waits_for[process->vf / 64] |= UINT64_C(1) << process->vf % 64;
     }

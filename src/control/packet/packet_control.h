@@ -12,7 +12,11 @@
 #include "control/plane.h"
 #include "control/store/store.h"
 
-enum { PACKET_CHANGE_MS = 30000, PACKET_KEYS_MAX = 64 /* records that a change may touch */ };
+enum {
+    PACKET_CHANGE_MS = 30000,
+    PACKET_KEYS_MAX = 64, /* records that a change may touch */
+    PACKET_CHANGE_VFS_MAX = 3
+};
 
 struct packet_control_options {
     struct reactor *reactor;
@@ -31,7 +35,7 @@ struct packet_change {
     bool (*edit)(struct packet_change *change, json_t *wiring, struct error *error);
     void (*done)(struct packet_change *change);
     void *arg;
-    unsigned vf;          /* whose process it is about, should it change nothing; 0 = all */
+    unsigned vfs[PACKET_CHANGE_VFS_MAX], vf_count; /* whose processes it is about, should it change nothing; none = all */
     uint32_t patience_ms; /* how long it waits for a process that others have; 0 = up to PACKET_CHANGE_MS */
     /* ---- the answer ---- */
     bool ok;         /* recorded, and what the plane does */

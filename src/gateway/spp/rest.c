@@ -124,7 +124,7 @@ static void serve_change(struct rest_call *call) {
     call->change.edit = call->route->edit;
     call->change.done = changed;
     if (call->route->type != NULL && strcmp(call->route->type, "primary") != 0)
-        call->change.vf = (unsigned)call->id;
+        call->change.vfs[call->change.vf_count++] = (unsigned)call->id;
     packet_control_submit(call->rest->options.control, &call->change);
 }
 
