@@ -3,6 +3,7 @@
 
 Usage: test_processes.py PENSTOCK-PACKET. Needs root and 160 huge pages; skipped without."""
 
+import ctypes
 import fcntl
 import os
 import resource
@@ -19,6 +20,7 @@ from plane import Plane, Refused, frame, read_pcap, until, write_pcap
 
 PROGRAM = sys.argv.pop(1)
 BUFFERS = 4096
+LIBC = ctypes.CDLL(None)
 FOLDER = None  # of huge pages
 A, B = "02:00:00:00:00:0a", "02:00:00:00:00:0b"
 CPU = min(os.sched_getaffinity(0))
@@ -188,23 +190,61 @@ class Processes(unittest.TestCase):
             data = frame(A, number)
             a.send(data)
             self.assertEqual(b.receive(1), [data])
-
-        def all_rest():
-            before = self.sleeps(*everybody)
-            time.sleep(0.5)
-            return before is not None and before == self.sleeps(*everybody)
-
-        self.assertTrue(until(all_rest))  # who says that it is asleep may have a last look to end
+        self.assertTrue(until(lambda: self.rest(*everybody)))
         for plane in (one, two, self.primary):
+            self.assertEqual(plane.stop(), 0)
+
+    def rest(self, *planes):
+        before = self.sleeps(*planes)
+        time.sleep(0.5)  # who says that it is asleep may have a last look to end
+        return before is not None and before == self.sleeps(*planes)
+
+    def signal_all(self, plane):
+        """Each of a process's eventfds, as a writer that was slow does whose ring has gone meanwhile."""
+        pidfd_getfd = 438
+        process = os.pidfd_open(plane.process.pid)
+        for name in os.listdir(f"/proc/{plane.process.pid}/fd"):
+            if os.readlink(f"/proc/{plane.process.pid}/fd/{name}") == "anon_inode:[eventfd]":
+                fd = LIBC.syscall(pidfd_getfd, process, int(name), 0)
+                self.assertGreaterEqual(fd, 0)
+                os.eventfd_write(fd, 1)
+                os.close(fd)
+        os.close(process)
+
+    def test_a_signal_that_comes_too_late_wakes_once(self):
+        """Neither the worker that it was for goes on without a rest, nor its successor in another process."""
+        one = self.vf(1, "0x3e")
+        for ring in "ab":
+            self.add_ring(one, ring)
+        self.forward(one, "on", "a", "b", vf=1, core=2)
+        one.call("packet_component_delete", name="on")
+        self.assertTrue(until(lambda: self.rest(one)))
+        self.signal_all(one)
+        self.assertTrue(until(lambda: self.rest(one)))
+        self.assertEqual(one.stop(), 0)
+        one = self.vf(1, "0x3e")
+        self.assertTrue(until(lambda: self.rest(one)))
+        for plane in (one, self.primary):
             self.assertEqual(plane.stop(), 0)
 
     def test_a_process_that_cannot_have_what_it_needs_ends_alone(self):
         """Whether it has joined already or not."""
         one = self.vf(1, "0x3e")
-        for limit, most in ((resource.RLIMIT_NOFILE, 40), (resource.RLIMIT_AS, 8 << 30)):
+
+        def start(limit, most):
             arguments = [PROGRAM, "-r", self.primary.path, "--vf", "2", "--core-mask", "0x3c2", "--cpu-map", MAP]
-            done = subprocess.run(arguments, timeout=60, check=False, preexec_fn=lambda: resource.setrlimit(limit, (most, most)))  # noqa: B023, PLW1509
+            done = subprocess.run(arguments, timeout=60, check=False, stderr=subprocess.PIPE, text=True,
+                                  preexec_fn=lambda: resource.setrlimit(limit, (most, most)))  # noqa: PLW1509  # fmt: skip
             self.assertNotEqual(done.returncode, 0)
+            self.assertEqual([plane.process.poll() for plane in (self.primary, one)], [None, None], done.stderr)
+            return done.stderr
+
+        said, files = "", 40
+        while "EAL: " not in said:  # more and more of them, until it is DPDK that has too few
+            said += start(resource.RLIMIT_NOFILE, files)
+            files += 1
+        self.assertIn(".join.held: Too many open files", said)  # which it opens when the primary has counted it in
+        start(resource.RLIMIT_AS, 8 << 30)
         two = self.vf(2, "0x3c2")
         for plane in (two, one, self.primary):
             self.assertEqual(plane.stop(), 0)

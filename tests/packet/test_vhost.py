@@ -663,15 +663,17 @@ class Hostile(Rig):
         silent.disconnect()
         silent.connect()
         silent.connection.setblocking(False)
-        full = 0
-        while full < 50:  # it asks, and does not read the answers
+
+        def asked():  # and it does not read the answers
             try:
                 silent.send_message(virtio.GET_FEATURES)
             except BlockingIOError:
-                full += 1
-                time.sleep(0.01)
+                return False
             except OSError:
-                break  # hung up on already
+                return True  # hung up on
+
+        self.assertTrue(until(asked))
+        self.assertTrue(silent.hung_up())
         self.assertEqual(self.plane.stop(), 0)
 
     def test_messages(self):

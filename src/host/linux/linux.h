@@ -59,19 +59,18 @@ int host_linux_notify(const char *state);
 
 /* ---- waking a loop that sleeps ---- */
 
-/* For drivers that move data themselves (packet/dpdk): a descriptor that ends the loop's sleep while it is readable. Awake, the
- * loop does not look at it. On the loop. -errno or 0. */
+/* For drivers that move data themselves (packet/dpdk): a descriptor that ends the loop's sleep while it is readable, or `once`
+ * each time that it becomes so or is signalled. Awake, that changes nothing: the poller looks. On the loop. -errno or 0. */
 struct host_linux_waker;
-int host_linux_waker_open(struct host_loop *loop, int fd, struct host_linux_waker **ret_waker);
+int host_linux_waker_open(struct host_loop *loop, int fd, bool once, struct host_linux_waker **ret_waker);
 /* Before its descriptor is closed. */
 void host_linux_waker_close(struct host_linux_waker *waker);
 /* Blocks: in helper threads only. */
 void host_linux_pause(uint64_t ns);
-/* A descriptor that is readable once it was signalled, until that is forgotten: for several processes. Any thread. -errno, or the
- * descriptor. */
+/* A descriptor that is readable once it was signalled, for good: for several processes, and wakers that wake once. Any thread.
+ * -errno, or the descriptor. */
 int host_linux_event_open(void);
 void host_linux_event_signal(int fd);
-void host_linux_event_forget(int fd);
 /* A set of descriptors that is one itself. Any thread. -errno, or the descriptor. */
 int host_linux_epoll_open(void);
 void host_linux_close(int fd); /* of any kind; negative: nothing happens */
@@ -89,6 +88,8 @@ size_t host_linux_xdp_sockets(int *ret_fds, size_t max);
 /* Of this process's Unix streams, those of libraries that read and write them with calls that wait: each such call waits `ms` at
  * most from now on, and fails then. Any thread. */
 void host_linux_bound_streams(uint64_t ms);
+/* Ends a connection, whose descriptor is closed by whom it belongs to. Any thread. */
+void host_linux_hang_up(int fd);
 
 /* A descriptor that is readable when a frame has come in by a network interface since it was armed. -errno or 0. */
 struct host_linux_frame_watch;

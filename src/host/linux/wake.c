@@ -54,12 +54,6 @@ void host_linux_event_signal(int fd) {
     assert(n == (ssize_t)sizeof(one) || errno == EAGAIN || errno == EINTR); /* full: it is readable */
 }
 
-void host_linux_event_forget(int fd) {
-    uint64_t count;
-    ssize_t n = read(fd, &count, sizeof(count));
-    assert(n == (ssize_t)sizeof(count) || errno == EAGAIN || errno == EINTR);
-}
-
 int host_linux_epoll_open(void) {
     int fd = epoll_create1(EPOLL_CLOEXEC);
     return fd >= 0 ? fd : -errno;
@@ -90,13 +84,13 @@ struct host_linux_waker {
     struct watch watch; /* without a function: waking up is all */
 };
 
-int host_linux_waker_open(struct host_loop *loop, int fd, struct host_linux_waker **ret_waker) {
+int host_linux_waker_open(struct host_loop *loop, int fd, bool once, struct host_linux_waker **ret_waker) {
     struct host_linux_waker *waker = calloc(1, sizeof(*waker));
     if (waker == NULL)
         return -ENOMEM;
     waker->loop = (struct linux_loop *)loop;
     waker->watch.fd = fd;
-    int result = linux_loop_watch(waker->loop, &waker->watch, EPOLLIN);
+    int result = linux_loop_watch(waker->loop, &waker->watch, once ? EPOLLIN | EPOLLET : EPOLLIN);
     if (result != 0) {
         free(waker);
         return result;
@@ -160,6 +154,8 @@ void host_linux_bound_streams(uint64_t ms) {
     struct timeval limit = {.tv_sec = (time_t)(ms / 1000), .tv_usec = (suseconds_t)(ms % 1000 * 1000)};
     each_socket(AF_UNIX, SOCK_STREAM, bound_stream, &limit);
 }
+
+void host_linux_hang_up(int fd) { shutdown(fd, SHUT_RDWR); }
 
 /* ---- frames of an interface ---- */
 

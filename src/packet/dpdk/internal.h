@@ -50,7 +50,6 @@ struct dpdk_lcore {
     unsigned lcore;                 /* DPDK's number */
     int wake_fd;                    /* signalled by other processes, too; -1 = nothing wakes it */
     struct host_linux_waker *waker; /* of this process's workers: what listens to that; NULL = nothing does */
-    bool asleep;                    /* what it was signalled for is forgotten; that worker's */
     void *(*main)(void *arg);
     void *arg;
 };

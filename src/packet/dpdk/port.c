@@ -93,7 +93,7 @@ static void port_read_by(struct packet_port *base, struct reactor *worker, bool 
     int fd = port->frames != NULL   ? host_linux_frame_watch_fd(port->frames)
              : port->socket_fd >= 0 ? port->socket_fd
                                     : port->wake_fd;
-    if (fd >= 0 && host_linux_waker_open(worker->loop, fd, &port->waker) != 0)
+    if (fd >= 0 && host_linux_waker_open(worker->loop, fd, false, &port->waker) != 0)
         port->waker = NULL; /* looked at now and then instead */
 }
 

@@ -65,18 +65,17 @@ static unsigned ring_send(struct packet_port *port, struct packet **packets, uns
 
 static bool ring_sleep(struct packet_port *port, bool asleep) {
     struct ring_port *ring = ring_of(port);
-    struct dpdk_lcore *reader = ring->reader;
+    const struct dpdk_lcore *reader = ring->reader;
     if (reader->waker == NULL)
         return false;
-    if (asleep && !reader->asleep)
-        host_linux_event_forget(reader->wake_fd); /* before the first mark and the last look: what comes after counts */
-    reader->asleep = asleep;
     _Atomic uint64_t *sleepers = &ring->place->sleepers[reader->lcore / 64];
     uint64_t mark = UINT64_C(1) << reader->lcore % 64;
-    if (asleep)
-        atomic_fetch_or(sleepers, mark); /* seq_cst: before the last look */
-    else
+    if (asleep) {
+        atomic_fetch_or(sleepers, mark);
+        atomic_thread_fence(memory_order_seq_cst); /* the mark is seen before we look for the last time */
+    } else {
         atomic_fetch_and(sleepers, ~mark);
+    }
     return true;
 }
 
@@ -172,7 +171,8 @@ void dpdk_shared_thread(struct packet_backend *base, bool begins) {
     struct dpdk_backend *backend = container_of(base, struct dpdk_backend, backend);
     struct dpdk_lcore *lcore = &backend->lcores[rte_lcore_id()];
     if (begins) {
-        if (lcore->wake_fd >= 0 && host_linux_waker_open(reactor_current()->loop, lcore->wake_fd, &lcore->waker) != 0)
+        /* Once for each signal: one may come when the ring that it is about has gone, and nobody takes it back. */
+        if (lcore->wake_fd >= 0 && host_linux_waker_open(reactor_current()->loop, lcore->wake_fd, true, &lcore->waker) != 0)
             lcore->waker = NULL; /* it looks into its rings now and then */
         return;
     }

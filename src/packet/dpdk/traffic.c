@@ -34,8 +34,10 @@ static void keep_states(const struct dpdk_port *port, struct rte_mbuf **frames, 
 
 /* In the driver from now on: a connection of memif's is not taken down under us (remains.c). */
 static void enter(const struct dpdk_port *port, _Atomic bool *in) {
-    if (port->kind == PACKET_PORT_MEMIF)
-        atomic_store(in, true); /* seq_cst: before the driver looks whether there is one */
+    if (port->kind == PACKET_PORT_MEMIF) {
+        atomic_store_explicit(in, true, memory_order_relaxed);
+        atomic_thread_fence(memory_order_seq_cst); /* that is seen before the driver looks whether there is one */
+    }
 }
 
 static void leave(const struct dpdk_port *port, _Atomic bool *in) {

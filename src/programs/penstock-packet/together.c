@@ -57,6 +57,12 @@ static bool say(struct host_socket *socket, const char *text) {
     return host_socket_write(socket, &slice, 1) == (int64_t)slice.length;
 }
 
+/* A primary may have counted us in. */
+static void say_leave(struct together *together) {
+    if (together->joins && together->members[0].socket != NULL)
+        say(together->members[0].socket, "leave\n");
+}
+
 /* Its number and its cores stay for together_next() in another thread, which may just be at them. */
 static void drop(struct member *member) {
     member->joined = false;
@@ -128,8 +134,10 @@ static void take_line(struct member *member) {
         snprintf(answer, sizeof(answer), "no cores 0x%" PRIx64 " are vf %u's: processes cannot share those that they work on\n",
                  workers_of(other->mask) & workers_of(mask), other->vf);
     bool yes = bound && other == NULL;
-    if (yes ? !say_yes(member) : !say(member->socket, answer))
-        return; /* its end is told */
+    if (yes ? !say_yes(member) : !say(member->socket, answer)) {
+        drop(member); /* it would wait for an answer */
+        return;
+    }
     member->vf = vf;
     member->mask = mask;
     member->joined = yes;
@@ -157,7 +165,6 @@ static void take_answer(struct member *member) {
 static void no_room_for_files(struct member *member) {
     struct together *together = member->together;
     together->answered = true;
-    say(member->socket, "leave\n");
     error_set(&together->error, ERROR_NO_MEMORY, "too few files may be open for what workers are woken by");
     host_loop_stop(together->reactor->loop);
 }
@@ -187,7 +194,7 @@ static void ended(struct member *member) {
 }
 
 static void take_bytes(struct member *member, const char *bytes, size_t count) {
-    for (size_t taken; count > 0; bytes += taken, count -= taken) {
+    for (size_t taken; count > 0 && member->socket != NULL; bytes += taken, count -= taken) {
         if (!join_take(&member->line, bytes, count, &taken))
             continue;
         if (member->together->joins)
@@ -231,6 +238,8 @@ static void heard(void *arg, unsigned events) {
         }
         take_files(together, fds, fd_count);
         take_bytes(member, bytes, (size_t)count);
+        if (member->socket == NULL)
+            return;
     }
 }
 
@@ -260,14 +269,10 @@ static void left(struct reactor_message *message) {
     struct together *together = container_of(message, struct together, leave);
     if (together->listener != NULL)
         host_socket_close(together->listener);
-    for (unsigned i = 0; i < MEMBERS_MAX; i++) {
-        struct member *member = &together->members[i];
-        if (member->socket == NULL)
-            continue;
-        if (together->joins)
-            say(member->socket, "leave\n");
-        drop(member);
-    }
+    say_leave(together);
+    for (unsigned i = 0; i < MEMBERS_MAX; i++)
+        if (together->members[i].socket != NULL)
+            drop(&together->members[i]);
     host_loop_stop(together->reactor->loop);
 }
 
@@ -302,12 +307,10 @@ static void destroy(struct together *together) {
     free(together);
 }
 
-/* Nothing that is shared has been touched, so there is nothing to be taken down; but a primary may have counted us in. */
+/* Nothing that is shared has been touched, so there is nothing to be taken down. */
 static void asked_to_end(void *arg, int number) {
-    struct together *together = arg;
     (void)number;
-    if (together->joins && together->members[0].socket != NULL)
-        say(together->members[0].socket, "leave\n");
+    say_leave(arg);
     _Exit(0);
 }
 
@@ -408,12 +411,11 @@ bool together_join(struct host *host, const char *path, const char *bond, uint32
     error_set(&together->error, ERROR_TIMED_OUT, "there is no primary at %s", path);
     wait_here(together);
     reactor_timer_stop(together->reactor, &together->again);
-    if (together->held == NULL) {
+    bool held = together->held != NULL;
+    if (!held)
         *error = together->error;
-        destroy(together);
-        return false;
-    }
-    if (!start(together, error)) {
+    if (!held || !start(together, error)) {
+        say_leave(together);
         destroy(together);
         return false;
     }
