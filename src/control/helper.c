@@ -41,14 +41,15 @@ struct control_helper *helper_create(struct control *control, struct control_fro
         free(helper);
         return NULL;
     }
-    control_plane_init(&helper->plane, &(struct control_plane_options){.reactor = control->options.reactor,
-                                                                       .log = control->options.log,
-                                                                       .name = helper->what,
-                                                                       .socket_path = helper->socket_path,
-                                                                       .log_path = helper->log_path,
-                                                                       .processes = {start, adopt, release, helper},
-                                                                       .changed = changed,
-                                                                       .arg = helper});
+    control_plane_init(&helper->plane, &(struct control_plane_options){
+                                           .reactor = control->options.reactor,
+                                           .log = control->options.log,
+                                           .name = helper->what,
+                                           .socket_path = helper->socket_path,
+                                           .log_path = helper->log_path,
+                                           .processes = {.start = start, .adopt = adopt, .release = release, .arg = helper},
+                                           .changed = changed,
+                                           .arg = helper});
     return helper;
 }
 

@@ -4,7 +4,8 @@
 
 enum {
     TRY_MS = 50,             /* between attempts while it starts */
-    START_MS = 120000,       /* until a process that was started must answer */
+    START_MS = 120000,       /* until a process that was started must answer; then it may be ended */
+    END_MS = 10000,          /* from being asked to end to being killed */
     GREETING_MS = 10000,     /* each answer of it */
     BACK_OFF_MIN_MS = 100,   /* doubling … */
     BACK_OFF_MAX_MS = 10000, /* … up to this */
@@ -39,8 +40,22 @@ static void stir(struct control_plane *plane) {
         plane->options.stirred(plane->options.arg);
 }
 
+/* The process has not been ready since it was started: it is asked to end, and then killed. */
+static void end_start(struct control_plane *plane) {
+    const struct control_processes *processes = &plane->options.processes;
+    if (!plane->vacant || plane->process == NULL || processes->end == NULL)
+        return;
+    log_warning(plane->options.log, LOG_AREA_APP, "%s: its process is %s", plane->options.name,
+                plane->asked_to_end ? "killed" : "asked to end");
+    processes->end(processes->arg, plane->process, plane->asked_to_end);
+    plane->asked_to_end = true;
+    plane->ready_by_ns = now_ns(plane) + END_MS * NS_PER_MS;
+}
+
 static void back_off(struct control_plane *plane) {
     uint64_t ms = BACK_OFF_MAX_MS;
+    if (now_ns(plane) >= plane->ready_by_ns)
+        end_start(plane);
     if (plane->failures < 8)
         ms = min_u64(ms, (uint64_t)BACK_OFF_MIN_MS << plane->failures);
     plane->failures++;
@@ -83,7 +98,11 @@ static void lose(struct control_plane *plane) {
 static void process_ended(void *arg, int status) {
     struct control_plane *plane = arg;
     plane->process = NULL;
-    if (status >= 0)
+    plane->vacant = true;
+    if (plane->asked_to_end)
+        error_set(&plane->error, ERROR_TIMED_OUT, "it was started and did not answer; its process was ended (see %s)",
+                  plane->options.log_path);
+    else if (status >= 0)
         error_set(&plane->error, ERROR_IO, "its process ended with status %d (see %s)", status, plane->options.log_path);
     else
         error_set(&plane->error, ERROR_IO, "its process ended (see %s)", plane->options.log_path);
@@ -103,6 +122,8 @@ static void start_process(struct control_plane *plane) {
         back_off(plane);
         return;
     }
+    plane->asked_to_end = false;
+    plane->ready_by_ns = now_ns(plane) + START_MS * NS_PER_MS;
     enter(plane, CONTROL_PLANE_STARTING);
     in_ms(plane, TRY_MS / 5);
     stir(plane);
@@ -112,8 +133,9 @@ static void start_process(struct control_plane *plane) {
 static void refused(struct control_plane *plane, const struct error *why) {
     struct error error = *why; /* which may be the client's own */
     drop_client(plane);
+    plane->vacant = plane->vacant || plane->process == NULL;
     if (plane->state == CONTROL_PLANE_STARTING) {
-        if (now_ns(plane) - plane->since_ns < (uint64_t)START_MS * NS_PER_MS) {
+        if (now_ns(plane) < plane->ready_by_ns) {
             in_ms(plane, TRY_MS);
             return;
         }
@@ -169,6 +191,7 @@ static void methods_told(struct plane_call *call) {
                plane->options.socket_path, json_object_size(plane->methods),
                plane->process == NULL ? "; its process cannot be watched" : "");
     error_clear(&plane->error);
+    plane->vacant = plane->asked_to_end = false;
     enter(plane, CONTROL_PLANE_READY);
     plane->options.changed(plane->options.arg);
 }
@@ -181,6 +204,7 @@ static void process_told(struct plane_call *call) {
     enter(plane, CONTROL_PLANE_GREETING);
     const json_t *number = json_object_get(call->result, "pid");
     plane->process_number = (uint64_t)json_integer_value(number);
+    plane->vacant = plane->vacant && plane->process != NULL;
     if (plane->process == NULL && json_is_integer(number) &&
         plane->options.processes.adopt(plane->options.processes.arg, (uint64_t)json_integer_value(number), process_ended, plane,
                                        &plane->process) != 0)
@@ -242,6 +266,11 @@ void control_plane_want(struct control_plane *plane) {
     plane->gone_since_ns = now_ns(plane);
     enter(plane, CONTROL_PLANE_CONNECTING);
     in_ms(plane, 0);
+}
+
+void control_plane_give_up_start(struct control_plane *plane) {
+    if (!plane->asked_to_end)
+        end_start(plane);
 }
 
 const char *control_plane_state_name(enum control_plane_state state) {

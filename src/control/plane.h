@@ -1,5 +1,5 @@
 /* The supervision of one plane: found on its socket or started, greeted, watched, started again with back-off. It is
- * never killed. docs/control.md has the states.
+ * never killed, but where `end` says so. docs/control.md has the states.
  *
  * Calling context: the control loop. */
 #pragma once
@@ -16,6 +16,8 @@ struct control_processes {
     int (*start)(void *arg, void (*ended)(void *ended_arg, int status), void *ended_arg, void **ret_process);
     int (*adopt)(void *arg, uint64_t number, void (*ended)(void *ended_arg, int status), void *ended_arg, void **ret_process);
     void (*release)(void *arg, void *process); /* watch it no more; it goes on */
+    /* Ask it to end, or kill it: one that was started and is not ready in time. NULL: that is never done. */
+    void (*end)(void *arg, void *process, bool kill);
     void *arg;
 };
 
@@ -48,6 +50,9 @@ struct control_plane {
     void *process;           /* watched; NULL = none, or it cannot be */
     uint64_t process_number; /* as it told */
     bool wanted;
+    bool vacant;          /* it has nothing: there is no process, or one that was started here and has not been ready yet */
+    bool asked_to_end;    /* its process, which was not ready in time */
+    uint64_t ready_by_ns; /* its process, if it was started here, or it is asked to end, and then killed */
     unsigned failures;    /* in a row: the back-off's exponent */
     uint64_t lost_ns[16]; /* when it was ready no more: the last ones, round and round */
     unsigned loss_count;
@@ -68,6 +73,8 @@ static inline bool control_plane_ready(const struct control_plane *plane) { retu
 const char *control_plane_state_name(enum control_plane_state state); /* "ready" */
 /* Ready and able to do this. */
 bool control_plane_can(const struct control_plane *plane, const char *method);
+/* Asks its process to end if that was started here and has not been ready yet; whether it can be asked: options.processes.end. */
+void control_plane_give_up_start(struct control_plane *plane);
 /* How long it has not been ready; 0 = it is, or was never wanted. */
 uint64_t control_plane_gone_ns(const struct control_plane *plane);
 /* The plane is ready. As plane_client_call(). */

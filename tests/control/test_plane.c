@@ -112,12 +112,13 @@ static void begin(struct world *world) {
     assert_int_equal(reactor_start(world->reactor), 0);
     log_init(&world->log, no_clock, no_record, NULL);
     reactor_enter(world->reactor);
-    control_plane_init(&world->plane, &(struct control_plane_options){.reactor = world->reactor,
-                                                                      .log = &world->log,
-                                                                      .socket_path = SOCKET,
-                                                                      .log_path = "/log",
-                                                                      .processes = {start, adopt, release, world},
-                                                                      .changed = no_change});
+    control_plane_init(&world->plane, &(struct control_plane_options){
+                                          .reactor = world->reactor,
+                                          .log = &world->log,
+                                          .socket_path = SOCKET,
+                                          .log_path = "/log",
+                                          .processes = {.start = start, .adopt = adopt, .release = release, .arg = world},
+                                          .changed = no_change});
     control_plane_want(&world->plane);
     reactor_enter(NULL);
     assert_true(step_host_run(world->host, is_ready, world, NS_PER_S));

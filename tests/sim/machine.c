@@ -196,15 +196,17 @@ void machine_start_daemon(void *arg) {
                                                                         .fault = store_fault,
                                                                         .fault_arg = ground});
     assert_non_null(machine->store);
-    struct control_options options = {
-        .reactor = machine->reactor,
-        .log = &machine->log,
-        .store = machine->store,
-        .node = machine->name,
-        .address = machine->address,
-        .socket_path = machine->socket_path,
-        .plane_log_path = "its log",
-        .processes = {process_of_plane_start, process_of_plane_adopt, process_of_plane_release, machine}};
+    struct control_options options = {.reactor = machine->reactor,
+                                      .log = &machine->log,
+                                      .store = machine->store,
+                                      .node = machine->name,
+                                      .address = machine->address,
+                                      .socket_path = machine->socket_path,
+                                      .plane_log_path = "its log",
+                                      .processes = {.start = process_of_plane_start,
+                                                    .adopt = process_of_plane_adopt,
+                                                    .release = process_of_plane_release,
+                                                    .arg = machine}};
     machine->control = control_create(&options);
     assert_non_null(machine->control);
     machine->begin.run = daemon_run;

@@ -30,8 +30,37 @@ done
 case $(cat "FOLDER/how.vf-$vf" 2>/dev/null) in
     ends) exit 9 ;;
     hangs) echo $$ >FOLDER/pid; exec sleep 1000 ;;
+    refuses*) exec python3 FOLDER/refuser FOLDER/state/packet.sock.vf-$vf "$(cut -d' ' -f2 FOLDER/how.vf-$vf)" ;;
 esac
 exec PROGRAM "$@"
+"""
+
+# A plane that has nothing and takes everything, but refuses one method.
+REFUSER = """
+import contextlib, json, os, socketserver, sys
+
+TOLD = {"rpc_get_methods": [], "packet_get_vfs": [], "packet_get_ports": [], "packet_get_components": [],
+        "packet_get_status": {"pid": os.getpid(), "workers": [], "generation": 1}}
+
+class Connection(socketserver.StreamRequestHandler):
+    def handle(self):
+        decoder, text = json.JSONDecoder(), ""
+        while more := self.request.recv(1 << 16).decode():
+            text += more
+            with contextlib.suppress(ValueError):
+                while text.strip():
+                    request, end = decoder.raw_decode(text.lstrip())
+                    text = text.lstrip()[end:]
+                    answer = {"jsonrpc": "2.0", "id": request["id"]}
+                    if request["method"] == sys.argv[2]:
+                        answer["error"] = {"code": -22, "message": "not by me"}
+                    else:
+                        answer["result"] = TOLD.get(request["method"], {"generation": 1})
+                    self.wfile.write(json.dumps(answer).encode() + b"\\n")
+
+with contextlib.suppress(FileNotFoundError):
+    os.unlink(sys.argv[1])
+socketserver.ThreadingUnixStreamServer(sys.argv[1], Connection).serve_forever()
 """
 
 
@@ -136,6 +165,8 @@ def broken(programs, folder, pages, pool):
             gone = pool.submit(daemon.rest, "DELETE", "/v1/vfs/3")
             assert gone.result(rig.DEADLINE_S)[0] == 204
             assert waiting.result(rig.DEADLINE_S)[0] == 204  # nobody wants it any more
+            hanging = pathlib.Path("/proc", (stand_in.parent / "pid").read_text(encoding="ascii").strip())
+            rig.until(lambda: not hanging.exists(), "and it is ended")
             shown = line(cli, "component", "list", "vf/2", "--rest", f"{daemon.address}:7777")
             assert "x" in shown.stdout and shown.stderr == "", shown
             be(2, "ends")
@@ -212,8 +243,64 @@ def agent(programs, folder, pages, _):
             raise
 
 
+def refused(programs, folder, pages, pool):
+    """What is refused of a change that is not waited for any more is tried again, and holds up nobody."""
+    _, penstockd, packet = programs
+    stand_in = pathlib.Path(folder) / "stand-in"
+    stand_in.write_text(STAND_IN.replace("FOLDER", folder).replace("PROGRAM", packet), encoding="utf-8")
+    stand_in.chmod(0o755)
+    (pathlib.Path(folder) / "refuser").write_text(REFUSER, encoding="utf-8")
+    how = pathlib.Path(folder) / "how.vf-2"
+
+    def post(path, **body):
+        return pool.submit(daemon.rest, "PUT" if "ports" in path else "POST", f"/v1/vfs/2/components{path}", json.dumps(body))
+
+    def recorded(name):
+        return any(component["name"] == name for component in daemon.get("/v1/vfs/2")["components"])
+
+    with rig.Daemon(penstockd, str(stand_in), folder) as daemon:
+        daemon.options = ["--packet-processes", pages]
+        try:
+            daemon.start()
+            assert launch(daemon, 3, "0")[0] == 204
+            assert why(daemon, 3) == ""  # it has no workers, and so needs no plane
+            daemon.do("DELETE", "/v1/vfs/3")
+            assert launch(daemon, 1, "0,1,2,3,4")[0] == 204
+            how.write_text("ends", encoding="utf-8")
+            waiting = [pool.submit(launch, daemon, 2, "0,5,6")]
+            rig.until(lambda: "ended with status 9" in why(daemon, 2), "it says why")
+            waiting.append(post("", name="x", core=5, type="forward"))
+            rig.until(lambda: recorded("x"), "it is recorded")
+            change_something(daemon, 1, 1, "a")
+            how.write_text("refuses packet_component_create", encoding="utf-8")
+            rig.until(lambda: "not by me" in why(daemon, 2), "what it refuses")
+            change_something(daemon, 1, 2, "b")
+            assert not any(change.done() for change in waiting)
+            how.write_text("refuses nothing", encoding="utf-8")
+            daemon.kill_plane(2)
+            for change in waiting:
+                assert change.result(rig.DEADLINE_S)[0] == 204
+            # A port that cannot be opened: only who adds it waits for it.
+            how.write_text("ends", encoding="utf-8")
+            daemon.kill_plane(2)
+            rig.until(lambda: "ended with status 9" in why(daemon, 2), "it says why")
+            adding = post("/x/ports", action="attach", port="vhost:5", dir="rx")
+            rig.until(lambda: "vhost:5" in daemon.rest("GET", "/v1/vfs/2")[2], "it is recorded")
+            change_something(daemon, 1, 3, "c")
+            later = post("", name="y", core=6, type="forward")
+            rig.until(lambda: recorded("y"), "it is recorded")
+            change_something(daemon, 1, 4, "d")
+            how.write_text("refuses packet_port_create", encoding="utf-8")
+            assert later.result(rig.DEADLINE_S)[0] == 204
+            status, _, text = adding.result(rig.DEADLINE_S)
+            assert status == 503 and "port vhost:5 cannot be opened: " in text and "not by me" in text, (status, text)
+        except Exception:
+            print(daemon.log()[-6000:])
+            raise
+
+
 def main():
-    cases = [counters, broken]
+    cases = [counters, broken, refused]
     if etcd_module.find() is None:
         print("note: without etcd (Debian: etcd-server) no agent")
     else:

@@ -30,64 +30,102 @@ static void in_ms(struct packet_control *control, uint64_t ms) {
 static void forget_observation(struct packet_control *control) { packet_processes_forget(&control->processes); }
 
 static json_t *compile(const struct packet_control *control, const json_t *wiring, struct error *error);
+static bool note_missing(const struct packet_control *control, struct packet_change *change, const json_t *parts);
 
 /* ---- changes ---- */
 
-static void finish(struct packet_control *control, struct packet_change *change, bool ok) {
+static void answer(struct packet_control *control, struct packet_change *change, bool ok) {
     list_remove(&change->node);
     reactor_timer_stop(control->options.reactor, &change->deadline);
+    json_decref(change->added);
+    change->added = NULL;
     change->ok = ok;
-    change->generation = control->generation;
+    if (ok)
+        change->generation = control->generation;
+    change->done(change);
+}
+
+static void finish(struct packet_control *control, struct packet_change *change, bool ok) {
     json_decref(control->before);
     control->before = NULL;
     control->reverting = false;
-    change->done(change);
+    answer(control, change, ok);
 }
 
 static bool waits_for(const struct packet_change *change, unsigned vf) {
     return vf < 128 && (change->waits_for[vf / 64] >> vf % 64 & 1) != 0;
 }
 
-/* Of those that it is about, one that is not as it should be; NULL: there is none. */
+/* Of those that it is about, one that is not as it should be; NULL: there is none. Of the plane itself it is known otherwise
+ * whether it is ready. */
 static const struct packet_process *missing_of(const struct packet_control *control, const struct packet_change *change) {
     for (unsigned i = 0; i < PACKET_PROCESSES_MAX; i++) {
         const struct packet_process *process = &control->processes.list[i];
-        if (process->exists && waits_for(change, process->vf) && !packet_process_ready(process) &&
-            !(process->leaves && packet_process_empty(process)))
+        bool away = process->vf != 0 && !packet_process_ready(process) && !(process->leaves && packet_process_empty(process));
+        if (process->exists && waits_for(change, process->vf) && (away || process->stuck.code != ERROR_NONE))
             return process;
     }
     return NULL;
+}
+
+/* Of the ports that it added, one that cannot be opened; NULL: there is none. */
+static const char *failed_of(const struct packet_control *control, const struct packet_change *change) {
+    const char *name;
+    json_t *port;
+    json_object_foreach(change->added, name, port) if (json_object_get(control->failed, name) != NULL) return name;
+    return NULL;
+}
+
+/* What keeps it from being carried out. */
+static void explain(const struct packet_control *control, struct packet_change *change) {
+    const char *how = change->begun ? "recorded, and not yet carried out" : "nothing was changed";
+    const struct packet_process *missing = packet_processes_missing(&control->processes);
+    const struct packet_process *own = change->begun ? missing_of(control, change) : NULL;
+    const char *port = failed_of(control, change);
+    if (packet_process_ready(&control->processes.list[0]) && (own != NULL || port != NULL))
+        missing = own;
+    if (missing != NULL && missing->stuck.code != ERROR_NONE)
+        error_set(&change->error, ERROR_TIMED_OUT, "%s: %s refuses: %.180s", how, missing->name, missing->stuck.text);
+    else if (missing != NULL)
+        error_set(&change->error, ERROR_TIMED_OUT, "%s: %s is not there: %.180s", how,
+                  missing->vf == 0 ? "the packet plane" : missing->name, missing->plane.error.text);
+    else if (port != NULL)
+        error_set(&change->error, ERROR_TIMED_OUT, "%s: port %s cannot be opened: %.150s", how, port,
+                  json_string_value(json_object_get(control->failed, port)));
+    else if (control->trouble.code != ERROR_NONE)
+        error_set(&change->error, ERROR_TIMED_OUT, "%s: %.200s", how, control->trouble.text);
+    else
+        error_set(&change->error, ERROR_TIMED_OUT, "%s: other changes come first", how);
 }
 
 /* It is recorded, and remains so. A change that has not begun has no effect. */
 static void expired(struct reactor_timer *timer) {
     struct packet_change *change = container_of(timer, struct packet_change, deadline);
     struct packet_control *control = change->control;
+    struct error error;
+    json_t *parts = NULL;
     if (change->begun && !change->waits && control->busy) { /* a call to the plane or the state, which has its own end */
         change->expired = true;
         return;
     }
-    const struct packet_process *missing =
-        change->waits ? missing_of(control, change) : packet_processes_missing(&control->processes);
-    const struct error *why = missing != NULL ? &missing->plane.error : &control->trouble;
     change->late = change->begun;
-    error_set(&change->error, ERROR_TIMED_OUT, "%s%s is not there: %.180s",
-              change->begun ? "recorded, and not yet carried out: " : "nothing was changed: ",
-              missing == NULL || missing->vf == 0 ? "the packet plane" : missing->name, why->text);
-    bool current = change == head(control);
-    list_remove(&change->node);
-    change->ok = false;
-    if (current) {
+    if (change->begun && !change->waits && (parts = compile(control, control->wiring, &error)) != NULL)
+        note_missing(control, change, parts);
+    json_decref(parts);
+    explain(control, change);
+    if (change == head(control)) {
         json_decref(control->before);
         control->before = NULL;
     }
-    change->done(change);
+    answer(control, change, false);
     go_soon(control);
 }
 
 void packet_control_submit(struct packet_control *control, struct packet_change *change) {
     change->control = control;
     change->begun = change->expired = change->waits = change->ok = change->from_plane = change->late = false;
+    change->added = NULL;
+    memset(change->waits_for, 0, sizeof(change->waits_for));
     error_clear(&change->error);
     list_push_back(&control->changes, &change->node);
     change->deadline = (struct reactor_timer){.run = expired};
@@ -154,6 +192,7 @@ static void recorded(struct store_request *request) {
         /* What is to be taken back counts, although the record of it may follow only with the next one. */
         json_decref(control->wiring);
         control->wiring = next;
+        packet_processes_unstick(&control->processes);
         if (control->reverting && change != NULL)
             finish(control, change, false);
         tell_watchers(control);
@@ -422,19 +461,21 @@ static void refused(struct packet_control *control, struct plane_call *call) {
     const char *name = made_by(command, vf, &folder, &key, id);
     log_warning(control->options.log, LOG_AREA_APP, "packet plane: %s%s%s: %s", json_string_value(json_array_get(command, 0)),
                 name != NULL ? " " : "", name != NULL ? name : "", call->error.text);
-    bool own = is_own_trouble(control, folder, key), again = own && name != NULL;
+    bool own = is_own_trouble(control, folder, key);
     if (own) {
         control->trouble = call->error;
-        if (again)
+        if (name != NULL) {
             json_object_set_new(control->failed, name, json_string(call->error.text));
-        else
+        } else {
+            control->process->stuck = call->error; /* others go on */
             forget_observation(control);
+        }
         in_ms(control, RETRY_MS);
     }
     drop_commands(control);
     if (!own)
         revert(control, &call->error);
-    else if (again)
+    else
         go_soon(control);
 }
 
@@ -480,12 +521,12 @@ static bool note_missing(const struct packet_control *control, struct packet_cha
     struct error error;
     json_t *before = control->before != NULL ? compile(control, control->before, &error) : NULL;
     memset(change->waits_for, 0, sizeof(change->waits_for));
-    for (unsigned i = 1; i < PACKET_PROCESSES_MAX; i++) {
+    for (unsigned i = 0; i < PACKET_PROCESSES_MAX; i++) {
         const struct packet_process *process = &control->processes.list[i];
         char key[24];
         snprintf(key, sizeof(key), "%u", process->vf);
         bool about = before != NULL ? !json_equal(json_object_get(before, key), json_object_get(parts, key))
-                                    : is_about(change, process->vf);
+                                    : process->vf == 0 || is_about(change, process->vf);
         if (process->exists && process->vf < 128 && about)
             change->waits_for[process->vf / 64] |= UINT64_C(1) << process->vf % 64;
     }
@@ -493,11 +534,26 @@ static bool note_missing(const struct packet_control *control, struct packet_cha
     return missing_of(control, change) != NULL;
 }
 
+/* Ports may have failed long before, and others' ports do. */
+static void note_added(const struct packet_control *control, struct packet_change *change, const json_t *parts) {
+    struct error error;
+    json_t *before = control->before != NULL ? compile(control, control->before, &error) : NULL;
+    const char *process, *name;
+    json_t *part, *port;
+    change->added = json_object();
+    json_object_foreach((json_t *)parts, process, part) json_object_foreach(
+        json_object_get(part, "ports"), name,
+        port) if (before != NULL && json_object_get(json_object_get(json_object_get(before, process), "ports"), name) == NULL)
+        json_object_set_new(change->added, name, json_true());
+    json_decref(before);
+}
+
 /* Others go on. What is refused of it is not taken back any more. */
-static void set_aside(struct packet_control *control, struct packet_change *change) {
+static void set_aside(struct packet_control *control, struct packet_change *change, const json_t *parts) {
     uint64_t until_ns = now_ns(control) + change->patience_ms * NS_PER_MS;
     list_remove(&change->node);
     list_push_back(&control->waiting, &change->node);
+    note_added(control, change, parts);
     json_decref(control->before);
     control->before = NULL;
     change->waits = true;
@@ -505,40 +561,25 @@ static void set_aside(struct packet_control *control, struct packet_change *chan
         reactor_timer_start(control->options.reactor, &change->deadline, until_ns);
 }
 
-/* A port of its processes cannot be opened. */
-static bool has_failed(const struct packet_control *control, const struct packet_change *change, const json_t *parts) {
-    const char *process, *name;
-    json_t *part, *why;
-    json_object_foreach((json_t *)parts, process, part) json_object_foreach(
-        control->failed, name, why) if (waits_for(change, (unsigned)strtoul(process, NULL, 10)) &&
-                                        json_object_get(json_object_get(part, "ports"), name) != NULL) return true;
-    return false;
-}
-
 /* Those that waited for a process that is there now, and has what it should have; or that nobody wants any more. */
-static void finish_waiting(struct packet_control *control, const json_t *parts) {
+static void finish_waiting(struct packet_control *control) {
     list_for_each_safe (&control->waiting, struct packet_change, change, node)
-        if (missing_of(control, change) == NULL && !has_failed(control, change, parts)) {
-            list_remove(&change->node);
-            reactor_timer_stop(control->options.reactor, &change->deadline);
-            change->ok = true;
-            change->generation = control->generation;
-            change->done(change);
-        }
+        if (missing_of(control, change) == NULL && failed_of(control, change) == NULL)
+            answer(control, change, true);
 }
 
 /* All is as it is meant to be, or nothing can be done about it now. */
 static void in_step(struct packet_control *control, const json_t *parts) {
     struct packet_change *change = head(control);
-    if (json_object_size(control->failed) == 0)
+    if (json_object_size(control->failed) == 0 && !packet_processes_stuck(&control->processes))
         error_clear(&control->trouble);
-    finish_waiting(control, parts);
+    finish_waiting(control);
     if (change == NULL || !change->begun)
         return;
     if (!note_missing(control, change, parts))
         finish(control, change, true);
     else if (change->patience_ms != 0 || list_last(&control->changes) != &change->node)
-        set_aside(control, change);
+        set_aside(control, change, parts);
     else
         return;
     go_soon(control);
@@ -579,7 +620,7 @@ static bool take_a_step(struct packet_control *control, const json_t *parts) {
     json_t *commands = NULL;
     for (unsigned i = 0; i < PACKET_PROCESSES_MAX; i++) {
         struct packet_process *process = &control->processes.list[i];
-        if (process->exists && process->observed == NULL && packet_process_ready(process)) {
+        if (process->exists && process->observed == NULL && packet_process_ready(process) && process->stuck.code == ERROR_NONE) {
             json_decref(commands);
             look(control, process);
             return true;
@@ -587,7 +628,8 @@ static bool take_a_step(struct packet_control *control, const json_t *parts) {
     }
     for (unsigned i = 0; i < PACKET_PROCESSES_MAX; i++) {
         struct packet_process *process = &control->processes.list[i];
-        json_t *made = process->exists && packet_process_ready(process) ? plan_for(control, process, parts) : NULL;
+        bool able = process->exists && packet_process_ready(process) && process->stuck.code == ERROR_NONE;
+        json_t *made = able ? plan_for(control, process, parts) : NULL;
         size_t leaving = packet_plan_leaving(made);
         if (json_array_size(made) == 0 || (next != NULL && leaving == 0)) {
             json_decref(made);
@@ -661,6 +703,7 @@ static void go_soon(struct packet_control *control) {
 static void again(struct reactor_timer *timer) {
     struct packet_control *control = container_of(timer, struct packet_control, retry);
     json_object_clear(control->failed);
+    packet_processes_unstick(&control->processes);
     go_soon(control);
 }
 
@@ -670,6 +713,7 @@ static void plane_changed(void *arg) {
     struct packet_control *control = arg;
     forget_observation(control);
     json_object_clear(control->failed);
+    packet_processes_unstick(&control->processes);
     tell_watchers(control);
     go_soon(control);
 }
@@ -743,10 +787,14 @@ const char *packet_control_trouble(struct packet_control *control, unsigned vf) 
     const struct packet_process *missing = &control->processes.list[0];
     const struct packet_process *own = control->options.several ? packet_processes_find(&control->processes, vf) : NULL;
     char id[24], name[PLAN_VF_NAME_SIZE];
-    if (packet_processes_wanted(&control->processes) && packet_process_ready(missing))
+    if (!packet_processes_wanted(&control->processes))
+        return NULL; /* nothing that is wired needs it */
+    if (packet_process_ready(missing))
         missing = own;
     if (missing != NULL && !packet_process_ready(missing))
         return missing->plane.error.text;
+    if (missing != NULL && missing->stuck.code != ERROR_NONE)
+        return missing->stuck.text;
     snprintf(id, sizeof(id), "%u", vf);
     return json_string_value(json_object_get(control->failed, packet_vf_name(id, name)));
 }
@@ -800,10 +848,7 @@ void packet_control_stop(struct packet_control *control) {
         if (change == NULL)
             change = container_of(list_first(&control->waiting), struct packet_change, node);
         error_set(&change->error, ERROR_CANCELLED, "penstockd is ending");
-        list_remove(&change->node);
-        reactor_timer_stop(control->options.reactor, &change->deadline);
-        change->ok = false;
-        change->done(change);
+        answer(control, change, false);
     }
 }
 

@@ -48,6 +48,7 @@ struct packet_change {
     bool begun, expired;
     bool waits;            /* for processes of its own, with others going on */
     uint64_t waits_for[2]; /* their vfs, bit by bit */
+    json_t *added;         /* while it waits: what ports it added there, as keys */
     struct reactor_timer deadline;
     struct packet_control *control;
 };

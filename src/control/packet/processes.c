@@ -84,8 +84,10 @@ static void have_it_end(struct packet_process *process) {
         process->stop = (struct plane_call){.method = "packet_stop", .timeout_ms = STOP_MS, .done = stopped, .arg = process};
         control_plane_call(&process->plane, &process->stop);
     } else if (!process->asked && process->plane.process == NULL &&
-               (state == CONTROL_PLANE_IDLE || state == CONTROL_PLANE_WAITING)) {
+               (state == CONTROL_PLANE_IDLE || (state == CONTROL_PLANE_WAITING && process->plane.vacant))) {
         drop(process);
+    } else {
+        control_plane_give_up_start(&process->plane);
     }
 }
 
@@ -138,25 +140,14 @@ bool packet_process_ready(const struct packet_process *process) {
 }
 
 /* After a restart of ours, one that is not ready may be a full one that is yet to be found. */
-bool packet_process_empty(const struct packet_process *process) {
-    const struct control_plane *plane = &process->plane;
-    return plane->state == CONTROL_PLANE_STARTING ||
-           (plane->process == NULL && plane->failures > 0 && !control_plane_ready(plane));
-}
-
-bool packet_processes_usable(const struct packet_processes *processes) {
-    bool usable = packet_process_ready(&processes->list[0]);
-    for (unsigned i = 1; i < PACKET_PROCESSES_MAX; i++) {
-        const struct packet_process *process = &processes->list[i];
-        usable = usable && (!process->exists || packet_process_ready(process) || packet_process_empty(process));
-    }
-    return usable;
-}
+bool packet_process_empty(const struct packet_process *process) { return process->plane.vacant; }
 
 const struct packet_process *packet_processes_missing(const struct packet_processes *processes) {
-    for (unsigned i = 0; i < PACKET_PROCESSES_MAX; i++)
-        if (processes->list[i].exists && !packet_process_ready(&processes->list[i]))
-            return &processes->list[i];
+    for (unsigned i = 0; i < PACKET_PROCESSES_MAX; i++) {
+        const struct packet_process *process = &processes->list[i];
+        if (process->exists && !packet_process_ready(process) && (i == 0 || !packet_process_empty(process)))
+            return process;
+    }
     return NULL;
 }
 
@@ -172,6 +163,18 @@ void packet_processes_forget(struct packet_processes *processes) {
         json_decref(processes->list[i].observed);
         processes->list[i].observed = NULL;
     }
+}
+
+bool packet_processes_stuck(const struct packet_processes *processes) {
+    for (unsigned i = 0; i < PACKET_PROCESSES_MAX; i++)
+        if (processes->list[i].stuck.code != ERROR_NONE)
+            return true;
+    return false;
+}
+
+void packet_processes_unstick(struct packet_processes *processes) {
+    for (unsigned i = 0; i < PACKET_PROCESSES_MAX; i++)
+        error_clear(&processes->list[i].stuck);
 }
 
 void packet_processes_init(struct packet_processes *processes, const struct packet_processes_options *options) {

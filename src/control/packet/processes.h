@@ -34,6 +34,8 @@ struct packet_process {
     bool leaves; /* it is not wanted, or with other cores: asked to end as soon as it can be asked */
     bool asked;  /* and was */
     bool gone;   /* it has said that it ends */
+    struct error
+        stuck; /* why it does not do what it is to; it is left alone until all is tried once more; code NONE = it is not */
     char name[32], socket_path[128], core_mask[24];
     struct control_plane plane;
     struct plane_call stop;
@@ -56,17 +58,21 @@ void packet_processes_want(struct packet_processes *processes, const json_t *vfs
 void packet_processes_found(struct packet_processes *processes, unsigned vf, const char *core_mask);
 /* It is wanted as it is, and there. */
 bool packet_process_ready(const struct packet_process *process);
-/* It is not ready, and has nothing that another one may be waiting for: it is yet to come up, and comes up empty, or its process
- * has ended. */
+/* It is not ready, and has nothing that another one may be waiting for: its process has not been ready since it was started here,
+ * or there is none. */
 bool packet_process_empty(const struct packet_process *process);
-/* The plane itself is ready, and the others are ready or empty. */
-bool packet_processes_usable(const struct packet_processes *processes);
-/* The first one that is not ready; NULL: all are. */
+/* What all wait for: the plane itself if it is not ready, else the first one that is neither ready nor empty. NULL: nothing. */
 const struct packet_process *packet_processes_missing(const struct packet_processes *processes);
+static inline bool packet_processes_usable(const struct packet_processes *processes) {
+    return packet_processes_missing(processes) == NULL;
+}
 /* One of no use is still there: _want() is to be called now and then. */
 bool packet_processes_leaving(const struct packet_processes *processes);
 /* What they have is to be looked at anew. */
 void packet_processes_forget(struct packet_processes *processes);
+bool packet_processes_stuck(const struct packet_processes *processes); /* one is */
+/* Those that are stuck are tried once more. */
+void packet_processes_unstick(struct packet_processes *processes);
 static inline bool packet_processes_wanted(const struct packet_processes *processes) { return processes->list[0].plane.wanted; }
 /* NULL: there is none. */
 struct packet_process *packet_processes_find(struct packet_processes *processes, unsigned vf);

@@ -36,11 +36,11 @@ struct rest_call {
     struct spp_rest *rest;
     const struct route *route;
     struct packet_change change;
-    struct plane_call plane;
+    struct plane_call *planes;    /* of primary/status: one for each process that is there */
     struct spp_question question; /* to a process that is not ours */
     struct ask ask;
     json_t *list, *others; /* what is to be told; of cpu_usage: who is still to be asked */
-    unsigned process_at;   /* of primary/status: the next one to be asked */
+    unsigned unanswered;   /* of them, and 1 while they are being asked */
     void (*answer)(void *arg, unsigned status, const char *type, const char *text, size_t length);
     void *arg;
     json_t *body;
@@ -58,6 +58,7 @@ static void call_destroy(struct rest_call *call) {
     json_decref(call->body);
     json_decref(call->list);
     json_decref(call->others);
+    free(call->planes);
     free(call);
 }
 
@@ -454,24 +455,16 @@ static void serve_process(struct rest_call *call) {
     end_json(call, shown);
 }
 
-static void next_ports(struct rest_call *call);
-
-static void ports_told(struct plane_call *plane) {
-    struct rest_call *call = plane->arg;
-    if (plane->ok) {
-        show_add_ports(call->list, plane->result);
-        json_decref(plane->result);
-    }
-    next_ports(call);
-}
-
-/* Counters come from the plane's processes, one after the other; one that is not there has counted nothing. */
-static void next_ports(struct rest_call *call) {
-    struct control_plane *plane = packet_control_next_plane(call->rest->options.control, &call->process_at);
-    call->plane = (struct plane_call){.method = "packet_get_ports", .timeout_ms = PLANE_MS, .done = ports_told, .arg = call};
-    if (plane != NULL) {
-        control_plane_call(plane, &call->plane);
-    } else if (strcmp(call->route->method, "DELETE") == 0) {
+/* One process less is to answer. */
+static void count_ports(struct rest_call *call) {
+    if (--call->unanswered > 0)
+        return;
+    for (unsigned i = 0; i < PACKET_PROCESSES_MAX; i++)
+        if (call->planes[i].ok) {
+            show_add_ports(call->list, call->planes[i].result);
+            json_decref(call->planes[i].result);
+        }
+    if (strcmp(call->route->method, "DELETE") == 0) {
         json_decref(call->rest->baseline);
         call->rest->baseline = show_make_baseline(call->list);
         end_done(call);
@@ -480,9 +473,26 @@ static void next_ports(struct rest_call *call) {
     }
 }
 
+static void ports_told(struct plane_call *plane) { count_ports(plane->arg); }
+
+/* Counters come from the plane's processes, all asked at once; one that is not there, or is silent, has counted nothing. */
 static void serve_primary(struct rest_call *call) {
+    struct control_plane *plane;
+    unsigned at = 0, count = 0;
     call->list = json_array();
-    next_ports(call);
+    call->planes = calloc(PACKET_PROCESSES_MAX, sizeof(*call->planes));
+    if (call->planes == NULL) {
+        end_text(call, 503, "no memory");
+        return;
+    }
+    call->unanswered = 1;
+    while ((plane = packet_control_next_plane(call->rest->options.control, &at)) != NULL) {
+        struct plane_call *asked = &call->planes[count++];
+        *asked = (struct plane_call){.method = "packet_get_ports", .timeout_ms = PLANE_MS, .done = ports_told, .arg = call};
+        call->unanswered++;
+        control_plane_call(plane, asked);
+    }
+    count_ports(call);
 }
 
 /* Ports of the kernel and of software have no flow tables; classifying is the components' work. */

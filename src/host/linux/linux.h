@@ -153,6 +153,8 @@ int host_linux_process_start(struct host_loop *loop, const struct host_linux_pro
 int host_linux_process_adopt(struct host_loop *loop, uint64_t number, void (*ended)(void *arg, int status), void *arg,
                              struct host_linux_process **ret_process);
 uint64_t host_linux_process_number(const struct host_linux_process *process);
+/* Asks it to end (SIGTERM), or kills it; `ended` comes when it has. */
+void host_linux_process_end(struct host_linux_process *process, bool kill);
 /* Watches it no more; the process goes on. */
 void host_linux_process_release(struct host_linux_process *process);
 /* Makes a folder (0700) unless it is there. May sleep: before the loops run. -errno or 0. */

@@ -114,6 +114,10 @@ int host_linux_process_adopt(struct host_loop *loop, uint64_t pid, void (*ended)
 
 uint64_t host_linux_process_number(const struct host_linux_process *process) { return (uint64_t)process->pid; }
 
+void host_linux_process_end(struct host_linux_process *process, bool kill) {
+    pidfd_send_signal(process->watch.fd, kill ? SIGKILL : SIGTERM, NULL, 0);
+}
+
 void host_linux_process_release(struct host_linux_process *process) {
     linux_loop_unwatch(process->loop, &process->watch);
     close(process->watch.fd);

@@ -88,6 +88,8 @@ static struct control_processes launch(void *arg, unsigned place, unsigned vf, c
     struct control_processes processes = plane_program_processes(program);
     if (part->options->packet_socket != NULL)
         processes.start = NULL; /* whoever is there counts */
+    if (huge_dir != NULL)
+        processes.end = plane_program_end; /* one that hangs would keep a vf, or all of them, from being there for good */
     return processes;
 }
 

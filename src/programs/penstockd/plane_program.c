@@ -31,6 +31,11 @@ static void let_go(void *arg, void *process) {
     host_linux_process_release(process);
 }
 
+void plane_program_end(void *arg, void *process, bool kill) {
+    (void)arg;
+    host_linux_process_end(process, kill);
+}
+
 void plane_program_init(struct plane_program *program, const char *name, const char *path, const char *socket_path,
                         const char *log_path, const struct daemon_list *arguments) {
     unsigned count = 0;
@@ -54,5 +59,5 @@ void plane_program_add(struct plane_program *program, const char *option, const 
 }
 
 struct control_processes plane_program_processes(struct plane_program *program) {
-    return (struct control_processes){start, adopt, let_go, program};
+    return (struct control_processes){.start = start, .adopt = adopt, .release = let_go, .arg = program};
 }

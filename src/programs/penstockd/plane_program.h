@@ -18,4 +18,6 @@ void plane_program_init(struct plane_program *program, const char *name, const c
                         const char *log_path, const struct daemon_list *arguments);
 /* An option of ours besides, with its value (NULL: it has none); both stay. */
 void plane_program_add(struct plane_program *program, const char *option, const char *value);
+/* Without `end`, for which there is the other one. */
 struct control_processes plane_program_processes(struct plane_program *program);
+void plane_program_end(void *arg, void *process, bool kill);
