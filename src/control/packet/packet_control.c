@@ -5,11 +5,11 @@
 
 #include "base/text.h"
 #include "control/packet/compile.h"
+#include "control/packet/internal.h"
 #include "control/packet/split.h"
 
-enum { CALL_MS = 20000, RETRY_MS = 5000, RECORD_AGAIN_MS = 500, LEAVING_MS = 200 };
+enum { RECORD_AGAIN_MS = 500, LEAVING_MS = 200 };
 
-static void go_soon(struct packet_control *control);
 static void record(struct packet_control *control);
 
 static uint64_t now_ns(const struct packet_control *control) { return host_now_ns(control->options.reactor->host); }
@@ -23,7 +23,7 @@ static void tell_watchers(struct packet_control *control) {
         watcher->changed(watcher);
 }
 
-static void in_ms(struct packet_control *control, uint64_t ms) {
+void packet_control_retry_in(struct packet_control *control, uint64_t ms) {
     reactor_timer_start(control->options.reactor, &control->retry, now_ns(control) + ms * NS_PER_MS);
 }
 
@@ -118,7 +118,7 @@ static void expired(struct reactor_timer *timer) {
         control->before = NULL;
     }
     answer(control, change, false);
-    go_soon(control);
+    packet_control_go_soon(control);
 }
 
 void packet_control_submit(struct packet_control *control, struct packet_change *change) {
@@ -130,7 +130,7 @@ void packet_control_submit(struct packet_control *control, struct packet_change 
     list_push_back(&control->changes, &change->node);
     change->deadline = (struct reactor_timer){.run = expired};
     reactor_timer_start(control->options.reactor, &change->deadline, now_ns(control) + PACKET_CHANGE_MS * NS_PER_MS);
-    go_soon(control);
+    packet_control_go_soon(control);
 }
 
 /* ---- records ---- */
@@ -197,7 +197,7 @@ static void recorded(struct store_request *request) {
             finish(control, change, false);
         tell_watchers(control);
     }
-    go_soon(control);
+    packet_control_go_soon(control);
 }
 
 static void record_again(struct reactor_timer *timer) { record(container_of(timer, struct packet_control, again)); }
@@ -230,12 +230,12 @@ static void begin(struct packet_control *control, struct packet_change *change) 
             error_set(&change->error, ERROR_NO_MEMORY, "no memory");
         json_decref(next);
         finish(control, change, false);
-        go_soon(control);
+        packet_control_go_soon(control);
         return;
     }
     if (json_equal(next, control->wiring)) {
         json_decref(next);
-        go_soon(control);
+        packet_control_go_soon(control);
         return;
     }
     if (!note_records(control, control->wiring, next)) {
@@ -243,7 +243,7 @@ static void begin(struct packet_control *control, struct packet_change *change) 
         drop_records(control);
         error_set(&change->error, ERROR_NO_SPACE, "too much for one change: at most %d objects", PACKET_KEYS_MAX);
         finish(control, change, false);
-        go_soon(control);
+        packet_control_go_soon(control);
         return;
     }
     control->before = json_incref(control->wiring);
@@ -267,135 +267,6 @@ static void revert(struct packet_control *control, const struct error *why) {
     control->before = NULL;
     control->busy = true;
     record(control);
-}
-
-/* ---- the plane ---- */
-
-static void failed_call(struct packet_control *control, struct plane_call *call) {
-    if (control->stopping)
-        return;
-    forget_observation(control);
-    control->trouble = call->error;
-    if (packet_processes_usable(&control->processes))
-        in_ms(control, RETRY_MS);
-}
-
-static void call_plane(struct packet_control *control, const char *method, json_t *params, void (*done)(struct plane_call *)) {
-    control->busy = true;
-    control->call = (struct plane_call){.method = method, .params = params, .timeout_ms = CALL_MS, .done = done, .arg = control};
-    control_plane_call(&control->process->plane, &control->call);
-}
-
-static void forget_told(struct packet_control *control) {
-    json_decref(control->told.workers);
-    json_decref(control->told.vfs);
-    json_decref(control->told.ports);
-    json_decref(control->told.components);
-    json_decref(control->told.entries);
-    control->told = (struct packet_told){0};
-}
-
-static void look_done(struct packet_control *control) {
-    control->process->observed = packet_observed(&control->told);
-    forget_told(control);
-    if (control->process->observed == NULL) {
-        error_set(&control->trouble, ERROR_INTERNAL, "the packet plane's listing is none");
-        in_ms(control, RETRY_MS);
-        return;
-    }
-    go_soon(control);
-}
-
-static void look_at_entries(struct packet_control *control);
-
-static void entries_told(struct plane_call *call) {
-    struct packet_control *control = call->arg;
-    control->busy = false;
-    json_decref(call->params);
-    if (!call->ok) {
-        failed_call(control, call);
-        return;
-    }
-    json_object_set_new(control->told.entries,
-                        json_string_value(json_object_get(json_array_get(control->told.components, control->entry_at), "name")),
-                        call->result);
-    control->entry_at++;
-    look_at_entries(control);
-}
-
-static void look_at_entries(struct packet_control *control) {
-    for (; control->entry_at < json_array_size(control->told.components); control->entry_at++) {
-        const json_t *component = json_array_get(control->told.components, control->entry_at);
-        const char *name = json_string_value(json_object_get(component, "name"));
-        if (name == NULL || json_integer_value(json_object_get(component, "entries")) == 0)
-            continue;
-        call_plane(control, "packet_get_classifier", json_pack("{ss}", "component", name), entries_told);
-        return;
-    }
-    look_done(control);
-}
-
-static void components_told(struct plane_call *call) {
-    struct packet_control *control = call->arg;
-    control->busy = false;
-    if (!call->ok) {
-        failed_call(control, call);
-        return;
-    }
-    control->told.components = call->result;
-    control->told.entries = json_object();
-    control->entry_at = 0;
-    look_at_entries(control);
-}
-
-static void ports_told(struct plane_call *call) {
-    struct packet_control *control = call->arg;
-    control->busy = false;
-    if (!call->ok) {
-        failed_call(control, call);
-        return;
-    }
-    control->told.ports = call->result;
-    call_plane(control, "packet_get_components", NULL, components_told);
-}
-
-static void vfs_told(struct plane_call *call) {
-    struct packet_control *control = call->arg;
-    control->busy = false;
-    if (!call->ok) {
-        failed_call(control, call);
-        return;
-    }
-    control->told.vfs = call->result;
-    call_plane(control, "packet_get_ports", NULL, ports_told);
-}
-
-static void status_told(struct plane_call *call) {
-    struct packet_control *control = call->arg;
-    control->busy = false;
-    if (!call->ok) {
-        failed_call(control, call);
-        return;
-    }
-    control->told.workers = json_incref(json_object_get(call->result, "workers"));
-    control->generation = (uint64_t)json_integer_value(json_object_get(call->result, "generation"));
-    const json_t *found;
-    size_t i;
-    json_array_foreach(json_object_get(call->result, "processes"), i, found)
-        packet_processes_found(&control->processes, (unsigned)json_integer_value(json_object_get(found, "vf")),
-                               json_string_value(json_object_get(found, "core_mask")));
-    json_decref(call->result);
-    if (!control_plane_ready(&control->process->plane)) {
-        go_soon(control);
-        return;
-    }
-    call_plane(control, "packet_get_vfs", NULL, vfs_told);
-}
-
-static void look(struct packet_control *control, struct packet_process *process) {
-    forget_told(control);
-    control->process = process;
-    call_plane(control, "packet_get_status", NULL, status_told);
 }
 
 /* ---- carrying out ---- */
@@ -470,13 +341,13 @@ static void refused(struct packet_control *control, struct plane_call *call) {
             control->process->stuck = call->error; /* others go on */
             forget_observation(control);
         }
-        in_ms(control, RETRY_MS);
+        packet_control_retry_in(control, PACKET_RETRY_MS);
     }
     drop_commands(control);
     if (!own)
         revert(control, &call->error);
     else
-        go_soon(control);
+        packet_control_go_soon(control);
 }
 
 static void command_done(struct plane_call *call) {
@@ -488,7 +359,7 @@ static void command_done(struct plane_call *call) {
             return;
         }
         drop_commands(control);
-        failed_call(control, call);
+        packet_control_call_failed(control, call);
         return;
     }
     control->generation = (uint64_t)json_integer_value(json_object_get(call->result, "generation"));
@@ -502,10 +373,10 @@ static void run_command(struct packet_control *control) {
     json_t *command = json_array_get(control->commands, control->command_at);
     if (command == NULL) {
         drop_commands(control);
-        go_soon(control); /* and look whether it was all */
+        packet_control_go_soon(control); /* and look whether it was all */
         return;
     }
-    call_plane(control, json_string_value(json_array_get(command, 0)), json_array_get(command, 1), command_done);
+    packet_control_call(control, json_string_value(json_array_get(command, 0)), json_array_get(command, 1), command_done);
 }
 
 /* Should it change nothing. */
@@ -582,7 +453,7 @@ static void in_step(struct packet_control *control, const json_t *parts) {
         set_aside(control, change, parts);
     else
         return;
-    go_soon(control);
+    packet_control_go_soon(control);
 }
 
 static bool is_empty(const json_t *parts) {
@@ -622,7 +493,7 @@ static bool take_a_step(struct packet_control *control, const json_t *parts) {
         struct packet_process *process = &control->processes.list[i];
         if (process->exists && process->observed == NULL && packet_process_ready(process) && process->stuck.code == ERROR_NONE) {
             json_decref(commands);
-            look(control, process);
+            packet_control_look(control, process);
             return true;
         }
     }
@@ -660,7 +531,7 @@ static void carry_out(struct packet_control *control) {
         if (strcmp(control->trouble.text, error.text) != 0)
             log_error(control->options.log, LOG_AREA_APP, "packet plane: %s", error.text);
         control->trouble = error;
-        in_ms(control, RETRY_MS);
+        packet_control_retry_in(control, PACKET_RETRY_MS);
         return;
     }
     if (!is_empty(parts) || packet_processes_wanted(&control->processes)) {
@@ -672,7 +543,7 @@ static void carry_out(struct packet_control *control) {
         (packet_processes_usable(&control->processes) && !take_a_step(control, parts)))
         in_step(control, parts);
     if (packet_processes_leaving(&control->processes))
-        in_ms(control, LEAVING_MS);
+        packet_control_retry_in(control, LEAVING_MS);
     json_decref(parts);
 }
 
@@ -692,7 +563,7 @@ static void go(struct reactor_job *job) {
     }
 }
 
-static void go_soon(struct packet_control *control) {
+void packet_control_go_soon(struct packet_control *control) {
     if (control->job_queued || control->stopping)
         return;
     control->job_queued = true;
@@ -704,10 +575,10 @@ static void again(struct reactor_timer *timer) {
     struct packet_control *control = container_of(timer, struct packet_control, retry);
     json_object_clear(control->failed);
     packet_processes_unstick(&control->processes);
-    go_soon(control);
+    packet_control_go_soon(control);
 }
 
-static void plane_stirred(void *arg) { go_soon(arg); }
+static void plane_stirred(void *arg) { packet_control_go_soon(arg); }
 
 static void plane_changed(void *arg) {
     struct packet_control *control = arg;
@@ -715,7 +586,7 @@ static void plane_changed(void *arg) {
     json_object_clear(control->failed);
     packet_processes_unstick(&control->processes);
     tell_watchers(control);
-    go_soon(control);
+    packet_control_go_soon(control);
 }
 
 /* ---- beginning and end ---- */
@@ -765,7 +636,7 @@ static void loaded(struct store_request *request) {
     control->loaded = ok;
     control->ready(control->ready_arg, ok ? NULL : &error);
     if (ok)
-        go_soon(control);
+        packet_control_go_soon(control);
 }
 
 static void load(struct packet_control *control, const char *after, int64_t revision) {
@@ -858,7 +729,7 @@ void packet_control_destroy(struct packet_control *control) {
     json_decref(control->wiring);
     json_decref(control->next);
     json_decref(control->failed);
-    forget_told(control);
+    packet_control_forget_told(control);
     json_decref(control->commands);
     free(control);
 }
